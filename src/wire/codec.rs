@@ -1,0 +1,382 @@
+//! The messages as `tokio_util::codec` decoders and encoders.
+//!
+//! Client and server share them: what one encodes the other decodes. The transmission codecs
+//! stop at the head of a message that carries bulk data, so that data can go from the socket to
+//! its place without passing through a frame.
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::error::ProtocolError;
+use super::num::{ClientFlags, HandshakeFlags};
+use super::option::{
+    ClientMessage, ExportInfo, Greeting, MAX_OPTION_REQUEST, OptionReply, OptionRequest,
+};
+use super::reply::{Reply, ReplyHead, ReplyStyle};
+use super::request::{RequestHead, header_length};
+
+/// A failure of a framed stream: of the stream, or of what came over it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// The stream failed or ended.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The peer broke the protocol.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+}
+
+/// What the server sends during the handshake.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ServerMessage {
+    /// The greeting.
+    Greeting(Greeting),
+    /// A reply to an option.
+    Reply(OptionReply),
+    /// The answer to `EXPORT_NAME`.
+    Export(ExportInfo),
+}
+
+/// What the client expects next.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Expect {
+    /// The greeting.
+    #[default]
+    Greeting,
+    /// A reply to an option.
+    Reply,
+    /// The answer to `EXPORT_NAME`, with or without its zeroes.
+    Export {
+        /// Whether 124 zero bytes follow.
+        padding: bool,
+    },
+}
+
+/// The client's side of the handshake.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OptionCodec {
+    expect: Expect,
+}
+
+impl OptionCodec {
+    /// Says what comes next.
+    pub const fn expect(&mut self, expect: Expect) {
+        self.expect = expect;
+    }
+}
+
+impl Decoder for OptionCodec {
+    type Item = ServerMessage;
+    type Error = CodecError;
+
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<ServerMessage>, CodecError> {
+        Ok(match self.expect {
+            Expect::Greeting => Greeting::decode(src)?.map(ServerMessage::Greeting),
+            Expect::Reply => OptionReply::decode(src)?.map(ServerMessage::Reply),
+            Expect::Export { padding } => {
+                ExportInfo::decode(padding, src).map(ServerMessage::Export)
+            }
+        })
+    }
+
+    fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<ServerMessage>, CodecError> {
+        match self.decode(src)? {
+            None => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+            message => Ok(message),
+        }
+    }
+}
+
+impl Encoder<ClientMessage> for OptionCodec {
+    type Error = CodecError;
+
+    fn encode(&mut self, message: ClientMessage, out: &mut BytesMut) -> Result<(), CodecError> {
+        match message {
+            ClientMessage::Flags(flags) => out.extend_from_slice(&flags.bits().to_be_bytes()),
+            ClientMessage::Option(request) => request.encode(out),
+        }
+        Ok(())
+    }
+}
+
+/// The server's side of the handshake.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerOptionCodec {
+    offered: HandshakeFlags,
+    greeted: bool,
+}
+
+impl ServerOptionCodec {
+    /// A codec for a server that offers `offered` and waits for the client's flags.
+    #[must_use]
+    pub const fn new(offered: HandshakeFlags) -> Self {
+        Self {
+            offered,
+            greeted: false,
+        }
+    }
+}
+
+impl Decoder for ServerOptionCodec {
+    type Item = ClientMessage;
+    type Error = CodecError;
+
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<ClientMessage>, CodecError> {
+        if self.greeted {
+            src.reserve(src.len().min(MAX_OPTION_REQUEST as usize));
+            return Ok(OptionRequest::decode(src)?.map(ClientMessage::Option));
+        }
+        let Ok(bits) = (&src[..]).try_get_u32() else {
+            return Ok(None);
+        };
+        // P-013 to P-015: only what was offered may be answered.
+        if bits & !u32::from(self.offered.bits()) != 0 {
+            return Err(ProtocolError::ClientFlags(bits).into());
+        }
+        src.advance(4);
+        self.greeted = true;
+        Ok(Some(ClientMessage::Flags(ClientFlags::from_bits_retain(
+            bits,
+        ))))
+    }
+}
+
+impl Encoder<ServerMessage> for ServerOptionCodec {
+    type Error = CodecError;
+
+    fn encode(&mut self, message: ServerMessage, out: &mut BytesMut) -> Result<(), CodecError> {
+        match message {
+            ServerMessage::Greeting(greeting) => greeting.encode(out),
+            ServerMessage::Reply(reply) => reply.encode(out),
+            ServerMessage::Export(export) => export.encode(false, out),
+        }
+        Ok(())
+    }
+}
+
+/// The client's side of the transmission phase: heads of replies in, heads of requests out.
+///
+/// After a head, its body follows in the stream: [`ReplyHead::Chunk`] says how long it is, and a
+/// simple reply to a read is followed by as much as was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplyCodec {
+    style: ReplyStyle,
+}
+
+impl ReplyCodec {
+    /// A codec for the form of replies that was negotiated.
+    #[must_use]
+    pub const fn new(style: ReplyStyle) -> Self {
+        Self { style }
+    }
+
+    /// The form of replies.
+    #[must_use]
+    pub const fn style(&self) -> ReplyStyle {
+        self.style
+    }
+}
+
+impl Decoder for ReplyCodec {
+    type Item = ReplyHead;
+    type Error = CodecError;
+
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<ReplyHead>, CodecError> {
+        let Some((head, used)) = ReplyHead::decode(self.style, src)? else {
+            return Ok(None);
+        };
+        src.advance(used);
+        Ok(Some(head))
+    }
+}
+
+impl Encoder<RequestHead> for ReplyCodec {
+    type Error = CodecError;
+
+    fn encode(&mut self, head: RequestHead, out: &mut BytesMut) -> Result<(), CodecError> {
+        head.encode(self.style == ReplyStyle::Extended, out);
+        Ok(())
+    }
+}
+
+/// A request with its payload, as a server receives it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Request {
+    /// The header.
+    pub head: RequestHead,
+    /// The data of a write, or the context list of a block status.
+    pub payload: Bytes,
+}
+
+/// The server's side of the transmission phase: requests in, replies out.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestCodec {
+    extended: bool,
+    max_payload: u64,
+}
+
+impl RequestCodec {
+    /// A codec that takes payloads of up to `max_payload` bytes.
+    #[must_use]
+    pub const fn new(style: ReplyStyle, max_payload: u64) -> Self {
+        Self {
+            extended: matches!(style, ReplyStyle::Extended),
+            max_payload,
+        }
+    }
+}
+
+impl Decoder for RequestCodec {
+    type Item = Request;
+    type Error = CodecError;
+
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Request>, CodecError> {
+        let Some(head) = RequestHead::decode(self.extended, src)? else {
+            return Ok(None);
+        };
+        let payload = head.payload(self.extended);
+        let length = usize::try_from(payload)
+            .ok()
+            .filter(|_| payload <= self.max_payload);
+        let Some(length) = length else {
+            return Err(ProtocolError::length("request payload", payload).into());
+        };
+        let whole = header_length(self.extended).saturating_add(length);
+        if src.len() < whole {
+            src.reserve(whole.saturating_sub(src.len()));
+            return Ok(None);
+        }
+        src.advance(header_length(self.extended));
+        Ok(Some(Request {
+            head,
+            payload: src.split_to(length).freeze(),
+        }))
+    }
+}
+
+impl Encoder<Reply> for RequestCodec {
+    type Error = CodecError;
+
+    fn encode(&mut self, reply: Reply, out: &mut BytesMut) -> Result<(), CodecError> {
+        reply.encode(out);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::num::{Command, CommandFlags, Errno, OptionReplyType, OptionType};
+
+    #[test]
+    fn what_one_side_of_the_handshake_encodes_the_other_decodes() {
+        let mut client = OptionCodec::default();
+        let mut server = ServerOptionCodec::new(HandshakeFlags::all());
+        let mut bytes = BytesMut::new();
+
+        let greeting = Greeting::Newstyle(HandshakeFlags::all());
+        server
+            .encode(ServerMessage::Greeting(greeting), &mut bytes)
+            .unwrap();
+        let got = client.decode(&mut bytes).unwrap();
+        assert_eq!(got, Some(ServerMessage::Greeting(greeting)));
+
+        let flags = ClientMessage::Flags(ClientFlags::all());
+        let option = ClientMessage::Option(OptionRequest::bare(OptionType::LIST));
+        client.encode(flags.clone(), &mut bytes).unwrap();
+        client.encode(option.clone(), &mut bytes).unwrap();
+        assert_eq!(server.decode(&mut bytes).unwrap(), Some(flags));
+        assert_eq!(server.decode(&mut bytes).unwrap(), Some(option));
+        assert_eq!(server.decode(&mut bytes).unwrap(), None);
+
+        client.expect(Expect::Reply);
+        let refusal =
+            OptionReply::error(OptionType::LIST, OptionReplyType::ERR_POLICY, "not for you");
+        server
+            .encode(ServerMessage::Reply(refusal.clone()), &mut bytes)
+            .unwrap();
+        assert_eq!(
+            client.decode(&mut bytes).unwrap(),
+            Some(ServerMessage::Reply(refusal))
+        );
+    }
+
+    // P-013
+    #[test]
+    fn client_flags_that_were_not_offered_are_refused() {
+        let mut server = ServerOptionCodec::new(HandshakeFlags::FIXED_NEWSTYLE);
+        assert!(
+            server
+                .decode(&mut BytesMut::from(&[0, 0, 0, 3][..]))
+                .is_err()
+        );
+        assert!(
+            server
+                .decode(&mut BytesMut::from(&[0, 0, 0, 1][..]))
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_request_comes_with_its_payload_however_it_is_split() {
+        let head = RequestHead {
+            flags: CommandFlags::PAYLOAD_LEN,
+            command: Command::WRITE,
+            cookie: 1,
+            offset: 0,
+            length: 5,
+        };
+        let mut bytes = BytesMut::new();
+        ReplyCodec::new(ReplyStyle::Extended)
+            .encode(head, &mut bytes)
+            .unwrap();
+        bytes.extend_from_slice(b"hello");
+        let mut server = RequestCodec::new(ReplyStyle::Extended, 1 << 20);
+        let mut arrived = BytesMut::new();
+        for byte in &bytes[..bytes.len() - 1] {
+            arrived.extend_from_slice(&[*byte]);
+            assert_eq!(server.decode(&mut arrived).unwrap(), None);
+        }
+        arrived.extend_from_slice(b"o");
+        let request = server.decode(&mut arrived).unwrap().unwrap();
+        assert_eq!((request.head, &request.payload[..]), (head, &b"hello"[..]));
+    }
+
+    #[test]
+    fn an_oversized_payload_is_refused_at_its_header() {
+        let head = RequestHead {
+            flags: CommandFlags::empty(),
+            command: Command::WRITE,
+            cookie: 1,
+            offset: 0,
+            length: 0xffff_ffff,
+        };
+        let mut bytes = BytesMut::new();
+        head.encode(false, &mut bytes);
+        assert!(
+            RequestCodec::new(ReplyStyle::Simple, 1 << 25)
+                .decode(&mut bytes)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn simple_reply_heads_leave_their_data_in_the_stream() {
+        let mut bytes = BytesMut::new();
+        let mut server = RequestCodec::new(ReplyStyle::Simple, 0);
+        let reply = Reply::simple(9, Errno::OK, Bytes::from_static(b"data"));
+        server.encode(reply, &mut bytes).unwrap();
+        let head = ReplyCodec::new(ReplyStyle::Simple)
+            .decode(&mut bytes)
+            .unwrap();
+        assert_eq!(
+            head,
+            Some(ReplyHead::Simple {
+                cookie: 9,
+                error: Errno::OK
+            })
+        );
+        assert_eq!(&bytes[..], b"data");
+    }
+}
