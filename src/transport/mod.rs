@@ -1,11 +1,24 @@
 //! Byte streams to a server, and how to open them. Knows nothing of NBD messages.
 
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+pub(crate) mod child;
+pub(crate) mod command;
+mod exit;
+pub(crate) mod fd;
+pub(crate) mod process;
+mod reaper;
+mod stderr;
+pub(crate) mod tcp;
+pub(crate) mod unix;
+
+use child::Child;
 
 /// The half of a stream that is read.
 pub(crate) type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
@@ -47,7 +60,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Foreign<S> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
@@ -57,15 +70,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Foreign<S> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
     }
 
@@ -73,11 +86,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Foreign<S> {
         self.0.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
@@ -86,10 +99,82 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Foreign<S> {
 pub(crate) struct Transport {
     /// The bytes.
     pub(crate) stream: Box<dyn Stream>,
+    /// The server, if it was started for this connection.
+    pub(crate) child: Option<Child>,
 }
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport").finish_non_exhaustive()
+        f.debug_struct("Transport")
+            .field("child", &self.child)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The same error, of the same kind, that also says what was tried.
+fn trying(what: String, source: io::Error) -> io::Error {
+    io::Error::new(source.kind(), Attempt { what, source })
+}
+
+/// The number of the operating system in an error that may have been through [`trying`].
+pub(crate) fn raw_os_error(error: &io::Error) -> Option<i32> {
+    let attempt = || error.get_ref()?.downcast_ref::<Attempt>();
+    error
+        .raw_os_error()
+        .or_else(|| attempt()?.source.raw_os_error())
+}
+
+/// What was tried, and why it failed. The cause is in the text, and so not a `source()` too.
+#[derive(Debug)]
+struct Attempt {
+    what: String,
+    source: io::Error,
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.source)
+    }
+}
+
+impl std::error::Error for Attempt {}
+
+#[cfg(test)]
+mod testing {
+    use std::env;
+    use std::process::Command;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    const ALONE: &str = "NBD_CLIENT_TEST_ALONE";
+
+    /// Polls until the condition holds, for at most ten seconds.
+    pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !holds() {
+            assert!(Instant::now() < deadline, "not within ten seconds: {what}");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Whether this is the process that runs only this test; if not, runs it.
+    ///
+    /// For tests of what the whole process shares: descriptors and signal dispositions.
+    pub(super) fn alone(test: &str, env_options: &[&str]) -> bool {
+        if env::var_os(ALONE).is_some() {
+            return true;
+        }
+        let output = Command::new("env")
+            .args(env_options)
+            .arg(env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(ALONE, "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let failure = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}\n{failure}");
+        assert!(text.contains("1 passed"), "no test is called {test}");
+        false
     }
 }

@@ -1,0 +1,260 @@
+//! A server as child process that speaks on its standard input and output.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net;
+use std::process::{Command, Stdio};
+
+use tokio::net::UnixStream;
+
+use super::child::Child;
+use super::reaper::Reaper;
+use super::trying;
+use crate::error::{Error, Phase, Result};
+
+/// Starts a program, one argument after the other and never through a shell, with a socket as
+/// its standard input and output.
+///
+/// What it writes to its standard error goes to ours; the end of it is kept for the report.
+///
+/// Must be called inside a Tokio runtime.
+pub(crate) fn spawn<I>(argv: I) -> Result<(UnixStream, Child)>
+where
+    I: IntoIterator<Item: AsRef<OsStr>>,
+{
+    start(argv, io::stderr())
+}
+
+fn start<I>(argv: I, stderr: impl Write + Send + 'static) -> Result<(UnixStream, Child)>
+where
+    I: IntoIterator<Item: AsRef<OsStr>>,
+{
+    let (program, arguments) = split(argv)?;
+    launch(&program, &arguments, stderr).map_err(|error| {
+        let what = format!("cannot run {program:?}");
+        Error::io(Phase::Connect, trying(what, error))
+    })
+}
+
+/// The program and its arguments, checked.
+pub(super) fn split<I>(argv: I) -> Result<(OsString, Vec<OsString>)>
+where
+    I: IntoIterator<Item: AsRef<OsStr>>,
+{
+    let invalid = |why: &str| Err(Error::argument("command", why));
+    let mut argv = argv.into_iter().map(|word| word.as_ref().to_owned());
+    let Some(program) = argv.next() else {
+        return invalid("it is empty");
+    };
+    if program.is_empty() {
+        return invalid("the name of the program is empty");
+    }
+    let arguments = argv.collect::<Vec<_>>();
+    let nul = |word: &OsString| word.as_bytes().contains(&0);
+    if nul(&program) || arguments.iter().any(nul) {
+        return invalid("it contains a NUL byte");
+    }
+    Ok((program, arguments))
+}
+
+fn launch(
+    program: &OsStr,
+    arguments: &[OsString],
+    stderr: impl Write + Send + 'static,
+) -> io::Result<(UnixStream, Child)> {
+    let reaper = Reaper::get()?;
+    // `std` and not Tokio's pair: the child's end stays blocking, as programs expect of their
+    // standard input.
+    let (ours, theirs) = net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let ours = UnixStream::from_std(ours)?;
+    let theirs = OwnedFd::from(theirs);
+
+    // `std` and not Tokio's `Command`: that can fail when the child is already running, and then
+    // leaves it to itself.
+    let child = Command::new(program)
+        .args(arguments)
+        .stdin(theirs.try_clone()?)
+        .stdout(theirs)
+        .stderr(Stdio::piped())
+        .spawn()?;
+    // The command is gone, and with it the copies of the child's end that would hide its exit.
+    Ok((ours, Child::new(child, reaper, stderr)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::os::unix::process::ExitStatusExt;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::transport::raw_os_error;
+    use crate::transport::testing::{alone, eventually};
+
+    const GRACE: Duration = Duration::from_secs(10);
+
+    fn run<const N: usize>(argv: [&str; N]) -> (UnixStream, Child) {
+        start(argv, io::sink()).unwrap()
+    }
+
+    /// The numbers of this process's open descriptors, and whether a child inherits them.
+    fn descriptors() -> Vec<(String, bool)> {
+        const CLOEXEC: u32 = 0o2_000_000;
+        let mut open = Vec::new();
+        for entry in fs::read_dir("/proc/self/fdinfo").unwrap() {
+            let entry = entry.unwrap();
+            // Closed in the meantime.
+            let Ok(info) = fs::read_to_string(entry.path()) else {
+                continue;
+            };
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+            let flags = u32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            open.push((name, flags & CLOEXEC == 0));
+        }
+        open
+    }
+
+    // K41
+    #[tokio::test]
+    async fn impossible_commands_are_refused_with_a_reason() {
+        let refused = |argv: &[&str]| spawn(argv).unwrap_err().to_string();
+        assert_eq!(refused(&[]), "invalid command: it is empty");
+        let empty = "invalid command: the name of the program is empty";
+        assert_eq!(refused(&["", "x"]), empty);
+        let nul = "invalid command: it contains a NUL byte";
+        assert_eq!(refused(&["tr\0ue"]), nul);
+        assert_eq!(refused(&["true", "\0"]), nul);
+    }
+
+    // K41
+    #[tokio::test]
+    async fn program_that_cannot_run_is_named_and_the_reason_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = dir.path().join("plain");
+        fs::write(&plain, "").unwrap();
+        for (program, kind, number) in [
+            (dir.path().join("none"), io::ErrorKind::NotFound, 2),
+            (dir.path().into(), io::ErrorKind::PermissionDenied, 13),
+            (plain, io::ErrorKind::PermissionDenied, 13),
+            ("no-such-nbd-server".into(), io::ErrorKind::NotFound, 2),
+        ] {
+            let error = spawn([&program]).unwrap_err();
+            let Error::Disconnected(lost, _) = &error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(lost.phase(), Phase::Connect);
+            assert_eq!(lost.io().kind(), kind);
+            assert_eq!(raw_os_error(lost.io()), Some(number));
+            let text = format!("cannot run {program:?}: ");
+            assert!(error.to_string().contains(&text), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn arguments_are_passed_as_they_are() {
+        let (mut stream, mut child) = run(["printf", "%s|", "a b", "$HOME;'\"", "-x", ""]);
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "a b|$HOME;'\"|-x||");
+        assert!(child.wait().await.status().unwrap().success());
+    }
+
+    #[tokio::test]
+    async fn child_speaks_on_its_standard_streams_and_stops_at_their_end() {
+        let (mut stream, child) = run(["cat"]);
+        stream.write_all(b"ping").await.unwrap();
+        let mut buffer = [0; 4];
+        stream.read_exact(&mut buffer).await.unwrap();
+        assert_eq!(&buffer, b"ping");
+        drop(stream);
+        let report = child.terminate(GRACE).await;
+        assert!(report.status().unwrap().success(), "{report}");
+    }
+
+    // K42
+    #[tokio::test]
+    async fn stream_of_a_child_that_exits_at_once_ends() {
+        let (mut stream, mut child) = run(["sh", "-c", "echo hello; echo why >&2; exit 3"]);
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "hello\n");
+        let report = child.wait().await;
+        assert_eq!(report.status().unwrap().code(), Some(3));
+        assert_eq!(report.stderr().as_str(), "why\n");
+    }
+
+    // SUB-4
+    #[tokio::test]
+    async fn child_dies_of_a_broken_pipe_as_usual() {
+        let (_stream, mut child) = run(["sh", "-c", "yes | true; kill -PIPE $$"]);
+        let report = child.wait().await;
+        assert_eq!(report.status().unwrap().signal(), Some(13));
+    }
+
+    // K46
+    #[test]
+    fn child_gets_no_other_descriptor() {
+        let name = "transport::command::tests::child_gets_no_other_descriptor";
+        if !alone(name, &[]) {
+            return;
+        }
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let said = runtime.block_on(async {
+            let (_stream, _other) = run(["cat"]);
+            let (mut stream, mut child) = run(["ls", "/proc/self/fd"]);
+            let mut said = String::new();
+            stream.read_to_string(&mut said).await.unwrap();
+            child.wait().await;
+            said
+        });
+        // Whoever runs the tests may have left descriptors open for all.
+        let inherited = descriptors()
+            .into_iter()
+            .filter(|(_, inherited)| *inherited);
+        let mut expected = inherited.map(|(name, _)| name).collect::<BTreeSet<_>>();
+        assert!(expected.contains("0") && expected.contains("2"));
+        // The directory that is being listed.
+        let seen = said.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+        let directory = (0..).map(|fd: u32| fd.to_string());
+        expected.extend(
+            directory
+                .filter(|fd| !expected.contains(fd))
+                .take(1)
+                .collect::<Vec<_>>(),
+        );
+        assert_eq!(seen, expected);
+    }
+
+    // K46
+    #[test]
+    fn no_descriptor_is_left_behind() {
+        let name = "transport::command::tests::no_descriptor_is_left_behind";
+        if !alone(name, &[]) {
+            return;
+        }
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _guard = runtime.enter();
+        drop(run(["true"]));
+        let mut before = 0;
+        eventually("quiet", || {
+            let last = before;
+            before = descriptors().len();
+            last == before
+        });
+        for _ in 0..100 {
+            spawn(["/nonexistent"]).unwrap_err();
+        }
+        assert_eq!(descriptors().len(), before);
+        for _ in 0..50 {
+            drop(run(["cat"]));
+        }
+        eventually("all closed", || descriptors().len() == before);
+    }
+}

@@ -1,0 +1,260 @@
+//! Sockets that the caller connected.
+
+use std::io;
+use std::io::IsTerminal;
+use std::net;
+use std::os::fd::OwnedFd;
+use std::os::unix;
+
+use rustix::fs::{FileType, fstat};
+use socket2::{Domain, SockRef, Type};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::Stream;
+use crate::error::{Error, Phase, Result};
+
+/// Takes over a connected stream socket of any family.
+///
+/// It is made non-blocking and close-on-exec here. Being non-blocking is a property of the open
+/// socket, not of the descriptor: duplicates that the caller kept change with it (K25).
+///
+/// The descriptor is closed on failure. Must be called inside a Tokio runtime.
+pub(crate) fn adopt(fd: OwnedFd) -> Result<Box<dyn Stream>> {
+    let family = family(&fd)?;
+    wrap(fd, family).map_err(|error| Error::io(Phase::Connect, error))
+}
+
+/// The family of a connected stream socket; everything else is refused (K20 to K23).
+///
+/// Tokio does not do this: it takes a datagram socket for a `TcpStream`, and a listening socket
+/// or a pipe for something that never becomes readable.
+fn family(fd: &OwnedFd) -> Result<Domain> {
+    let refuse = |why: &str| {
+        let why = format!("this is {why}, not a connected stream socket");
+        Err(Error::argument("socket", why))
+    };
+    let unusable = |error: io::Error| Error::argument("socket", error.to_string());
+
+    let stat = fstat(fd).map_err(|errno| unusable(errno.into()))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Socket => {}
+        FileType::RegularFile => return refuse("a regular file"),
+        FileType::Directory => return refuse("a directory"),
+        FileType::Symlink => return refuse("a symbolic link"),
+        FileType::Fifo => return refuse("a pipe"),
+        FileType::CharacterDevice if fd.is_terminal() => return refuse("a terminal"),
+        FileType::CharacterDevice => return refuse("a character device"),
+        FileType::BlockDevice => return refuse("a block device"),
+        // Linux: eventfd, epoll, timerfd and so on have no type.
+        FileType::Unknown => return refuse("a special file such as an eventfd"),
+    }
+
+    let socket = SockRef::from(fd);
+    match socket.r#type().map_err(unusable)? {
+        Type::STREAM => {}
+        Type::DGRAM => return refuse("a datagram socket"),
+        Type::SEQPACKET => return refuse("a seqpacket socket"),
+        Type::RAW => return refuse("a raw socket"),
+        _ => return refuse("a socket of another type"),
+    }
+    if socket.is_listener().map_err(unusable)? {
+        return refuse("a listening socket");
+    }
+    match socket.peer_addr() {
+        Ok(peer) => Ok(peer.domain()),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+            refuse("a socket without a peer")
+        }
+        Err(error) => Err(unusable(error)),
+    }
+}
+
+fn wrap(fd: OwnedFd, family: Domain) -> io::Result<Box<dyn Stream>> {
+    let socket = SockRef::from(&fd);
+    socket.set_cloexec(true)?;
+    // K24: Tokio panics on a blocking socket in debug builds, and blocks on it in others.
+    socket.set_nonblocking(true)?;
+
+    if matches!(family, Domain::IPV4 | Domain::IPV6) {
+        // P-004. Not every stream of these families is TCP, and without it all still works.
+        let _ = socket.set_tcp_nodelay(true);
+        let stream = TcpStream::from_std(net::TcpStream::from(fd))?;
+        Ok(Box::new(stream))
+    } else {
+        // Unix, vsock and whatever else: receiving, sending and shutting down are the same
+        // calls for all of them.
+        let stream = UnixStream::from_std(unix::net::UnixStream::from(fd))?;
+        Ok(Box::new(stream))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, UdpSocket};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::{UnixDatagram, UnixListener};
+
+    use rustix::fs::{Mode, OFlags, inotify};
+    use rustix::io::{FdFlags, fcntl_setfd};
+    use socket2::Socket;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    fn refusal(fd: impl Into<OwnedFd>) -> String {
+        match adopt(fd.into()) {
+            Ok(_) => "accepted".into(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn socket(domain: Domain, r#type: Type) -> Socket {
+        Socket::new(domain, r#type, None).unwrap()
+    }
+
+    fn open(path: &str, flags: OFlags) -> OwnedFd {
+        rustix::fs::open(path, flags, Mode::empty()).unwrap()
+    }
+
+    // K20 to K23
+    #[tokio::test]
+    async fn everything_but_a_connected_stream_is_refused() {
+        const NETLINK: i32 = 16;
+        let dir = tempfile::tempdir().unwrap();
+        let (sender, receiver) = tokio::net::unix::pipe::pipe().unwrap();
+        let seqpacket = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap().0;
+        let null = open("/dev/null", OFlags::RDWR);
+        let terminal = open("/dev/ptmx", OFlags::RDWR | OFlags::NOCTTY);
+        let link = open("/proc/self/exe", OFlags::PATH | OFlags::NOFOLLOW);
+        let connected = UdpSocket::bind("127.0.0.1:0").unwrap();
+        connected.connect("127.0.0.1:9").unwrap();
+
+        for (refused, what) in [
+            (refusal(tempfile::tempfile().unwrap()), "a regular file"),
+            (refusal(File::open("/").unwrap()), "a directory"),
+            (refusal(link), "a symbolic link"),
+            (refusal(sender.into_nonblocking_fd().unwrap()), "a pipe"),
+            (refusal(receiver.into_blocking_fd().unwrap()), "a pipe"),
+            (refusal(null), "a character device"),
+            (refusal(terminal), "a terminal"),
+            (
+                refusal(inotify::init(inotify::CreateFlags::CLOEXEC).unwrap()),
+                "a special file such as an eventfd",
+            ),
+            (refusal(connected), "a datagram socket"),
+            (
+                refusal(UnixDatagram::pair().unwrap().0),
+                "a datagram socket",
+            ),
+            (refusal(seqpacket), "a seqpacket socket"),
+            (
+                refusal(socket(Domain::from(NETLINK), Type::RAW)),
+                "a raw socket",
+            ),
+            (
+                refusal(TcpListener::bind("127.0.0.1:0").unwrap()),
+                "a listening socket",
+            ),
+            (
+                refusal(UnixListener::bind(dir.path().join("socket")).unwrap()),
+                "a listening socket",
+            ),
+            (
+                refusal(socket(Domain::IPV4, Type::STREAM)),
+                "a socket without a peer",
+            ),
+            (
+                refusal(socket(Domain::UNIX, Type::STREAM)),
+                "a socket without a peer",
+            ),
+        ] {
+            let expected = format!("invalid socket: this is {what}, not a connected stream socket");
+            assert_eq!(refused, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn handle_without_access_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let refused = refusal(open(path.to_str().unwrap(), OFlags::PATH));
+        assert_eq!(refused, "invalid socket: Bad file descriptor (os error 9)");
+    }
+
+    #[tokio::test]
+    async fn refused_descriptor_is_closed() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        refusal(theirs);
+        let error = ours.send(b"x").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    async fn echoes(stream: Box<dyn Stream>, mut peer: impl Read + Write) {
+        let (mut reader, mut writer) = stream.into_halves();
+        peer.write_all(b"ping").unwrap();
+        let mut buffer = [0; 4];
+        reader.read_exact(&mut buffer).await.unwrap();
+        writer.write_all(&buffer).await.unwrap();
+        writer.shutdown().await.unwrap();
+        let mut echo = Vec::new();
+        peer.read_to_end(&mut echo).unwrap();
+        assert_eq!(echo, b"ping");
+    }
+
+    #[tokio::test]
+    async fn blocking_unix_stream_is_adopted() {
+        let (ours, theirs) = unix::net::UnixStream::pair().unwrap();
+        echoes(adopt(ours.into()).unwrap(), theirs).await;
+    }
+
+    #[tokio::test]
+    async fn tcp_stream_of_either_family_is_adopted_without_delay() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let ours = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let copy = ours.try_clone().unwrap();
+            let theirs = listener.accept().unwrap().0;
+            let adopted = adopt(ours.into()).unwrap();
+            assert!(copy.nodelay().unwrap());
+            drop(copy);
+            echoes(adopted, theirs).await;
+        }
+    }
+
+    // K25
+    #[tokio::test]
+    async fn duplicate_becomes_non_blocking_too() {
+        let (ours, _theirs) = unix::net::UnixStream::pair().unwrap();
+        let mut copy = ours.try_clone().unwrap();
+        let _adopted = adopt(ours.into()).unwrap();
+        let error = copy.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    // K46
+    #[tokio::test]
+    async fn adopted_descriptor_is_closed_on_exec() {
+        let (ours, _theirs) = unix::net::UnixStream::pair().unwrap();
+        fcntl_setfd(&ours, FdFlags::empty()).unwrap();
+        let info = format!("/proc/self/fdinfo/{}", ours.as_raw_fd());
+        let flags = || {
+            let info = fs::read_to_string(&info).unwrap();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+            u32::from_str_radix(flags.unwrap().trim(), 8).unwrap()
+        };
+        assert_eq!(flags() & OFlags::CLOEXEC.bits(), 0);
+        let _adopted = adopt(ours.into()).unwrap();
+        assert_ne!(flags() & OFlags::CLOEXEC.bits(), 0);
+    }
+
+    #[tokio::test]
+    async fn stream_whose_peer_is_gone_is_adopted_and_ends() {
+        let (ours, theirs) = unix::net::UnixStream::pair().unwrap();
+        drop(theirs);
+        let (mut reader, _writer) = adopt(ours.into()).unwrap().into_halves();
+        assert_eq!(reader.read(&mut [0]).await.unwrap(), 0);
+    }
+}

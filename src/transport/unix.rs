@@ -1,0 +1,176 @@
+//! Unix sockets.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::time;
+
+use super::trying;
+use crate::error::{Error, Phase, Result};
+
+/// Longest path in bytes: `sun_path` is 108 and ends with a NUL. An abstract name has the same
+/// room, because its NUL is in front.
+const MAX_PATH: usize = 107;
+
+/// The first pause while the listener's queue is full, doubled up to [`MAX_PAUSE`].
+const MIN_PAUSE: Duration = Duration::from_millis(1);
+const MAX_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connects to the socket at a path, or, if its first byte is NUL, with an abstract name.
+///
+/// There is no spelling of abstract names with `@`: that is a path like any other.
+///
+/// Waits for as long as the listener's queue is full; the caller sets the deadline.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes the socket.
+pub(crate) async fn connect(path: &Path) -> Result<UnixStream> {
+    check(path)?;
+    let mut pause = MIN_PAUSE;
+    loop {
+        match UnixStream::connect(path).await {
+            Ok(stream) => return Ok(stream),
+            // The one connect(2) that can fail with EAGAIN: a blocking socket would wait here
+            // until the server accepts, and there is nothing to poll for it.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                time::sleep(pause).await;
+                pause = (pause * 2).min(MAX_PAUSE);
+            }
+            Err(error) => {
+                let what = format!("cannot connect to {path:?}");
+                return Err(Error::io(Phase::Connect, trying(what, error)));
+            }
+        }
+    }
+}
+
+/// Refuses what does not fit into a socket address.
+fn check(path: &Path) -> Result<()> {
+    let invalid = |why: String| Err(Error::argument("socket path", why));
+    let bytes = path.as_os_str().as_bytes();
+    match bytes {
+        [] => invalid("it is empty".into()),
+        // NUL ends a path, but is a byte like any other in an abstract name.
+        [0, name @ ..] if name.len() > MAX_PATH => invalid(format!(
+            "an abstract name of {} bytes is longer than {MAX_PATH}",
+            name.len()
+        )),
+        [0, ..] => Ok(()),
+        path if path.contains(&0) => invalid("it contains a NUL byte".into()),
+        path if path.len() > MAX_PATH => {
+            invalid(format!("{} bytes are more than {MAX_PATH}", path.len()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+
+    use futures::FutureExt;
+    use socket2::{Domain, SockAddr, Socket, Type};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::transport::raw_os_error;
+
+    fn path(bytes: &[u8]) -> &Path {
+        Path::new(OsStr::from_bytes(bytes))
+    }
+
+    async fn refusal(bytes: &[u8]) -> String {
+        connect(path(bytes)).await.unwrap_err().to_string()
+    }
+
+    // K38
+    #[tokio::test]
+    async fn impossible_paths_are_refused_with_a_reason() {
+        assert_eq!(refusal(b"").await, "invalid socket path: it is empty");
+        assert_eq!(
+            refusal(b"/tmp/a\0b").await,
+            "invalid socket path: it contains a NUL byte"
+        );
+        assert_eq!(
+            refusal(&[b'a'; 108]).await,
+            "invalid socket path: 108 bytes are more than 107"
+        );
+        let mut name = [b'a'; 109];
+        name[0] = 0;
+        assert_eq!(
+            refusal(&name).await,
+            "invalid socket path: an abstract name of 108 bytes is longer than 107"
+        );
+    }
+
+    #[tokio::test]
+    async fn longest_path_and_name_fit() {
+        let error = connect(path(&[b'a'; 107])).await.unwrap_err();
+        assert_eq!(error.errno(), Some(107), "{error}");
+        let Error::Disconnected(lost, _) = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(lost.io().kind(), io::ErrorKind::NotFound);
+        assert_eq!(raw_os_error(lost.io()), Some(2));
+        assert!(check(path(&[0; 108])).is_ok());
+    }
+
+    #[tokio::test]
+    async fn failure_names_the_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = connect(&dir.path().join("no\nsocket")).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("/no\\nsocket\": No such file"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn relative_at_sign_is_a_path() {
+        let error = connect(Path::new("@nbd-client")).await.unwrap_err();
+        assert!(error.to_string().contains("No such file"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn abstract_name_is_reached() {
+        let name = format!("nbd-client-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        let mut stream = connect(path(format!("\0{name}").as_bytes())).await.unwrap();
+        drop(listener.accept().unwrap());
+        assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn full_queue_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+
+        let mut queued = Vec::new();
+        let error = loop {
+            match UnixStream::connect(&path).await {
+                Ok(stream) => queued.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+
+        let mut connecting = Box::pin(connect(&path));
+        assert!(connecting.as_mut().now_or_never().is_none());
+        let accepted = queued.iter().map(|_| listener.accept().unwrap().0);
+        drop(accepted.collect::<Vec<_>>());
+        let mut stream = connecting.await.unwrap();
+        drop(listener.accept().unwrap());
+        assert_eq!(
+            stream.write(b"x").await.unwrap_err().kind(),
+            io::ErrorKind::BrokenPipe
+        );
+    }
+}
