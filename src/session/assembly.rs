@@ -1,0 +1,260 @@
+//! Putting the reply to a read together.
+
+use bytes::{BufMut, BytesMut};
+
+use super::coverage::{Coverage, Refused};
+use crate::wire::ProtocolError;
+
+/// A read whose data arrives in one or more pieces, in any order.
+///
+/// The buffer is allocated when the first piece arrives and grows in order without being zeroed
+/// first; only a gap left by a piece that came early is filled with zeroes.
+#[derive(Debug)]
+pub struct Assembly {
+    offset: u64,
+    length: u64,
+    coverage: Coverage,
+    buffer: BytesMut,
+    pieces: u32,
+}
+
+impl Assembly {
+    /// A read of `length` bytes at `offset`, into `buffer` (whose contents are dropped).
+    pub fn new(offset: u64, length: u64, mut buffer: BytesMut) -> Self {
+        buffer.clear();
+        Self {
+            offset,
+            length,
+            coverage: Coverage::new(length),
+            buffer,
+            pieces: 0,
+        }
+    }
+
+    /// Takes note of a piece of content and says where it goes, in bytes from the start of the
+    /// read.
+    ///
+    /// # Errors
+    /// If it lies outside the request, overlaps an earlier piece, or is one piece too many.
+    pub fn claim(&mut self, offset: u64, length: u64) -> Result<usize, ProtocolError> {
+        // P-160: inside the request, in checked arithmetic.
+        let start = offset.checked_sub(self.offset);
+        let range = start.and_then(|start| Some((start, start.checked_add(length)?)));
+        let Some((start, end)) = range.filter(|(_, end)| *end <= self.length) else {
+            return Err(ProtocolError::OutOfRange {
+                offset,
+                length,
+                start: self.offset,
+                size: self.length,
+            });
+        };
+        // P-160: no overlap with earlier content.
+        self.coverage
+            .insert(start, end)
+            .map_err(|refused| match refused {
+                Refused::Overlap => ProtocolError::Overlap { offset, length },
+                Refused::Fragments => ProtocolError::TooFragmented,
+            })?;
+        self.pieces = self.pieces.saturating_add(1);
+        usize::try_from(start).map_err(|_| ProtocolError::length("read", start))
+    }
+
+    /// How many pieces of content have come.
+    pub const fn pieces(&self) -> u32 {
+        self.pieces
+    }
+
+    /// Copies a claimed piece to its place.
+    pub fn put(&mut self, position: usize, data: &[u8]) {
+        self.reserve();
+        self.fill_to(position);
+        if position == self.buffer.len() {
+            self.buffer.extend_from_slice(data);
+        } else {
+            let end = position.saturating_add(data.len());
+            if let Some(gap) = self.buffer.get_mut(position..end) {
+                gap.copy_from_slice(data);
+            }
+        }
+    }
+
+    /// Puts zeroes where a claimed hole is.
+    pub fn put_zeroes(&mut self, position: usize, length: usize) {
+        self.reserve();
+        self.fill_to(position);
+        // A hole in a gap finds its zeroes there already.
+        if position == self.buffer.len() {
+            self.buffer.put_bytes(0, length);
+        }
+    }
+
+    /// Lends the place of a claimed piece, so that data can be received straight into it.
+    pub fn lend(&mut self, position: usize, length: usize) -> Loan {
+        self.reserve();
+        self.fill_to(position);
+        let mut place = std::mem::take(&mut self.buffer);
+        if position == place.len() {
+            return Loan {
+                before: None,
+                place,
+                after: BytesMut::new(),
+            };
+        }
+        let before = place.split_to(position);
+        let after = place.split_off(length.min(place.len()));
+        place.clear();
+        Loan {
+            before: Some(before),
+            place,
+            after,
+        }
+    }
+
+    /// Takes a filled place back.
+    pub fn give_back(&mut self, loan: Loan) {
+        self.buffer = match loan.before {
+            None => loan.place,
+            Some(mut whole) => {
+                // The three are neighbours in memory: joining them moves nothing.
+                whole.unsplit(loan.place);
+                whole.unsplit(loan.after);
+                whole
+            }
+        };
+    }
+
+    /// The data, if every byte of it has come.
+    ///
+    /// # Errors
+    /// If some are missing.
+    pub fn finish(self) -> Result<BytesMut, ProtocolError> {
+        // P-162: without an error the content covers the whole request.
+        let missing = self.length.saturating_sub(self.coverage.covered());
+        if missing > 0 {
+            return Err(ProtocolError::IncompleteRead {
+                missing,
+                length: self.length,
+            });
+        }
+        Ok(self.buffer)
+    }
+
+    fn reserve(&mut self) {
+        let length = usize::try_from(self.length).unwrap_or(usize::MAX);
+        if self.buffer.capacity() < length {
+            self.buffer
+                .reserve(length.saturating_sub(self.buffer.len()));
+        }
+    }
+
+    /// Fills the gap before a piece that came early.
+    fn fill_to(&mut self, position: usize) {
+        if position > self.buffer.len() {
+            self.buffer.resize(position, 0);
+        }
+    }
+}
+
+/// The place of one piece, lent out to be filled by appending to `place`.
+#[derive(Debug)]
+pub struct Loan {
+    /// What lies before the place; `None` if the place simply grows.
+    before: Option<BytesMut>,
+    pub place: BytesMut,
+    after: BytesMut,
+}
+
+impl Loan {
+    /// A place of its own.
+    pub fn fresh(length: usize) -> Self {
+        Self {
+            before: None,
+            place: BytesMut::with_capacity(length),
+            after: BytesMut::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn content_outside_the_request_is_refused() {
+        let mut read = Assembly::new(1000, 100, BytesMut::new());
+        for (offset, length) in [
+            (999, 1),
+            (1100, 1),
+            (1000, 101),
+            (1099, 2),
+            (u64::MAX - 10, 100),
+            (u64::MAX, 1),
+        ] {
+            let result = read.claim(offset, length);
+            assert!(
+                matches!(result, Err(ProtocolError::OutOfRange { .. })),
+                "{offset}+{length}"
+            );
+        }
+        assert_eq!(read.claim(1000, 100), Ok(0));
+    }
+
+    // P-162
+    #[test]
+    fn a_read_with_a_gap_never_succeeds() {
+        let mut read = Assembly::new(0, 10, BytesMut::new());
+        let first = read.claim(0, 4).unwrap();
+        read.put(first, b"abcd");
+        let last = read.claim(5, 5).unwrap();
+        read.put(last, b"fghij");
+        let error = read.finish().unwrap_err();
+        assert_eq!(
+            error,
+            ProtocolError::IncompleteRead {
+                missing: 1,
+                length: 10
+            }
+        );
+    }
+
+    // P-161
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+        #[test]
+        fn pieces_in_any_order_and_by_any_way_give_the_same_data(
+            cuts in prop::collection::btree_set(1usize..200, 0..12),
+            order in any::<u64>(),
+            ways in prop::collection::vec(0u8..3, 13),
+        ) {
+            let data: Vec<u8> = (0..200).map(|i| i as u8).collect();
+            let mut expected = data.clone();
+            let mut edges: Vec<usize> = cuts.into_iter().collect();
+            edges.insert(0, 0);
+            edges.push(200);
+            let mut pieces: Vec<_> = edges.windows(2).map(|w| (w[0], w[1])).collect();
+            let count = pieces.len();
+            for i in 0..count {
+                pieces.swap(i, (order >> i) as usize % count);
+            }
+            let mut read = Assembly::new(1 << 40, 200, BytesMut::zeroed(7));
+            for ((start, end), way) in pieces.into_iter().zip(ways) {
+                let position = read.claim((1 << 40) + start as u64, (end - start) as u64).unwrap();
+                match way {
+                    0 => read.put(position, &data[start..end]),
+                    1 => {
+                        let mut loan = read.lend(position, end - start);
+                        loan.place.extend_from_slice(&data[start..end]);
+                        read.give_back(loan);
+                    }
+                    _ => {
+                        read.put_zeroes(position, end - start);
+                        expected[start..end].fill(0);
+                    }
+                }
+            }
+            prop_assert_eq!(&read.finish().unwrap()[..], &expected[..]);
+        }
+    }
+}

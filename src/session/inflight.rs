@@ -1,0 +1,187 @@
+//! The table of requests in flight, and the cookies that name them.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::Range;
+use std::task::Waker;
+
+use slab::Slab;
+
+use super::{Answer, Sink};
+use crate::error::{Error, RequestError};
+use crate::wire::Command;
+
+/// One request from the moment it is queued until its answer is taken.
+#[derive(Debug)]
+pub struct Entry {
+    generation: u32,
+    pub command: Command,
+    pub offset: u64,
+    pub length: u64,
+    /// Where its bytes begin and end in the stream to the server.
+    pub sent: Range<u64>,
+    /// Payload it is accounted for, in bytes.
+    pub bytes: u64,
+    /// Whether a reply may have one chunk of content only.
+    pub single_chunk: bool,
+    pub sink: Sink,
+    /// The first error of its reply.
+    pub error: Option<RequestError>,
+    pub errors: u8,
+    pub stage: Stage,
+    /// Nobody waits for the answer any more.
+    pub orphan: bool,
+    pub waker: Option<Waker>,
+}
+
+/// How far a request has come.
+#[derive(Debug)]
+pub enum Stage {
+    /// The reply has not ended.
+    Waiting,
+    /// The reply has ended, but the request is not fully written yet.
+    Early(Result<Answer, Error>),
+    /// The answer waits to be taken.
+    Done(Result<Answer, Error>),
+}
+
+impl Entry {
+    pub fn new(command: Command, range: (u64, u64), sent: Range<u64>, sink: Sink) -> Self {
+        Self {
+            generation: 0,
+            command,
+            offset: range.0,
+            length: range.1,
+            sent,
+            bytes: 0,
+            single_chunk: false,
+            sink,
+            error: None,
+            errors: 0,
+            stage: Stage::Waiting,
+            orphan: false,
+            waker: None,
+        }
+    }
+
+    /// What the request changes on the export, if anything.
+    pub fn changes(&self) -> Option<Range<u64>> {
+        changes(self.command, self.offset, self.length)
+    }
+}
+
+/// What a command changes on the export, if anything.
+pub fn changes(command: Command, offset: u64, length: u64) -> Option<Range<u64>> {
+    let writes = matches!(
+        command,
+        Command::WRITE | Command::TRIM | Command::WRITE_ZEROES
+    );
+    writes.then(|| offset..offset.saturating_add(length))
+}
+
+/// The table. An entry's cookie tells its place and its generation, so that a late or repeated
+/// reply never meets another request in the same place.
+#[derive(Debug)]
+pub struct Inflight {
+    entries: Slab<Entry>,
+    generation: u32,
+    start: u64,
+}
+
+impl Inflight {
+    /// An empty table whose cookies count from `start`.
+    pub const fn new(start: u64) -> Self {
+        Self {
+            entries: Slab::new(),
+            generation: 0,
+            start,
+        }
+    }
+
+    /// An unpredictable start for cookies.
+    pub fn random_start() -> u64 {
+        RandomState::new().build_hasher().finish()
+    }
+
+    /// The cookie that the next entry will get.
+    pub fn next_cookie(&mut self) -> u64 {
+        loop {
+            let index = self.entries.vacant_key() as u64;
+            let number = u64::from(self.generation) << 32 | (index & 0xffff_ffff);
+            // P-130: distinct from all pending ones, since the place is.
+            let cookie = self.start.wrapping_add(number);
+            if cookie != 0 {
+                return cookie;
+            }
+            self.generation = self.generation.wrapping_add(1);
+        }
+    }
+
+    /// Adds an entry under the cookie that [`next_cookie`](Self::next_cookie) announced.
+    pub fn insert(&mut self, mut entry: Entry) {
+        entry.generation = self.generation;
+        self.generation = self.generation.wrapping_add(1);
+        self.entries.insert(entry);
+    }
+
+    /// The place of the entry with this cookie.
+    pub fn find(&self, cookie: u64) -> Option<usize> {
+        let number = cookie.wrapping_sub(self.start);
+        let place = usize::try_from(number & 0xffff_ffff).ok()?;
+        let entry = self.entries.get(place)?;
+        (u64::from(entry.generation) == number >> 32).then_some(place)
+    }
+
+    pub fn get(&self, place: usize) -> Option<&Entry> {
+        self.entries.get(place)
+    }
+
+    pub fn get_mut(&mut self, place: usize) -> Option<&mut Entry> {
+        self.entries.get_mut(place)
+    }
+
+    pub fn remove(&mut self, place: usize) -> Option<Entry> {
+        self.entries.try_remove(place)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().map(|(_, entry)| entry)
+    }
+
+    pub fn places(&self) -> Vec<usize> {
+        self.entries.iter().map(|(place, _)| place).collect()
+    }
+
+    /// Gives memory back; for a connection that is idle.
+    pub fn release(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry {
+        Entry::new(Command::FLUSH, (0, 0), 0..28, Sink::None)
+    }
+
+    // P-130
+    #[test]
+    fn cookies_wrap_and_are_never_zero_nor_reused() {
+        let mut table = Inflight::new(u64::MAX - 5);
+        let mut cookies = Vec::new();
+        for _ in 0..20 {
+            cookies.push(table.next_cookie());
+            table.insert(entry());
+        }
+        assert!(cookies.iter().all(|&cookie| cookie != 0));
+        for &cookie in &cookies {
+            let place = table.find(cookie).unwrap();
+            table.remove(place);
+            let again = table.next_cookie();
+            table.insert(entry());
+            assert!(!cookies.contains(&again));
+            assert_eq!(table.find(cookie), None, "a stale cookie finds nothing");
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! The transmission phase as a pure state machine: cookies, requests in flight, reply assembly,
+//! the queue of bytes to write, and the one terminal error.
+//!
+//! No runtime, no I/O, no clock. Three kinds of methods: what callers do (`poll_submit`,
+//! `poll_answer`, `poll_chunk`, `abandon`), what the driver does (`receive`, `take_outbox`,
+//! `set_written`), and how it ends (`close`, `fail`). Wakers are collected, never called: whoever
+//! holds the lock around a session calls them after letting go of it.
+#![allow(
+    missing_docs,
+    unnameable_types,
+    unreachable_pub,
+    reason = "public to the benches only"
+)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)
+)]
+
+mod assembly;
+mod coverage;
+mod gate;
+mod inflight;
+mod outbox;
+mod receive;
+mod status;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::task::{Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+
+pub use assembly::Assembly;
+use gate::{Gate, Want};
+use inflight::{Entry, Inflight, Stage, changes};
+pub use outbox::{Outbox, SLICES};
+pub use receive::{Bulk, Intake};
+pub use status::{Context, StatusAssembly};
+
+use crate::chunk::Chunk;
+use crate::error::{Delivery, Error};
+use crate::extent::BlockStatus;
+use crate::wire::request::RequestHead;
+use crate::wire::{Command, CommandFlags, ReplyStyle};
+
+/// A request as a caller hands it in: checked, and not longer than one message can be.
+#[derive(Debug)]
+pub struct Submission {
+    pub command: Command,
+    pub flags: CommandFlags,
+    pub offset: u64,
+    /// The length of the request in its header, in bytes.
+    pub length: u64,
+    pub payload: Bytes,
+    pub sink: Sink,
+}
+
+/// Where the content of a reply goes.
+#[derive(Debug)]
+pub enum Sink {
+    /// The command has no content.
+    None,
+    /// Into one buffer.
+    Read(Assembly),
+    /// Into a queue, piece by piece; the assembly watches coverage only.
+    Chunks(Assembly, VecDeque<Chunk>),
+    /// Into lists of extents.
+    Status(StatusAssembly),
+}
+
+/// What a successful request gives.
+#[derive(Debug)]
+pub enum Answer {
+    Done,
+    Data(BytesMut),
+    Status(BlockStatus),
+}
+
+/// Names a request in flight: its cookie.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ticket(u64);
+
+/// Bounds on what is in flight.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    pub requests: usize,
+    pub bytes: u64,
+}
+
+/// The transmission phase of one connection.
+#[derive(Debug)]
+pub struct Session {
+    style: ReplyStyle,
+    inflight: Inflight,
+    gate: Gate,
+    outbox: Outbox,
+    /// Bytes queued since the start.
+    queued: u64,
+    /// Bytes written since the start, as far as is known here.
+    written: u64,
+    /// Requests whose reply has not ended.
+    pending: usize,
+    /// Abandoned requests that change data and are not answered yet.
+    orphan_writes: usize,
+    /// Requests that were answered before they were fully written.
+    early: Vec<usize>,
+    awaiting: Option<receive::Awaiting>,
+    /// No further requests are taken.
+    closing: bool,
+    /// `DISC` is queued: what comes after it is ignored.
+    disconnecting: bool,
+    ended: Option<Error>,
+    woken: Vec<Waker>,
+}
+
+impl Session {
+    pub fn new(style: ReplyStyle, bounds: Bounds, first_cookie: u64) -> Self {
+        Self {
+            style,
+            inflight: Inflight::new(first_cookie),
+            gate: Gate::new(bounds.requests, bounds.bytes),
+            outbox: Outbox::default(),
+            queued: 0,
+            written: 0,
+            pending: 0,
+            orphan_writes: 0,
+            early: Vec::new(),
+            awaiting: None,
+            closing: false,
+            disconnecting: false,
+            ended: None,
+            woken: Vec::new(),
+        }
+    }
+
+    /// A start for cookies that a server cannot guess.
+    pub fn random_cookie() -> u64 {
+        Inflight::random_start()
+    }
+
+    /// Queues the request as soon as there is room for it; from then on it is sent whatever the
+    /// caller does. `place` is the caller's place among those who wait.
+    ///
+    /// Returns the ticket and the number of bytes queued.
+    pub fn poll_submit(
+        &mut self,
+        submission: &mut Option<Submission>,
+        place: &mut Option<u64>,
+        waker: &Waker,
+    ) -> Poll<Result<Ticket, Error>> {
+        if let Some(error) = self.refusal() {
+            return Poll::Ready(Err(error));
+        }
+        let Some(wanted) = submission else {
+            return Poll::Pending;
+        };
+        let want = want(wanted);
+        let inflight = &self.inflight;
+        let orphans = self.orphan_writes;
+        let is_open = |want: &Want| is_open(inflight, orphans, want);
+        if self.gate.enter(place, &want, is_open, waker).is_pending() {
+            return Poll::Pending;
+        }
+        match submission.take() {
+            Some(submission) => Poll::Ready(Ok(self.queue(submission, want.bytes, waker))),
+            None => Poll::Pending,
+        }
+    }
+
+    fn refusal(&self) -> Option<Error> {
+        if let Some(error) = &self.ended {
+            return Some(error.clone().delivered(Delivery::NotSent));
+        }
+        self.closing.then(Error::closed)
+    }
+
+    fn queue(&mut self, submission: Submission, bytes: u64, waker: &Waker) -> Ticket {
+        let cookie = self.inflight.next_cookie();
+        let Submission {
+            command,
+            flags,
+            offset,
+            length,
+            payload,
+            sink,
+        } = submission;
+        let head = RequestHead {
+            flags,
+            command,
+            cookie,
+            offset,
+            length,
+        };
+        let begin = self.queued;
+        let sent = self
+            .outbox
+            .push(self.style == ReplyStyle::Extended, &head, payload);
+        self.queued = begin.wrapping_add(sent);
+        let mut entry = Entry::new(command, (offset, length), begin..self.queued, sink);
+        entry.bytes = bytes;
+        entry.single_chunk = flags.contains(CommandFlags::DF);
+        entry.waker = Some(waker.clone());
+        self.inflight.insert(entry);
+        self.pending = self.pending.saturating_add(1);
+        Ticket(cookie)
+    }
+
+    /// Takes the answer to a request, once.
+    pub fn poll_answer(&mut self, ticket: Ticket, waker: &Waker) -> Poll<Result<Answer, Error>> {
+        let Some(place) = self.inflight.find(ticket.0) else {
+            return Poll::Ready(Err(self.ended.clone().unwrap_or_else(Error::closed)));
+        };
+        if let Some(entry) = self.inflight.get_mut(place) {
+            if !matches!(entry.stage, Stage::Done(_)) {
+                match &mut entry.waker {
+                    Some(old) => old.clone_from(waker),
+                    old => *old = Some(waker.clone()),
+                }
+                return Poll::Pending;
+            }
+        }
+        match self.inflight.remove(place).map(|entry| entry.stage) {
+            Some(Stage::Done(result)) => Poll::Ready(result),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Takes the next piece of a structured read; `None` after the last.
+    pub fn poll_chunk(
+        &mut self,
+        ticket: Ticket,
+        waker: &Waker,
+    ) -> Poll<Option<Result<Chunk, Error>>> {
+        let place = self.inflight.find(ticket.0);
+        if let Some(entry) = place.and_then(|place| self.inflight.get_mut(place)) {
+            if let Sink::Chunks(_, queue) = &mut entry.sink {
+                if let Some(chunk) = queue.pop_front() {
+                    return Poll::Ready(Some(Ok(chunk)));
+                }
+            }
+        }
+        match self.poll_answer(ticket, waker) {
+            Poll::Ready(Ok(_)) => Poll::Ready(None),
+            Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Nobody waits for this request any more. If it is unanswered, its place stays taken until
+    /// the reply has come and been checked.
+    pub fn abandon(&mut self, ticket: Ticket) {
+        let Some(place) = self.inflight.find(ticket.0) else {
+            return;
+        };
+        let Some(entry) = self.inflight.get_mut(place) else {
+            return;
+        };
+        if matches!(entry.stage, Stage::Done(_)) {
+            self.inflight.remove(place);
+            return;
+        }
+        entry.orphan = true;
+        entry.waker = None;
+        if entry.changes().is_some() {
+            self.orphan_writes = self.orphan_writes.saturating_add(1);
+        }
+    }
+
+    /// A waiting request gives up its place.
+    pub fn leave_queue(&mut self, place: u64) {
+        self.gate.cancel(place);
+        self.grant();
+    }
+
+    /// How many requests are not answered yet.
+    pub const fn in_flight(&self) -> usize {
+        self.pending
+    }
+
+    /// Takes all that is queued, to be written.
+    pub fn take_outbox(&mut self, into: &mut Outbox) {
+        std::mem::swap(&mut self.outbox, into);
+    }
+
+    /// Whether something is queued.
+    pub fn has_output(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Takes note of how many bytes have been written since the start.
+    pub fn set_written(&mut self, written: u64) {
+        self.written = written;
+        if self.early.is_empty() {
+            return;
+        }
+        for place in std::mem::take(&mut self.early) {
+            let Some(entry) = self.inflight.get_mut(place) else {
+                continue;
+            };
+            if entry.sent.end > written {
+                self.early.push(place);
+            } else if let Stage::Early(result) = std::mem::replace(&mut entry.stage, Stage::Waiting)
+            {
+                self.complete(place, result);
+            }
+        }
+    }
+
+    /// Whether a request was answered before it was fully written.
+    pub fn has_early(&self) -> bool {
+        !self.early.is_empty()
+    }
+
+    /// Takes the wakers of everybody who has something to look at.
+    pub fn take_woken(&mut self, into: &mut Vec<Waker>) {
+        if into.is_empty() {
+            std::mem::swap(&mut self.woken, into);
+        } else {
+            into.append(&mut self.woken);
+        }
+    }
+
+    /// The reply to a request has ended: hands the answer over, or keeps it until the request is
+    /// fully written, so that what is in flight stays bounded.
+    fn conclude(&mut self, place: usize, result: Result<Answer, Error>) {
+        let Some(entry) = self.inflight.get_mut(place) else {
+            return;
+        };
+        if entry.sent.end > self.written {
+            entry.stage = Stage::Early(result);
+            self.early.push(place);
+        } else {
+            self.complete(place, result);
+        }
+    }
+
+    fn complete(&mut self, place: usize, result: Result<Answer, Error>) {
+        let Some(entry) = self.inflight.get_mut(place) else {
+            return;
+        };
+        self.pending = self.pending.saturating_sub(1);
+        self.gate.leave(entry.bytes);
+        if entry.orphan {
+            if entry.changes().is_some() {
+                self.orphan_writes = self.orphan_writes.saturating_sub(1);
+            }
+            self.inflight.remove(place);
+        } else {
+            entry.stage = Stage::Done(result);
+            self.woken.extend(entry.waker.take());
+        }
+        if self.gate.has_waiting() {
+            self.grant();
+        }
+    }
+
+    fn grant(&mut self) {
+        let (inflight, orphans) = (&self.inflight, self.orphan_writes);
+        self.gate
+            .grant(|want| is_open(inflight, orphans, want), &mut self.woken);
+    }
+
+    /// Takes no further requests. Those in flight go on.
+    pub fn close(&mut self) {
+        self.closing = true;
+        self.gate.wake_all(&mut self.woken);
+    }
+
+    /// Queues `DISC` once [`close`](Self::close) was called and nothing is in flight any more;
+    /// says whether it is queued.
+    pub fn try_disconnect(&mut self) -> bool {
+        // P-145: DISC when nothing is in flight.
+        if self.closing && self.pending == 0 && !self.disconnecting && self.ended.is_none() {
+            self.disconnect_now();
+        }
+        self.disconnecting
+    }
+
+    /// Queues `DISC` whatever is in flight.
+    pub fn disconnect_now(&mut self) {
+        self.closing = true;
+        self.disconnecting = true;
+        // P-144: offset and length zero, nothing after it.
+        let head = RequestHead {
+            flags: CommandFlags::empty(),
+            command: Command::DISC,
+            cookie: self.inflight.next_cookie(),
+            offset: 0,
+            length: 0,
+        };
+        let sent = self
+            .outbox
+            .push(self.style == ReplyStyle::Extended, &head, Bytes::new());
+        self.queued = self.queued.wrapping_add(sent);
+    }
+
+    /// Why it has ended, if it has.
+    pub const fn ended(&self) -> Option<&Error> {
+        self.ended.as_ref()
+    }
+
+    /// Whether nothing more is expected from the server.
+    pub const fn is_disconnecting(&self) -> bool {
+        self.disconnecting
+    }
+
+    /// Ends it: every request in flight and every later one gets `error`.
+    pub fn fail(&mut self, error: &Error) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.ended = Some(error.clone());
+        self.outbox = Outbox::default();
+        self.early.clear();
+        for place in self.inflight.places() {
+            let Some(entry) = self.inflight.get_mut(place) else {
+                continue;
+            };
+            if matches!(entry.stage, Stage::Done(_)) {
+                continue;
+            }
+            let delivery = if entry.sent.start < self.written {
+                Delivery::MaybeSent
+            } else {
+                Delivery::NotSent
+            };
+            // An answer that came before its request was fully written still stands.
+            let result = match std::mem::replace(&mut entry.stage, Stage::Waiting) {
+                Stage::Early(result) => result,
+                _ => Err(error.clone().delivered(delivery)),
+            };
+            self.complete(place, result);
+        }
+        self.gate.wake_all(&mut self.woken);
+    }
+
+    /// Gives memory back; for a connection that is idle.
+    pub fn release(&mut self) {
+        self.outbox.release();
+        self.inflight.release();
+        self.woken.shrink_to(16);
+    }
+}
+
+/// What the gate should know of a request.
+fn want(submission: &Submission) -> Want {
+    let bytes = match submission.command {
+        Command::READ | Command::WRITE => submission.length,
+        _ => 0,
+    };
+    Want {
+        bytes,
+        changes: changes(submission.command, submission.offset, submission.length),
+    }
+}
+
+/// Whether no abandoned write overlaps what the request changes. Such a write may still be on
+/// its way: a newer one that overtook it would be overwritten with old data.
+fn is_open(inflight: &Inflight, orphan_writes: usize, want: &Want) -> bool {
+    let Some(changes) = want.changes.as_ref().filter(|_| orphan_writes > 0) else {
+        return true;
+    };
+    let overlaps = |other: Range<u64>| other.start < changes.end && changes.start < other.end;
+    !inflight
+        .iter()
+        .any(|entry| entry.orphan && entry.changes().is_some_and(overlaps))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! Bytes on their way to the server: headers and small payloads in one run, large payloads by
+//! reference between them.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+use crate::wire::request::RequestHead;
+
+/// Payloads up to this many bytes are copied behind their header: cheaper than one more slice.
+const INLINE: usize = 8 << 10;
+/// Slices handed to one system call.
+pub const SLICES: usize = 128;
+/// The run of bytes is given back when it is empty and larger than this.
+const KEEP: usize = 16 << 10;
+
+/// A queue of bytes that is filled by requests and emptied by vectored writes.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    run: Vec<u8>,
+    /// Bytes of the run that are written.
+    run_written: usize,
+    bulk: VecDeque<Bulk>,
+    /// Bytes of the first large payload that are written.
+    bulk_written: usize,
+}
+
+/// A large payload that follows the first `position` bytes of the run.
+#[derive(Debug)]
+struct Bulk {
+    position: usize,
+    payload: Bytes,
+}
+
+impl Outbox {
+    /// Appends a request and says how many bytes that were.
+    pub fn push(&mut self, extended: bool, head: &RequestHead, payload: Bytes) -> u64 {
+        let before = self.run.len();
+        head.encode(extended, &mut self.run);
+        let length = payload.len();
+        let header = self.run.len().saturating_sub(before);
+        if length > INLINE {
+            self.bulk.push_back(Bulk {
+                position: self.run.len(),
+                payload,
+            });
+        } else {
+            self.run.extend_from_slice(&payload);
+        }
+        (header as u64).saturating_add(length as u64)
+    }
+
+    /// Whether everything is written.
+    pub fn is_empty(&self) -> bool {
+        self.bulk.is_empty() && self.run_written == self.run.len()
+    }
+
+    /// The unwritten bytes, as many as fit into `slices`; says how many slices are used.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
+        let mut used = 0;
+        let mut add = |bytes: &'a [u8]| {
+            if !bytes.is_empty() {
+                if let Some(slice) = slices.get_mut(used) {
+                    *slice = IoSlice::new(bytes);
+                    used = used.saturating_add(1);
+                }
+            }
+        };
+        let mut start = self.run_written;
+        let mut skip = self.bulk_written;
+        // Each payload takes two slices at most.
+        for bulk in self.bulk.iter().take(SLICES / 2) {
+            add(self.run.get(start..bulk.position).unwrap_or_default());
+            add(bulk.payload.get(skip..).unwrap_or_default());
+            start = bulk.position;
+            skip = 0;
+        }
+        if self.bulk.len() < SLICES / 2 {
+            add(self.run.get(start..).unwrap_or_default());
+        }
+        used
+    }
+
+    /// Forgets the first `count` unwritten bytes: they are written.
+    pub fn advance(&mut self, mut count: usize) {
+        loop {
+            let end = self
+                .bulk
+                .front()
+                .map_or(self.run.len(), |bulk| bulk.position);
+            let step = count.min(end.saturating_sub(self.run_written));
+            self.run_written = self.run_written.saturating_add(step);
+            count = count.saturating_sub(step);
+            let Some(bulk) = self.bulk.front() else { break };
+            let left = bulk.payload.len().saturating_sub(self.bulk_written);
+            if self.run_written < bulk.position || count < left {
+                self.bulk_written = self.bulk_written.saturating_add(count);
+                return;
+            }
+            count = count.saturating_sub(left);
+            self.bulk_written = 0;
+            self.bulk.pop_front();
+        }
+        if self.run_written == self.run.len() {
+            self.run.clear();
+            self.run_written = 0;
+        }
+    }
+
+    /// Gives memory back; for a connection that is idle.
+    pub fn release(&mut self) {
+        if self.is_empty() && self.run.capacity() > KEEP {
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Command, CommandFlags};
+
+    fn head(command: Command, length: usize) -> RequestHead {
+        RequestHead {
+            flags: CommandFlags::empty(),
+            command,
+            cookie: 1,
+            offset: 0,
+            length: length as u64,
+        }
+    }
+
+    fn collect(outbox: &Outbox) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let used = outbox.slices(&mut slices);
+        slices[..used]
+            .iter()
+            .flat_map(|slice| slice.to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn requests_leave_in_order_whatever_each_write_takes() {
+        let large: Bytes = (0..20_000).map(|i| i as u8).collect();
+        let mut expected = Vec::new();
+        for step in [1, 7, 28, 29, 5_000, 100_000] {
+            let mut outbox = Outbox::default();
+            expected.clear();
+            let mut total = 0;
+            for payload in [
+                Bytes::new(),
+                Bytes::from_static(b"small"),
+                large.clone(),
+                large.slice(..9_000),
+                Bytes::new(),
+            ] {
+                let command = if payload.is_empty() {
+                    Command::READ
+                } else {
+                    Command::WRITE
+                };
+                let head = head(command, payload.len());
+                total += outbox.push(false, &head, payload.clone());
+                head.encode(false, &mut expected);
+                expected.extend_from_slice(&payload);
+            }
+            assert_eq!(total, expected.len() as u64);
+            let mut written = Vec::new();
+            while !outbox.is_empty() {
+                let now = collect(&outbox);
+                let count = step.min(now.len());
+                written.extend_from_slice(&now[..count]);
+                outbox.advance(count);
+            }
+            assert!(written == expected, "step {step}");
+        }
+    }
+
+    #[test]
+    fn more_payloads_than_slices_leave_in_several_writes() {
+        let mut outbox = Outbox::default();
+        let payload = Bytes::from(vec![7; INLINE + 1]);
+        let mut left = 0;
+        for _ in 0..SLICES {
+            left += outbox.push(false, &head(Command::WRITE, payload.len()), payload.clone());
+        }
+        while !outbox.is_empty() {
+            let count = collect(&outbox).len();
+            assert!(count > 0);
+            left -= count as u64;
+            outbox.advance(count);
+        }
+        assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn memory_is_given_back_when_idle() {
+        let mut outbox = Outbox::default();
+        for _ in 0..1000 {
+            outbox.push(false, &head(Command::READ, 512), Bytes::new());
+        }
+        outbox.release();
+        assert!(!outbox.is_empty(), "what is not written stays");
+        outbox.advance(28_000);
+        outbox.release();
+        assert_eq!(outbox.run.capacity(), 0);
+    }
+}

@@ -1,0 +1,1 @@
+//! The session fed by hand with bytes.
