@@ -1,8 +1,307 @@
-//! The handle on one connection.
+//! The handle on one connection, and the states it goes through.
 
 use std::fmt;
+use std::sync::Arc;
+
+use crate::builder::Builder;
+use crate::driver::{Link, Shared};
+use crate::error::{Error, InvalidRequest, Result};
+use crate::export::{Export, Protocol};
+use crate::wire::MAX_STRING;
+
+/// A handle on one NBD connection: cheap to clone, usable from any task and thread.
+///
+/// A connection is *created*, then connected exactly once by one of the `connect_*` calls, used
+/// for any number of requests at a time, and ends in one of three ways:
+///
+/// * [`disconnect`](Self::disconnect) waits for what is in flight, then says goodbye;
+/// * dropping the last handle says goodbye without waiting, in the background;
+/// * the server or the network ends it, and every request gets the same cause.
+///
+/// Requests that are awaited keep the connection alive.
+///
+/// ```
+/// # #[cfg(feature = "test-util")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> nbd_client::Result<()> {
+/// # use nbd_client::{Connection, testing};
+/// # let server = testing::Server::new(testing::Export::new(1 << 20));
+/// let conn = Connection::new();
+/// conn.connect_stream(server.connect()).await?;
+/// conn.write(4096, &b"hello"[..]).await?;
+/// let data = conn.read(4096, 5).await?;
+/// assert_eq!(&data[..], b"hello");
+/// conn.disconnect().await?;
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "test-util"))]
+/// # fn main() {}
+/// ```
+#[derive(Clone)]
+#[must_use = "dropping the last handle closes the connection"]
+pub struct Connection(Arc<Handle>);
+
+/// What all handles own together: dropping it abandons the connection.
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.abandoned.cancel();
+    }
+}
+
+const _: () = {
+    const fn is_handle<T: Clone + Send + Sync + 'static>() {}
+    is_handle::<Connection>();
+};
+
+impl Connection {
+    /// A new connection with default options, not connected yet.
+    pub fn new() -> Self {
+        Builder::default().build()
+    }
+
+    /// A builder for a connection with other options.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn from_shared(shared: Shared) -> Self {
+        Self(Arc::new(Handle(Arc::new(shared))))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0.0
+    }
+
+    /// The transmission phase, or an error that says why there is none.
+    pub(crate) fn link(&self) -> Result<&Link> {
+        let shared = self.shared();
+        match shared.link() {
+            Some(link) => Ok(link),
+            None => Err(self.not("ready")),
+        }
+    }
+
+    /// The error of a call in the wrong state: the cause if the connection has ended.
+    fn not(&self, needed: &'static str) -> Error {
+        match self.shared().ended() {
+            Some(error) => error.clone(),
+            None => Error::state(self.state(), needed),
+        }
+    }
+
+    /// Where the connection stands. Lock-free; may have changed by the time it is looked at.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.shared().state()
+    }
+
+    /// Whether it is not connected yet: the connect calls are allowed.
+    #[must_use]
+    pub fn is_created(&self) -> bool {
+        self.state() == State::Created
+    }
+
+    /// Whether it is being connected, or running an option in option mode. Once this is false
+    /// it may be ready, negotiating, or ended.
+    #[must_use]
+    pub fn is_connecting(&self) -> bool {
+        self.state() == State::Connecting
+    }
+
+    /// Whether, in option mode, an option can be sent.
+    #[must_use]
+    pub fn is_negotiating(&self) -> bool {
+        self.state() == State::Negotiating
+    }
+
+    /// Whether the handshake is done and commands are accepted, be there any in flight or not.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.state() == State::Ready
+    }
+
+    /// Whether it is ready and at least one request is in flight.
+    #[must_use]
+    pub fn is_processing(&self) -> bool {
+        self.is_ready() && self.in_flight() > 0
+    }
+
+    /// Whether it has ended in an orderly way: by this side, or by a server that owed nothing.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state() == State::Closed
+    }
+
+    /// Whether it has ended by a failure.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.state() == State::Dead
+    }
+
+    /// How many requests are not answered yet, those whose callers gave up included. Zero unless
+    /// ready.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.shared().link().map_or(0, |link| link.in_flight())
+    }
+
+    /// Waits until commands are accepted.
+    ///
+    /// On a connection that nobody connects, or that stays in option mode, this waits until
+    /// somebody goes on with it.
+    ///
+    /// # Errors
+    /// The cause, if the connection has ended or ends before that.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn ready(&self) -> Result<()> {
+        let is_there = |state: &State| matches!(state, State::Ready | State::Closed | State::Dead);
+        match self.shared().reach(is_there).await {
+            State::Ready => Ok(()),
+            _ => Err(self.not("ready")),
+        }
+    }
+
+    /// Waits until the connection has ended, and says why.
+    ///
+    /// The future holds a handle: it does not resolve because all others are dropped.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn closed(&self) -> Error {
+        let is_over = |state: &State| matches!(state, State::Closed | State::Dead);
+        self.shared().reach(is_over).await;
+        self.not("closed")
+    }
+
+    /// What is known about the export.
+    ///
+    /// In option mode this is what the last successful [`opt_info`](Self::opt_info) said. It
+    /// stays known after the connection has ended.
+    ///
+    /// # Errors
+    /// If nothing is known yet.
+    pub fn export(&self) -> Result<Export> {
+        match &self.shared().lock_facts().export {
+            Some(export) => Ok(Export::clone(export)),
+            None => Err(self.not("ready")),
+        }
+    }
+
+    /// The size of the export, in bytes.
+    ///
+    /// # Errors
+    /// If it is not known yet.
+    pub fn size(&self) -> Result<u64> {
+        match &self.shared().lock_facts().export {
+            Some(export) => Ok(export.size()),
+            None => Err(self.not("ready")),
+        }
+    }
+
+    /// How the connection speaks: the handshake, and what was agreed in it.
+    ///
+    /// # Errors
+    /// If the server has not greeted yet.
+    pub fn protocol(&self) -> Result<Protocol> {
+        self.shared()
+            .lock_facts()
+            .protocol
+            .ok_or_else(|| self.not("negotiating or ready"))
+    }
+
+    /// Whether the connection is encrypted.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        false
+    }
+
+    /// The process id of the server, if this connection runs it and it has not ended.
+    #[must_use]
+    pub fn child_id(&self) -> Option<u32> {
+        self.shared().lock_facts().child.as_ref()?.id()
+    }
+
+    /// Sends a signal to the server process, by number; for servers that do not end by
+    /// themselves when the connection does, and that should not wait for
+    /// [`disconnect`](Self::disconnect) to see to it.
+    ///
+    /// # Errors
+    /// If this connection runs no process, it has ended, or the number is no signal.
+    pub fn kill_child(&self, signal: i32) -> Result<()> {
+        let child = self.shared().lock_facts().child.clone();
+        let Some(child) = child else {
+            return Err(Error::argument(
+                "signal",
+                "this connection runs no server process",
+            ));
+        };
+        child
+            .kill(signal)
+            .map_err(|error| Error::argument("signal", error.to_string()))
+    }
+
+    /// The name of the export that is or will be asked for.
+    #[must_use]
+    pub fn export_name(&self) -> String {
+        self.shared().lock_wishes().export_name.clone()
+    }
+
+    /// Checks names before anything is connected.
+    pub(crate) fn check_names(&self) -> Result<()> {
+        let wishes = self.shared().lock_wishes();
+        check_string("export name", &wishes.export_name)?;
+        wishes
+            .contexts
+            .iter()
+            .try_for_each(|name| check_string("metadata context", name))
+    }
+}
+
+/// P-001: strings that are sent contain no NUL and have at most 4096 bytes.
+pub(crate) fn check_string(what: &'static str, string: &str) -> Result<()> {
+    if string.contains('\0') {
+        return Err(Error::argument(what, "it contains a NUL character"));
+    }
+    if string.len() > MAX_STRING {
+        return Err(InvalidRequest::TooLongString {
+            what,
+            length: string.len(),
+        }
+        .into());
+    }
+    Ok(())
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("state", &self.state())
+            .field("export_name", &self.export_name())
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}
 
 /// Where a connection stands.
+///
+/// ```text
+///                                    ┌──── one option ────┐
+///                                    ▼                    │
+/// Created ──connect──▶ Connecting ──(opt_mode)──▶ Negotiating ──opt_go──▶ Ready
+///                          │  └─────────────────────────────────────────▶ │
+///                          ▼                              ▼               ▼
+///                     Closed or Dead               Closed or Dead   Closed or Dead
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u8)]
 pub enum State {
@@ -18,6 +317,19 @@ pub enum State {
     Closed,
     /// Ended by a failure.
     Dead,
+}
+
+impl State {
+    pub(crate) const fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Created,
+            1 => Self::Connecting,
+            2 => Self::Negotiating,
+            3 => Self::Ready,
+            4 => Self::Closed,
+            _ => Self::Dead,
+        }
+    }
 }
 
 impl fmt::Display for State {

@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 
 use crate::connection::State;
+use crate::transport::raw_os_error;
 use crate::wire::{Command, Errno, OptionReplyType, OptionType, ProtocolError, Text};
 
 /// A result whose error is [`Error`].
@@ -28,7 +29,7 @@ pub enum Error {
     /// The server broke the protocol; the connection is dead.
     Protocol(ProtocolError, Ending),
     /// The connection could not be made, or was lost.
-    Disconnected(Disconnect, Ending),
+    Disconnected(LostConnection, Ending),
     /// A deadline passed; the connection is dead.
     Timeout(Phase, Ending),
     /// The connection was closed by this side.
@@ -82,7 +83,7 @@ impl Error {
             Self::Refused(refusal) => refusal.errno(),
             Self::Request(request) => i32::try_from(request.errno.known().0).ok(),
             Self::Protocol(..) => Some(71),
-            Self::Disconnected(lost, _) => lost.io().raw_os_error().or(Some(ENOTCONN)),
+            Self::Disconnected(lost, _) => raw_os_error(lost.io()).or(Some(ENOTCONN)),
             Self::Timeout(..) => Some(110),
             Self::Closed(_) => Some(ENOTCONN),
         }
@@ -157,7 +158,7 @@ impl Error {
 
     pub(crate) fn io(phase: Phase, error: io::Error) -> Self {
         Self::Disconnected(
-            Disconnect {
+            LostConnection {
                 phase,
                 source: Arc::new(error),
             },
@@ -296,12 +297,12 @@ impl fmt::Display for Phase {
 
 /// A connection that could not be made or was lost.
 #[derive(Clone, Debug)]
-pub struct Disconnect {
+pub struct LostConnection {
     phase: Phase,
     source: Arc<io::Error>,
 }
 
-impl Disconnect {
+impl LostConnection {
     /// What was going on.
     #[must_use]
     pub const fn phase(&self) -> Phase {
@@ -315,7 +316,7 @@ impl Disconnect {
     }
 }
 
-impl fmt::Display for Disconnect {
+impl fmt::Display for LostConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.source.kind() == io::ErrorKind::UnexpectedEof && self.source.get_ref().is_none() {
             write!(f, "server closed the connection during {}", self.phase)
@@ -409,6 +410,14 @@ pub enum InvalidRequest {
         /// What is wrong with it.
         why: String,
     },
+    /// A string of more than 4096 bytes.
+    #[error("{what} of {length} bytes, more than 4096")]
+    TooLongString {
+        /// The string.
+        what: &'static str,
+        /// Its length, in bytes.
+        length: usize,
+    },
     /// There is no Tokio runtime here.
     #[error("no Tokio runtime: {0}")]
     NoRuntime(&'static str),
@@ -478,11 +487,12 @@ impl InvalidRequest {
                 ..
             } => 107,
             Self::ReadOnly(_) => 1,
-            Self::OutOfBounds { command, .. } => match *command {
-                Command::WRITE | Command::TRIM | Command::WRITE_ZEROES => 28,
-                _ => 22,
-            },
+            Self::OutOfBounds {
+                command: Command::WRITE | Command::TRIM | Command::WRITE_ZEROES,
+                ..
+            } => 28,
             Self::TooLong { .. } => 34,
+            Self::TooLongString { .. } => 36,
             Self::NotNegotiated(_) => 95,
             _ => 22,
         }

@@ -1,0 +1,171 @@
+//! What a connection is told before it connects.
+
+use std::time::Duration;
+
+use crate::connection::Connection;
+use crate::driver::Shared;
+use crate::wire::HandshakeFlags;
+
+/// Options that are fixed before connecting.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) opt_mode: bool,
+    pub(crate) structured_replies: bool,
+    pub(crate) extended_headers: bool,
+    pub(crate) handshake_flags: HandshakeFlags,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_in_flight_bytes: u64,
+}
+
+/// What is asked of an export; can be changed while negotiating.
+#[derive(Clone, Debug)]
+pub(crate) struct Wishes {
+    pub(crate) export_name: String,
+    pub(crate) contexts: Vec<String>,
+    pub(crate) request_meta_context: bool,
+    pub(crate) full_info: bool,
+    pub(crate) request_block_size: bool,
+}
+
+/// Sets up a [`Connection`] before it connects.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let conn = nbd_client::Connection::builder()
+///     .export_name("disk0")
+///     .meta_context("base:allocation")
+///     .handshake_timeout(Duration::from_secs(5))
+///     .build();
+/// assert!(conn.is_created());
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct Builder {
+    config: Config,
+    wishes: Wishes,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            config: Config {
+                opt_mode: false,
+                structured_replies: true,
+                extended_headers: true,
+                handshake_flags: HandshakeFlags::all(),
+                handshake_timeout: Duration::from_secs(30),
+                shutdown_timeout: Duration::from_secs(5),
+                max_in_flight: 1024,
+                max_in_flight_bytes: 128 << 20,
+            },
+            wishes: Wishes {
+                export_name: String::new(),
+                contexts: Vec::new(),
+                request_meta_context: true,
+                full_info: false,
+                request_block_size: true,
+            },
+        }
+    }
+}
+
+impl Builder {
+    /// Names the export; by default the empty name, which is the server's default export.
+    ///
+    /// At most 4096 bytes without NUL, or connecting fails.
+    pub fn export_name(mut self, name: impl Into<String>) -> Self {
+        self.wishes.export_name = name.into();
+        self
+    }
+
+    /// Asks for a metadata context, such as `base:allocation`; may be called several times.
+    ///
+    /// Whether the server has it shows in [`Export::contexts`](crate::Export::contexts).
+    pub fn meta_context(mut self, name: impl Into<String>) -> Self {
+        self.wishes.contexts.push(name.into());
+        self
+    }
+
+    /// Whether the contexts asked for are selected when an export is entered or asked about;
+    /// by default they are. Without, a selection made by
+    /// [`opt_set_meta_context`](Connection::opt_set_meta_context) stays in force.
+    pub fn request_meta_context(mut self, request: bool) -> Self {
+        self.wishes.request_meta_context = request;
+        self
+    }
+
+    /// Stops in [`State::Negotiating`](crate::State::Negotiating), where options can be sent one
+    /// by one; by default the handshake runs through.
+    pub const fn opt_mode(mut self, opt_mode: bool) -> Self {
+        self.config.opt_mode = opt_mode;
+        self
+    }
+
+    /// Whether to ask for structured replies; by default yes. Without them there are no extended
+    /// headers and no metadata contexts either.
+    pub const fn structured_replies(mut self, request: bool) -> Self {
+        self.config.structured_replies = request;
+        self
+    }
+
+    /// Whether to ask for extended headers, that is 64-bit requests; by default yes.
+    pub const fn extended_headers(mut self, request: bool) -> Self {
+        self.config.extended_headers = request;
+        self
+    }
+
+    /// Whether to ask for the export's canonical name and description; by default no.
+    pub const fn full_info(mut self, request: bool) -> Self {
+        self.wishes.full_info = request;
+        self
+    }
+
+    /// Whether to ask for block sizes, and obey them; by default yes.
+    pub const fn request_block_size(mut self, request: bool) -> Self {
+        self.wishes.request_block_size = request;
+        self
+    }
+
+    /// Which handshake flags to accept when the server offers them; by default all.
+    ///
+    /// Without `FIXED_NEWSTYLE` nothing but the name of the export can be negotiated.
+    pub const fn handshake_flags(mut self, accept: HandshakeFlags) -> Self {
+        self.config.handshake_flags = accept;
+        self
+    }
+
+    /// How long connecting and the handshake may take together, however slowly the server
+    /// proceeds; by default 30 seconds. In option mode each option has as long.
+    pub const fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.config.handshake_timeout = timeout;
+        self
+    }
+
+    /// How long the server may take to close the connection after it was told that nothing
+    /// follows; by default 5 seconds.
+    pub const fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.config.shutdown_timeout = timeout;
+        self
+    }
+
+    /// How many requests may be in flight; further ones wait. By default 1024, at least 1.
+    pub fn max_in_flight(mut self, requests: usize) -> Self {
+        self.config.max_in_flight = requests.max(1);
+        self
+    }
+
+    /// How many bytes of payload, both ways together, may be in flight; further requests wait.
+    /// By default 128 MiB. A larger request goes alone.
+    pub const fn max_in_flight_bytes(mut self, bytes: u64) -> Self {
+        self.config.max_in_flight_bytes = bytes;
+        self
+    }
+
+    /// Makes the handle, in [`State::Created`](crate::State::Created).
+    pub fn build(self) -> Connection {
+        Connection::from_shared(Shared::new(self.config, self.wishes))
+    }
+}

@@ -1,0 +1,105 @@
+//! The handshake from the greeting to the transmission phase, or to option mode.
+
+use super::negotiator::{Ask, Greeted, Negotiator};
+use super::shared::Shared;
+use crate::builder::Wishes;
+use crate::error::{Error, Phase, Result};
+use crate::export::{Export, Handshake};
+use crate::transport::Stream;
+use crate::wire::{OptionReplyType, OptionType, ReplyStyle};
+
+/// What the automatic part of the handshake leads to.
+pub(super) enum Established {
+    /// An export is entered.
+    Ready(Negotiator, Export),
+    /// Option mode: the rest is up to the caller.
+    Negotiating(Negotiator),
+}
+
+/// Runs the automatic part of the handshake; `phase` follows it.
+pub(super) async fn establish(
+    shared: &Shared,
+    stream: Box<dyn Stream>,
+    phase: &mut Phase,
+) -> Result<Established> {
+    let config = &shared.config;
+    let mut negotiator = Negotiator::new(stream);
+    *phase = Phase::Greeting;
+    if let Greeted::Oldstyle(info) = negotiator.greet(config.handshake_flags).await? {
+        // There is nothing to negotiate, in option mode neither.
+        let export = negotiator.oldstyle_export(info)?;
+        shared.lock_facts().protocol = Some(negotiator.protocol());
+        return Ok(Established::Ready(negotiator, export));
+    }
+    *phase = Phase::Handshake;
+    if negotiator.handshake == Handshake::FixedNewstyle && config.structured_replies {
+        // structured replies only where extended headers are refused.
+        let extended =
+            config.extended_headers && negotiator.feature(OptionType::EXTENDED_HEADERS).await?;
+        if !extended {
+            negotiator.feature(OptionType::STRUCTURED_REPLY).await?;
+        }
+    }
+    shared.lock_facts().protocol = Some(negotiator.protocol());
+    if config.opt_mode {
+        return Ok(Established::Negotiating(negotiator));
+    }
+    match enter(shared, &mut negotiator).await {
+        Ok(export) => Ok(Established::Ready(negotiator, export)),
+        Err(error) => {
+            // P-031: who wants out says ABORT.
+            if matches!(error, Error::Refused(_)) {
+                let _ = negotiator.abort().await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Selects the contexts that are wished for, and enters the export.
+pub(super) async fn enter(shared: &Shared, negotiator: &mut Negotiator) -> Result<Export> {
+    let wishes = shared.wishes();
+    let name = &wishes.export_name;
+    if negotiator.handshake == Handshake::Newstyle {
+        return negotiator.export_name(name).await;
+    }
+    select_contexts(negotiator, &wishes).await?;
+    let ask = Ask {
+        full: wishes.full_info,
+        block_size: wishes.request_block_size,
+    };
+    // P-043: GO rather than EXPORT_NAME.
+    match negotiator.info(OptionType::GO, name, ask).await {
+        // P-044; X-04: not after extended headers.
+        Err(Error::Refused(refusal))
+            if refusal.reply == OptionReplyType::ERR_UNSUP
+                && negotiator.style != ReplyStyle::Extended =>
+        {
+            negotiator.export_name(name).await
+        }
+        result => result,
+    }
+}
+
+/// Selects the contexts that are wished for, if the server can have any. Without them the
+/// export is as good for everything but block status, so a refusal is no failure.
+pub(super) async fn select_contexts(negotiator: &mut Negotiator, wishes: &Wishes) -> Result<()> {
+    // P-070: only with chunks.
+    if wishes.contexts.is_empty()
+        || !wishes.request_meta_context
+        || negotiator.style == ReplyStyle::Simple
+    {
+        return Ok(());
+    }
+    let (option, name) = (OptionType::SET_META_CONTEXT, &wishes.export_name);
+    match negotiator
+        .meta_context(option, name, &wishes.contexts)
+        .await
+    {
+        Err(Error::Refused(refusal)) if refusal.reply != OptionReplyType::ERR_SHUTDOWN => {
+            tracing::debug!(%refusal, "no metadata contexts");
+            Ok(())
+        }
+        result => result.map(drop),
+    }
+}

@@ -1,0 +1,320 @@
+//! What the handles and the driver of one connection share while commands flow.
+
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::task::{Context, Poll, Waker};
+use std::{fmt, io};
+
+use tokio::io::AsyncWrite;
+
+use crate::chunk::Chunk;
+use crate::error::Error;
+use crate::export::SharedExport;
+use crate::session::{Answer, Bounds, Outbox, SLICES, Session, Submission, Ticket};
+use crate::transport::WriteHalf;
+use crate::wire::ReplyStyle;
+
+/// While at most this many requests are in flight, a caller writes its request itself instead of
+/// waking the driver: one task switch less.
+const DIRECT: usize = 1;
+
+/// The transmission phase of one connection, shared by its handles and its driver.
+pub(crate) struct Link {
+    export: SharedExport,
+    style: ReplyStyle,
+    core: Mutex<Core>,
+    // Lock order: the writer before the core. Whoever holds the core may only try the writer.
+    writer: Mutex<Writer>,
+    written: AtomicU64,
+    /// Somebody waits for `written` to grow.
+    early: AtomicBool,
+    in_flight: AtomicUsize,
+}
+
+struct Core {
+    session: Session,
+    driver: Option<Waker>,
+    /// The driver is about to run: it need not be woken.
+    scheduled: bool,
+}
+
+/// The write half, and what is on its way through it. Never held across an await: every write
+/// is non-blocking, and what it leaves over stays here.
+pub(super) struct Writer {
+    half: Option<WriteHalf>,
+    outbox: Outbox,
+}
+
+impl Link {
+    pub(super) fn new(
+        export: SharedExport,
+        style: ReplyStyle,
+        bounds: Bounds,
+        half: WriteHalf,
+    ) -> Self {
+        let session = Session::new(style, bounds, Session::random_cookie());
+        Self {
+            export,
+            style,
+            core: Mutex::new(Core {
+                session,
+                driver: None,
+                scheduled: true,
+            }),
+            writer: Mutex::new(Writer {
+                half: Some(half),
+                outbox: Outbox::default(),
+            }),
+            written: AtomicU64::new(0),
+            early: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) const fn export(&self) -> &SharedExport {
+        &self.export
+    }
+
+    pub(crate) const fn style(&self) -> ReplyStyle {
+        self.style
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Hands a request in; see [`Session::poll_submit`].
+    pub(crate) fn poll_submit(
+        &self,
+        submission: &mut Option<Submission>,
+        place: &mut Option<u64>,
+        waker: &Waker,
+    ) -> Poll<Result<Ticket, Error>> {
+        let mut core = self.core();
+        let before = core.session.in_flight();
+        let result = core.session.poll_submit(submission, place, waker);
+        if let Poll::Ready(Ok(_)) = result {
+            self.in_flight
+                .store(core.session.in_flight(), Ordering::Relaxed);
+            self.start_sending(core, before);
+        }
+        result
+    }
+
+    /// Sees to it that what is queued gets written: by this task if the connection was idle, by
+    /// the driver otherwise.
+    fn start_sending(&self, mut core: MutexGuard<'_, Core>, before: usize) {
+        if core.scheduled {
+            return;
+        }
+        let driver = core.driver.clone();
+        if before < DIRECT {
+            if let (Some(waker), Some(mut writer)) = (&driver, self.try_writer()) {
+                if writer.outbox.is_empty() {
+                    core.session.take_outbox(&mut writer.outbox);
+                    drop(core);
+                    // The driver is the one to be woken when the socket has room again; an
+                    // error too is left for it to find.
+                    let flushed = self.flush(&mut writer, &mut Context::from_waker(waker));
+                    drop(writer);
+                    if !matches!(flushed, Poll::Ready(Ok(()))) || self.early.load(Ordering::SeqCst)
+                    {
+                        self.wake_driver();
+                    }
+                    return;
+                }
+            }
+        }
+        core.scheduled = true;
+        drop(core);
+        if let Some(waker) = driver {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn poll_answer(&self, ticket: Ticket, waker: &Waker) -> Poll<Result<Answer, Error>> {
+        self.core().session.poll_answer(ticket, waker)
+    }
+
+    pub(crate) fn poll_chunk(
+        &self,
+        ticket: Ticket,
+        waker: &Waker,
+    ) -> Poll<Option<Result<Chunk, Error>>> {
+        self.core().session.poll_chunk(ticket, waker)
+    }
+
+    /// Nobody waits for this request any more.
+    pub(crate) fn abandon(&self, ticket: Ticket) {
+        self.core().session.abandon(ticket);
+    }
+
+    /// A request that waited for room gives up.
+    pub(crate) fn leave_queue(&self, place: u64) {
+        self.change(|session| session.leave_queue(place));
+    }
+
+    /// Takes no further requests, lets those in flight finish, then disconnects.
+    pub(crate) fn close(&self) {
+        self.change(Session::close);
+        self.wake_driver();
+    }
+
+    /// Ends everything with this error, at once.
+    pub(crate) fn fail(&self, error: &Error) {
+        // Nobody writes while it is decided what has been sent.
+        let writer = self.writer();
+        self.change(|session| {
+            session.set_written(self.written.load(Ordering::SeqCst));
+            session.fail(error);
+        });
+        drop(writer);
+        self.wake_driver();
+    }
+
+    /// Changes the session and wakes whoever has something to look at.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Session) -> T) -> T {
+        let mut woken = Vec::new();
+        let result = self.change_with(&mut woken, change);
+        for waker in woken {
+            waker.wake();
+        }
+        result
+    }
+
+    /// The same, leaving it to the caller to wake `woken`.
+    pub(super) fn change_with<T>(
+        &self,
+        woken: &mut Vec<Waker>,
+        change: impl FnOnce(&mut Session) -> T,
+    ) -> T {
+        let mut core = self.core();
+        let result = change(&mut core.session);
+        core.session.take_woken(woken);
+        self.in_flight
+            .store(core.session.in_flight(), Ordering::Relaxed);
+        result
+    }
+
+    /// Brings the session up to date on what has been written.
+    pub(super) fn settle_written(&self, session: &mut Session) {
+        session.set_written(self.written.load(Ordering::SeqCst));
+        let early = session.has_early();
+        if early || self.early.load(Ordering::Relaxed) {
+            self.early.store(early, Ordering::SeqCst);
+            // Whoever wrote meanwhile may have looked at `early` before it was set.
+            session.set_written(self.written.load(Ordering::SeqCst));
+        }
+    }
+
+    pub(super) fn wake_driver(&self) {
+        let waker = {
+            let mut core = self.core();
+            core.scheduled = true;
+            core.driver.clone()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// For the driver: it is running, and this is how to wake it.
+    pub(super) fn register_driver(&self, waker: &Waker) {
+        let mut core = self.core();
+        core.scheduled = false;
+        match &mut core.driver {
+            Some(old) => old.clone_from(waker),
+            old => *old = Some(waker.clone()),
+        }
+    }
+
+    /// For the driver: it will run again soon, so nobody needs to wake it.
+    pub(super) fn mark_scheduled(&self) {
+        self.core().scheduled = true;
+    }
+
+    /// Writes what is queued, as far as the socket takes it.
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut writer = self.writer();
+        loop {
+            if writer.outbox.is_empty() {
+                let mut core = self.core();
+                if !core.session.has_output() {
+                    return Poll::Ready(Ok(()));
+                }
+                core.session.take_outbox(&mut writer.outbox);
+            }
+            std::task::ready!(self.flush(&mut writer, cx))?;
+        }
+    }
+
+    /// Says goodbye to the server: no byte follows.
+    pub(super) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.writer().half {
+            Some(half) => Pin::new(half).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Drops the write half.
+    pub(super) fn shut(&self) {
+        self.writer().half = None;
+    }
+
+    /// Gives memory back; for a connection that is idle.
+    pub(super) fn release(&self) {
+        self.writer().outbox.release();
+        self.core().session.release();
+    }
+
+    fn flush(&self, writer: &mut Writer, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(half) = &mut writer.half else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        while !writer.outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let used = writer.outbox.slices(&mut slices);
+            let slices = slices.get(..used).unwrap_or_default();
+            let result = match slices {
+                [one] => Pin::new(&mut *half).poll_write(cx, one),
+                many => Pin::new(&mut *half).poll_write_vectored(cx, many),
+            };
+            let count = std::task::ready!(result)?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            writer.outbox.advance(count);
+            self.written.fetch_add(count as u64, Ordering::SeqCst);
+        }
+        Pin::new(half).poll_flush(cx)
+    }
+
+    // A panic of a caller's waker cannot leave the session half changed: wakers are called
+    // without the lock. So a poisoned lock is as good as any.
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_writer(&self) -> Option<MutexGuard<'_, Writer>> {
+        match self.writer.try_lock() {
+            Ok(writer) => Some(writer),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("style", &self.style)
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,180 @@
+//! The task of a connection: the only place that spawns.
+//!
+//! It opens the transport, runs the handshake, moves bytes while commands flow, and cleans up,
+//! whichever way that ends: socket closed, child reaped, everybody who waits answered.
+
+mod handshake;
+mod link;
+mod negotiator;
+mod options;
+mod shared;
+mod transmission;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::Instrument;
+
+use handshake::{Established, establish};
+pub(crate) use link::Link;
+use negotiator::Negotiator;
+pub(crate) use options::OptionCall;
+use options::Outcome;
+pub(crate) use shared::Shared;
+use transmission::{Ended, Transmission};
+
+use crate::connection::State;
+use crate::error::{Error, Phase, Result};
+use crate::export::Export;
+use crate::session::Bounds;
+use crate::transport::Transport;
+use crate::transport::child::Child;
+
+/// How long a child may take to exit by itself once its connection is closed.
+const GRACE: Duration = Duration::from_millis(500);
+/// How long a lost connection waits to learn how its child ended.
+const POST_MORTEM: Duration = Duration::from_millis(50);
+
+/// Starts the task of a connection that has just begun to connect.
+pub(crate) fn spawn(
+    shared: Arc<Shared>,
+    open: impl Future<Output = Result<Transport>> + Send + 'static,
+) {
+    let span = tracing::debug_span!("nbd", export = shared.wishes().export_name);
+    let task = Task {
+        shared,
+        child: None,
+    };
+    tokio::spawn(task.run(open).instrument(span));
+}
+
+/// The task: what must be cleaned up even if it is dropped half way with its runtime.
+struct Task {
+    shared: Arc<Shared>,
+    child: Option<Child>,
+}
+
+impl Task {
+    async fn run(mut self, open: impl Future<Output = Result<Transport>>) {
+        let (state, error) = match self.connect(open).await {
+            Ok(Established::Ready(negotiator, export)) => self.transmit(negotiator, export).await,
+            Ok(Established::Negotiating(negotiator)) => self.negotiate(negotiator).await,
+            Err(error @ Error::Closed(_)) => (State::Closed, error),
+            Err(error) => {
+                let report = match self.child.take() {
+                    Some(child) => Some(child.terminate(GRACE).await),
+                    None => None,
+                };
+                (State::Dead, error.with_child(report))
+            }
+        };
+        self.shared.end(state, error);
+        if let Some(child) = self.child.take() {
+            let report = child.terminate(GRACE).await;
+            tracing::debug!(status = ?report.status(), "the server process has ended");
+        }
+    }
+
+    /// Opens the transport and runs the automatic part of the handshake, within one deadline.
+    async fn connect(
+        &mut self,
+        open: impl Future<Output = Result<Transport>>,
+    ) -> Result<Established> {
+        let shared = self.shared.clone();
+        let mut phase = Phase::Connect;
+        let deadline = Instant::now() + shared.config.handshake_timeout;
+        let child = &mut self.child;
+        let established = async {
+            let transport = open.await?;
+            if let Some(started) = transport.child {
+                shared.lock_facts().child = Some(started.process().clone());
+                *child = Some(started);
+            }
+            establish(&shared, transport.stream, &mut phase).await
+        };
+        let result = tokio::select! {
+            result = timeout_at(deadline, established) => result.ok(),
+            () = shared.abandoned.cancelled() => Some(Err(Error::closed())),
+        };
+        result.unwrap_or_else(|| Err(Error::timeout(phase)))
+    }
+
+    /// Option mode, and what follows it.
+    async fn negotiate(&mut self, mut negotiator: Negotiator) -> (State, Error) {
+        let shared = self.shared.clone();
+        let (sender, mut calls) = mpsc::channel(1);
+        shared.set_options(sender);
+        match options::serve(&shared, &mut negotiator, &mut calls).await {
+            Ok(Outcome::Entered(export, answer)) => {
+                calls.close();
+                let (link, transmission) = self.enter(negotiator, export);
+                let _ = answer.send(Ok(()));
+                self.finish(link, transmission).await
+            }
+            Ok(Outcome::Aborted(answer)) => {
+                drop(negotiator);
+                let error = Error::closed();
+                shared.end(State::Closed, error.clone());
+                if let Some(answer) = answer {
+                    let _ = answer.send(Ok(()));
+                }
+                (State::Closed, error)
+            }
+            Err(error) => (State::Dead, error),
+        }
+    }
+
+    /// The transmission phase, until it ends.
+    async fn transmit(&mut self, negotiator: Negotiator, export: Export) -> (State, Error) {
+        let (link, transmission) = self.enter(negotiator, export);
+        self.finish(link, transmission).await
+    }
+
+    /// Makes the connection ready.
+    fn enter(&self, negotiator: Negotiator, export: Export) -> (Arc<Link>, Transmission) {
+        let shared = &self.shared;
+        let config = &shared.config;
+        let bounds = Bounds {
+            requests: config.max_in_flight,
+            bytes: config.max_in_flight_bytes,
+        };
+        tracing::debug!(size = export.size, style = ?negotiator.style, "ready");
+        let style = negotiator.style;
+        let (stream, input) = negotiator.into_stream();
+        let (read, write) = stream.into_halves();
+        let link = Arc::new(Link::new(Arc::new(export), style, bounds, write));
+        let transmission = Transmission::new(link.clone(), read, input, config.shutdown_timeout);
+        shared.set_link(link.clone());
+        shared.set_state(State::Ready);
+        (link, transmission)
+    }
+
+    async fn finish(&mut self, link: Arc<Link>, transmission: Transmission) -> (State, Error) {
+        let ended = transmission.run(self.shared.abandoned.cancelled()).await;
+        // The socket closes with its second half.
+        link.shut();
+        match ended {
+            Ended::Orderly(error) => (State::Closed, error),
+            Ended::Failed(error) => {
+                let report = match &mut self.child {
+                    Some(child) => timeout(POST_MORTEM, child.wait()).await.ok(),
+                    None => None,
+                };
+                (State::Dead, error.with_child(report))
+            }
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        // Reached without an end only when the runtime goes away.
+        let error = std::io::Error::other("the Tokio runtime was shut down");
+        self.shared
+            .end(State::Dead, Error::io(Phase::Request, error));
+        self.shared.finished.cancel();
+    }
+}

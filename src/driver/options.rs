@@ -1,0 +1,196 @@
+//! Option mode: options sent one by one, on behalf of the handles.
+
+use std::future::Future;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::handshake::enter;
+use super::negotiator::{Ask, Negotiator};
+use super::shared::Shared;
+use crate::connection::State;
+use crate::error::{Error, InvalidRequest, Phase, Result};
+use crate::export::{Export, Handshake, ListedExport};
+use crate::wire::{OptionReplyType, OptionType};
+
+/// Where the answer to an option goes. Nobody may be waiting for it any more.
+pub(crate) type Answer<T> = oneshot::Sender<Result<T>>;
+
+/// One option that a handle wants to be sent.
+#[derive(Debug)]
+pub(crate) enum OptionCall {
+    List(Answer<Vec<ListedExport>>),
+    Info(Answer<Export>),
+    Go(Answer<()>),
+    Abort(Answer<()>),
+    Feature(OptionType, Answer<bool>),
+    MetaContext(OptionType, Vec<String>, Answer<Vec<String>>),
+}
+
+/// How option mode ends.
+pub(super) enum Outcome {
+    /// An export was entered; the caller of `opt_go` waits for the state to be ready.
+    Entered(Export, Answer<()>),
+    /// `opt_abort`, or nobody holds the connection any more.
+    Aborted(Option<Answer<()>>),
+}
+
+/// Serves options until one of them ends the negotiation.
+pub(super) async fn serve(
+    shared: &Shared,
+    negotiator: &mut Negotiator,
+    calls: &mut mpsc::Receiver<OptionCall>,
+) -> Result<Outcome> {
+    loop {
+        shared.set_state(State::Negotiating);
+        let call = tokio::select! {
+            call = calls.recv() => call,
+            () = shared.abandoned.cancelled() => None,
+            error = negotiator.unsolicited() => return Err(error),
+        };
+        let Some(call) = call else {
+            let _ = within(shared, negotiator.abort()).await;
+            return Ok(Outcome::Aborted(None));
+        };
+        shared.set_state(State::Connecting);
+        if let Some(outcome) = run(shared, negotiator, call).await? {
+            return Ok(outcome);
+        }
+    }
+}
+
+async fn run(
+    shared: &Shared,
+    negotiator: &mut Negotiator,
+    call: OptionCall,
+) -> Result<Option<Outcome>> {
+    let fixed = negotiator.handshake == Handshake::FixedNewstyle;
+    match call {
+        OptionCall::Abort(answer) => {
+            if fixed {
+                let _ = within(shared, negotiator.abort()).await;
+            }
+            return Ok(Some(Outcome::Aborted(Some(answer))));
+        }
+        OptionCall::Go(answer) => {
+            let result = within(shared, enter(shared, negotiator)).await;
+            return match fate(shared, negotiator, result).await {
+                Fate::Over(Ok(export)) => Ok(Some(Outcome::Entered(export, answer))),
+                Fate::Over(Err(error)) => {
+                    shared.lock_facts().export = None;
+                    settle(shared, answer, Err(error));
+                    Ok(None)
+                }
+                Fate::Fatal(error) => {
+                    let _ = answer.send(Err(error.clone()));
+                    Err(error)
+                }
+            };
+        }
+        // P-016: without fixed newstyle only EXPORT_NAME may be sent.
+        call if !fixed => call.refuse(),
+        OptionCall::List(answer) => {
+            let result = within(shared, negotiator.list()).await;
+            conclude(shared, negotiator, result, answer).await?;
+        }
+        OptionCall::Info(answer) => {
+            let result = within(shared, info(shared, negotiator)).await;
+            shared.lock_facts().export = result.as_ref().ok().cloned().map(Into::into);
+            conclude(shared, negotiator, result, answer).await?;
+        }
+        OptionCall::Feature(option, answer) => {
+            let result = within(shared, negotiator.feature(option)).await;
+            shared.lock_facts().protocol = Some(negotiator.protocol());
+            conclude(shared, negotiator, result, answer).await?;
+        }
+        OptionCall::MetaContext(option, queries, answer) => {
+            let name = shared.wishes().export_name;
+            let result = within(shared, negotiator.meta_context(option, &name, &queries)).await;
+            conclude(shared, negotiator, result, answer).await?;
+        }
+    }
+    Ok(None)
+}
+
+/// `INFO`, with the contexts that a `GO` would select.
+async fn info(shared: &Shared, negotiator: &mut Negotiator) -> Result<Export> {
+    let wishes = shared.wishes();
+    super::handshake::select_contexts(negotiator, &wishes).await?;
+    let ask = Ask {
+        full: wishes.full_info,
+        block_size: wishes.request_block_size,
+    };
+    negotiator
+        .info(OptionType::INFO, &wishes.export_name, ask)
+        .await
+}
+
+/// Applies the deadline that one option has.
+async fn within<T>(shared: &Shared, option: impl Future<Output = Result<T>>) -> Result<T> {
+    match timeout(shared.config.handshake_timeout, option).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::timeout(Phase::Handshake)),
+    }
+}
+
+/// What an option's result means for the negotiation.
+enum Fate<T> {
+    /// The option is over, one way or the other.
+    Over(Result<T>),
+    /// So is everything else.
+    Fatal(Error),
+}
+
+async fn fate<T>(shared: &Shared, negotiator: &mut Negotiator, result: Result<T>) -> Fate<T> {
+    match result {
+        // P-033: a server that is shutting down is left politely.
+        Err(Error::Refused(refusal)) if refusal.reply == OptionReplyType::ERR_SHUTDOWN => {
+            let _ = within(shared, negotiator.abort()).await;
+            Fate::Fatal(Error::Refused(refusal))
+        }
+        // P-052: a refusal leaves negotiation usable.
+        Ok(value) => Fate::Over(Ok(value)),
+        Err(error @ (Error::Refused(_) | Error::Invalid(_))) => Fate::Over(Err(error)),
+        Err(error) => Fate::Fatal(error),
+    }
+}
+
+async fn conclude<T>(
+    shared: &Shared,
+    negotiator: &mut Negotiator,
+    result: Result<T>,
+    answer: Answer<T>,
+) -> Result<()> {
+    match fate(shared, negotiator, result).await {
+        Fate::Over(result) => {
+            settle(shared, answer, result);
+            Ok(())
+        }
+        Fate::Fatal(error) => {
+            let _ = answer.send(Err(error.clone()));
+            Err(error)
+        }
+    }
+}
+
+/// Answers a caller, who finds the connection negotiating again.
+fn settle<T>(shared: &Shared, answer: Answer<T>, result: Result<T>) {
+    shared.set_state(State::Negotiating);
+    let _ = answer.send(result);
+}
+
+impl OptionCall {
+    fn refuse(self) {
+        fn answer<T>(answer: Answer<T>) {
+            let why = "the server does not speak fixed newstyle: no option but GO is possible";
+            let _ = answer.send(Err(InvalidRequest::NotNegotiated(why).into()));
+        }
+        match self {
+            Self::List(to) => answer(to),
+            Self::Info(to) => answer(to),
+            Self::Go(to) | Self::Abort(to) => answer(to),
+            Self::Feature(_, to) => answer(to),
+            Self::MetaContext(_, _, to) => answer(to),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What the handles and the task of one connection share from beginning to end.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::link::Link;
+use super::options::OptionCall;
+use crate::builder::{Config, Wishes};
+use crate::connection::State;
+use crate::error::{Error, Result};
+use crate::export::{Protocol, SharedExport};
+use crate::transport::process::Process;
+
+/// One connection, seen from its handles and from its task.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    /// What the next option asks for; can be changed while negotiating.
+    wishes: Mutex<Wishes>,
+    state: AtomicU8,
+    /// Tells of changes of `state` to those who wait for one.
+    changed: watch::Sender<State>,
+    facts: Mutex<Facts>,
+    link: OnceLock<Arc<Link>>,
+    options: OnceLock<mpsc::Sender<OptionCall>>,
+    end: OnceLock<Error>,
+    /// Nobody holds the connection any more.
+    pub(crate) abandoned: CancellationToken,
+    /// The task is done: socket closed, child reaped.
+    pub(crate) finished: CancellationToken,
+}
+
+/// What has been learnt so far.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) export: Option<SharedExport>,
+    pub(crate) protocol: Option<Protocol>,
+    pub(crate) child: Option<Process>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, wishes: Wishes) -> Self {
+        Self {
+            config,
+            wishes: Mutex::new(wishes),
+            state: AtomicU8::new(State::Created as u8),
+            changed: watch::Sender::new(State::Created),
+            facts: Mutex::default(),
+            link: OnceLock::new(),
+            options: OnceLock::new(),
+            end: OnceLock::new(),
+            abandoned: CancellationToken::new(),
+            finished: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        State::from_number(self.state.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.store(state as u8, Ordering::Release);
+        self.changed.send_replace(state);
+    }
+
+    /// Takes the one step that only one connect call may take.
+    pub(crate) fn begin(&self) -> Result<()> {
+        let (created, connecting) = (State::Created as u8, State::Connecting as u8);
+        self.state
+            .compare_exchange(created, connecting, Ordering::AcqRel, Ordering::Acquire)
+            .map_err(|state| Error::state(State::from_number(state), "created"))?;
+        self.changed.send_replace(State::Connecting);
+        Ok(())
+    }
+
+    /// Waits until `is_there` likes the state; says which one that is.
+    pub(crate) async fn reach(&self, is_there: impl FnMut(&State) -> bool) -> State {
+        let mut changes = self.changed.subscribe();
+        match changes.wait_for(is_there).await {
+            Ok(state) => *state,
+            Err(_) => self.state(),
+        }
+    }
+
+    /// Ends the connection, once: the first cause stands.
+    pub(crate) fn end(&self, state: State, error: Error) {
+        if self.end.set(error.clone()).is_err() {
+            return;
+        }
+        tracing::debug!(%state, cause = %error, "connection ended");
+        self.set_state(state);
+        if let Some(link) = self.link.get() {
+            link.fail(&error);
+            link.shut();
+        }
+    }
+
+    /// Why the connection ended, if it has.
+    pub(crate) fn ended(&self) -> Option<&Error> {
+        self.end.get()
+    }
+
+    /// The transmission phase, once it has begun.
+    pub(crate) fn link(&self) -> Option<&Arc<Link>> {
+        self.link.get()
+    }
+
+    pub(crate) fn set_link(&self, link: Arc<Link>) {
+        self.lock_facts().export = Some(link.export().clone());
+        let _ = self.link.set(link);
+    }
+
+    /// Where to send options, in option mode.
+    pub(crate) fn options(&self) -> Option<&mpsc::Sender<OptionCall>> {
+        self.options.get()
+    }
+
+    pub(crate) fn set_options(&self, options: mpsc::Sender<OptionCall>) {
+        let _ = self.options.set(options);
+    }
+
+    pub(crate) fn lock_facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn lock_wishes(&self) -> MutexGuard<'_, Wishes> {
+        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn wishes(&self) -> Wishes {
+        self.lock_wishes().clone()
+    }
+}

@@ -1,0 +1,299 @@
+//! The transmission phase: one task that writes and reads, each polled whatever the other does.
+//!
+//! ```text
+//! poll ──▶ write all that is queued ──▶ read what is there ──▶ wake its callers ──▶ yield, so that
+//!   ▲                                                          they can queue more       │
+//!   └──────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use tokio_util::io::poll_read_buf;
+
+use super::link::Link;
+use crate::error::{Error, Phase};
+use crate::session::{Bulk, Intake};
+use crate::timer::Timer;
+use crate::transport::ReadHalf;
+
+/// Input buffer of a connection that was quiet.
+const MIN_INPUT: usize = 16 << 10;
+/// Input buffer of a busy connection: what one read can take.
+const MAX_INPUT: usize = 256 << 10;
+/// What one read takes while bulk data is expected: its head, and little of the data, which is
+/// better left in the socket until its place is known.
+const STAGE: usize = 4 << 10;
+/// Memory is given back after this long without anything in flight.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How the transmission phase ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// After our `DISC`, or by the server with nothing in flight.
+    Orderly(Error),
+    /// By a failure.
+    Failed(Error),
+}
+
+/// Moves bytes between the socket and the session of one connection.
+pub(super) struct Transmission {
+    link: Arc<Link>,
+    read: ReadHalf,
+    input: BytesMut,
+    /// How much one read may take.
+    window: usize,
+    /// How many bytes the next message needs.
+    needed: usize,
+    bulk: Option<Bulk>,
+    /// The last data was bulk data: so will the next be, probably.
+    large: bool,
+    woken: Vec<Waker>,
+    shutdown_timeout: Duration,
+    /// When to stop waiting for the server to close.
+    deadline: Timer,
+    /// A reply came since `idle` was set.
+    active: bool,
+    /// When to give memory back.
+    idle: Timer,
+    goodbye: bool,
+}
+
+impl Transmission {
+    /// A driver for `link`; `input` holds what was read ahead during the handshake.
+    pub(super) fn new(
+        link: Arc<Link>,
+        read: ReadHalf,
+        input: BytesMut,
+        shutdown_timeout: Duration,
+    ) -> Self {
+        Self {
+            link,
+            read,
+            input,
+            window: MIN_INPUT,
+            needed: 0,
+            bulk: None,
+            large: false,
+            woken: Vec::new(),
+            shutdown_timeout,
+            deadline: Timer::default(),
+            active: false,
+            idle: Timer::default(),
+            goodbye: false,
+        }
+    }
+
+    /// Runs until the connection ends. `abandoned` resolves when nobody holds it any more.
+    pub(super) async fn run(mut self, abandoned: impl Future<Output = ()>) -> Ended {
+        let mut abandoned = std::pin::pin!(abandoned);
+        let mut is_abandoned = false;
+        poll_fn(|cx| {
+            if !is_abandoned && abandoned.as_mut().poll(cx).is_ready() {
+                is_abandoned = true;
+                // A goodbye without waiting for anything: P-144, P-145.
+                self.link.change(|session| {
+                    if !session.is_disconnecting() {
+                        session.disconnect_now();
+                    }
+                });
+                self.shutdown_timeout = self.shutdown_timeout.min(Duration::from_millis(500));
+            }
+            self.poll(cx)
+        })
+        .await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.link.register_driver(cx.waker());
+        if let Poll::Ready(ended) = self.poll_ending(cx) {
+            return Poll::Ready(ended);
+        }
+        let written = self.poll_goodbye(cx);
+        let broken = match written {
+            Poll::Ready(Err(error)) => Some(error),
+            _ => None,
+        };
+        loop {
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(self.eof()),
+                Poll::Ready(Ok(_)) => {}
+                // What cannot be written is told only when nothing more can be read: the server
+                // may have said why.
+                Poll::Ready(Err(error)) => return Poll::Ready(self.lost(error)),
+                Poll::Pending => {
+                    return match broken {
+                        Some(error) => Poll::Ready(self.lost(error)),
+                        None => {
+                            self.poll_idle(cx);
+                            Poll::Pending
+                        }
+                    };
+                }
+            }
+            match self.process() {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => return Poll::Ready(Ended::Failed(error)),
+            }
+            if self.wake_callers() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Looks whether the connection has been ended by somebody else, or a deadline has passed.
+    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let (ended, closing) = self
+            .link
+            .change(|session| (session.ended().cloned(), session.try_disconnect()));
+        if let Some(error) = ended {
+            return Poll::Ready(Ended::Failed(error));
+        }
+        if closing && !self.deadline.is_set() {
+            self.deadline.set(self.shutdown_timeout);
+        }
+        // The server keeps the connection open after DISC: it is closed from here.
+        if self.deadline.poll_expired(cx) {
+            return Poll::Ready(Ended::Orderly(Error::closed()));
+        }
+        Poll::Pending
+    }
+
+    /// Writes what is queued; after `DISC`, ends the stream.
+    fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        std::task::ready!(self.link.poll_write(cx))?;
+        if self.deadline.is_set() && !self.goodbye {
+            // P-106, P-148: on TLS this says close_notify.
+            std::task::ready!(self.link.poll_shutdown(cx))?;
+            self.goodbye = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once: into the place of bulk data, or into the input.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let read = Pin::new(&mut self.read);
+        if let Some(bulk) = &mut self.bulk {
+            let left = bulk.left();
+            let mut place = bulk.buffer().limit(left);
+            let count = std::task::ready!(poll_read_buf(read, cx, &mut place))?;
+            bulk.filled(count);
+            return Poll::Ready(Ok(count));
+        }
+        let window = if self.large { STAGE } else { self.window };
+        let want = window.max(self.needed.saturating_sub(self.input.len()));
+        // Moves what is left to the front, so that the buffer need not grow.
+        self.input.reserve(want);
+        let mut place = (&mut self.input).limit(want);
+        let count = std::task::ready!(poll_read_buf(read, cx, &mut place))?;
+        if count == self.window && self.window < MAX_INPUT {
+            self.window *= 2;
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Takes in what was read; says whether that woke anybody.
+    fn process(&mut self) -> Result<bool, Error> {
+        if self.deadline.is_set() {
+            // What comes after our DISC answers nothing.
+            self.input.clear();
+            self.bulk = None;
+            return Ok(false);
+        }
+        loop {
+            if let Some(bulk) = self.bulk.take() {
+                if bulk.left() > 0 {
+                    self.bulk = Some(bulk);
+                    break;
+                }
+                self.link
+                    .change_with(&mut self.woken, |session| session.received(bulk))?;
+                if self.input.is_empty() {
+                    self.needed = 0;
+                    break;
+                }
+            }
+            let (link, input) = (&self.link, &mut self.input);
+            let intake = link.change_with(&mut self.woken, |session| {
+                link.settle_written(session);
+                let intake = session.receive(input);
+                link.settle_written(session);
+                intake
+            })?;
+            match intake {
+                Intake::Bytes(needed) => {
+                    self.large = self.large && self.woken.is_empty();
+                    self.needed = needed;
+                    break;
+                }
+                Intake::Bulk(bulk) => {
+                    self.large = true;
+                    self.bulk = Some(bulk);
+                }
+            }
+        }
+        self.active = true;
+        Ok(!self.woken.is_empty())
+    }
+
+    /// Wakes the callers whose answers are there; says whether to let them run first, so that
+    /// what they ask next leaves in one write.
+    fn wake_callers(&mut self) -> bool {
+        let yields = self.woken.len() > 1 || self.link.in_flight() > 0;
+        if yields {
+            self.link.mark_scheduled();
+        }
+        for waker in self.woken.drain(..) {
+            waker.wake();
+        }
+        yields
+    }
+
+    fn eof(&self) -> Ended {
+        if self.deadline.is_set() {
+            return Ended::Orderly(Error::closed());
+        }
+        let error = Error::eof(Phase::Request);
+        let is_clean = self.bulk.is_none() && self.input.is_empty() && self.link.in_flight() == 0;
+        if is_clean {
+            Ended::Orderly(error)
+        } else {
+            Ended::Failed(error)
+        }
+    }
+
+    fn lost(&self, error: io::Error) -> Ended {
+        if self.deadline.is_set() {
+            // Servers need not say goodbye, and some reset the connection after DISC.
+            return Ended::Orderly(Error::closed());
+        }
+        Ended::Failed(Error::io(Phase::Request, error))
+    }
+
+    /// About to wait: gives memory back once a whole period has passed without a reply.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) {
+        if self.idle.is_set() && !self.idle.is_expired() {
+            return;
+        }
+        if self.active || self.link.in_flight() > 0 {
+            self.active = false;
+            self.idle.set(IDLE);
+            self.idle.poll_expired(cx);
+        } else if self.idle.is_set() {
+            self.idle.clear();
+            self.window = MIN_INPUT;
+            if self.input.is_empty() {
+                self.input = BytesMut::new();
+            }
+            self.woken = Vec::new();
+            self.link.release();
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! What is known about an export.
+
+use std::sync::Arc;
+
+use crate::session::Context;
+use crate::wire::{ProtocolError, Text, TransmissionFlags};
+
+/// Largest payload this crate sends in one request, whatever the server allows: 64 MiB.
+pub const MAX_PAYLOAD: u32 = 64 << 20;
+/// Payload limit where the server does not say one ("Size constraints"): 32 MiB.
+const DEFAULT_PAYLOAD: u32 = 32 << 20;
+
+/// An export: its size, what it supports, and how it wants to be used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Export {
+    pub(crate) name: String,
+    pub(crate) canonical_name: Option<String>,
+    pub(crate) description: Option<Text>,
+    pub(crate) size: u64,
+    pub(crate) flags: TransmissionFlags,
+    pub(crate) block_size: Option<BlockSize>,
+    pub(crate) contexts: Vec<Context>,
+}
+
+/// The block sizes a server advertises ("Size constraints").
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub struct BlockSize {
+    /// Offset and length of every request are multiples of this many bytes.
+    pub minimum: u32,
+    /// Multiples of this many bytes are efficient.
+    pub preferred: u32,
+    /// Largest payload of one request, in bytes; `u32::MAX` means no limit.
+    pub maximum: u32,
+}
+
+impl BlockSize {
+    /// Checks what a server advertises.
+    pub(crate) fn new(minimum: u32, preferred: u32, maximum: u32) -> Result<Self, ProtocolError> {
+        // P-120
+        let sane = minimum.is_power_of_two()
+            && minimum <= 1 << 16
+            && preferred.is_power_of_two()
+            && preferred >= minimum.max(512)
+            && maximum >= preferred
+            && (maximum == u32::MAX || maximum % minimum == 0);
+        if sane {
+            Ok(Self {
+                minimum,
+                preferred,
+                maximum,
+            })
+        } else {
+            Err(ProtocolError::BlockSizes {
+                minimum,
+                preferred,
+                maximum,
+            })
+        }
+    }
+}
+
+impl Export {
+    /// Checks size and flags, and clears the flags that make no sense without what was agreed.
+    pub(crate) fn new(
+        name: &str,
+        size: u64,
+        flags: TransmissionFlags,
+        chunks: bool,
+        extended: bool,
+    ) -> Result<Self, ProtocolError> {
+        if i64::try_from(size).is_err() {
+            return Err(ProtocolError::ExportSize(size));
+        }
+        // P-133: HAS_FLAGS is always set.
+        if !flags.contains(TransmissionFlags::HAS_FLAGS) {
+            return Err(ProtocolError::TransmissionFlags(flags.bits()));
+        }
+        let mut flags = flags;
+        // P-062: features that depend on something that was not agreed.
+        if !chunks {
+            flags.remove(TransmissionFlags::SEND_DF);
+        }
+        if !extended {
+            flags.remove(TransmissionFlags::BLOCK_STATUS_PAYLOAD);
+        }
+        if !flags.contains(TransmissionFlags::SEND_WRITE_ZEROES) {
+            flags.remove(TransmissionFlags::SEND_FAST_ZERO);
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            canonical_name: None,
+            description: None,
+            size,
+            flags,
+            block_size: None,
+            contexts: Vec::new(),
+        })
+    }
+
+    /// The size, in bytes.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The name that was asked for.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The server's own name for the export; only with
+    /// [`full_info`](crate::Builder::full_info), and if the server says it.
+    #[must_use]
+    pub fn canonical_name(&self) -> Option<&str> {
+        self.canonical_name.as_deref()
+    }
+
+    /// The server's description of the export, for humans; only with
+    /// [`full_info`](crate::Builder::full_info), and if the server says it.
+    #[must_use]
+    pub const fn description(&self) -> Option<&Text> {
+        self.description.as_ref()
+    }
+
+    /// The block sizes the server advertises; `None` if it does not.
+    #[must_use]
+    pub const fn block_size(&self) -> Option<BlockSize> {
+        self.block_size
+    }
+
+    /// The largest payload of one message, in bytes. Longer reads and writes are split.
+    #[must_use]
+    pub fn max_payload(&self) -> u32 {
+        // P-112, P-116
+        let Some(sizes) = self.block_size else {
+            return DEFAULT_PAYLOAD;
+        };
+        let largest = sizes.maximum.min(MAX_PAYLOAD);
+        largest - largest % sizes.minimum
+    }
+
+    /// What offset and length of every request must be a multiple of, in bytes.
+    pub(crate) fn alignment(&self) -> u32 {
+        self.block_size.map_or(1, |sizes| sizes.minimum)
+    }
+
+    /// The metadata contexts that were negotiated, see
+    /// [`block_status`](crate::Connection::block_status).
+    pub fn contexts(&self) -> impl Iterator<Item = &str> {
+        self.contexts.iter().map(|context| &*context.name)
+    }
+
+    /// Whether this metadata context was negotiated.
+    #[must_use]
+    pub fn has_context(&self, name: &str) -> bool {
+        self.contexts().any(|context| context == name)
+    }
+
+    pub(crate) fn find_context(&self, name: &str) -> Option<Context> {
+        self.contexts
+            .iter()
+            .find(|context| &*context.name == name)
+            .cloned()
+    }
+
+    /// The transmission flags as the server sent them, less those that make no sense here.
+    #[must_use]
+    pub const fn flags(&self) -> TransmissionFlags {
+        self.flags
+    }
+
+    /// Whether the export cannot be written.
+    #[must_use]
+    pub const fn is_read_only(&self) -> bool {
+        self.flags.contains(TransmissionFlags::READ_ONLY)
+    }
+
+    /// Whether the export behaves like a rotating disk.
+    #[must_use]
+    pub const fn is_rotational(&self) -> bool {
+        self.flags.contains(TransmissionFlags::ROTATIONAL)
+    }
+
+    /// Whether `flush` is possible.
+    #[must_use]
+    pub const fn can_flush(&self) -> bool {
+        self.flags.contains(TransmissionFlags::SEND_FLUSH)
+    }
+
+    /// Whether writes can be made durable one by one.
+    #[must_use]
+    pub const fn can_fua(&self) -> bool {
+        self.flags.contains(TransmissionFlags::SEND_FUA)
+    }
+
+    /// Whether `trim` is possible.
+    #[must_use]
+    pub const fn can_trim(&self) -> bool {
+        self.flags.contains(TransmissionFlags::SEND_TRIM)
+    }
+
+    /// Whether `write_zeroes` is possible.
+    #[must_use]
+    pub const fn can_zero(&self) -> bool {
+        self.flags.contains(TransmissionFlags::SEND_WRITE_ZEROES)
+    }
+
+    /// Whether `write_zeroes` can be told to fail rather than be slow.
+    #[must_use]
+    pub const fn can_fast_zero(&self) -> bool {
+        self.flags.contains(TransmissionFlags::SEND_FAST_ZERO)
+    }
+
+    /// Whether a read can be answered in one piece on request.
+    #[must_use]
+    pub const fn can_df(&self) -> bool {
+        self.flags.contains(TransmissionFlags::SEND_DF)
+    }
+
+    /// Whether `cache` is possible.
+    #[must_use]
+    pub const fn can_cache(&self) -> bool {
+        self.flags.contains(TransmissionFlags::SEND_CACHE)
+    }
+
+    /// Whether several connections see one consistent export.
+    #[must_use]
+    pub const fn can_multi_conn(&self) -> bool {
+        self.flags.contains(TransmissionFlags::CAN_MULTI_CONN)
+    }
+
+    /// Whether `block_status` can be limited to some of the contexts.
+    #[must_use]
+    pub const fn can_block_status_payload(&self) -> bool {
+        self.flags.contains(TransmissionFlags::BLOCK_STATUS_PAYLOAD)
+    }
+}
+
+/// An export as the server lists it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct ListedExport {
+    /// Its name.
+    pub name: String,
+    /// A description for humans, often empty.
+    pub description: Text,
+}
+
+/// How a connection speaks, see [`Connection::protocol`](crate::Connection::protocol).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Protocol {
+    /// The handshake.
+    pub handshake: Handshake,
+    /// Whether structured replies were agreed (or extended headers, which include them).
+    pub structured_replies: bool,
+    /// Whether extended headers were agreed.
+    pub extended_headers: bool,
+}
+
+/// The kinds of handshake.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Handshake {
+    /// One export, no options.
+    Oldstyle,
+    /// The name of the export is all that can be said.
+    Newstyle,
+    /// Options with answers.
+    FixedNewstyle,
+}
+
+impl Handshake {
+    /// The name libnbd uses: `oldstyle`, `newstyle` or `newstyle-fixed`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Oldstyle => "oldstyle",
+            Self::Newstyle => "newstyle",
+            Self::FixedNewstyle => "newstyle-fixed",
+        }
+    }
+}
+
+/// Shared knowledge about the export of a connection.
+pub(crate) type SharedExport = Arc<Export>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // P-120
+    #[test]
+    fn impossible_block_sizes_are_refused() {
+        for (minimum, preferred, maximum) in [
+            (0, 4096, 1 << 20),
+            (3, 4096, 1 << 20),
+            (1 << 17, 1 << 17, 1 << 20),
+            (4096, 512, 1 << 20),
+            (1, 256, 1 << 20),
+            (1, 4096, 2048),
+            (1, 4096, 1),
+            (4096, 4096, 10_000),
+        ] {
+            assert!(
+                BlockSize::new(minimum, preferred, maximum).is_err(),
+                "{minimum}"
+            );
+        }
+        assert!(BlockSize::new(4096, 65536, u32::MAX).is_ok());
+        assert!(BlockSize::new(1, 4096, 1 << 25).is_ok());
+    }
+
+    #[test]
+    fn payloads_have_a_limit_that_is_aligned() {
+        let mut export = Export::new("", 0, TransmissionFlags::HAS_FLAGS, false, false).unwrap();
+        assert_eq!(export.max_payload(), 32 << 20);
+        export.block_size = BlockSize::new(4096, 4096, u32::MAX).ok();
+        assert_eq!(export.max_payload(), 64 << 20);
+        export.block_size = BlockSize::new(512, 512, 1536).ok();
+        assert_eq!(export.max_payload(), 1536);
+    }
+
+    #[test]
+    fn flags_without_their_ground_are_cleared() {
+        let all = TransmissionFlags::all() - TransmissionFlags::SEND_WRITE_ZEROES;
+        let export = Export::new("", 0, all, false, false).unwrap();
+        assert!(!export.can_df() && !export.can_block_status_payload());
+        assert!(!export.can_fast_zero());
+        assert!(Export::new("", 0, TransmissionFlags::SEND_FLUSH, true, true).is_err());
+        assert!(Export::new("", 1 << 63, TransmissionFlags::HAS_FLAGS, true, true).is_err());
+    }
+}

@@ -1,0 +1,226 @@
+//! Option mode: negotiating by hand.
+
+use tokio::sync::oneshot;
+
+use crate::connection::{Connection, State, check_string};
+use crate::driver::OptionCall;
+use crate::error::{Error, Result};
+use crate::export::{Export, ListedExport};
+use crate::wire::OptionType;
+
+/// Negotiating by hand, with [`opt_mode`](crate::Builder::opt_mode).
+///
+/// Once connected, the handle is [`Negotiating`](State::Negotiating) and these calls are
+/// allowed; while one runs it is [`Connecting`](State::Connecting). They run one at a time: a
+/// second call waits for the first. In any other state they fail with an error that names it.
+///
+/// A refusal by the server is [`Error::Refused`] with the reason and the server's text, and
+/// leaves the negotiation usable; but after "shutting down" the connection is ended politely.
+/// An oldstyle server has nothing to negotiate: the connection goes straight to ready.
+///
+/// # Cancel safety
+///
+/// An option that was begun is finished whether or not its future is dropped: only the answer is
+/// lost.
+impl Connection {
+    /// Lists the exports (`NBD_OPT_LIST`). A server may refuse, or list only some.
+    ///
+    /// # Errors
+    /// If the server refuses, or the handle is not negotiating.
+    pub async fn opt_list(&self) -> Result<Vec<ListedExport>> {
+        self.call(OptionCall::List).await
+    }
+
+    /// Asks about the export (`NBD_OPT_INFO`) without entering it. The answer is also what
+    /// [`export`](Self::export) then gives; a failure makes it forget.
+    ///
+    /// The contexts that were asked for are selected first.
+    ///
+    /// # Errors
+    /// If the server refuses, or the handle is not negotiating.
+    pub async fn opt_info(&self) -> Result<Export> {
+        self.call(OptionCall::Info).await
+    }
+
+    /// Enters the export (`NBD_OPT_GO`): the handle becomes ready. Falls back to
+    /// `NBD_OPT_EXPORT_NAME` on servers that do not know `GO`.
+    ///
+    /// # Errors
+    /// If the server refuses, which leaves the negotiation usable, or the handle is not
+    /// negotiating.
+    pub async fn opt_go(&self) -> Result<()> {
+        self.call(OptionCall::Go).await
+    }
+
+    /// Ends the negotiation (`NBD_OPT_ABORT`): the handle becomes closed.
+    ///
+    /// # Errors
+    /// If the handle is not negotiating.
+    pub async fn opt_abort(&self) -> Result<()> {
+        self.call(OptionCall::Abort).await
+    }
+
+    /// Asks for structured replies (`NBD_OPT_STRUCTURED_REPLY`); `false` if the server refuses.
+    /// They are asked for automatically unless switched off.
+    ///
+    /// # Errors
+    /// If the handle is not negotiating, or the server breaks the protocol.
+    pub async fn opt_structured_reply(&self) -> Result<bool> {
+        self.call(|answer| OptionCall::Feature(OptionType::STRUCTURED_REPLY, answer))
+            .await
+    }
+
+    /// Asks for extended headers (`NBD_OPT_EXTENDED_HEADERS`); `false` if the server refuses.
+    /// They are asked for automatically unless switched off.
+    ///
+    /// # Errors
+    /// If the handle is not negotiating, or the server breaks the protocol.
+    pub async fn opt_extended_headers(&self) -> Result<bool> {
+        self.call(|answer| OptionCall::Feature(OptionType::EXTENDED_HEADERS, answer))
+            .await
+    }
+
+    /// Lists the metadata contexts of the export that match `queries`
+    /// (`NBD_OPT_LIST_META_CONTEXT`); all of them if there are no queries. A query that ends in
+    /// a colon matches a whole namespace.
+    ///
+    /// # Errors
+    /// If the server refuses, the handle is not negotiating, or a query is longer than 4096
+    /// bytes.
+    pub async fn opt_list_meta_context<I>(&self, queries: I) -> Result<Vec<String>>
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        self.meta_context(OptionType::LIST_META_CONTEXT, queries)
+            .await
+    }
+
+    /// Selects metadata contexts of the export (`NBD_OPT_SET_META_CONTEXT`), and returns those
+    /// the server has. This replaces any former selection, also when it fails; and it is itself
+    /// replaced by the automatic one if contexts were asked for, see
+    /// [`request_meta_context`](crate::Builder::request_meta_context).
+    ///
+    /// # Errors
+    /// If the server refuses, the handle is not negotiating, or a query is longer than 4096
+    /// bytes.
+    pub async fn opt_set_meta_context<I>(&self, queries: I) -> Result<Vec<String>>
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        self.meta_context(OptionType::SET_META_CONTEXT, queries)
+            .await
+    }
+
+    async fn meta_context<I>(&self, option: OptionType, queries: I) -> Result<Vec<String>>
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        let queries: Vec<String> = queries.into_iter().map(Into::into).collect();
+        queries
+            .iter()
+            .try_for_each(|query| check_string("metadata query", query))?;
+        self.call(|answer| OptionCall::MetaContext(option, queries, answer))
+            .await
+    }
+
+    async fn call<T>(
+        &self,
+        call: impl FnOnce(oneshot::Sender<Result<T>>) -> OptionCall,
+    ) -> Result<T> {
+        let shared = self.shared();
+        let wrong_state = || match shared.ended() {
+            Some(error) => error.clone(),
+            None => Error::state(self.state(), "negotiating"),
+        };
+        let Some(options) = shared.options() else {
+            return Err(wrong_state());
+        };
+        if !matches!(self.state(), State::Negotiating | State::Connecting) {
+            return Err(wrong_state());
+        }
+        let (answer, result) = oneshot::channel();
+        if options.send(call(answer)).await.is_err() {
+            return Err(wrong_state());
+        }
+        result.await.unwrap_or_else(|_| Err(wrong_state()))
+    }
+
+    /// Changes the name of the export to ask for, while created or negotiating. What was known
+    /// about another export is forgotten.
+    ///
+    /// # Errors
+    /// If the handle is in another state, or the name is longer than 4096 bytes or contains NUL.
+    pub fn set_export_name(&self, name: impl Into<String>) -> Result<()> {
+        let name = name.into();
+        check_string("export name", &name)?;
+        self.check_changeable()?;
+        let mut wishes = self.shared().lock_wishes();
+        if wishes.export_name != name {
+            wishes.export_name = name;
+            drop(wishes);
+            self.shared().lock_facts().export = None;
+        }
+        Ok(())
+    }
+
+    /// Asks for one more metadata context, while created or negotiating.
+    ///
+    /// # Errors
+    /// If the handle is in another state, or the name is longer than 4096 bytes or contains NUL.
+    pub fn add_meta_context(&self, name: impl Into<String>) -> Result<()> {
+        let name = name.into();
+        check_string("metadata context", &name)?;
+        self.check_changeable()?;
+        self.shared().lock_wishes().contexts.push(name);
+        Ok(())
+    }
+
+    /// Asks for no metadata contexts, while created or negotiating.
+    ///
+    /// # Errors
+    /// If the handle is in another state.
+    pub fn clear_meta_contexts(&self) -> Result<()> {
+        self.check_changeable()?;
+        self.shared().lock_wishes().contexts.clear();
+        Ok(())
+    }
+
+    /// Whether to select the contexts asked for automatically, see
+    /// [`request_meta_context`](crate::Builder::request_meta_context); while created or
+    /// negotiating.
+    ///
+    /// # Errors
+    /// If the handle is in another state.
+    pub fn set_request_meta_context(&self, request: bool) -> Result<()> {
+        self.check_changeable()?;
+        self.shared().lock_wishes().request_meta_context = request;
+        Ok(())
+    }
+
+    /// Whether to ask for canonical name and description, while created or negotiating.
+    ///
+    /// # Errors
+    /// If the handle is in another state.
+    pub fn set_full_info(&self, request: bool) -> Result<()> {
+        self.check_changeable()?;
+        self.shared().lock_wishes().full_info = request;
+        Ok(())
+    }
+
+    /// Whether to ask for block sizes, while created or negotiating.
+    ///
+    /// # Errors
+    /// If the handle is in another state.
+    pub fn set_request_block_size(&self, request: bool) -> Result<()> {
+        self.check_changeable()?;
+        self.shared().lock_wishes().request_block_size = request;
+        Ok(())
+    }
+
+    fn check_changeable(&self) -> Result<()> {
+        match self.state() {
+            State::Created | State::Negotiating => Ok(()),
+            state => Err(Error::state(state, "created or negotiating")),
+        }
+    }
+}

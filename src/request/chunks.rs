@@ -1,0 +1,175 @@
+//! A read whose pieces are handed over as they arrive.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::check::check;
+use super::execute::Range;
+use crate::chunk::Chunk;
+use crate::connection::Connection;
+use crate::error::{Delivery, Error, InvalidRequest, Phase, Result};
+use crate::session::{Assembly, Sink, Submission, Ticket};
+use crate::timer::Timer;
+use crate::wire::{Command, CommandFlags};
+use bytes::BytesMut;
+use futures::Stream;
+
+/// The pieces of a structured read, in the order in which they arrive.
+///
+/// Data and holes together cover the range exactly, or the last item is an error. The read is
+/// sent when the stream is first polled. Pieces that are not taken yet are kept: together no more
+/// than was asked for.
+///
+/// # Cancel safety
+///
+/// Dropping the stream drops what is left of the answer; the connection goes on.
+#[must_use = "the read is sent only when the stream is polled"]
+pub struct Chunks {
+    connection: Connection,
+    range: Range,
+    flags: CommandFlags,
+    timeout: Option<Duration>,
+    timer: Timer,
+    submission: Option<Submission>,
+    place: Option<u64>,
+    ticket: Option<Ticket>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    New,
+    Sending,
+    Over,
+}
+
+impl Chunks {
+    pub(super) const fn new(connection: Connection, range: Range) -> Self {
+        Self {
+            connection,
+            range,
+            flags: CommandFlags::empty(),
+            timeout: None,
+            timer: Timer::new(),
+            submission: None,
+            place: None,
+            ticket: None,
+            stage: Stage::New,
+        }
+    }
+
+    /// Asks for the content in one piece. The server may refuse with `EOVERFLOW` what is longer
+    /// than 64 KiB.
+    pub fn dont_fragment(mut self) -> Self {
+        self.flags |= CommandFlags::DF;
+        self
+    }
+
+    /// Gives the whole answer this long, counted from the first poll. If it takes longer, the
+    /// connection is ended.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    fn prepare(&self) -> Result<Submission> {
+        let link = self.connection.link()?;
+        let Range { offset, length } = self.range;
+        check(link, Command::READ, self.flags, offset, length)?;
+        let limit = link.export().max_payload().into();
+        if length > limit {
+            let command = Command::READ;
+            return Err(InvalidRequest::TooLong {
+                command,
+                length,
+                limit,
+            }
+            .into());
+        }
+        let read = Assembly::new(offset, length, BytesMut::new());
+        Ok(Submission {
+            command: Command::READ,
+            flags: self.flags,
+            offset,
+            length,
+            payload: bytes::Bytes::new(),
+            sink: Sink::Chunks(read, Default::default()),
+        })
+    }
+
+    fn poll_chunk(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Chunk>>> {
+        if self.stage == Stage::New {
+            self.submission = Some(self.prepare()?);
+            self.stage = Stage::Sending;
+        }
+        let link = self.connection.link()?;
+        let ticket = match self.ticket {
+            Some(ticket) => ticket,
+            None => {
+                let sent = link.poll_submit(&mut self.submission, &mut self.place, cx.waker());
+                let ticket = std::task::ready!(sent)?;
+                self.ticket = Some(ticket);
+                ticket
+            }
+        };
+        link.poll_chunk(ticket, cx.waker())
+    }
+
+    fn expire(&self) -> Error {
+        let error = Error::timeout(Phase::Request);
+        if self.ticket.is_none() {
+            return error;
+        }
+        if let Ok(link) = self.connection.link() {
+            link.fail(&error);
+        }
+        error.delivered(Delivery::MaybeSent)
+    }
+}
+
+impl Stream for Chunks {
+    type Item = Result<Chunk>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.stage == Stage::Over {
+            return Poll::Ready(None);
+        }
+        if let Some(timeout) = this.timeout.take() {
+            this.timer.set(timeout);
+        }
+        let item = match this.poll_chunk(cx) {
+            Poll::Ready(item) => item,
+            Poll::Pending if this.timer.poll_expired(cx) => Some(Err(this.expire())),
+            Poll::Pending => return Poll::Pending,
+        };
+        if !matches!(item, Some(Ok(_))) {
+            this.stage = Stage::Over;
+        }
+        Poll::Ready(item)
+    }
+}
+
+impl Drop for Chunks {
+    fn drop(&mut self) {
+        if let Ok(link) = self.connection.link() {
+            self.place
+                .into_iter()
+                .for_each(|place| link.leave_queue(place));
+            self.ticket
+                .into_iter()
+                .for_each(|ticket| link.abandon(ticket));
+        }
+    }
+}
+
+impl fmt::Debug for Chunks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chunks")
+            .field("range", &self.range)
+            .field("flags", &self.flags)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,239 @@
+//! What each command sends, and what each gives back.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::op::{Cache, Flush, Operation, Read, ReadInto, Status, Trim, Write, WriteZeroes};
+use super::split::{self, Parts};
+use crate::connection::Connection;
+use crate::driver::Link;
+use crate::error::InvalidRequest;
+use crate::extent::BlockStatus;
+use crate::session::{Answer, Assembly, Sink, StatusAssembly};
+use crate::wire::{Command, CommandFlags, ReplyStyle};
+
+/// Longest block status in a compact header: some servers overflow close to 4 GiB.
+const MAX_COMPACT_STATUS: u64 = (1 << 32) - (64 << 10);
+
+/// How a command is sent, and what becomes of the answer.
+pub(super) trait Execute: Operation {
+    /// The command.
+    const COMMAND: Command;
+
+    /// What goes with the header: length, further flags, payload, and where the content of the
+    /// reply goes.
+    fn message(&mut self, link: &Link, range: Range, flags: CommandFlags) -> Message;
+
+    /// Checks what only this command has.
+    fn check(&mut self, _link: &Link) -> Result<CommandFlags, InvalidRequest> {
+        Ok(CommandFlags::empty())
+    }
+
+    /// The command as several messages of at most `step` bytes, if it can be that.
+    fn split(
+        &mut self,
+        _connection: &Connection,
+        _range: Range,
+        _step: u64,
+        _flags: CommandFlags,
+    ) -> Option<Parts<Self::Output>> {
+        None
+    }
+
+    /// What the caller gets.
+    fn output(&mut self, answer: Answer) -> Self::Output;
+}
+
+/// A range of the export, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Range {
+    pub(super) offset: u64,
+    pub(super) length: u64,
+}
+
+/// What goes with a header.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) length: u64,
+    pub(super) payload: Bytes,
+    pub(super) sink: Sink,
+}
+
+impl Message {
+    const fn bare(range: Range) -> Self {
+        Self {
+            length: range.length,
+            payload: Bytes::new(),
+            sink: Sink::None,
+        }
+    }
+}
+
+impl Execute for Read {
+    const COMMAND: Command = Command::READ;
+
+    fn message(&mut self, _link: &Link, range: Range, _flags: CommandFlags) -> Message {
+        let sink = Sink::Read(Assembly::new(range.offset, range.length, BytesMut::new()));
+        Message {
+            sink,
+            ..Message::bare(range)
+        }
+    }
+
+    fn split(
+        &mut self,
+        connection: &Connection,
+        range: Range,
+        step: u64,
+        flags: CommandFlags,
+    ) -> Option<Parts<Bytes>> {
+        let parts = split::read(connection, BytesMut::new(), range, step, flags);
+        Some(Box::pin(async { parts.await.map(BytesMut::freeze) }))
+    }
+
+    fn output(&mut self, answer: Answer) -> Bytes {
+        data(answer).freeze()
+    }
+}
+
+impl Execute for ReadInto {
+    const COMMAND: Command = Command::READ;
+
+    fn message(&mut self, _link: &Link, range: Range, _flags: CommandFlags) -> Message {
+        let buffer = std::mem::take(&mut self.0);
+        let sink = Sink::Read(Assembly::new(range.offset, range.length, buffer));
+        Message {
+            sink,
+            ..Message::bare(range)
+        }
+    }
+
+    fn split(
+        &mut self,
+        connection: &Connection,
+        range: Range,
+        step: u64,
+        flags: CommandFlags,
+    ) -> Option<Parts<BytesMut>> {
+        let buffer = std::mem::take(&mut self.0);
+        Some(split::read(connection, buffer, range, step, flags))
+    }
+
+    fn output(&mut self, answer: Answer) -> BytesMut {
+        data(answer)
+    }
+}
+
+impl Execute for Write {
+    const COMMAND: Command = Command::WRITE;
+
+    fn message(&mut self, _link: &Link, range: Range, _flags: CommandFlags) -> Message {
+        Message {
+            payload: std::mem::take(&mut self.0),
+            ..Message::bare(range)
+        }
+    }
+
+    fn split(
+        &mut self,
+        connection: &Connection,
+        range: Range,
+        step: u64,
+        flags: CommandFlags,
+    ) -> Option<Parts<()>> {
+        let data = std::mem::take(&mut self.0);
+        Some(split::write(connection, data, range, step, flags))
+    }
+
+    fn output(&mut self, _answer: Answer) {}
+}
+
+/// Commands that are a header and nothing else.
+macro_rules! bare_operation {
+    ($($name:ident = $command:ident),*) => {$(
+        impl Execute for $name {
+                    const COMMAND: Command = Command::$command;
+
+            fn message(&mut self, _link: &Link, range: Range, _flags: CommandFlags) -> Message {
+                Message::bare(range)
+            }
+
+            fn output(&mut self, _answer: Answer) {}
+        }
+    )*};
+}
+
+bare_operation!(
+    Flush = FLUSH,
+    Trim = TRIM,
+    WriteZeroes = WRITE_ZEROES,
+    Cache = CACHE
+);
+
+impl Execute for Status {
+    const COMMAND: Command = Command::BLOCK_STATUS;
+
+    fn check(&mut self, link: &Link) -> Result<CommandFlags, InvalidRequest> {
+        let export = link.export();
+        // P-085, P-143
+        if export.contexts.is_empty() {
+            return Err(InvalidRequest::NoContexts);
+        }
+        let Some(filter) = &self.filter else {
+            self.contexts.clone_from(&export.contexts);
+            return Ok(CommandFlags::empty());
+        };
+        // the filter is a payload, which only extended headers can announce.
+        if link.style() != ReplyStyle::Extended {
+            let why = "a choice of contexts needs extended headers";
+            return Err(InvalidRequest::NotNegotiated(why));
+        }
+        let find = |name: &String| {
+            export
+                .find_context(name)
+                .ok_or_else(|| InvalidRequest::UnknownContext(name.clone()))
+        };
+        self.contexts = filter.iter().map(find).collect::<Result<_, _>>()?;
+        Ok(CommandFlags::PAYLOAD_LEN)
+    }
+
+    fn message(&mut self, link: &Link, range: Range, flags: CommandFlags) -> Message {
+        let Range { offset, mut length } = range;
+        if link.style() != ReplyStyle::Extended {
+            length = length.min(MAX_COMPACT_STATUS);
+        }
+        let one = flags.contains(CommandFlags::REQ_ONE);
+        let wanted = std::mem::take(&mut self.contexts);
+        let mut payload = BytesMut::new();
+        if flags.contains(CommandFlags::PAYLOAD_LEN) {
+            payload.put_u64(length);
+            wanted
+                .iter()
+                .for_each(|context| payload.put_u32(context.id));
+        }
+        let size = link.export().size();
+        Message {
+            length: if payload.is_empty() {
+                length
+            } else {
+                payload.len() as u64
+            },
+            payload: payload.freeze(),
+            sink: Sink::Status(StatusAssembly::new(offset, length, size, one, wanted)),
+        }
+    }
+
+    fn output(&mut self, answer: Answer) -> BlockStatus {
+        match answer {
+            Answer::Status(status) => status,
+            Answer::Done | Answer::Data(_) => BlockStatus::default(),
+        }
+    }
+}
+
+/// The data of an answer to a read: the session gives no other.
+fn data(answer: Answer) -> BytesMut {
+    match answer {
+        Answer::Data(data) => data,
+        Answer::Done | Answer::Status(_) => BytesMut::new(),
+    }
+}

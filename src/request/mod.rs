@@ -1,0 +1,312 @@
+//! Commands as builders that send when they are awaited.
+
+mod check;
+mod chunks;
+mod disconnect;
+mod execute;
+pub mod op;
+mod pending;
+mod split;
+
+use std::fmt;
+use std::future::IntoFuture;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+pub use chunks::Chunks;
+pub use disconnect::Disconnect;
+use execute::{Execute, Range};
+use op::{Cache, Flush, Operation, Read, ReadInto, Status, Trim, Write, WriteZeroes};
+pub use pending::Pending;
+
+use crate::connection::Connection;
+use crate::error::Result;
+use crate::wire::CommandFlags;
+
+/// A request that is not sent yet: add flags, then await it.
+///
+/// For combinators that need a future, such as `join_all`, call
+/// [`into_future`](IntoFuture::into_future), which gives a [`Pending`].
+#[must_use = "a request is sent only when it is awaited"]
+pub struct Request<O: Operation> {
+    connection: Connection,
+    operation: O,
+    range: Range,
+    flags: CommandFlags,
+    timeout: Option<Duration>,
+}
+
+impl<O: Operation> Request<O> {
+    fn new(connection: &Connection, operation: O, offset: u64, length: u64) -> Self {
+        Self {
+            connection: connection.clone(),
+            operation,
+            range: Range { offset, length },
+            flags: CommandFlags::empty(),
+            timeout: None,
+        }
+    }
+
+    /// Gives the answer this long, counted from the first poll.
+    ///
+    /// If it takes longer and the request was sent, the connection is ended: the server may still
+    /// carry the request out, and nothing else says when it is safe to go on.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    fn flag(mut self, flag: CommandFlags) -> Self {
+        self.flags |= flag;
+        self
+    }
+}
+
+impl Request<Read> {
+    /// Asks for the data in one chunk (`DF`). The server may refuse with `EOVERFLOW` what is
+    /// longer than 64 KiB.
+    pub fn dont_fragment(self) -> Self {
+        self.flag(CommandFlags::DF)
+    }
+}
+
+impl Request<ReadInto> {
+    /// Asks for the data in one chunk (`DF`). The server may refuse with `EOVERFLOW` what is
+    /// longer than 64 KiB.
+    pub fn dont_fragment(self) -> Self {
+        self.flag(CommandFlags::DF)
+    }
+}
+
+/// Gives commands that change data their `fua` flag.
+macro_rules! fua {
+    ($($operation:ty),*) => {$(
+        impl Request<$operation> {
+            /// Asks for an answer only when the change is durable (`FUA`).
+            pub fn fua(self) -> Self {
+                self.flag(CommandFlags::FUA)
+            }
+        }
+    )*};
+}
+
+fua!(Write, Trim, WriteZeroes);
+
+impl Request<WriteZeroes> {
+    /// Asks for the zeroes to be allocated rather than left as a hole (`NO_HOLE`).
+    pub fn no_hole(self) -> Self {
+        self.flag(CommandFlags::NO_HOLE)
+    }
+
+    /// Asks for failure with `ENOTSUP` if this is no faster than writing (`FAST_ZERO`).
+    pub fn fast_zero(self) -> Self {
+        self.flag(CommandFlags::FAST_ZERO)
+    }
+}
+
+impl Request<Status> {
+    /// Asks for one extent for each context (`REQ_ONE`). For walking through an export this is
+    /// slow.
+    pub fn req_one(self) -> Self {
+        self.flag(CommandFlags::REQ_ONE)
+    }
+
+    /// Asks for these contexts only; needs extended headers and
+    /// [`can_block_status_payload`](crate::Export::can_block_status_payload).
+    pub fn contexts<I>(mut self, contexts: I) -> Self
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        self.operation.filter = Some(contexts.into_iter().map(Into::into).collect());
+        self
+    }
+}
+
+impl<O: Execute> IntoFuture for Request<O> {
+    type Output = Result<O::Output>;
+    type IntoFuture = Pending<O>;
+
+    fn into_future(self) -> Pending<O> {
+        Pending::new(
+            self.connection,
+            self.operation,
+            self.range,
+            self.flags,
+            self.timeout,
+        )
+    }
+}
+
+impl<O: Execute> fmt::Debug for Request<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("command", &O::COMMAND)
+            .field("range", &self.range)
+            .field("flags", &self.flags)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Commands. Offsets and lengths are in bytes.
+///
+/// Each call makes a request that is sent when it is awaited. Requests of one connection are
+/// answered in any order: one that must see the effect of another waits for it. At most
+/// [`max_in_flight`](crate::Builder::max_in_flight) requests are sent at a time; further ones
+/// wait their turn.
+///
+/// Before anything is sent, each request is checked: the range must lie inside the export and be
+/// aligned to its minimum block size, the command and its flags must be offered, and its length
+/// must not be zero. Such a request fails with [`Error::Invalid`](crate::Error::Invalid).
+/// A failure on the server is [`Error::Request`](crate::Error::Request). Both leave the
+/// connection usable; any other error is the end of it.
+///
+/// # Cancel safety
+///
+/// All of them: see [`Pending`].
+impl Connection {
+    /// Reads `length` bytes at `offset` (`NBD_CMD_READ`).
+    ///
+    /// Reads longer than [`max_payload`](crate::Export::max_payload) are sent as several. Success
+    /// means that the server supplied every byte of exactly this range.
+    #[doc(alias = "pread")]
+    pub fn read(&self, offset: u64, length: usize) -> Request<Read> {
+        Request::new(self, Read, offset, length as u64)
+    }
+
+    /// Reads into a buffer, which is given back filled, without another allocation.
+    ///
+    /// As many bytes are read as the buffer is long, or, if it is empty, as it has capacity for.
+    /// On failure the buffer is gone.
+    ///
+    /// ```
+    /// # #[cfg(feature = "test-util")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// # use nbd_client::{Connection, testing};
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// # let conn = Connection::new();
+    /// # conn.connect_stream(server.connect()).await?;
+    /// let mut buffer = bytes::BytesMut::with_capacity(4096);
+    /// for block in 0..4 {
+    ///     buffer = conn.read_into(block * 4096, buffer).await?;
+    ///     assert_eq!(buffer.len(), 4096);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "test-util"))]
+    /// # fn main() {}
+    /// ```
+    #[doc(alias = "pread")]
+    pub fn read_into(&self, offset: u64, buffer: BytesMut) -> Request<ReadInto> {
+        let length = if buffer.is_empty() {
+            buffer.capacity()
+        } else {
+            buffer.len()
+        };
+        Request::new(self, ReadInto(buffer), offset, length as u64)
+    }
+
+    /// Reads `length` bytes at `offset`, handing over data and holes as they arrive.
+    ///
+    /// At most [`max_payload`](crate::Export::max_payload) bytes: this read is never split.
+    ///
+    /// ```
+    /// # #[cfg(feature = "test-util")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// # use nbd_client::{Chunk, Connection, testing};
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// # let conn = Connection::new();
+    /// # conn.connect_stream(server.connect()).await?;
+    /// use futures::TryStreamExt;
+    ///
+    /// let mut chunks = conn.read_structured(0, 65536);
+    /// while let Some(chunk) = chunks.try_next().await? {
+    ///     match chunk {
+    ///         Chunk::Data { offset, data } => println!("{} bytes at {offset}", data.len()),
+    ///         Chunk::Hole { offset, length } => println!("{length} zeroes at {offset}"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "test-util"))]
+    /// # fn main() {}
+    /// ```
+    #[doc(alias = "pread_structured")]
+    pub fn read_structured(&self, offset: u64, length: usize) -> Chunks {
+        Chunks::new(
+            self.clone(),
+            Range {
+                offset,
+                length: length as u64,
+            },
+        )
+    }
+
+    /// Writes `data` at `offset` (`NBD_CMD_WRITE`).
+    ///
+    /// Writes longer than [`max_payload`](crate::Export::max_payload) are sent as several; if
+    /// such a write fails, any part of it may have been written. Success does not mean that the
+    /// data is durable: see [`flush`](Self::flush) and `fua`.
+    #[doc(alias = "pwrite")]
+    pub fn write(&self, offset: u64, data: impl Into<Bytes>) -> Request<Write> {
+        let data = data.into();
+        let length = data.len() as u64;
+        Request::new(self, Write(data), offset, length)
+    }
+
+    /// Makes all writes durable that were answered before this is sent (`NBD_CMD_FLUSH`).
+    pub fn flush(&self) -> Request<Flush> {
+        Request::new(self, Flush, 0, 0)
+    }
+
+    /// Discards `length` bytes at `offset` (`NBD_CMD_TRIM`). Their content is undefined until
+    /// they are written again.
+    #[doc(alias = "discard")]
+    pub fn trim(&self, offset: u64, length: u64) -> Request<Trim> {
+        Request::new(self, Trim, offset, length)
+    }
+
+    /// Writes `length` zeroes at `offset` without sending them (`NBD_CMD_WRITE_ZEROES`).
+    #[doc(alias = "zero")]
+    pub fn write_zeroes(&self, offset: u64, length: u64) -> Request<WriteZeroes> {
+        Request::new(self, WriteZeroes, offset, length)
+    }
+
+    /// Tells the server that `length` bytes at `offset` will be read soon (`NBD_CMD_CACHE`).
+    #[doc(alias = "prefetch")]
+    pub fn cache(&self, offset: u64, length: u64) -> Request<Cache> {
+        Request::new(self, Cache, offset, length)
+    }
+
+    /// Asks for the extents of `length` bytes at `offset` in each metadata context that was
+    /// negotiated (`NBD_CMD_BLOCK_STATUS`).
+    ///
+    /// The answer may cover less than was asked for, and in each context another part; the last
+    /// extent may go beyond, but not past the end of the export.
+    #[doc(alias = "block_status_64")]
+    #[doc(alias = "extents")]
+    pub fn block_status(&self, offset: u64, length: u64) -> Request<Status> {
+        Request::new(
+            self,
+            Status {
+                filter: None,
+                contexts: Vec::new(),
+            },
+            offset,
+            length,
+        )
+    }
+
+    /// Ends the connection: waits until what is in flight is answered, says goodbye
+    /// (`NBD_CMD_DISC`), and waits until the server has closed too and, if this connection runs
+    /// it, has exited. In option mode it aborts the negotiation.
+    ///
+    /// From the first poll on no further requests are taken. Doing it twice is no error.
+    #[doc(alias = "shutdown")]
+    pub fn disconnect(&self) -> Disconnect {
+        Disconnect::new(self.clone())
+    }
+}

@@ -1,0 +1,218 @@
+//! A request as a future.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::check::check;
+use super::execute::{Execute, Range};
+use super::op::Operation;
+use super::split::Parts;
+use crate::connection::Connection;
+use crate::driver::Link;
+use crate::error::{Delivery, Error, Phase, Result};
+use crate::session::{Submission, Ticket};
+use crate::timer::Timer;
+use crate::wire::{Command, CommandFlags, ReplyStyle};
+
+/// A request that is being answered.
+///
+/// # Cancel safety
+///
+/// Dropping it before it was polled, or while it waits for room among the requests in flight,
+/// sends nothing. Later the request is sent in full and stays in flight; its reply is checked
+/// and thrown away. A write, trim or zero may then still be applied; a later one from this
+/// handle that overlaps it waits until it is answered.
+#[must_use = "a request is sent only when it is awaited"]
+pub struct Pending<O: Operation> {
+    connection: Connection,
+    operation: O,
+    range: Range,
+    flags: CommandFlags,
+    timeout: Option<Duration>,
+    timer: Timer,
+    stage: Stage<O>,
+}
+
+enum Stage<O: Operation> {
+    /// Nothing has happened.
+    New,
+    /// One message: waiting for room, or queued.
+    Single {
+        submission: Option<Submission>,
+        place: Option<u64>,
+        ticket: Option<Ticket>,
+    },
+    /// Several messages.
+    Split(Parts<O::Output>),
+    /// The answer is taken.
+    Over,
+}
+
+#[allow(
+    private_bounds,
+    reason = "how a command is executed is nobody else's business"
+)]
+impl<O: Execute> Pending<O> {
+    pub(super) const fn new(
+        connection: Connection,
+        operation: O,
+        range: Range,
+        flags: CommandFlags,
+        timeout: Option<Duration>,
+    ) -> Self {
+        Self {
+            connection,
+            operation,
+            range,
+            flags,
+            timeout,
+            timer: Timer::new(),
+            stage: Stage::New,
+        }
+    }
+
+    /// Checks the request and decides how it is sent. A failure sends nothing.
+    fn prepare(&mut self) -> Result<()> {
+        let link = self.connection.link()?;
+        let Range { offset, length } = self.range;
+        self.flags |= self.operation.check(link)?;
+        check(link, O::COMMAND, self.flags, offset, length)?;
+        // P-116
+        let step = link.export().max_payload().into();
+        if length > step {
+            let parts = self
+                .operation
+                .split(&self.connection, self.range, step, self.flags);
+            if let Some(parts) = parts {
+                self.stage = Stage::Split(parts);
+                return Ok(());
+            }
+        }
+        let submission = submission(&mut self.operation, link, self.range, self.flags);
+        self.stage = Stage::Single {
+            submission: Some(submission),
+            place: None,
+            ticket: None,
+        };
+        Ok(())
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<O::Output>> {
+        if matches!(self.stage, Stage::New) {
+            self.prepare()?;
+        }
+        match &mut self.stage {
+            Stage::Single {
+                submission,
+                place,
+                ticket,
+            } => {
+                let link = self.connection.link()?;
+                let Some(taken) = *ticket else {
+                    let sent = link.poll_submit(submission, place, cx.waker());
+                    *ticket = Some(std::task::ready!(sent)?);
+                    // Its waker is registered, and no answer can be there yet.
+                    return Poll::Pending;
+                };
+                let answer = std::task::ready!(link.poll_answer(taken, cx.waker()));
+                *ticket = None;
+                Poll::Ready(answer.map(|answer| self.operation.output(answer)))
+            }
+            Stage::Split(parts) => parts.as_mut().poll(cx),
+            Stage::New | Stage::Over => Poll::Ready(Err(Error::closed())),
+        }
+    }
+
+    /// The deadline has passed: a request that was sent may still be carried out by the server,
+    /// so the connection cannot go on as if nothing was the matter.
+    fn expire(&self) -> Error {
+        let error = Error::timeout(Phase::Request);
+        let is_sent = match &self.stage {
+            Stage::Single { ticket, .. } => ticket.is_some(),
+            Stage::Split(_) => true,
+            Stage::New | Stage::Over => false,
+        };
+        if !is_sent {
+            return error;
+        }
+        if let Ok(link) = self.connection.link() {
+            link.fail(&error);
+        }
+        error.delivered(Delivery::MaybeSent)
+    }
+}
+
+impl<O: Execute> Future for Pending<O> {
+    type Output = Result<O::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Some(timeout) = this.timeout.take() {
+            this.timer.set(timeout);
+        }
+        let result = match this.poll_answer(cx) {
+            Poll::Ready(result) => result,
+            Poll::Pending if this.timer.poll_expired(cx) => Err(this.expire()),
+            Poll::Pending => return Poll::Pending,
+        };
+        this.release();
+        Poll::Ready(result)
+    }
+}
+
+impl<O: Operation> Pending<O> {
+    /// Lets go of a request that is not answered.
+    fn release(&mut self) {
+        if let Stage::Single { place, ticket, .. } = std::mem::replace(&mut self.stage, Stage::Over)
+        {
+            if place.is_none() && ticket.is_none() {
+                return;
+            }
+            if let Ok(link) = self.connection.link() {
+                place.into_iter().for_each(|place| link.leave_queue(place));
+                ticket.into_iter().for_each(|ticket| link.abandon(ticket));
+            }
+        }
+    }
+}
+
+impl<O: Operation> Drop for Pending<O> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl<O: Execute> std::fmt::Debug for Pending<O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending")
+            .field("command", &O::COMMAND)
+            .field("range", &self.range)
+            .field("flags", &self.flags)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One message of an operation.
+pub(super) fn submission<O: Execute>(
+    operation: &mut O,
+    link: &Link,
+    range: Range,
+    flags: CommandFlags,
+) -> Submission {
+    let message = operation.message(link, range, flags);
+    let mut flags = flags;
+    // with extended headers a write says that it has a payload.
+    if O::COMMAND == Command::WRITE && link.style() == ReplyStyle::Extended {
+        flags |= CommandFlags::PAYLOAD_LEN;
+    }
+    Submission {
+        command: O::COMMAND,
+        flags,
+        offset: range.offset,
+        length: message.length,
+        payload: message.payload,
+        sink: message.sink,
+    }
+}

@@ -1,0 +1,49 @@
+//! A deadline that may not be set.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Context;
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep};
+
+/// A deadline inside a hand-written future; costs nothing until it is set.
+#[derive(Debug, Default)]
+pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    /// A deadline that is not set.
+    pub(crate) const fn new() -> Self {
+        Self(None)
+    }
+
+    /// Starts to count.
+    pub(crate) fn set(&mut self, period: Duration) {
+        match &mut self.0 {
+            Some(sleep) => sleep.as_mut().reset(Instant::now() + period),
+            None => self.0 = Some(Box::pin(sleep(period))),
+        }
+    }
+
+    /// Stops counting.
+    pub(crate) fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// Whether it counts.
+    pub(crate) const fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether the time is over; if not, the task is woken when it is.
+    pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> bool {
+        self.0
+            .as_mut()
+            .is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
+    }
+
+    /// Whether the time is over, without asking to be woken (again).
+    pub(crate) fn is_expired(&self) -> bool {
+        self.0.as_ref().is_some_and(|sleep| sleep.is_elapsed())
+    }
+}
