@@ -1,9 +1,34 @@
 //! An async NBD client.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod builder;
+mod chunk;
+mod connect;
 mod connection;
+mod driver;
 mod error;
+mod export;
+mod extent;
+mod option;
+mod request;
+#[cfg(not(feature = "test-util"))]
+mod session;
+/// For the benches of this crate; not part of its interface.
+#[cfg(feature = "test-util")]
+#[doc(hidden)]
+pub mod session;
+#[cfg(feature = "test-util")]
+pub mod testing;
+mod timer;
 mod transport;
 pub mod wire;
 
-pub use connection::State;
+pub use builder::Builder;
+pub use chunk::Chunk;
+pub use connect::Connecting;
+pub use connection::{Connection, State};
 pub use error::*;
+pub use export::{BlockSize, Export, Handshake, ListedExport, MAX_PAYLOAD, Protocol};
+pub use extent::{BlockStatus, Extent};
+pub use request::{Chunks, Disconnect, Pending, Request, op};
+pub use transport::tcp::AddressFamily;

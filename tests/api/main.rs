@@ -1,0 +1,3 @@
+//! The public interface against the in-process server.
+
+mod smoke;
