@@ -3,6 +3,7 @@
 mod commands;
 mod negotiation;
 mod order;
+mod peer;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
