@@ -233,6 +233,7 @@ impl From<ProtocolError> for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
+            Error::Invalid(InvalidRequest::Forbidden(_)) => io::ErrorKind::PermissionDenied,
             Error::Invalid(_) => io::ErrorKind::InvalidInput,
             Error::Refused(_) => io::ErrorKind::ConnectionRefused,
             Error::Request(request) => match request.errno {
@@ -418,6 +419,9 @@ pub enum InvalidRequest {
         /// Its length, in bytes.
         length: usize,
     },
+    /// Something the caller's own policy does not allow.
+    #[error("{0}")]
+    Forbidden(String),
     /// There is no Tokio runtime here.
     #[error("no Tokio runtime: {0}")]
     NoRuntime(&'static str),
@@ -486,7 +490,7 @@ impl InvalidRequest {
                 state: State::Created,
                 ..
             } => 107,
-            Self::ReadOnly(_) => 1,
+            Self::ReadOnly(_) | Self::Forbidden(_) => 1,
             Self::OutOfBounds {
                 command: Command::WRITE | Command::TRIM | Command::WRITE_ZEROES,
                 ..

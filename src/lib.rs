@@ -21,6 +21,7 @@ pub mod session;
 pub mod testing;
 mod timer;
 mod transport;
+mod uri;
 pub mod wire;
 
 pub use builder::Builder;
@@ -32,3 +33,4 @@ pub use export::{BlockSize, Export, Handshake, ListedExport, MAX_PAYLOAD, Protoc
 pub use extent::{BlockStatus, Extent};
 pub use request::{Chunks, Disconnect, Pending, Request, op};
 pub use transport::tcp::AddressFamily;
+pub use uri::{Endpoint, SshRemote, TlsType, Uri, UriBuilder, UriError, UriPolicy, UriTls};

@@ -1,0 +1,115 @@
+//! Where a server is.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where a server is.
+///
+/// `Debug` leaves the user name out.
+#[derive(Clone, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// On a TCP port.
+    Tcp {
+        /// A name or an address, without brackets. An IPv6 address may end with `%` and a zone.
+        host: String,
+        /// The port, not 0.
+        port: u16,
+    },
+    /// Behind a Unix domain socket of this machine.
+    Unix {
+        /// The path of the socket. If it starts with a NUL byte, what follows is a name in the
+        /// abstract namespace of Linux.
+        path: PathBuf,
+    },
+    /// On a vsock port: on the host of this virtual machine, or in one of its guests.
+    Vsock {
+        /// The context identifier; 2 is the host.
+        cid: u32,
+        /// The port, not 0.
+        port: u32,
+    },
+    /// On another machine, reached by `ssh`, see [`Uri::ssh_command`](crate::Uri::ssh_command).
+    Ssh {
+        /// The user on that machine, if it is not for `ssh` to decide.
+        user: Option<String>,
+        /// A name `ssh` knows or an address.
+        host: String,
+        /// The port `ssh` connects to, if it is not for `ssh` to decide. Not 0.
+        port: Option<u16>,
+        /// Whether `ssh` compresses.
+        compress: bool,
+        /// Where the server listens on that machine.
+        remote: SshRemote,
+    },
+}
+
+/// Where an NBD server listens on the machine that `ssh` reaches.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum SshRemote {
+    /// On a port of its `localhost`.
+    Tcp {
+        /// The port, not 0.
+        port: u16,
+    },
+    /// Behind a Unix domain socket.
+    Unix {
+        /// The path of the socket. A relative one starts in the home directory of the user.
+        path: PathBuf,
+    },
+}
+
+/// How the two sides of a TLS connection prove who they are.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum TlsType {
+    /// Not at all: anybody could be in the middle.
+    Anon,
+    /// With X.509 certificates.
+    X509,
+    /// With pre-shared keys.
+    Psk,
+}
+
+impl TlsType {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Anon => "anon",
+            Self::X509 => "x509",
+            Self::Psk => "psk",
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => f
+                .debug_struct("Tcp")
+                .field("host", host)
+                .field("port", port)
+                .finish(),
+            Self::Unix { path } => f.debug_struct("Unix").field("path", path).finish(),
+            Self::Vsock { cid, port } => f
+                .debug_struct("Vsock")
+                .field("cid", cid)
+                .field("port", port)
+                .finish(),
+            Self::Ssh {
+                user,
+                host,
+                port,
+                compress,
+                remote,
+            } => f
+                .debug_struct("Ssh")
+                .field("user", &user.as_ref().map(|_| "***"))
+                .field("host", host)
+                .field("port", port)
+                .field("compress", compress)
+                .field("remote", remote)
+                .finish(),
+        }
+    }
+}
