@@ -7,6 +7,7 @@ use crate::builder::Builder;
 use crate::driver::{Link, Shared};
 use crate::error::{Error, InvalidRequest, Result};
 use crate::export::{Export, Protocol};
+use crate::stats::Stats;
 use crate::wire::MAX_STRING;
 
 /// A handle on one NBD connection: cheap to clone, usable from any task and thread.
@@ -217,6 +218,12 @@ impl Connection {
     #[must_use]
     pub fn is_tls(&self) -> bool {
         false
+    }
+
+    /// What has been sent and received since the connection was made; in any state.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared().stats()
     }
 
     /// The process id of the server, if this connection runs it and it has not ended.

@@ -17,6 +17,7 @@ mod session;
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
 pub mod session;
+mod stats;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod timer;
@@ -32,5 +33,6 @@ pub use error::*;
 pub use export::{BlockSize, Export, Handshake, ListedExport, MAX_PAYLOAD, Protocol};
 pub use extent::{BlockStatus, Extent};
 pub use request::{Chunks, Disconnect, Pending, Request, op};
+pub use stats::Stats;
 pub use transport::tcp::AddressFamily;
 pub use uri::{Endpoint, SshRemote, TlsType, Uri, UriBuilder, UriError, UriPolicy, UriTls};

@@ -1,5 +1,7 @@
 //! The handshake from the greeting to the transmission phase, or to option mode.
 
+use std::sync::Arc;
+
 use super::negotiator::{Ask, Greeted, Negotiator};
 use super::shared::Shared;
 use crate::builder::Wishes;
@@ -18,12 +20,12 @@ pub(super) enum Established {
 
 /// Runs the automatic part of the handshake; `phase` follows it.
 pub(super) async fn establish(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     stream: Box<dyn Stream>,
     phase: &mut Phase,
 ) -> Result<Established> {
     let config = &shared.config;
-    let mut negotiator = Negotiator::new(stream);
+    let mut negotiator = Negotiator::new(shared.clone(), stream);
     *phase = Phase::Greeting;
     if let Greeted::Oldstyle(info) = negotiator.greet(config.handshake_flags).await? {
         // There is nothing to negotiate, in option mode neither.

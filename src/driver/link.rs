@@ -13,6 +13,7 @@ use crate::chunk::Chunk;
 use crate::error::Error;
 use crate::export::SharedExport;
 use crate::session::{Answer, Bounds, Outbox, SLICES, Session, Submission, Ticket};
+use crate::stats::Stats;
 use crate::transport::WriteHalf;
 use crate::wire::ReplyStyle;
 
@@ -31,6 +32,7 @@ pub(crate) struct Link {
     /// Somebody waits for `written` to grow.
     early: AtomicBool,
     in_flight: AtomicUsize,
+    received: AtomicU64,
 }
 
 struct Core {
@@ -70,6 +72,7 @@ impl Link {
             written: AtomicU64::new(0),
             early: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
+            received: AtomicU64::new(0),
         }
     }
 
@@ -83,6 +86,22 @@ impl Link {
 
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of bytes that were received.
+    pub(super) fn count_received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// What has gone over the connection since the handshake.
+    pub(crate) fn stats(&self) -> Stats {
+        let (messages_sent, messages_received) = self.core().session.messages();
+        Stats {
+            bytes_sent: self.written.load(Ordering::Relaxed),
+            bytes_received: self.received.load(Ordering::Relaxed),
+            messages_sent,
+            messages_received,
+        }
     }
 
     /// Hands a request in; see [`Session::poll_submit`].

@@ -4,11 +4,13 @@ use std::collections::HashSet;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use futures::{Sink, Stream as _};
 use tokio_util::codec::Framed;
 
+use super::shared::Shared;
 use crate::error::{Error, Phase, Refusal, Result};
 use crate::export::{BlockSize, Export, Handshake, ListedExport, Protocol};
 use crate::session::Context;
@@ -47,6 +49,7 @@ pub(super) struct Ask {
 
 /// One handshake: the stream and what has been agreed on it so far.
 pub(super) struct Negotiator {
+    shared: Arc<Shared>,
     framed: Framed<Box<dyn Stream>, OptionCodec>,
     pub(super) handshake: Handshake,
     no_zeroes: bool,
@@ -56,8 +59,9 @@ pub(super) struct Negotiator {
 }
 
 impl Negotiator {
-    pub(super) fn new(stream: Box<dyn Stream>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, stream: Box<dyn Stream>) -> Self {
         Self {
+            shared,
             framed: Framed::new(stream, OptionCodec::default()),
             handshake: Handshake::Oldstyle,
             no_zeroes: false,
@@ -359,6 +363,7 @@ impl Negotiator {
 
     /// Queues a message; it is written while the reply is waited for.
     fn send(&mut self, message: ClientMessage) -> Result<()> {
+        self.shared.sent.count(message.length() as u64);
         Pin::new(&mut self.framed)
             .start_send(message)
             .map_err(|error| fault(Phase::Handshake, error))
@@ -379,7 +384,12 @@ impl Negotiator {
             }
         });
         match message.await {
-            Some(Ok(message)) => Ok(message),
+            Some(Ok(message)) => {
+                self.shared
+                    .received
+                    .count(message.length(!self.no_zeroes) as u64);
+                Ok(message)
+            }
             Some(Err(error)) => Err(fault(phase, error)),
             None => Err(Error::eof(phase)),
         }

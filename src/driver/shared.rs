@@ -12,6 +12,7 @@ use crate::builder::{Config, Wishes};
 use crate::connection::State;
 use crate::error::{Error, Result};
 use crate::export::{Protocol, SharedExport};
+use crate::stats::{Stats, Tally};
 use crate::transport::process::Process;
 
 /// One connection, seen from its handles and from its task.
@@ -27,6 +28,9 @@ pub(crate) struct Shared {
     link: OnceLock<Arc<Link>>,
     options: OnceLock<mpsc::Sender<OptionCall>>,
     end: OnceLock<Error>,
+    /// What the handshake sent and received.
+    pub(crate) sent: Tally,
+    pub(crate) received: Tally,
     /// Nobody holds the connection any more.
     pub(crate) abandoned: CancellationToken,
     /// The task is done: socket closed, child reaped.
@@ -52,6 +56,8 @@ impl Shared {
             link: OnceLock::new(),
             options: OnceLock::new(),
             end: OnceLock::new(),
+            sent: Tally::default(),
+            received: Tally::default(),
             abandoned: CancellationToken::new(),
             finished: CancellationToken::new(),
         }
@@ -120,6 +126,19 @@ impl Shared {
 
     pub(crate) fn set_options(&self, options: mpsc::Sender<OptionCall>) {
         let _ = self.options.set(options);
+    }
+
+    /// What has gone over the connection, handshake included.
+    pub(crate) fn stats(&self) -> Stats {
+        let (bytes_sent, messages_sent) = self.sent.get();
+        let (bytes_received, messages_received) = self.received.get();
+        let handshake = Stats {
+            bytes_sent,
+            bytes_received,
+            messages_sent,
+            messages_received,
+        };
+        handshake + self.link.get().map(|link| link.stats()).unwrap_or_default()
     }
 
     pub(crate) fn lock_facts(&self) -> MutexGuard<'_, Facts> {

@@ -72,6 +72,7 @@ impl Transmission {
         input: BytesMut,
         shutdown_timeout: Duration,
     ) -> Self {
+        link.count_received(input.len());
         Self {
             link,
             read,
@@ -185,6 +186,7 @@ impl Transmission {
             let mut place = bulk.buffer().limit(left);
             let count = std::task::ready!(poll_read_buf(read, cx, &mut place))?;
             bulk.filled(count);
+            self.link.count_received(count);
             return Poll::Ready(Ok(count));
         }
         let window = if self.large { STAGE } else { self.window };
@@ -193,6 +195,7 @@ impl Transmission {
         self.input.reserve(want);
         let mut place = (&mut self.input).limit(want);
         let count = std::task::ready!(poll_read_buf(read, cx, &mut place))?;
+        self.link.count_received(count);
         if count == self.window && self.window < MAX_INPUT {
             self.window *= 2;
         }

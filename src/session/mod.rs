@@ -98,6 +98,9 @@ pub struct Session {
     queued: u64,
     /// Bytes written since the start, as far as is known here.
     written: u64,
+    /// Messages queued and received.
+    messages_sent: u64,
+    messages_received: u64,
     /// Requests whose reply has not ended.
     pending: usize,
     /// Abandoned requests that change data and are not answered yet.
@@ -122,6 +125,8 @@ impl Session {
             outbox: Outbox::default(),
             queued: 0,
             written: 0,
+            messages_sent: 0,
+            messages_received: 0,
             pending: 0,
             orphan_writes: 0,
             early: Vec::new(),
@@ -192,10 +197,7 @@ impl Session {
             length,
         };
         let begin = self.queued;
-        let sent = self
-            .outbox
-            .push(self.style == ReplyStyle::Extended, &head, payload);
-        self.queued = begin.wrapping_add(sent);
+        self.push(&head, payload);
         let mut entry = Entry::new(command, (offset, length), begin..self.queued, sink);
         entry.bytes = bytes;
         entry.single_chunk = flags.contains(CommandFlags::DF);
@@ -203,6 +205,19 @@ impl Session {
         self.inflight.insert(entry);
         self.pending = self.pending.saturating_add(1);
         Ticket(cookie)
+    }
+
+    fn push(&mut self, head: &RequestHead, payload: Bytes) {
+        let sent = self
+            .outbox
+            .push(self.style == ReplyStyle::Extended, head, payload);
+        self.queued = self.queued.wrapping_add(sent);
+        self.messages_sent = self.messages_sent.wrapping_add(1);
+    }
+
+    /// How many messages have been queued and received.
+    pub const fn messages(&self) -> (u64, u64) {
+        (self.messages_sent, self.messages_received)
     }
 
     /// Takes the answer to a request, once.
@@ -388,10 +403,7 @@ impl Session {
             offset: 0,
             length: 0,
         };
-        let sent = self
-            .outbox
-            .push(self.style == ReplyStyle::Extended, &head, Bytes::new());
-        self.queued = self.queued.wrapping_add(sent);
+        self.push(&head, Bytes::new());
     }
 
     /// Why it has ended, if it has.

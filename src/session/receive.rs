@@ -83,6 +83,7 @@ impl Session {
                         return Ok(Intake::Bytes(input.len().saturating_add(1)));
                     };
                     input.advance(used);
+                    self.messages_received = self.messages_received.wrapping_add(1);
                     match self.accept(head)? {
                         Some(awaiting) => awaiting,
                         None => continue,

@@ -38,6 +38,20 @@ pub enum ServerMessage {
     Export(ExportInfo),
 }
 
+impl ServerMessage {
+    /// How many bytes the message has; `padding` if zeroes follow an export.
+    #[must_use]
+    pub fn length(&self, padding: bool) -> usize {
+        match self {
+            Self::Greeting(Greeting::Oldstyle(_)) => 152,
+            Self::Greeting(Greeting::Newstyle(_)) => 18,
+            Self::Reply(reply) => reply.payload.len().saturating_add(20),
+            Self::Export(_) if padding => 134,
+            Self::Export(_) => 10,
+        }
+    }
+}
+
 /// What the client expects next.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Expect {

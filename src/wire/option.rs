@@ -135,6 +135,17 @@ pub enum ClientMessage {
     Option(OptionRequest),
 }
 
+impl ClientMessage {
+    /// How many bytes the message has.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        match self {
+            Self::Flags(_) => 4,
+            Self::Option(request) => request.data.len().saturating_add(16),
+        }
+    }
+}
+
 /// One option with its data, as it stands on the wire.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OptionRequest {

@@ -1,3 +1,4 @@
 //! The public interface against the in-process server.
+#![allow(clippy::unwrap_used)]
 
 mod smoke;

@@ -1,0 +1,58 @@
+//! How much has gone over a connection.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a connection has sent and received since it was made, see
+/// [`Connection::stats`](crate::Connection::stats).
+///
+/// Bytes are those of the protocol, before encryption. A message is a unit with a magic of its
+/// own: a request with its payload, a simple reply, a chunk, an option, an option reply, the
+/// greeting.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Bytes handed to the network.
+    pub bytes_sent: u64,
+    /// Bytes taken from the network.
+    pub bytes_received: u64,
+    /// Messages queued to be sent.
+    pub messages_sent: u64,
+    /// Messages received, at least in part.
+    pub messages_received: u64,
+}
+
+impl std::ops::Add for Stats {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            bytes_sent: self.bytes_sent.wrapping_add(other.bytes_sent),
+            bytes_received: self.bytes_received.wrapping_add(other.bytes_received),
+            messages_sent: self.messages_sent.wrapping_add(other.messages_sent),
+            messages_received: self.messages_received.wrapping_add(other.messages_received),
+        }
+    }
+}
+
+/// Counts one way, messages one by one.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    bytes: AtomicU64,
+    messages: AtomicU64,
+}
+
+impl Tally {
+    /// Counts one message of `bytes` bytes.
+    pub(crate) fn count(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.messages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Bytes and messages so far.
+    pub(crate) fn get(&self) -> (u64, u64) {
+        (
+            self.bytes.load(Ordering::Relaxed),
+            self.messages.load(Ordering::Relaxed),
+        )
+    }
+}
