@@ -183,6 +183,9 @@ impl Builder {
         /// Knows `STRUCTURED_REPLY`. On by default.
         structured_replies,
         /// Knows `EXTENDED_HEADERS`. On by default.
+        ///
+        /// Switch it off for QEMU as a client: up to 10.0 at least it forgets the flag
+        /// `PAYLOAD_LEN` on writes, which is an error here.
         extended_headers,
         /// Knows `LIST_META_CONTEXT` and `SET_META_CONTEXT`. On by default.
         meta_contexts,

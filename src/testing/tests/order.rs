@@ -144,15 +144,16 @@ async fn a_client_that_writes_everything_before_it_reads_is_served() {
     // Far more than the stream holds, in both directions.
     let data = vec![9; 1 << 20];
     let mut sent = Vec::new();
-    for i in 0..20 {
-        sent.push(client.send(Command::READ, NONE, i << 20, 1 << 20).await);
-        let at = (32 + i) << 20;
-        sent.push(
-            client
-                .send_with(Command::WRITE, NONE, at, 1 << 20, &data)
-                .await,
-        );
-    }
+    let sending = async {
+        for i in 0..20 {
+            sent.push(client.send(Command::READ, NONE, i << 20, 1 << 20).await);
+            let (at, length) = ((32 + i) << 20, 1 << 20);
+            let write = client.send_with(Command::WRITE, NONE, at, length, &data);
+            sent.push(write.await);
+        }
+    };
+    let sent_all = tokio::time::timeout(Duration::from_secs(60), sending).await;
+    assert!(sent_all.is_ok(), "the server stopped reading");
     let mut answer = Answer::default();
     for _ in 0..sent.len() {
         client.piece(&sent, &mut answer).await;
