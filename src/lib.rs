@@ -1,4 +1,5 @@
 //! An async NBD client.
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod builder;

@@ -1,0 +1,165 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+pub(crate) const USAGE: &str = "\
+usage: load (--unix PATH | --tcp HOST:PORT | -- COMMAND ARGS...) [options]
+
+  --op read|write|randread|randwrite   what to do                [randread]
+  --bs SIZE          bytes of one request (k, M, G)              [4k]
+  --qd N             requests in flight on each connection       [64]
+  --conns N          connections                                 [1]
+  --seconds S | --ops N | --bytes SIZE   how long                [--seconds 5]
+  --region SIZE      use only so much of the export              [all]
+  --runtime current|multi   the Tokio runtime                    [current]
+  --export NAME      export name
+  --verify           mix reads and writes of up to --bs bytes and check every byte
+  --reuse            read into the same buffers again
+  --simple           do not ask for structured replies
+  --json             one line of JSON
+";
+
+pub(crate) struct Args {
+    pub(crate) server: Server,
+    pub(crate) op: Op,
+    pub(crate) bs: usize,
+    pub(crate) qd: usize,
+    pub(crate) conns: usize,
+    pub(crate) seconds: Option<f64>,
+    pub(crate) ops: u64,
+    pub(crate) region: u64,
+    pub(crate) runtime: Runtime,
+    pub(crate) export: String,
+    pub(crate) verify: bool,
+    pub(crate) reuse: bool,
+    pub(crate) simple: bool,
+    pub(crate) json: bool,
+}
+
+pub(crate) enum Server {
+    Unix(PathBuf),
+    Tcp(String, u16),
+    Command(Vec<OsString>),
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Op {
+    Read,
+    Write,
+    RandRead,
+    RandWrite,
+}
+
+pub(crate) enum Runtime {
+    Current,
+    Multi,
+}
+
+impl Args {
+    /// Reads the command line; `None` if help is wanted.
+    pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Option<Self>, String> {
+        let mut args = Self {
+            server: Server::Command(Vec::new()),
+            op: Op::RandRead,
+            bs: 4096,
+            qd: 64,
+            conns: 1,
+            seconds: None,
+            ops: u64::MAX,
+            region: u64::MAX,
+            runtime: Runtime::Current,
+            export: String::new(),
+            verify: false,
+            reuse: false,
+            simple: false,
+            json: false,
+        };
+        let mut bytes = None;
+        while let Some(word) = words.next() {
+            let option = word.to_string_lossy().into_owned();
+            let mut value = || words.next().ok_or(format!("{option} needs a value"));
+            let mut text = || value().map(|value| value.to_string_lossy().into_owned());
+            match option.as_str() {
+                "--help" | "-h" => return Ok(None),
+                "--verify" => args.verify = true,
+                "--reuse" => args.reuse = true,
+                "--simple" => args.simple = true,
+                "--json" => args.json = true,
+                "--unix" => args.server = Server::Unix(value()?.into()),
+                "--tcp" => args.server = address(&text()?)?,
+                "--op" => args.op = op(&text()?)?,
+                "--runtime" => args.runtime = runtime(&text()?)?,
+                "--export" => args.export = text()?,
+                "--bs" => args.bs = usize::try_from(size(&text()?)?).map_err(|e| e.to_string())?,
+                "--qd" => args.qd = number(&option, &text()?)?,
+                "--conns" => args.conns = number(&option, &text()?)?,
+                "--seconds" => args.seconds = Some(number(&option, &text()?)?),
+                "--ops" => args.ops = number(&option, &text()?)?,
+                "--bytes" => bytes = Some(size(&text()?)?),
+                "--region" => args.region = size(&text()?)?,
+                "--" => {
+                    args.server = Server::Command(words.by_ref().collect());
+                }
+                _ => return Err(format!("unknown argument {option}")),
+            }
+        }
+        if args.bs == 0 || args.qd == 0 || args.conns == 0 {
+            return Err("--bs, --qd and --conns must not be 0".into());
+        }
+        if let Some(bytes) = bytes {
+            args.ops = bytes.div_ceil(args.bs as u64);
+        }
+        if args.ops == u64::MAX && args.seconds.is_none() {
+            args.seconds = Some(5.0);
+        }
+        match &args.server {
+            Server::Command(argv) if argv.is_empty() => {
+                Err("name a server: --unix, --tcp or -- COMMAND".into())
+            }
+            _ => Ok(Some(args)),
+        }
+    }
+}
+
+fn address(text: &str) -> Result<Server, String> {
+    let (host, port) = text.rsplit_once(':').ok_or("--tcp needs HOST:PORT")?;
+    Ok(Server::Tcp(host.to_owned(), number("the port", port)?))
+}
+
+fn op(text: &str) -> Result<Op, String> {
+    match text {
+        "read" => Ok(Op::Read),
+        "write" => Ok(Op::Write),
+        "randread" => Ok(Op::RandRead),
+        "randwrite" => Ok(Op::RandWrite),
+        _ => Err(format!("unknown operation {text}")),
+    }
+}
+
+fn runtime(text: &str) -> Result<Runtime, String> {
+    match text {
+        "current" => Ok(Runtime::Current),
+        "multi" => Ok(Runtime::Multi),
+        _ => Err(format!("unknown runtime {text}")),
+    }
+}
+
+fn number<T: FromStr>(what: &str, text: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|_| format!("{what}: {text} is not a number that can be used"))
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number: u64 = number("size", digits)?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or(format!("{text} is too much"))
+}
