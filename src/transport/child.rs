@@ -1,13 +1,13 @@
 //! A server that runs as a child process.
 
+use std::future::poll_fn;
 use std::io::{self, Write};
-use std::process::{self, ExitStatus};
+use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
-use tokio::time;
+use rustix::process::Signal;
+use tokio::{process, time};
 
-use super::exit::Exit;
 use super::process::Process;
 use super::reaper::{PATIENCE, Reaper};
 use super::stderr::Stderr;
@@ -25,7 +25,6 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Child {
     process: Process,
-    exit: Exit,
     stderr: Stderr,
     reaper: Reaper,
 }
@@ -40,16 +39,14 @@ impl Child {
         copy: impl Write + Send + 'static,
     ) -> io::Result<Self> {
         let stderr = child.stderr.take();
-        let exit = Exit::new(Pid::from_child(&child));
         // From here on an error ends the process.
         let mut child = Self {
             process: Process::new(child),
-            exit,
             stderr: Stderr::default(),
             reaper,
         };
         if let Some(stderr) = stderr {
-            child.stderr = Stderr::read(stderr, copy)?;
+            child.stderr = Stderr::read(stderr.into_owned_fd()?, copy)?;
         }
         Ok(child)
     }
@@ -75,7 +72,7 @@ impl Child {
     ///
     /// Can be dropped and called again, also after the end.
     pub(crate) async fn wait(&mut self) -> ChildReport {
-        let status = self.exit.wait(&self.process).await;
+        let status = self.ended().await;
         self.report(Some(status)).await
     }
 
@@ -86,18 +83,20 @@ impl Child {
     ///
     /// Dropping the future is dropping the child.
     pub(crate) async fn terminate(mut self, grace: Duration) -> ChildReport {
-        let mut status = time::timeout(grace, self.exit.wait(&self.process))
-            .await
-            .ok();
+        let mut status = time::timeout(grace, self.ended()).await.ok();
         for signal in [Signal::TERM, Signal::KILL] {
             if status.is_none() {
                 let _ = self.kill(signal.as_raw());
-                let ended = self.exit.wait(&self.process);
-                status = time::timeout(PATIENCE, ended).await.ok();
+                status = time::timeout(PATIENCE, self.ended()).await.ok();
             }
         }
         // Even SIGKILL has to wait for a process that hangs in the kernel: drop sees to it.
         self.report(status).await
+    }
+
+    /// Can be dropped and called again, also after the end.
+    async fn ended(&mut self) -> Option<ExitStatus> {
+        poll_fn(|cx| self.process.poll_wait(cx)).await
     }
 
     async fn report(&mut self, status: Option<Option<ExitStatus>>) -> ChildReport {
@@ -112,7 +111,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.process.poll().is_pending() {
+        if self.process.try_wait().is_none() {
             self.reaper.leave(self.process.clone());
         }
     }
@@ -123,12 +122,13 @@ mod tests {
     use std::fs;
     use std::os::unix::process::ExitStatusExt;
     use std::path::PathBuf;
-    use std::process::{Command, Stdio};
+    use std::process::Stdio;
     use std::time::Instant;
 
     use futures::FutureExt;
     use rustix::io::Errno;
-    use rustix::process::{WaitOptions, kill_process, waitpid};
+    use rustix::process::{Pid, WaitOptions, kill_process, waitpid};
+    use tokio::process::Command;
     use tokio::runtime::{Builder, Runtime};
 
     use super::*;
@@ -190,12 +190,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn process_without_a_descriptor_is_waited_for() {
-        let mut child = run("echo last >&2; exit 7");
-        child.exit = Exit::without_descriptor();
-        let report = child.wait().await;
-        assert_eq!(report.status().unwrap().code(), Some(7));
-        assert_eq!(report.stderr().as_str(), "last\n");
+    async fn looking_at_the_end_does_not_hide_it_from_the_one_who_waits() {
+        let mut child = run(WILLING);
+        let process = child.process().clone();
+        let waiting = tokio::spawn(async move { child.wait().await });
+        tokio::task::yield_now().await;
+        process.kill(9).unwrap();
+        // Meanwhile the runtime does not turn.
+        eventually("ended", || process.id().is_none());
+        let report = time::timeout(Duration::from_secs(10), waiting).await;
+        assert_eq!(report.unwrap().unwrap().status().unwrap().signal(), Some(9));
     }
 
     #[test]
@@ -320,10 +324,8 @@ mod tests {
     #[tokio::test]
     async fn process_that_somebody_else_reaped_has_no_status() {
         let mut child = run("exit 7");
-        let pid = child
-            .id()
-            .and_then(|id| Pid::from_raw(id.try_into().unwrap()));
-        waitpid(pid, WaitOptions::empty()).unwrap();
+        let pid = Pid::from_raw(child.process.number().try_into().unwrap()).unwrap();
+        waitpid(Some(pid), WaitOptions::empty()).unwrap();
         assert_eq!(child.wait().await.status(), None);
         let error = child.kill(9).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(Errno::SRCH.raw_os_error()));
@@ -342,13 +344,17 @@ mod tests {
         assert_ne!(ignored & 1 << 16, 0);
 
         let runtime = Runtime::new().unwrap();
-        runtime.block_on(async {
-            let report = run("echo why >&2; exit 7").wait().await;
-            assert_eq!(report.status(), None);
-            assert_eq!(report.stderr().as_str(), "why\n");
-            assert_eq!(run(WILLING).terminate(Duration::ZERO).await.status(), None);
-        });
-        let dropped = runtime.block_on(async { run(WILLING) });
+        // None may end before Tokio has seen it, because Tokio then handles the signal itself.
+        let start = |script| runtime.block_on(async { run(script) });
+        let mut killed = start("echo why >&2; exec sleep 1000");
+        let [terminated, dropped] = [WILLING; 2].map(start);
+        eventually("why", || killed.stderr.tail() == b"why\n");
+        killed.kill(9).unwrap();
+        let report = runtime.block_on(killed.wait());
+        assert_eq!(report.status(), None);
+        assert_eq!(report.stderr().as_str(), "why\n");
+        let report = runtime.block_on(terminated.terminate(Duration::ZERO));
+        assert_eq!(report.status(), None);
         let place = place(&dropped);
         drop(dropped);
         eventually("gone", || !place.exists());

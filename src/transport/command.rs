@@ -5,41 +5,25 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use tokio::net::UnixStream;
+use tokio::process::Command;
 
 use super::child::Child;
 use super::reaper::Reaper;
 use super::trying;
 use crate::error::{Error, Phase, Result};
 
-/// Starts a program, one argument after the other and never through a shell, with a socket as
-/// its standard input and output.
-///
-/// What it writes to its standard error goes to ours; the end of it is kept for the report.
-///
-/// Must be called inside a Tokio runtime.
-pub(crate) fn spawn<I>(argv: I) -> Result<(UnixStream, Child)>
-where
-    I: IntoIterator<Item: AsRef<OsStr>>,
-{
-    start(argv, io::stderr())
+/// A program and its arguments, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Argv {
+    pub(super) program: OsString,
+    pub(super) arguments: Vec<OsString>,
 }
 
-fn start<I>(argv: I, stderr: impl Write + Send + 'static) -> Result<(UnixStream, Child)>
-where
-    I: IntoIterator<Item: AsRef<OsStr>>,
-{
-    let (program, arguments) = split(argv)?;
-    launch(&program, &arguments, stderr).map_err(|error| {
-        let what = format!("cannot run {program:?}");
-        Error::io(Phase::Connect, trying(what, error))
-    })
-}
-
-/// The program and its arguments, checked.
-pub(super) fn split<I>(argv: I) -> Result<(OsString, Vec<OsString>)>
+/// Refuses what no system could run.
+pub(crate) fn check<I>(argv: I) -> Result<Argv>
 where
     I: IntoIterator<Item: AsRef<OsStr>>,
 {
@@ -56,29 +40,45 @@ where
     if nul(&program) || arguments.iter().any(nul) {
         return invalid("it contains a NUL byte");
     }
-    Ok((program, arguments))
+    Ok(Argv { program, arguments })
 }
 
-fn launch(
-    program: &OsStr,
-    arguments: &[OsString],
-    stderr: impl Write + Send + 'static,
-) -> io::Result<(UnixStream, Child)> {
+/// Starts a program, one argument after the other and never through a shell, with a socket as
+/// its standard input and output.
+///
+/// What it writes to its standard error goes to ours; the end of it is kept for the report.
+///
+/// Must be called inside a Tokio runtime.
+pub(crate) fn spawn(argv: Argv) -> Result<(UnixStream, Child)> {
+    start(&argv, io::stderr())
+}
+
+fn start(argv: &Argv, stderr: impl Write + Send + 'static) -> Result<(UnixStream, Child)> {
+    launch(argv, stderr).map_err(|error| {
+        let what = format!("cannot run {:?}", argv.program);
+        Error::io(Phase::Connect, trying(what, error))
+    })
+}
+
+fn launch(argv: &Argv, stderr: impl Write + Send + 'static) -> io::Result<(UnixStream, Child)> {
     let reaper = Reaper::get()?;
     // `std` and not Tokio's pair: the child's end stays blocking, as programs expect of their
     // standard input.
     let (ours, theirs) = net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
+    // Before the child is started: Tokio has to register its pipe and its exit, too, and where
+    // that fails leaves it to itself. So what can fail (no I/O driver, no room) fails here; and
+    // if not, the child at least sees the end of its input.
     let ours = UnixStream::from_std(ours)?;
     let theirs = OwnedFd::from(theirs);
 
-    // `std` and not Tokio's `Command`: that can fail when the child is already running, and then
-    // leaves it to itself.
-    let child = Command::new(program)
-        .args(arguments)
+    let child = Command::new(&argv.program)
+        .args(&argv.arguments)
         .stdin(theirs.try_clone()?)
         .stdout(theirs)
         .stderr(Stdio::piped())
+        // It has its own way to end, see `Child`.
+        .kill_on_drop(false)
         .spawn()?;
     // The command is gone, and with it the copies of the child's end that would hide its exit.
     Ok((ours, Child::new(child, reaper, stderr)?))
@@ -100,7 +100,7 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(10);
 
     fn run<const N: usize>(argv: [&str; N]) -> (UnixStream, Child) {
-        start(argv, io::sink()).unwrap()
+        start(&check(argv).unwrap(), io::sink()).unwrap()
     }
 
     /// The numbers of this process's open descriptors, and whether a child inherits them.
@@ -122,9 +122,9 @@ mod tests {
     }
 
     // K41
-    #[tokio::test]
-    async fn impossible_commands_are_refused_with_a_reason() {
-        let refused = |argv: &[&str]| spawn(argv).unwrap_err().to_string();
+    #[test]
+    fn impossible_commands_are_refused_with_a_reason() {
+        let refused = |argv: &[&str]| check(argv).unwrap_err().to_string();
         assert_eq!(refused(&[]), "invalid command: it is empty");
         let empty = "invalid command: the name of the program is empty";
         assert_eq!(refused(&["", "x"]), empty);
@@ -145,7 +145,7 @@ mod tests {
             (plain, io::ErrorKind::PermissionDenied, 13),
             ("no-such-nbd-server".into(), io::ErrorKind::NotFound, 2),
         ] {
-            let error = spawn([&program]).unwrap_err();
+            let error = spawn(check([&program]).unwrap()).unwrap_err();
             let Error::Disconnected(lost, _) = &error else {
                 panic!("{error:?}");
             };
@@ -241,15 +241,12 @@ mod tests {
         }
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let _guard = runtime.enter();
-        drop(run(["true"]));
-        let mut before = 0;
-        eventually("quiet", || {
-            let last = before;
-            before = descriptors().len();
-            last == before
-        });
+        // What the first child brings for good.
+        let (_, child) = run(["true"]);
+        runtime.block_on(child.terminate(GRACE));
+        let before = descriptors().len();
         for _ in 0..100 {
-            spawn(["/nonexistent"]).unwrap_err();
+            spawn(check(["/nonexistent"]).unwrap()).unwrap_err();
         }
         assert_eq!(descriptors().len(), before);
         for _ in 0..50 {

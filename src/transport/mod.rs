@@ -10,7 +10,6 @@ use tokio::net::{TcpStream, UnixStream};
 
 pub(crate) mod child;
 pub(crate) mod command;
-mod exit;
 pub(crate) mod fd;
 pub(crate) mod process;
 mod reaper;

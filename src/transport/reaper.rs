@@ -44,7 +44,7 @@ impl Reaper {
         if let Err(mpsc::SendError(process)) = self.0.send(process) {
             // Only if the thread has panicked.
             let _ = process.kill(Signal::KILL.as_raw());
-            let _ = process.poll();
+            let _ = process.try_wait();
         }
     }
 }
@@ -86,7 +86,7 @@ impl Doomed {
     }
 
     fn ended(&mut self) -> bool {
-        if self.process.poll().is_ready() {
+        if self.process.try_wait().is_some() {
             return true;
         }
         if self.deadline.is_some_and(|at| at <= Instant::now()) {

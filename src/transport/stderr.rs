@@ -1,8 +1,9 @@
 //! The standard error of a child process.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::process::ChildStderr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -34,10 +35,8 @@ impl Default for Stderr {
 }
 
 impl Stderr {
-    pub(super) fn read(
-        mut pipe: ChildStderr,
-        mut copy: impl Write + Send + 'static,
-    ) -> io::Result<Self> {
+    pub(super) fn read(pipe: OwnedFd, mut copy: impl Write + Send + 'static) -> io::Result<Self> {
+        let mut pipe = File::from(pipe);
         let tail = Arc::new(Mutex::new(VecDeque::new()));
         let (ended, end) = watch::channel(());
         let kept = Arc::clone(&tail);
@@ -123,7 +122,8 @@ mod tests {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut stderr = Stderr::read(child.stderr.take().unwrap(), copy).unwrap();
+        let pipe = child.stderr.take().unwrap();
+        let mut stderr = Stderr::read(pipe.into(), copy).unwrap();
         stderr.end().await;
         assert!(child.wait().unwrap().success());
         stderr.tail()

@@ -49,7 +49,7 @@ pub(crate) async fn connect(path: &Path) -> Result<UnixStream> {
 }
 
 /// Refuses what does not fit into a socket address.
-fn check(path: &Path) -> Result<()> {
+pub(crate) fn check(path: &Path) -> Result<()> {
     let invalid = |why: String| Err(Error::argument("socket path", why));
     let bytes = path.as_os_str().as_bytes();
     match bytes {
