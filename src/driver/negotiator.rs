@@ -215,8 +215,8 @@ impl Negotiator {
             // P-047: in any order.
             match Info::decode(&reply.payload)? {
                 Info::Export(info) => export = Some(info),
-                Info::Name(name) => canonical_name = name,
-                Info::Description(text) => description = Some(text),
+                Info::Name(name) if ask.full => canonical_name = name,
+                Info::Description(text) if ask.full => description = Some(text),
                 // P-111: sizes bind only who asked for them.
                 Info::BlockSize {
                     minimum,
