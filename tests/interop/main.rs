@@ -1,0 +1,14 @@
+//! The client against real servers: nbdkit, qemu-nbd and nbd-server.
+//!
+//! A test whose server is not installed fails. The modules are named after the servers they
+//! need, so that `tests/run` can leave out, aloud, what cannot be installed.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod disk;
+mod load;
+mod nbd_server;
+mod nbdkit;
+mod qemu;
+mod random;
+mod server;
+mod state;

@@ -1,0 +1,107 @@
+//! Block sizes that a server insists on.
+
+use nbd_client::{Connection, Error, InvalidRequest};
+
+use super::connect;
+use crate::random::Random;
+use crate::server::Server;
+
+/// A server that refuses whatever does not keep to these sizes.
+fn strict(maximum: &str) -> Vec<String> {
+    [
+        "--filter=blocksize-policy",
+        "memory",
+        "8M",
+        "blocksize-minimum=4096",
+        "blocksize-preferred=64K",
+        &format!("blocksize-maximum={maximum}"),
+        "blocksize-error-policy=error",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+async fn connect_strict(maximum: &str) -> (Connection, Server) {
+    let args = strict(maximum);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    connect(&args).await
+}
+
+// P-110, P-111
+#[tokio::test]
+async fn block_sizes_are_what_the_server_advertises() {
+    let (conn, _server) = connect_strict("4M").await;
+    let sizes = conn.export().unwrap().block_size().unwrap();
+    assert_eq!(sizes.minimum, 4096);
+    assert_eq!(sizes.preferred, 64 << 10);
+    assert_eq!(sizes.maximum, 4 << 20);
+    assert_eq!(conn.export().unwrap().max_payload(), 4 << 20);
+}
+
+// P-116: the server would answer EINVAL to a message of more than its maximum.
+#[tokio::test]
+async fn requests_longer_than_the_maximum_are_split() {
+    for maximum in ["4M", "1M"] {
+        let (conn, _server) = connect_strict(maximum).await;
+        let data = Random::new(3).bytes((8 << 20) - 4096);
+        conn.write(4096, data.clone()).await.unwrap();
+        let held = conn.read(4096, data.len()).await.unwrap();
+        assert!(held == data, "with a maximum of {maximum}");
+    }
+}
+
+// P-114
+#[tokio::test]
+async fn unaligned_requests_are_refused_without_asking_the_server() {
+    let (conn, _server) = connect_strict("4M").await;
+    for (offset, length) in [(1, 4096), (0, 4095), (512, 4096), (4096, 512)] {
+        let results = [
+            conn.read(offset, length).await.map(drop),
+            conn.write(offset, vec![1; length]).await,
+            conn.write_zeroes(offset, length as u64).await,
+            conn.trim(offset, length as u64).await,
+        ];
+        for result in results {
+            let error = result.unwrap_err();
+            let expected = matches!(
+                error,
+                Error::Invalid(InvalidRequest::Unaligned {
+                    alignment: 4096,
+                    ..
+                })
+            );
+            assert!(expected, "{error}");
+        }
+    }
+    conn.read(4096, 4096).await.unwrap();
+}
+
+// P-112: what was not asked for is not known, and the server enforces it.
+#[tokio::test]
+async fn a_client_that_does_not_ask_for_block_sizes_is_corrected_by_the_server() {
+    let args = strict("4M");
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let server = Server::nbdkit(&args);
+    let conn = Connection::builder().request_block_size(false).build();
+    conn.connect_unix(server.socket()).await.unwrap();
+    let error = super::request_error(conn.read(1, 512).await);
+    assert_eq!(error.errno(), nbd_client::wire::Errno::EINVAL);
+    conn.read(0, 4096).await.unwrap();
+}
+
+// P-121
+#[tokio::test]
+async fn the_tail_of_an_export_that_is_no_multiple_of_the_block_is_reached() {
+    let (conn, _server) = connect(&[
+        "--filter=blocksize-policy",
+        "memory",
+        "10000",
+        "blocksize-minimum=512",
+        "blocksize-preferred=4096",
+        "blocksize-maximum=1M",
+    ])
+    .await;
+    conn.write(9728, vec![7; 272]).await.unwrap();
+    let data = conn.read(9728, 272).await.unwrap();
+    assert_eq!(data, vec![7; 272]);
+}

@@ -1,0 +1,29 @@
+//! The client against nbdkit.
+
+mod block_size;
+mod errors;
+mod exports;
+mod file;
+mod handshake;
+mod status;
+
+use nbd_client::{Connection, Error};
+
+use crate::server::Server;
+
+/// A connection to nbdkit with these arguments, and the server.
+async fn connect(args: &[&str]) -> (Connection, Server) {
+    let server = Server::nbdkit(args);
+    let conn = Connection::new();
+    conn.connect_unix(server.socket()).await.unwrap();
+    (conn, server)
+}
+
+/// What the server says is wrong with a request.
+#[track_caller]
+fn request_error<T: std::fmt::Debug>(result: Result<T, Error>) -> nbd_client::RequestError {
+    match result.unwrap_err() {
+        Error::Request(error) => error,
+        other => panic!("not an error of the request: {other}"),
+    }
+}

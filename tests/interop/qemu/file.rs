@@ -1,0 +1,92 @@
+//! Data, seen from the image behind the server.
+
+use nbd_client::{Builder, Connection};
+
+use super::connect;
+use crate::disk::Model;
+use crate::load;
+use crate::random::Random;
+use crate::server::{Dir, Server, run};
+
+const SIZE: u64 = 1 << 20;
+
+/// The client in each of the ways it can speak: with what the server has, with structured
+/// replies, and with simple ones.
+fn styles() -> [Builder; 3] {
+    [
+        Connection::builder(),
+        Connection::builder().extended_headers(false),
+        Connection::builder()
+            .extended_headers(false)
+            .structured_replies(false),
+    ]
+}
+
+#[tokio::test]
+async fn random_commands_leave_a_raw_image_as_they_should() {
+    for (seed, style) in (10..).zip(styles()) {
+        let dir = Dir::new();
+        let disk = dir.disk("disk", SIZE);
+        let server = Server::qemu(&["-f", "raw", "--discard=unmap", &disk]);
+        let conn = connect(&server, style).await;
+        let mut model = Model::new(SIZE);
+        model.exercise(&conn, &mut Random::new(seed), 300).await;
+        conn.disconnect().await.unwrap();
+        model.verify_file(&disk);
+    }
+}
+
+#[tokio::test]
+async fn random_commands_leave_a_qcow2_image_as_they_should() {
+    for (seed, style) in (20..).zip(styles()) {
+        let dir = Dir::new();
+        let image = dir.path("disk.qcow2");
+        run("qemu-img", &["create", "-q", "-f", "qcow2", &image, "1M"]);
+        let server = Server::qemu(&["-f", "qcow2", "--discard=unmap", &image]);
+        let conn = connect(&server, style).await;
+        let mut model = Model::new(SIZE);
+        model.exercise(&conn, &mut Random::new(seed), 300).await;
+        conn.disconnect().await.unwrap();
+        server.stop();
+        let raw = dir.path("disk.raw");
+        run(
+            "qemu-img",
+            &["convert", "-f", "qcow2", "-O", "raw", &image, &raw],
+        );
+        model.verify_file(&raw);
+    }
+}
+
+#[tokio::test]
+async fn many_tasks_mix_reads_and_writes_on_one_thread() {
+    for style in styles() {
+        let dir = Dir::new();
+        let server = Server::qemu(&["-f", "raw", &dir.disk("disk", load::SIZE)]);
+        load::mix(&connect(&server, style).await).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_tasks_mix_reads_and_writes_on_many_threads() {
+    for style in styles() {
+        let dir = Dir::new();
+        let server = Server::qemu(&["-f", "raw", &dir.disk("disk", load::SIZE)]);
+        load::mix(&connect(&server, style).await).await;
+    }
+}
+
+// P-116: qemu-nbd answers EINVAL to more than 32 MiB.
+#[tokio::test]
+async fn reads_and_writes_of_more_than_32_mib_are_split() {
+    const LONG: usize = (33 << 20) + 512;
+    for style in styles() {
+        let dir = Dir::new();
+        let disk = dir.disk("disk", 40 << 20);
+        let server = Server::qemu(&["-f", "raw", &disk]);
+        let conn = connect(&server, style).await;
+        let data = Random::new(4).bytes(LONG);
+        conn.write(512, data.clone()).fua().await.unwrap();
+        assert!(std::fs::read(&disk).unwrap()[512..512 + LONG] == data);
+        assert!(conn.read(512, LONG).await.unwrap() == data);
+    }
+}

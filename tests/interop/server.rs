@@ -1,0 +1,237 @@
+//! Servers as processes of their own, each in a directory of its own.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long a server may take until it listens; far more than any needs.
+const READY: Duration = Duration::from_secs(30);
+/// How often to look whether it does.
+const POLL: Duration = Duration::from_millis(5);
+
+/// A directory that goes away with the test.
+pub(crate) struct Dir(TempDir);
+
+impl Dir {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// The path of a file that may not exist yet.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// A file with this content.
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// A file of `size` zeroes.
+    pub(crate) fn disk(&self, name: &str, size: u64) -> String {
+        let path = self.path(name);
+        File::create(&path).unwrap().set_len(size).unwrap();
+        path
+    }
+}
+
+/// A server that listens until it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    dir: Dir,
+    port: Option<u16>,
+}
+
+impl Server {
+    /// nbdkit on a Unix socket.
+    pub(crate) fn nbdkit(args: &[&str]) -> Self {
+        let dir = Dir::new();
+        let socket = dir.path("socket");
+        let mut command = Command::new("nbdkit");
+        command.args(["-f", "--exit-with-parent", "-U", &socket]);
+        command.args(args);
+        Self::start(command, dir)
+    }
+
+    /// nbdkit on a TCP port.
+    pub(crate) fn nbdkit_tcp(args: &[&str]) -> Self {
+        let dir = Dir::new();
+        let port = free_port();
+        let mut command = Command::new("nbdkit");
+        command.args(["-f", "--exit-with-parent", "-i", "127.0.0.1", "-p"]);
+        command.arg(port.to_string()).args(args);
+        Self::start_tcp(command, dir, port)
+    }
+
+    /// qemu-nbd on a Unix socket, for any number of clients.
+    pub(crate) fn qemu(args: &[&str]) -> Self {
+        let dir = Dir::new();
+        let socket = dir.path("socket");
+        let mut command = Command::new("qemu-nbd");
+        command.args(["-t", "-e", "0", "-k", &socket]).args(args);
+        Self::start(command, dir)
+    }
+
+    /// nbd-server on a Unix socket, for one client; `exports` are sections of its configuration.
+    pub(crate) fn nbd_server(exports: &str) -> Self {
+        let dir = Dir::new();
+        let socket = dir.path("socket");
+        let generic = format!("[generic]\nunixsock = {socket}\nallowlist = true\n");
+        let command = nbd_server(&dir, &generic, exports);
+        Self::start(command, dir)
+    }
+
+    /// nbd-server on a TCP port, for one client.
+    pub(crate) fn nbd_server_tcp(exports: &str) -> Self {
+        let dir = Dir::new();
+        let port = free_port();
+        let generic = format!("[generic]\nlistenaddr = 127.0.0.1\nport = {port}\n");
+        let command = nbd_server(&dir, &generic, exports);
+        Self::start_tcp(command, dir, port)
+    }
+
+    fn start(command: Command, dir: Dir) -> Self {
+        let socket = dir.path("socket");
+        let mut server = Self {
+            child: spawn(command, &dir),
+            dir,
+            port: None,
+        };
+        server.wait_until(|| listens_unix(&socket));
+        server
+    }
+
+    fn start_tcp(command: Command, dir: Dir, port: u16) -> Self {
+        let mut server = Self {
+            child: spawn(command, &dir),
+            dir,
+            port: Some(port),
+        };
+        server.wait_until(|| listens_tcp(port));
+        server
+    }
+
+    /// Waits without connecting: some servers take one client and no more.
+    fn wait_until(&mut self, is_ready: impl Fn() -> bool) {
+        let deadline = Instant::now() + READY;
+        while !is_ready() {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the server ended with {status}: {}", self.stderr());
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the server does not listen: {}",
+                self.stderr()
+            );
+            thread::sleep(POLL);
+        }
+    }
+
+    /// The path of its Unix socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        PathBuf::from(self.dir.path("socket"))
+    }
+
+    /// Its TCP port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port.expect("a server on TCP")
+    }
+
+    /// What it wrote to its standard error so far.
+    pub(crate) fn stderr(&self) -> String {
+        fs::read_to_string(self.dir.path("stderr")).unwrap()
+    }
+
+    /// Ends it gently, so that it writes out what it holds, and waits for it.
+    pub(crate) fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        run("kill", &["-TERM", &pid]);
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("the server's standard error:\n{}", self.stderr());
+        }
+    }
+}
+
+/// It stays in the foreground only with `-d`, which also ends it after one client.
+fn nbd_server(dir: &Dir, generic: &str, exports: &str) -> Command {
+    let config = dir.file("config", format!("{generic}{exports}"));
+    let mut command = Command::new("nbd-server");
+    command.args(["-d", "-C", &config, "-p", &dir.path("pid")]);
+    command
+}
+
+fn spawn(mut command: Command, dir: &Dir) -> Child {
+    let stderr = File::create(dir.path("stderr")).unwrap();
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr);
+    let child = command.spawn();
+    child.unwrap_or_else(|error| cannot_run(command.get_program(), &error))
+}
+
+/// Runs a program to its end, and returns what it printed.
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output();
+    let output = output.unwrap_or_else(|error| cannot_run(OsStr::new(program), &error));
+    assert!(
+        output.status.success(),
+        "{program} {args:?} ended with {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn cannot_run(program: &OsStr, error: &std::io::Error) -> ! {
+    panic!("this test needs {program:?}, which cannot be run ({error}); see tests/run")
+}
+
+/// Whether a Unix socket of this name listens.
+fn listens_unix(path: &str) -> bool {
+    // Of a socket that listens the kernel shows the flag SO_ACCEPTCON.
+    let is_it = |line: &str| {
+        let mut words = line.split_whitespace();
+        words.nth(3) == Some("00010000") && words.nth(3) == Some(path)
+    };
+    let sockets = fs::read_to_string("/proc/net/unix").unwrap();
+    sockets.lines().any(is_it)
+}
+
+/// Whether a TCP socket on this port of the loopback address listens.
+fn listens_tcp(port: u16) -> bool {
+    let local = format!("0100007F:{port:04X}");
+    let is_it = |line: &str| {
+        let mut words = line.split_whitespace();
+        words.nth(1) == Some(&local) && words.nth(1) == Some("0A")
+    };
+    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+    sockets.lines().any(is_it)
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Whether a process has gone and left nothing behind, not even a zombie.
+pub(crate) fn is_gone(pid: u32) -> bool {
+    !Path::new(&format!("/proc/{pid}")).exists()
+}
