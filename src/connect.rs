@@ -98,10 +98,7 @@ impl Connection {
         I: IntoIterator<Item: AsRef<OsStr>>,
     {
         self.prepare()?;
-        let argv: Vec<_> = argv
-            .into_iter()
-            .map(|word| word.as_ref().to_owned())
-            .collect();
+        let argv = command::check(argv)?;
         self.shared().begin()?;
         match command::spawn(argv) {
             Ok((stream, child)) => {
@@ -202,6 +199,7 @@ impl Connection {
     pub fn aio_connect_unix(&self, path: impl AsRef<Path>) -> Result<Connecting> {
         self.prepare()?;
         let path = path.as_ref().to_owned();
+        unix::check(&path)?;
         self.begin(async move {
             let stream = unix::connect(&path).await?;
             Ok(Transport {

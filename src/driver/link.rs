@@ -9,6 +9,7 @@ use std::{fmt, io};
 
 use tokio::io::AsyncWrite;
 
+use super::buffers::Buffers;
 use crate::chunk::Chunk;
 use crate::error::Error;
 use crate::export::SharedExport;
@@ -33,6 +34,7 @@ pub(crate) struct Link {
     early: AtomicBool,
     in_flight: AtomicUsize,
     received: AtomicU64,
+    buffers: Buffers,
 }
 
 struct Core {
@@ -73,6 +75,7 @@ impl Link {
             early: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             received: AtomicU64::new(0),
+            buffers: Buffers::default(),
         }
     }
 
@@ -82,6 +85,11 @@ impl Link {
 
     pub(crate) const fn style(&self) -> ReplyStyle {
         self.style
+    }
+
+    /// Buffers for large reads.
+    pub(crate) const fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -239,13 +247,22 @@ impl Link {
         }
     }
 
-    /// For the driver: it is running, and this is how to wake it.
-    pub(super) fn register_driver(&self, waker: &Waker) {
+    /// For the driver: it is running, and this is how to wake it. Says whether the connection
+    /// has been ended by somebody, or only the goodbye is left to be said.
+    pub(super) fn begin_poll(&self, waker: &Waker) -> Poll<Option<Error>> {
         let mut core = self.core();
         core.scheduled = false;
         match &mut core.driver {
             Some(old) => old.clone_from(waker),
             old => *old = Some(waker.clone()),
+        }
+        if let Some(error) = core.session.ended() {
+            return Poll::Ready(Some(error.clone()));
+        }
+        if core.session.try_disconnect() {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
         }
     }
 
@@ -286,6 +303,7 @@ impl Link {
     pub(super) fn release(&self) {
         self.writer().outbox.release();
         self.core().session.release();
+        self.buffers.release();
     }
 
     fn flush(&self, writer: &mut Writer, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -111,7 +111,6 @@ impl Transmission {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        self.link.register_driver(cx.waker());
         if let Poll::Ready(ended) = self.poll_ending(cx) {
             return Poll::Ready(ended);
         }
@@ -151,14 +150,12 @@ impl Transmission {
 
     /// Looks whether the connection has been ended by somebody else, or a deadline has passed.
     fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let (ended, closing) = self
-            .link
-            .change(|session| (session.ended().cloned(), session.try_disconnect()));
-        if let Some(error) = ended {
-            return Poll::Ready(Ended::Failed(error));
-        }
-        if closing && !self.deadline.is_set() {
-            self.deadline.set(self.shutdown_timeout);
+        match self.link.begin_poll(cx.waker()) {
+            Poll::Ready(Some(error)) => return Poll::Ready(Ended::Failed(error)),
+            Poll::Ready(None) if !self.deadline.is_set() => {
+                self.deadline.set(self.shutdown_timeout);
+            }
+            _ => {}
         }
         // The server keeps the connection open after DISC: it is closed from here.
         if self.deadline.poll_expired(cx) {

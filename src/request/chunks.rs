@@ -1,5 +1,6 @@
 //! A read whose pieces are handed over as they arrive.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,7 +11,7 @@ use super::execute::Range;
 use crate::chunk::Chunk;
 use crate::connection::Connection;
 use crate::error::{Delivery, Error, InvalidRequest, Phase, Result};
-use crate::session::{Assembly, Sink, Submission, Ticket};
+use crate::session::{self, Assembly, Sink, Submission, Ticket};
 use crate::timer::Timer;
 use crate::wire::{Command, CommandFlags};
 use bytes::BytesMut;
@@ -95,7 +96,10 @@ impl Chunks {
             offset,
             length,
             payload: bytes::Bytes::new(),
-            sink: Sink::Chunks(read, Default::default()),
+            sink: Sink::Chunks(Box::new(session::Chunks {
+                read,
+                queue: VecDeque::new(),
+            })),
         })
     }
 

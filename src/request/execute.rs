@@ -40,7 +40,7 @@ pub(super) trait Execute: Operation {
     }
 
     /// What the caller gets.
-    fn output(&mut self, answer: Answer) -> Self::Output;
+    fn output(&mut self, link: &Link, answer: Answer) -> Self::Output;
 }
 
 /// A range of the export, in bytes.
@@ -71,8 +71,10 @@ impl Message {
 impl Execute for Read {
     const COMMAND: Command = Command::READ;
 
-    fn message(&mut self, _link: &Link, range: Range, _flags: CommandFlags) -> Message {
-        let sink = Sink::Read(Assembly::new(range.offset, range.length, BytesMut::new()));
+    fn message(&mut self, link: &Link, range: Range, _flags: CommandFlags) -> Message {
+        let length = usize::try_from(range.length).unwrap_or(usize::MAX);
+        let buffer = link.buffers().take(length);
+        let sink = Sink::Read(Assembly::new(range.offset, range.length, buffer));
         Message {
             sink,
             ..Message::bare(range)
@@ -90,8 +92,8 @@ impl Execute for Read {
         Some(Box::pin(async { parts.await.map(BytesMut::freeze) }))
     }
 
-    fn output(&mut self, answer: Answer) -> Bytes {
-        data(answer).freeze()
+    fn output(&mut self, link: &Link, answer: Answer) -> Bytes {
+        link.buffers().lend(data(answer))
     }
 }
 
@@ -118,7 +120,7 @@ impl Execute for ReadInto {
         Some(split::read(connection, buffer, range, step, flags))
     }
 
-    fn output(&mut self, answer: Answer) -> BytesMut {
+    fn output(&mut self, _link: &Link, answer: Answer) -> BytesMut {
         data(answer)
     }
 }
@@ -144,7 +146,7 @@ impl Execute for Write {
         Some(split::write(connection, data, range, step, flags))
     }
 
-    fn output(&mut self, _answer: Answer) {}
+    fn output(&mut self, _link: &Link, _answer: Answer) {}
 }
 
 /// Commands that are a header and nothing else.
@@ -157,7 +159,7 @@ macro_rules! bare_operation {
                 Message::bare(range)
             }
 
-            fn output(&mut self, _answer: Answer) {}
+            fn output(&mut self, _link: &Link, _answer: Answer) {}
         }
     )*};
 }
@@ -218,11 +220,13 @@ impl Execute for Status {
                 payload.len() as u64
             },
             payload: payload.freeze(),
-            sink: Sink::Status(StatusAssembly::new(offset, length, size, one, wanted)),
+            sink: Sink::Status(Box::new(StatusAssembly::new(
+                offset, length, size, one, wanted,
+            ))),
         }
     }
 
-    fn output(&mut self, answer: Answer) -> BlockStatus {
+    fn output(&mut self, _link: &Link, answer: Answer) -> BlockStatus {
         match answer {
             Answer::Status(status) => status,
             Answer::Done | Answer::Data(_) => BlockStatus::default(),

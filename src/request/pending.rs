@@ -118,7 +118,7 @@ impl<O: Execute> Pending<O> {
                 };
                 let answer = std::task::ready!(link.poll_answer(taken, cx.waker()));
                 *ticket = None;
-                Poll::Ready(answer.map(|answer| self.operation.output(answer)))
+                Poll::Ready(answer.map(|answer| self.operation.output(link, answer)))
             }
             Stage::Split(parts) => parts.as_mut().poll(cx),
             Stage::New | Stage::Over => Poll::Ready(Err(Error::closed())),

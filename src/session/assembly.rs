@@ -25,7 +25,7 @@ impl Assembly {
         Self {
             offset,
             length,
-            coverage: Coverage::new(length),
+            coverage: Coverage::new(),
             buffer,
             pieces: 0,
         }
@@ -50,7 +50,7 @@ impl Assembly {
         };
         // P-160: no overlap with earlier content.
         self.coverage
-            .insert(start, end)
+            .insert(start, end, self.length)
             .map_err(|refused| match refused {
                 Refused::Overlap => ProtocolError::Overlap { offset, length },
                 Refused::Fragments => ProtocolError::TooFragmented,

@@ -16,85 +16,95 @@ pub enum Refused {
 pub struct Coverage {
     /// Everything below this has arrived.
     prefix: u64,
-    /// What has arrived above it: sorted, disjoint, not touching.
-    islands: Vec<(u64, u64)>,
-    limit: usize,
+    /// What has arrived above it: sorted, disjoint, not touching. A box keeps the table of
+    /// requests small, and few reads need it.
+    #[allow(clippy::box_collection)]
+    islands: Option<Box<Vec<(u64, u64)>>>,
 }
 
 impl Coverage {
-    /// Nothing of a read of `length` bytes has arrived.
-    pub fn new(length: u64) -> Self {
-        // An honest server fragments at blocks; memory stays in proportion to the read.
-        let limit = usize::try_from(length / 512).unwrap_or(usize::MAX).max(64);
+    /// Nothing has arrived.
+    pub const fn new() -> Self {
         Self {
             prefix: 0,
-            islands: Vec::new(),
-            limit,
+            islands: None,
         }
     }
 
-    /// Adds `start..end`.
-    pub fn insert(&mut self, start: u64, end: u64) -> Result<(), Refused> {
-        if start == self.prefix && self.islands.is_empty() {
-            self.prefix = end;
-            return Ok(());
-        }
-        self.insert_island(start, end)
-    }
-
-    fn insert_island(&mut self, start: u64, end: u64) -> Result<(), Refused> {
+    /// Adds `start..end` of a read of `length` bytes.
+    pub fn insert(&mut self, start: u64, end: u64, length: u64) -> Result<(), Refused> {
         if start < self.prefix {
             return Err(Refused::Overlap);
         }
-        let at = self.islands.partition_point(|island| island.1 < start);
-        // `at` is the first island that ends at or after `start`: it touches, overlaps or
-        // lies beyond.
-        let touches = |island: Option<&(u64, u64)>| island.is_some_and(|i| i.1 == start);
-        let next = if touches(self.islands.get(at)) {
-            at.saturating_add(1)
-        } else {
-            at
+        let Some(islands) = &mut self.islands else {
+            if start == self.prefix {
+                self.prefix = end;
+            } else {
+                self.islands = Some(Box::new(vec![(start, end)]));
+            }
+            return Ok(());
         };
-        if self.islands.get(next).is_some_and(|island| island.0 < end) {
-            return Err(Refused::Overlap);
-        }
-        let joins_next = self.islands.get(next).is_some_and(|island| island.0 == end);
-        match (next > at, joins_next) {
-            (true, true) => {
-                let (_, far) = self.islands.remove(next);
-                self.extend(at, far);
-            }
-            (true, false) => self.extend(at, end),
-            (false, true) => {
-                if let Some(island) = self.islands.get_mut(next) {
-                    island.0 = start;
-                }
-            }
-            (false, false) if self.islands.len() >= self.limit => return Err(Refused::Fragments),
-            (false, false) => self.islands.insert(at, (start, end)),
-        }
-        if let Some(&(first, end)) = self.islands.first() {
+        // An honest server fragments at blocks; memory stays in proportion to the read.
+        let limit = usize::try_from(length / 512).unwrap_or(usize::MAX).max(64);
+        insert(islands, start, end, limit)?;
+        if let Some(&(first, end)) = islands.first() {
             if first == self.prefix {
                 self.prefix = end;
-                self.islands.remove(0);
+                islands.remove(0);
             }
+        }
+        if islands.is_empty() {
+            self.islands = None;
         }
         Ok(())
     }
 
-    fn extend(&mut self, at: usize, end: u64) {
-        if let Some(island) = self.islands.get_mut(at) {
-            island.1 = end;
-        }
-    }
-
     /// How many bytes have arrived.
     pub fn covered(&self) -> u64 {
-        let islands = self
-            .islands
-            .iter()
-            .map(|(start, end)| end.saturating_sub(*start));
-        islands.fold(self.prefix, u64::saturating_add)
+        let islands = self.islands.iter().flat_map(|islands| islands.iter());
+        let lengths = islands.map(|(start, end)| end.saturating_sub(*start));
+        lengths.fold(self.prefix, u64::saturating_add)
+    }
+}
+
+/// Adds `start..end` to sorted and disjoint ranges, joining it with what it touches.
+fn insert(
+    islands: &mut Vec<(u64, u64)>,
+    start: u64,
+    end: u64,
+    limit: usize,
+) -> Result<(), Refused> {
+    // The first island that ends at or after `start`: it touches, overlaps or lies beyond.
+    let at = islands.partition_point(|island| island.1 < start);
+    let touches = islands.get(at).is_some_and(|island| island.1 == start);
+    let next = if touches { at.saturating_add(1) } else { at };
+    if islands.get(next).is_some_and(|island| island.0 < end) {
+        return Err(Refused::Overlap);
+    }
+    let joins_next = islands.get(next).is_some_and(|island| island.0 == end);
+    let far = if joins_next {
+        islands.get(next).map_or(end, |island| island.1)
+    } else {
+        end
+    };
+    match (touches, joins_next) {
+        (false, false) if islands.len() >= limit => return Err(Refused::Fragments),
+        (false, false) => islands.insert(at, (start, end)),
+        (false, true) => set(islands, next, (start, far)),
+        (true, joins_next) => {
+            let from = islands.get(at).map_or(start, |island| island.0);
+            set(islands, at, (from, far));
+            if joins_next {
+                islands.remove(next);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn set(islands: &mut [(u64, u64)], at: usize, island: (u64, u64)) {
+    if let Some(place) = islands.get_mut(at) {
+        *place = island;
     }
 }
 
@@ -106,20 +116,20 @@ mod tests {
 
     #[test]
     fn pieces_in_order_need_no_memory() {
-        let mut coverage = Coverage::new(4096);
+        let mut coverage = Coverage::new();
         for i in 0..4096 {
-            coverage.insert(i, i + 1).unwrap();
+            coverage.insert(i, i + 1, 4096).unwrap();
         }
         assert_eq!(coverage.covered(), 4096);
-        assert_eq!(coverage.islands.capacity(), 0);
+        assert!(coverage.islands.is_none());
     }
 
     #[test]
     fn every_second_byte_first_is_refused_at_the_limit() {
-        let mut coverage = Coverage::new(65536);
-        let refused = (0..).find_map(|i| coverage.insert(2 * i + 1, 2 * i + 2).err());
+        let mut coverage = Coverage::new();
+        let refused = (0..).find_map(|i| coverage.insert(2 * i + 1, 2 * i + 2, 65536).err());
         assert_eq!(refused, Some(Refused::Fragments));
-        assert_eq!(coverage.islands.len(), 128);
+        assert_eq!(coverage.islands.unwrap().len(), 128);
     }
 
     proptest! {
@@ -127,12 +137,12 @@ mod tests {
         #[test]
         fn agrees_with_a_bitmap(pieces in prop::collection::vec((0u64..64, 1u64..16), 0..24)) {
             let mut bitmap = [false; 80];
-            let mut coverage = Coverage::new(80);
+            let mut coverage = Coverage::new();
             for (start, length) in pieces {
                 let end = start + length;
                 let range = start as usize..end as usize;
                 let overlaps = bitmap[range.clone()].iter().any(|&set| set);
-                let result = coverage.insert(start, end);
+                let result = coverage.insert(start, end, 80);
                 prop_assert_eq!(result.is_err(), overlaps);
                 if !overlaps {
                     bitmap[range].fill(true);

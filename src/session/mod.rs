@@ -62,10 +62,18 @@ pub enum Sink {
     None,
     /// Into one buffer.
     Read(Assembly),
-    /// Into a queue, piece by piece; the assembly watches coverage only.
-    Chunks(Assembly, VecDeque<Chunk>),
+    /// Into a queue, piece by piece.
+    Chunks(Box<Chunks>),
     /// Into lists of extents.
-    Status(StatusAssembly),
+    Status(Box<StatusAssembly>),
+}
+
+/// Pieces of a read that wait to be taken.
+#[derive(Debug)]
+pub struct Chunks {
+    /// Watches coverage only.
+    pub read: Assembly,
+    pub queue: VecDeque<Chunk>,
 }
 
 /// What a successful request gives.
@@ -248,8 +256,8 @@ impl Session {
     ) -> Poll<Option<Result<Chunk, Error>>> {
         let place = self.inflight.find(ticket.0);
         if let Some(entry) = place.and_then(|place| self.inflight.get_mut(place)) {
-            if let Sink::Chunks(_, queue) = &mut entry.sink {
-                if let Some(chunk) = queue.pop_front() {
+            if let Sink::Chunks(chunks) = &mut entry.sink {
+                if let Some(chunk) = chunks.queue.pop_front() {
                     return Poll::Ready(Some(Ok(chunk)));
                 }
             }

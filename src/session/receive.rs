@@ -157,9 +157,9 @@ impl Session {
         };
         match &mut entry.sink {
             Sink::Read(read) => read.give_back(bulk.loan),
-            Sink::Chunks(_, queue) => {
+            Sink::Chunks(chunks) => {
                 let data = bulk.loan.place.freeze();
-                queue.push_back(Chunk::Data {
+                chunks.queue.push_back(Chunk::Data {
                     offset: bulk.offset,
                     data,
                 });
@@ -327,15 +327,16 @@ impl Session {
         let Some(entry) = self.inflight.get_mut(place) else {
             return Ok(0);
         };
-        let single = entry.single_chunk;
-        match &mut entry.sink {
-            // P-166: DF allows one chunk of content.
-            Sink::Read(read) | Sink::Chunks(read, _) if single && read.pieces() > 0 => {
-                Err(ProtocolError::Fragmented)
-            }
-            Sink::Read(read) | Sink::Chunks(read, _) => read.claim(offset, length),
-            Sink::None | Sink::Status(_) => Ok(0),
+        let read = match &mut entry.sink {
+            Sink::Read(read) => read,
+            Sink::Chunks(chunks) => &mut chunks.read,
+            Sink::None | Sink::Status(_) => return Ok(0),
+        };
+        // P-166: DF allows one chunk of content.
+        if entry.single_chunk && read.pieces() > 0 {
+            return Err(ProtocolError::Fragmented);
         }
+        read.claim(offset, length)
     }
 
     fn take_hole(&mut self, place: usize, hole: Hole) -> Result<(), ProtocolError> {
@@ -353,8 +354,8 @@ impl Session {
                     usize::try_from(length).map_err(|_| ProtocolError::length("hole", length))?;
                 read.put_zeroes(position, length);
             }
-            Sink::Chunks(_, queue) => {
-                queue.push_back(Chunk::Hole {
+            Sink::Chunks(chunks) => {
+                chunks.queue.push_back(Chunk::Hole {
                     offset: hole.offset,
                     length,
                 });
@@ -402,9 +403,9 @@ impl Session {
         let start = entry.offset;
         match &mut entry.sink {
             Sink::Read(read) => read.put(position(start, offset)?, data),
-            Sink::Chunks(_, queue) => {
+            Sink::Chunks(chunks) => {
                 let data = bytes::Bytes::copy_from_slice(data);
-                queue.push_back(Chunk::Data { offset, data });
+                chunks.queue.push_back(Chunk::Data { offset, data });
                 self.woken.extend(entry.waker.take());
             }
             Sink::None | Sink::Status(_) => {}
@@ -458,9 +459,9 @@ impl Session {
         let orphan = entry.orphan;
         let sink = match &mut entry.sink {
             // Pieces that were not taken yet stay where they are.
-            Sink::Chunks(read, _) => {
+            Sink::Chunks(chunks) => {
                 let spent = Assembly::new(0, 0, BytesMut::new());
-                Sink::Read(std::mem::replace(read, spent))
+                Sink::Read(std::mem::replace(&mut chunks.read, spent))
             }
             sink => std::mem::replace(sink, Sink::None),
         };

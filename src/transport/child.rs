@@ -95,7 +95,7 @@ impl Child {
     }
 
     /// Can be dropped and called again, also after the end.
-    async fn ended(&mut self) -> Option<ExitStatus> {
+    async fn ended(&self) -> Option<ExitStatus> {
         poll_fn(|cx| self.process.poll_wait(cx)).await
     }
 
