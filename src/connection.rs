@@ -47,7 +47,7 @@ struct Handle(Arc<Shared>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.abandoned.cancel();
+        self.0.abandon();
     }
 }
 

@@ -42,6 +42,8 @@ struct Core {
     driver: Option<Waker>,
     /// The driver is about to run: it need not be woken.
     scheduled: bool,
+    /// Nobody holds the connection any more.
+    abandoned: bool,
 }
 
 /// The write half, and what is on its way through it. Never held across an await: every write
@@ -49,6 +51,19 @@ struct Core {
 pub(super) struct Writer {
     half: Option<WriteHalf>,
     outbox: Outbox,
+}
+
+/// What a connection wants of its driver.
+#[derive(Debug)]
+pub(super) enum Duty {
+    /// Move bytes.
+    Serve,
+    /// `DISC` is queued: write it, and wait for the server to close.
+    Part,
+    /// The same, but do not wait long: nobody does.
+    Leave,
+    /// Somebody has ended the connection with this error.
+    Stop(Error),
 }
 
 impl Link {
@@ -66,6 +81,7 @@ impl Link {
                 session,
                 driver: None,
                 scheduled: true,
+                abandoned: false,
             }),
             writer: Mutex::new(Writer {
                 half: Some(half),
@@ -189,6 +205,18 @@ impl Link {
         self.wake_driver();
     }
 
+    /// Nobody holds the connection any more: says goodbye without waiting for anything.
+    pub(crate) fn abandon_all(&self) {
+        let driver = {
+            let mut core = self.core();
+            core.abandoned = true;
+            core.driver.clone()
+        };
+        if let Some(waker) = driver {
+            waker.wake();
+        }
+    }
+
     /// Ends everything with this error, at once.
     pub(crate) fn fail(&self, error: &Error) {
         // Nobody writes while it is decided what has been sent.
@@ -247,9 +275,8 @@ impl Link {
         }
     }
 
-    /// For the driver: it is running, and this is how to wake it. Says whether the connection
-    /// has been ended by somebody, or only the goodbye is left to be said.
-    pub(super) fn begin_poll(&self, waker: &Waker) -> Poll<Option<Error>> {
+    /// For the driver: it is running, and this is how to wake it. Says what is to be done.
+    pub(super) fn begin_poll(&self, waker: &Waker) -> Duty {
         let mut core = self.core();
         core.scheduled = false;
         match &mut core.driver {
@@ -257,12 +284,19 @@ impl Link {
             old => *old = Some(waker.clone()),
         }
         if let Some(error) = core.session.ended() {
-            return Poll::Ready(Some(error.clone()));
+            return Duty::Stop(error.clone());
+        }
+        if core.abandoned {
+            // P-145: allowed at any time.
+            if !core.session.is_disconnecting() {
+                core.session.disconnect_now();
+            }
+            return Duty::Leave;
         }
         if core.session.try_disconnect() {
-            Poll::Ready(None)
+            Duty::Part
         } else {
-            Poll::Pending
+            Duty::Serve
         }
     }
 
@@ -311,12 +345,14 @@ impl Link {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         while !writer.outbox.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let used = writer.outbox.slices(&mut slices);
-            let slices = slices.get(..used).unwrap_or_default();
-            let result = match slices {
-                [one] => Pin::new(&mut *half).poll_write(cx, one),
-                many => Pin::new(&mut *half).poll_write_vectored(cx, many),
+            let result = match writer.outbox.run() {
+                Some(run) => Pin::new(&mut *half).poll_write(cx, run),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); SLICES];
+                    let used = writer.outbox.slices(&mut slices);
+                    let slices = slices.get(..used).unwrap_or_default();
+                    Pin::new(&mut *half).poll_write_vectored(cx, slices)
+                }
             };
             let count = std::task::ready!(result)?;
             if count == 0 {

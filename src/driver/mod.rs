@@ -154,7 +154,7 @@ impl Task {
     }
 
     async fn finish(&mut self, link: Arc<Link>, transmission: Transmission) -> (State, Error) {
-        let ended = transmission.run(self.shared.abandoned.cancelled()).await;
+        let ended = transmission.run().await;
         // The socket closes with its second half.
         link.shut();
         match ended {

@@ -91,6 +91,14 @@ impl Shared {
         }
     }
 
+    /// Nobody holds the connection any more.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.cancel();
+        if let Some(link) = self.link.get() {
+            link.abandon_all();
+        }
+    }
+
     /// Ends the connection, once: the first cause stands.
     pub(crate) fn end(&self, state: State, error: Error) {
         if self.end.set(error.clone()).is_err() {
@@ -116,7 +124,10 @@ impl Shared {
 
     pub(crate) fn set_link(&self, link: Arc<Link>) {
         self.lock_facts().export = Some(link.export().clone());
-        let _ = self.link.set(link);
+        // Of two who come at the same time, one sees what the other has done.
+        if self.link.set(link).is_ok() && self.abandoned.is_cancelled() {
+            self.abandon();
+        }
     }
 
     /// Where to send options, in option mode.

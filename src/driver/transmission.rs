@@ -6,7 +6,7 @@
 //!   └──────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 use tokio_util::io::poll_read_buf;
 
-use super::link::Link;
+use super::link::{Duty, Link};
 use crate::error::{Error, Phase};
 use crate::session::{Bulk, Intake};
 use crate::timer::Timer;
@@ -31,6 +31,9 @@ const MAX_INPUT: usize = 256 << 10;
 const STAGE: usize = 4 << 10;
 /// Memory is given back after this long without anything in flight.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// How long a server may take to close a connection that nobody holds any more.
+const LEAVE: Duration = Duration::from_millis(500);
 
 /// How the transmission phase ended.
 #[derive(Debug)]
@@ -55,7 +58,8 @@ pub(super) struct Transmission {
     large: bool,
     woken: Vec<Waker>,
     shutdown_timeout: Duration,
-    /// When to stop waiting for the server to close.
+    /// How long to wait for the server to close, and until when.
+    patience: Duration,
     deadline: Timer,
     /// A reply came since `idle` was set.
     active: bool,
@@ -83,6 +87,7 @@ impl Transmission {
             large: false,
             woken: Vec::new(),
             shutdown_timeout,
+            patience: shutdown_timeout,
             deadline: Timer::default(),
             active: false,
             idle: Timer::default(),
@@ -90,24 +95,9 @@ impl Transmission {
         }
     }
 
-    /// Runs until the connection ends. `abandoned` resolves when nobody holds it any more.
-    pub(super) async fn run(mut self, abandoned: impl Future<Output = ()>) -> Ended {
-        let mut abandoned = std::pin::pin!(abandoned);
-        let mut is_abandoned = false;
-        poll_fn(|cx| {
-            if !is_abandoned && abandoned.as_mut().poll(cx).is_ready() {
-                is_abandoned = true;
-                // A goodbye without waiting for anything: P-144, P-145.
-                self.link.change(|session| {
-                    if !session.is_disconnecting() {
-                        session.disconnect_now();
-                    }
-                });
-                self.shutdown_timeout = self.shutdown_timeout.min(Duration::from_millis(500));
-            }
-            self.poll(cx)
-        })
-        .await
+    /// Runs until the connection ends.
+    pub(super) async fn run(mut self) -> Ended {
+        poll_fn(|cx| self.poll(cx)).await
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
@@ -150,12 +140,15 @@ impl Transmission {
 
     /// Looks whether the connection has been ended by somebody else, or a deadline has passed.
     fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        match self.link.begin_poll(cx.waker()) {
-            Poll::Ready(Some(error)) => return Poll::Ready(Ended::Failed(error)),
-            Poll::Ready(None) if !self.deadline.is_set() => {
-                self.deadline.set(self.shutdown_timeout);
-            }
-            _ => {}
+        let patience = match self.link.begin_poll(cx.waker()) {
+            Duty::Serve => return Poll::Pending,
+            Duty::Part => self.shutdown_timeout,
+            Duty::Leave => self.shutdown_timeout.min(LEAVE),
+            Duty::Stop(error) => return Poll::Ready(Ended::Failed(error)),
+        };
+        if !self.deadline.is_set() || patience < self.patience {
+            self.patience = patience;
+            self.deadline.set(patience);
         }
         // The server keeps the connection open after DISC: it is closed from here.
         if self.deadline.poll_expired(cx) {

@@ -45,7 +45,7 @@ impl Disconnect {
                 return Ok(());
             }
             State::Negotiating | State::Connecting => {
-                shared.abandoned.cancel();
+                shared.abandon();
                 shared.finished.cancelled().await;
                 return Ok(());
             }

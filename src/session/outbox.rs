@@ -56,6 +56,15 @@ impl Outbox {
         self.bulk.is_empty() && self.run_written == self.run.len()
     }
 
+    /// The unwritten bytes if they are one run, as they mostly are.
+    pub fn run(&self) -> Option<&[u8]> {
+        if self.bulk.is_empty() {
+            self.run.get(self.run_written..)
+        } else {
+            None
+        }
+    }
+
     /// The unwritten bytes, as many as fit into `slices`; says how many slices are used.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
         let mut used = 0;
