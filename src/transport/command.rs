@@ -12,6 +12,7 @@ use tokio::process::Command;
 
 use super::child::Child;
 use super::reaper::Reaper;
+use super::socket::Socket;
 use super::trying;
 use crate::error::{Error, Phase, Result};
 
@@ -49,18 +50,21 @@ where
 /// What it writes to its standard error goes to ours; the end of it is kept for the report.
 ///
 /// Must be called inside a Tokio runtime.
-pub(crate) fn spawn(argv: Argv) -> Result<(UnixStream, Child)> {
+pub(crate) fn spawn(argv: Argv) -> Result<(Socket<UnixStream>, Child)> {
     start(&argv, io::stderr())
 }
 
-fn start(argv: &Argv, stderr: impl Write + Send + 'static) -> Result<(UnixStream, Child)> {
+fn start(argv: &Argv, stderr: impl Write + Send + 'static) -> Result<(Socket<UnixStream>, Child)> {
     launch(argv, stderr).map_err(|error| {
         let what = format!("cannot run {:?}", argv.program);
         Error::io(Phase::Connect, trying(what, error))
     })
 }
 
-fn launch(argv: &Argv, stderr: impl Write + Send + 'static) -> io::Result<(UnixStream, Child)> {
+fn launch(
+    argv: &Argv,
+    stderr: impl Write + Send + 'static,
+) -> io::Result<(Socket<UnixStream>, Child)> {
     let reaper = Reaper::get()?;
     // `std` and not Tokio's pair: the child's end stays blocking, as programs expect of their
     // standard input.
@@ -81,7 +85,7 @@ fn launch(argv: &Argv, stderr: impl Write + Send + 'static) -> io::Result<(UnixS
         .kill_on_drop(false)
         .spawn()?;
     // The command is gone, and with it the copies of the child's end that would hide its exit.
-    Ok((ours, Child::new(child, reaper, stderr)?))
+    Ok((Socket(ours), Child::new(child, reaper, stderr)?))
 }
 
 #[cfg(test)]
@@ -99,7 +103,7 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(10);
 
-    fn run<const N: usize>(argv: [&str; N]) -> (UnixStream, Child) {
+    fn run<const N: usize>(argv: [&str; N]) -> (Socket<UnixStream>, Child) {
         start(&check(argv).unwrap(), io::sink()).unwrap()
     }
 

@@ -11,6 +11,7 @@ use socket2::{Domain, SockRef, Type};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Stream;
+use super::socket::Socket;
 use crate::error::{Error, Phase, Result};
 
 /// Takes over a connected stream socket of any family.
@@ -79,12 +80,12 @@ fn wrap(fd: OwnedFd, family: Domain) -> io::Result<Box<dyn Stream>> {
         // P-004. Not every stream of these families is TCP, and without it all still works.
         let _ = socket.set_tcp_nodelay(true);
         let stream = TcpStream::from_std(net::TcpStream::from(fd))?;
-        Ok(Box::new(stream))
+        Ok(Box::new(Socket(stream)))
     } else {
         // Unix, vsock and whatever else: receiving, sending and shutting down are the same
         // calls for all of them.
         let stream = UnixStream::from_std(unix::net::UnixStream::from(fd))?;
-        Ok(Box::new(stream))
+        Ok(Box::new(Socket(stream)))
     }
 }
 

@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 
 pub(crate) mod child;
 pub(crate) mod command;
 pub(crate) mod fd;
 pub(crate) mod process;
 mod reaper;
+pub(crate) mod socket;
 mod stderr;
 pub(crate) mod tcp;
 pub(crate) mod unix;
@@ -28,20 +28,6 @@ pub(crate) type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
     /// Takes the stream apart. Dropping both halves closes it.
     fn into_halves(self: Box<Self>) -> (ReadHalf, WriteHalf);
-}
-
-impl Stream for TcpStream {
-    fn into_halves(self: Box<Self>) -> (ReadHalf, WriteHalf) {
-        let (read, write) = self.into_split();
-        (Box::new(read), Box::new(write))
-    }
-}
-
-impl Stream for UnixStream {
-    fn into_halves(self: Box<Self>) -> (ReadHalf, WriteHalf) {
-        let (read, write) = self.into_split();
-        (Box::new(read), Box::new(write))
-    }
 }
 
 /// Any stream of the caller's.

@@ -10,6 +10,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time;
 
+use super::socket::Socket;
 use super::trying;
 use crate::error::{Error, Phase, Result};
 
@@ -73,7 +74,11 @@ impl TcpOptions {
 /// # Cancel safety
 ///
 /// Dropping the future closes every socket it opened.
-pub(crate) async fn connect(host: &str, port: u16, options: &TcpOptions) -> Result<TcpStream> {
+pub(crate) async fn connect(
+    host: &str,
+    port: u16,
+    options: &TcpOptions,
+) -> Result<Socket<TcpStream>> {
     let host = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
@@ -101,13 +106,14 @@ pub(crate) async fn connect(host: &str, port: u16, options: &TcpOptions) -> Resu
         return Err(failed(error));
     };
     let tried = addresses.len();
-    race(addresses, options).await.map_err(|error| {
+    let stream = race(addresses, options).await.map_err(|error| {
         let what = match tried {
             1 => format!("cannot connect to {host:?} at {last}"),
             _ => format!("cannot connect to {host:?} port {port}, {tried} addresses tried"),
         };
         failed(trying(what, error))
-    })
+    })?;
+    Ok(Socket(stream))
 }
 
 /// Alternates the families, starting with that of the first address (RFC 8305, section 4).
@@ -231,7 +237,7 @@ mod tests {
         ] {
             let (_listener, address) = listen(bound);
             let stream = connect(host, address.port(), &TcpOptions::default()).await;
-            assert_eq!(stream.unwrap().peer_addr().unwrap(), address, "{host}");
+            assert_eq!(stream.unwrap().0.peer_addr().unwrap(), address, "{host}");
         }
     }
 
@@ -245,7 +251,8 @@ mod tests {
         };
         let stream = connect("localhost", address.port(), &options)
             .await
-            .unwrap();
+            .unwrap()
+            .0;
         let sock = SockRef::from(&stream);
         // P-004
         assert!(stream.nodelay().unwrap());

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::time;
 
+use super::socket::Socket;
 use super::trying;
 use crate::error::{Error, Phase, Result};
 
@@ -28,12 +29,12 @@ const MAX_PAUSE: Duration = Duration::from_millis(100);
 /// # Cancel safety
 ///
 /// Dropping the future closes the socket.
-pub(crate) async fn connect(path: &Path) -> Result<UnixStream> {
+pub(crate) async fn connect(path: &Path) -> Result<Socket<UnixStream>> {
     check(path)?;
     let mut pause = MIN_PAUSE;
     loop {
         match UnixStream::connect(path).await {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => return Ok(Socket(stream)),
             // The one connect(2) that can fail with EAGAIN: a blocking socket would wait here
             // until the server accepts, and there is nothing to poll for it.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

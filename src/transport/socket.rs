@@ -1,0 +1,276 @@
+//! Sockets that report the loss of their peer by an error alone.
+
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
+
+use super::{ReadHalf, Stream, WriteHalf};
+
+/// How many slices one call takes; more are an error.
+const MAX_SLICES: usize = 1024;
+
+/// A socket, or the half of one that is written.
+///
+/// Writing to a socket without a peer raises SIGPIPE, which ends a program that has it at its
+/// default (K47), as programs have that are not written in Rust and load us as a library. `std`,
+/// and with it Tokio, prevents that in some of its calls, but not in any that takes several
+/// slices. This one always does.
+#[derive(Debug)]
+pub(crate) struct Socket<S>(pub(super) S);
+
+impl Stream for Socket<TcpStream> {
+    fn into_halves(self: Box<Self>) -> (ReadHalf, WriteHalf) {
+        let (read, write) = self.0.into_split();
+        (Box::new(read), Box::new(Socket(write)))
+    }
+}
+
+impl Stream for Socket<UnixStream> {
+    fn into_halves(self: Box<Self>) -> (ReadHalf, WriteHalf) {
+        let (read, write) = self.0.into_split();
+        (Box::new(read), Box::new(Socket(write)))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl<S: Outlet> AsyncWrite for Socket<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let stream = self.0.stream();
+        let bufs = bufs.get(..MAX_SLICES).unwrap_or(bufs);
+        loop {
+            ready!(stream.poll_write_ready(cx))?;
+            let sent = stream.try_send(|| {
+                let mut control = SendAncillaryBuffer::default();
+                Ok(sendmsg(stream, bufs, &mut control, SendFlags::NOSIGNAL)?)
+            });
+            match sent {
+                // The socket is now known to be full.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// What writes to a socket, by Tokio's means.
+pub(crate) trait Outlet: AsyncWrite + Unpin {
+    type Stream: Watched;
+
+    fn stream(&self) -> &Self::Stream;
+}
+
+impl Outlet for TcpStream {
+    type Stream = Self;
+
+    fn stream(&self) -> &Self {
+        self
+    }
+}
+
+impl Outlet for UnixStream {
+    type Stream = Self;
+
+    fn stream(&self) -> &Self {
+        self
+    }
+}
+
+impl Outlet for tcp::OwnedWriteHalf {
+    type Stream = TcpStream;
+
+    fn stream(&self) -> &TcpStream {
+        self.as_ref()
+    }
+}
+
+impl Outlet for unix::OwnedWriteHalf {
+    type Stream = UnixStream;
+
+    fn stream(&self) -> &UnixStream {
+        self.as_ref()
+    }
+}
+
+/// A socket that Tokio watches.
+pub(crate) trait Watched: AsFd {
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Notes if the socket turns out to be full.
+    fn try_send(&self, send: impl FnOnce() -> io::Result<usize>) -> io::Result<usize>;
+}
+
+impl Watched for TcpStream {
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_ready(cx)
+    }
+
+    fn try_send(&self, send: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, send)
+    }
+}
+
+impl Watched for UnixStream {
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_ready(cx)
+    }
+
+    fn try_send(&self, send: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, send)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::transport::testing::alone;
+
+    async fn tcp_pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap());
+        let (ours, theirs) = tokio::join!(ours, listener.accept());
+        (ours.unwrap(), theirs.unwrap().0)
+    }
+
+    /// Writes until it fails: TCP takes some before it knows that the peer is gone.
+    async fn last_error(writer: &mut (impl AsyncWrite + Unpin), slices: usize) -> io::Error {
+        loop {
+            let bufs = vec![IoSlice::new(b"x"); slices];
+            let written = match slices {
+                1 => writer.write(b"x").await,
+                _ => writer.write_vectored(&bufs).await,
+            };
+            match written {
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Whether SIGPIPE waits for this thread.
+    fn signalled() -> bool {
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+        let pending = status.lines().find_map(|line| line.strip_prefix("SigPnd:"));
+        let pending = u64::from_str_radix(pending.unwrap().trim(), 16).unwrap();
+        pending & 1 << 12 != 0
+    }
+
+    // K47
+    #[test]
+    fn lost_peer_is_an_error_and_no_signal() {
+        let name = "transport::socket::tests::lost_peer_is_an_error_and_no_signal";
+        // Signals that are blocked are kept even though the runtime of Rust ignores this one.
+        if !alone(name, &["--block-signal=PIPE"]) {
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            for slices in [1, 2] {
+                let (tcp, unix) = (tcp_pair().await.0, UnixStream::pair().unwrap().0);
+                let (mut tcp, mut unix) = (Socket(tcp), Socket(unix));
+                for error in [
+                    last_error(&mut tcp, slices).await,
+                    last_error(&mut unix, slices).await,
+                    last_error(&mut Box::new(tcp).into_halves().1, slices).await,
+                    last_error(&mut Box::new(unix).into_halves().1, slices).await,
+                ] {
+                    assert_eq!(error.raw_os_error(), Some(32));
+                }
+            }
+            assert!(!signalled());
+
+            // So it does not go without saying.
+            let mut plain = UnixStream::pair().unwrap().0;
+            last_error(&mut plain, 2).await;
+            assert!(signalled());
+        });
+    }
+
+    #[tokio::test]
+    async fn slices_beyond_the_limit_are_left_for_later() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut ours = Socket(ours);
+        assert!(ours.is_write_vectored());
+        let bufs = vec![IoSlice::new(b"abc"); MAX_SLICES + 1];
+        let sent = ours.write_vectored(&bufs).await.unwrap();
+        assert_eq!(sent, MAX_SLICES * 3);
+        drop(ours);
+        let mut received = Vec::new();
+        theirs.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"abc".repeat(MAX_SLICES));
+    }
+
+    #[tokio::test]
+    async fn full_socket_is_waited_for_and_closed_by_halves() {
+        let data = (0..=255).cycle().take(4_000_000).collect::<Vec<u8>>();
+        let (tcp, tcp_peer) = tcp_pair().await;
+        let (unix, unix_peer) = UnixStream::pair().unwrap();
+        let pairs: [(Box<dyn Stream>, Box<dyn Stream>); 2] = [
+            (Box::new(Socket(tcp)), Box::new(Socket(tcp_peer))),
+            (Box::new(Socket(unix)), Box::new(Socket(unix_peer))),
+        ];
+        for (ours, mut theirs) in pairs {
+            let (mut reader, mut writer) = ours.into_halves();
+            let mut received = Vec::new();
+            let writing = async {
+                writer.write_all(&data).await.unwrap();
+                writer.shutdown().await.unwrap();
+            };
+            let reading = theirs.read_to_end(&mut received);
+            tokio::join!(writing, reading).1.unwrap();
+            assert!(received == data);
+
+            theirs.write_all(b"late").await.unwrap();
+            drop(theirs);
+            let mut late = String::new();
+            reader.read_to_string(&mut late).await.unwrap();
+            assert_eq!(late, "late");
+        }
+    }
+}
