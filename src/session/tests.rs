@@ -1,1 +1,0 @@
-//! The session fed by hand with bytes.

@@ -1,0 +1,300 @@
+//! Room, ends, and what is known about a request then.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+
+use super::*;
+use crate::error::Phase;
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn wake_all(session: &mut Session) {
+    let mut woken = Vec::new();
+    session.take_woken(&mut woken);
+    woken.into_iter().for_each(Waker::wake);
+}
+
+#[test]
+fn w01_requests_beyond_the_bound_wait_in_order() {
+    for style in STYLES {
+        let mut wire = Wire::bounded(style, 2, u64::MAX);
+        let first = wire.read(0, 4);
+        wire.read(0, 4);
+        let heads: Vec<_> = wire.send().iter().map(|request| request.head).collect();
+        let (mut third, mut third_place) = (Some(read(0, 4)), None);
+        let (mut fourth, mut fourth_place) = (Some(read(0, 4)), None);
+        let waker = Waker::noop();
+        let session = &mut wire.session;
+        assert!(
+            session
+                .poll_submit(&mut third, &mut third_place, waker)
+                .is_pending()
+        );
+        assert!(
+            session
+                .poll_submit(&mut fourth, &mut fourth_place, waker)
+                .is_pending()
+        );
+        assert!(!wire.session.has_output());
+        wire.feed(&data(style, &heads[0], 0, b"data", DONE))
+            .unwrap();
+        assert!(wire.answer(first).is_ok());
+        let session = &mut wire.session;
+        let fourth = session.poll_submit(&mut fourth, &mut fourth_place, waker);
+        assert!(fourth.is_pending(), "the third was first");
+        let third = session.poll_submit(&mut third, &mut third_place, waker);
+        assert!(third.is_ready());
+    }
+}
+
+#[test]
+fn payload_in_flight_is_bounded_in_both_directions() {
+    let mut wire = Wire::bounded(SIMPLE, 1024, 1000);
+    wire.read(0, 600);
+    let mut place = None;
+    assert!(
+        wire.try_submit(write(SIMPLE, 0, &[0; 600]), &mut place)
+            .is_pending()
+    );
+    // What has no payload is not held up by bytes, but by its turn.
+    let mut place = None;
+    assert!(
+        wire.try_submit(bare(Command::FLUSH, 0, 0), &mut place)
+            .is_pending()
+    );
+}
+
+#[test]
+fn who_waits_for_room_is_woken_when_there_is_some() {
+    let mut wire = Wire::bounded(SIMPLE, 1, u64::MAX);
+    let (ticket, head) = wire.ask(Command::FLUSH);
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(count.clone());
+    let (mut next, mut place) = (Some(read(0, 4)), None);
+    let waits = wire.session.poll_submit(&mut next, &mut place, &waker);
+    assert!(waits.is_pending());
+    wire.feed(&success(SIMPLE, &head)).unwrap();
+    wake_all(&mut wire.session);
+    assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    assert!(wire.answer(ticket).is_ok());
+}
+
+#[test]
+fn room_that_nobody_took_goes_to_the_next_in_line() {
+    let mut wire = Wire::bounded(SIMPLE, 1, u64::MAX);
+    let (_, head) = wire.ask(Command::FLUSH);
+    let (mut first, mut first_place) = (Some(read(0, 4)), None);
+    let (mut second, mut second_place) = (Some(read(0, 4)), None);
+    let waker = Waker::noop();
+    let session = &mut wire.session;
+    assert!(
+        session
+            .poll_submit(&mut first, &mut first_place, waker)
+            .is_pending()
+    );
+    assert!(
+        session
+            .poll_submit(&mut second, &mut second_place, waker)
+            .is_pending()
+    );
+    wire.feed(&success(SIMPLE, &head)).unwrap();
+    // The first was told to go, and gave up.
+    wire.session.leave_queue(first_place.unwrap());
+    let second = wire
+        .session
+        .poll_submit(&mut second, &mut second_place, waker);
+    assert!(second.is_ready());
+}
+
+#[test]
+fn a_caller_is_woken_when_its_answer_is_there_and_not_before() {
+    for style in CHUNKED {
+        let mut wire = Wire::new(style);
+        let (ticket, head) = wire.ask_read(0, 4);
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        assert!(wire.session.poll_answer(ticket, &waker).is_pending());
+        wire.feed(&data(style, &head, 0, b"da", MORE)).unwrap();
+        wake_all(&mut wire.session);
+        assert_eq!(count.0.load(Ordering::SeqCst), 0);
+        wire.feed(&data(style, &head, 2, b"ta", DONE)).unwrap();
+        wake_all(&mut wire.session);
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[test]
+fn the_end_wakes_everybody() {
+    let mut wire = Wire::bounded(SIMPLE, 1, u64::MAX);
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(count.clone());
+    let mut in_flight = Some(read(0, 4));
+    let taken = wire.session.poll_submit(&mut in_flight, &mut None, &waker);
+    assert!(taken.is_ready());
+    let (mut waiting, mut place) = (Some(read(0, 4)), None);
+    let waits = wire.session.poll_submit(&mut waiting, &mut place, &waker);
+    assert!(waits.is_pending());
+    wire.session.fail(&Error::eof(Phase::Request));
+    wake_all(&mut wire.session);
+    // The one in flight made room for the waiting one, who is woken in either case.
+    assert_eq!(count.0.load(Ordering::SeqCst), 2);
+    let late = wire.session.poll_submit(&mut waiting, &mut place, &waker);
+    assert_matches!(late, Poll::Ready(Err(Error::Disconnected(..))));
+}
+
+#[test]
+fn the_end_says_what_may_have_been_sent() {
+    for style in STYLES {
+        let header = crate::wire::request::header_length(style == EXTENDED);
+        for (written, first, second) in [
+            (0, Delivery::NotSent, Delivery::NotSent),
+            (1, Delivery::MaybeSent, Delivery::NotSent),
+            (header + 100, Delivery::MaybeSent, Delivery::NotSent),
+            (header + 101, Delivery::MaybeSent, Delivery::MaybeSent),
+        ] {
+            let mut wire = Wire::new(style);
+            let a = wire.write(0, &[1; 100]);
+            let b = wire.write(200, &[1; 100]);
+            wire.write_out(written);
+            wire.session.fail(&Error::eof(Phase::Request));
+            assert_eq!(wire.answer(a).unwrap_err().delivery(), first, "{written}");
+            assert_eq!(wire.answer(b).unwrap_err().delivery(), second, "{written}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_stands_whatever_ends_the_connection_later() {
+    let mut wire = Wire::new(SIMPLE);
+    let (ticket, head) = wire.ask_read(0, 4);
+    wire.feed(&data(SIMPLE, &head, 0, b"data", DONE)).unwrap();
+    wire.session.fail(&Error::eof(Phase::Request));
+    assert_eq!(wire.data(ticket), b"data");
+}
+
+#[test]
+fn the_first_cause_stands() {
+    let mut wire = Wire::new(SIMPLE);
+    let (ticket, _) = wire.ask_read(0, 4);
+    wire.session.fail(&Error::timeout(Phase::Request));
+    wire.session.fail(&Error::eof(Phase::Request));
+    assert_matches!(wire.answer(ticket), Err(Error::Timeout(..)));
+    assert_matches!(wire.session.ended(), Some(Error::Timeout(..)));
+}
+
+#[test]
+fn w12_disc_waits_for_what_is_in_flight() {
+    for style in STYLES {
+        let mut wire = Wire::new(style);
+        let (ticket, head) = wire.ask(Command::FLUSH);
+        wire.session.abandon(ticket);
+        wire.session.close();
+        assert!(!wire.session.try_disconnect());
+        assert!(!wire.session.has_output());
+        wire.feed(&success(style, &head)).unwrap();
+        assert!(wire.session.try_disconnect());
+        assert!(wire.session.try_disconnect(), "once is enough");
+        let sent = wire.send();
+        assert_eq!(sent.len(), 1);
+        assert_eq!(sent[0].head.command, Command::DISC);
+    }
+}
+
+#[test]
+fn k08_a_closed_session_takes_nothing() {
+    let mut wire = Wire::new(SIMPLE);
+    wire.session.close();
+    let late = wire.try_submit(read(0, 4), &mut None);
+    assert_matches!(late, Poll::Ready(Err(Error::Closed(_))));
+}
+
+#[test]
+fn nothing_is_left_in_flight_by_random_use() {
+    for seed in 0..200u64 {
+        let mut wire = Wire::bounded(STYLES[(seed % 3) as usize], 8, 4096);
+        random_use(&mut wire, seed);
+    }
+}
+
+/// Submits, answers, abandons and gives up at random; then answers everything and looks whether
+/// all room is free again.
+fn random_use(wire: &mut Wire, seed: u64) {
+    let style = wire.style;
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut random = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let mut waiting: Vec<(Option<Submission>, Option<u64>)> = Vec::new();
+    let mut flying: Vec<Ticket> = Vec::new();
+    let mut unanswered: Vec<RequestHead> = Vec::new();
+    for round in 0..400 {
+        let is_last = round >= 300;
+        match random(6) {
+            0 | 1 if !is_last => {
+                let offset = random(16) * 64;
+                waiting.push((
+                    Some(match random(3) {
+                        0 => read(offset, 64 + random(1000)),
+                        1 => write(style, offset, &vec![1; 64 + random(1000) as usize]),
+                        _ => bare(Command::TRIM, offset, 64),
+                    }),
+                    None,
+                ));
+            }
+            2 if !unanswered.is_empty() => {
+                let head = unanswered.swap_remove(random(unanswered.len() as u64) as usize);
+                let reply = match (head.command, random(2)) {
+                    (_, 0) => error(style, &head, Errno::EIO, "", DONE),
+                    (Command::READ, _) => {
+                        let content = vec![1; head.length as usize];
+                        data(style, &head, head.offset, &content, DONE)
+                    }
+                    _ => success(style, &head),
+                };
+                wire.feed(&reply).unwrap();
+            }
+            3 if !flying.is_empty() => {
+                let ticket = flying.swap_remove(random(flying.len() as u64) as usize);
+                wire.session.abandon(ticket);
+            }
+            4 if !waiting.is_empty() => {
+                let (_, place) = waiting.swap_remove(random(waiting.len() as u64) as usize);
+                place.into_iter().for_each(|p| wire.session.leave_queue(p));
+            }
+            _ => {}
+        }
+        waiting.retain_mut(|(submission, place)| {
+            match wire.session.poll_submit(submission, place, Waker::noop()) {
+                Poll::Ready(ticket) => {
+                    flying.push(ticket.unwrap());
+                    false
+                }
+                Poll::Pending => true,
+            }
+        });
+        unanswered.extend(wire.send().iter().map(|request| request.head));
+        flying.retain(|&ticket| wire.poll(ticket).is_pending());
+    }
+    for (_, place) in waiting.drain(..) {
+        place.into_iter().for_each(|p| wire.session.leave_queue(p));
+    }
+    for head in unanswered {
+        wire.feed(&error(style, &head, Errno::EIO, "", DONE))
+            .unwrap();
+    }
+    assert_eq!(wire.session.in_flight(), 0, "seed {seed}");
+    for _ in 0..8 {
+        wire.submit(write(style, 0, &[1; 512]));
+    }
+}
