@@ -97,7 +97,12 @@ impl Transmission {
 
     /// Runs until the connection ends.
     pub(super) async fn run(mut self) -> Ended {
-        poll_fn(|cx| self.poll(cx)).await
+        let ended = poll_fn(|cx| self.poll(cx)).await;
+        // What ended the session first is what everybody was told.
+        match self.link.change(|session| session.ended().cloned()) {
+            Some(error) => Ended::Failed(error),
+            None => ended,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {

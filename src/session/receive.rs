@@ -75,6 +75,11 @@ impl Session {
     /// # Errors
     /// If the server broke the protocol: nothing in `input` can be trusted any more.
     pub fn receive(&mut self, input: &mut BytesMut) -> Result<Intake, ProtocolError> {
+        if self.ended.is_some() {
+            // Everybody has been answered: a reply that was on its way answers nobody.
+            input.clear();
+            return Ok(Intake::Bytes(1));
+        }
         loop {
             let awaiting = match self.awaiting.take() {
                 Some(awaiting) => awaiting,
@@ -152,6 +157,9 @@ impl Session {
     /// # Errors
     /// If with it the reply has ended and is not complete.
     pub fn received(&mut self, bulk: Bulk) -> Result<(), ProtocolError> {
+        if self.ended.is_some() {
+            return Ok(());
+        }
         let Some(entry) = self.inflight.get_mut(bulk.entry) else {
             return Ok(());
         };

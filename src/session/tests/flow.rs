@@ -191,6 +191,44 @@ fn the_first_cause_stands() {
 }
 
 #[test]
+fn replies_that_come_after_the_end_change_nothing() {
+    for style in STYLES {
+        for written in [40, usize::MAX] {
+            let mut wire = Wire::new(style);
+            let ticket = wire.write(0, &[1; 100]);
+            wire.write_out(written);
+            let head = RequestHead {
+                flags: CommandFlags::empty(),
+                command: Command::WRITE,
+                cookie: ticket.0,
+                offset: 0,
+                length: 100,
+            };
+            wire.session.fail(&Error::timeout(Phase::Request));
+            // Another thread ended it while the driver was reading.
+            let reply = success(style, &head);
+            assert_eq!(wire.feed(&reply[..10]), Ok(()));
+            assert_eq!(wire.feed(&reply[10..]), Ok(()));
+            assert_eq!(wire.session.in_flight(), 0);
+            assert_matches!(wire.answer(ticket), Err(Error::Timeout(..)));
+        }
+    }
+}
+
+#[test]
+fn the_rest_of_a_reply_that_comes_after_the_end_changes_nothing() {
+    for cut in [4, 16, 20, 30, 40_000] {
+        let mut wire = Wire::new(SIMPLE);
+        let (ticket, head) = wire.ask_read(0, 50_000);
+        let reply = data(SIMPLE, &head, 0, &[1; 50_000], DONE);
+        wire.feed(&reply[..cut]).unwrap();
+        wire.session.fail(&Error::timeout(Phase::Request));
+        assert_eq!(wire.feed(&reply[cut..]), Ok(()));
+        assert_matches!(wire.answer(ticket), Err(Error::Timeout(..)));
+    }
+}
+
+#[test]
 fn w12_disc_waits_for_what_is_in_flight() {
     for style in STYLES {
         let mut wire = Wire::new(style);
