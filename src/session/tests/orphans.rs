@@ -180,6 +180,49 @@ fn k04_an_abandoned_write_that_was_answered_early_is_fenced_until_it_is_written(
 }
 
 #[test]
+fn k04_what_does_not_overlap_passes_a_waiting_change() {
+    for style in STYLES {
+        let mut wire = Wire::new(style);
+        let (ticket, _) = wire.ask(Command::WRITE);
+        wire.session.abandon(ticket);
+        let mut fenced = None;
+        let waits = wire.try_submit(write(style, 0, &[1]), &mut fenced);
+        assert!(waits.is_pending());
+        // There is room, so nothing keeps these from going at once.
+        for free in [
+            read(0, 512),
+            write(style, 512, &[1]),
+            bare(Command::FLUSH, 0, 0),
+        ] {
+            let mut place = None;
+            assert!(wire.try_submit(free, &mut place).is_ready());
+        }
+    }
+}
+
+#[test]
+fn k04_a_waiting_change_that_has_no_room_either_holds_nobody_up() {
+    let mut wire = Wire::bounded(SIMPLE, 3, 1000);
+    let (orphan, _) = wire.ask(Command::WRITE);
+    wire.session.abandon(orphan);
+    let (flush, head) = wire.ask(Command::FLUSH);
+    let fill = wire.submit(bare(Command::FLUSH, 0, 0));
+    let mut fenced = None;
+    let waits = wire.try_submit(write(SIMPLE, 0, &[1; 900]), &mut fenced);
+    assert!(waits.is_pending());
+    let (mut free, mut place) = (Some(read(0, 400)), None);
+    let mut submit = |wire: &mut Wire| {
+        wire.session
+            .poll_submit(&mut free, &mut place, Waker::noop())
+    };
+    assert!(submit(&mut wire).is_pending());
+    wire.feed(&simple(&head, Errno::OK)).unwrap();
+    assert!(wire.answer(flush).is_ok());
+    assert!(submit(&mut wire).is_ready());
+    assert!(wire.poll(fill).is_pending());
+}
+
+#[test]
 fn k04_reads_are_not_fenced() {
     let mut wire = Wire::new(SIMPLE);
     let (ticket, _) = wire.ask(Command::WRITE);
