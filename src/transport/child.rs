@@ -56,11 +56,6 @@ impl Child {
         &self.process
     }
 
-    /// Its number, while it is running.
-    pub(crate) fn id(&self) -> Option<u32> {
-        self.process.id()
-    }
-
     /// Sends a signal; `ESRCH` if the process has ended.
     pub(crate) fn kill(&self, signal: i32) -> io::Result<()> {
         self.process.kill(signal)
@@ -176,7 +171,7 @@ mod tests {
             assert_eq!(report.status().unwrap().code(), Some(7));
             assert_eq!(report.stderr().as_str(), "first\nlast\n");
         }
-        assert_eq!(child.id(), None);
+        assert_eq!(child.process().id(), None);
     }
 
     #[tokio::test]
@@ -225,7 +220,7 @@ mod tests {
     async fn signal_reaches_the_process_until_it_has_ended() {
         let mut child = run(WILLING);
         let process = child.process().clone();
-        assert_eq!(process.id(), child.id());
+        assert_eq!(process.id(), child.process().id());
         process.kill(0).unwrap();
         for none in [-1, 9999] {
             let error = child.kill(none).unwrap_err();

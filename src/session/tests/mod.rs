@@ -220,10 +220,10 @@ fn read(offset: u64, length: u64) -> Submission {
 
 fn read_chunks(offset: u64, length: u64) -> Submission {
     Submission {
-        sink: Sink::Chunks(
-            Assembly::new(offset, length, BytesMut::new()),
-            VecDeque::new(),
-        ),
+        sink: Sink::Chunks(Box::new(Chunks {
+            read: Assembly::new(offset, length, BytesMut::new()),
+            queue: VecDeque::new(),
+        })),
         ..bare(Command::READ, offset, length)
     }
 }

@@ -18,13 +18,13 @@ fn query_of(names: &[&str], one: bool) -> Submission {
     let (offset, length) = (4096, 65536);
     Submission {
         flags,
-        sink: Sink::Status(StatusAssembly::new(
+        sink: Sink::Status(Box::new(StatusAssembly::new(
             offset,
             length,
             SIZE,
             one,
             wanted.collect(),
-        )),
+        ))),
         ..bare(Command::BLOCK_STATUS, offset, length)
     }
 }
@@ -189,7 +189,7 @@ fn b12_a_million_extents_are_taken() {
             name: "a:b".into(),
         }];
         let ticket = wire.submit(Submission {
-            sink: Sink::Status(assembly(wanted)),
+            sink: Sink::Status(Box::new(assembly(wanted))),
             ..bare(Command::BLOCK_STATUS, 0, 1 << 30)
         });
         let head = wire.send().pop().unwrap().head;
