@@ -2,7 +2,11 @@
 //!
 //! A test whose server is not installed fails. The modules are named after the servers they
 //! need, so that `tests/run` can leave out, aloud, what cannot be installed.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod disk;
 mod load;

@@ -1,10 +1,14 @@
 //! The client against nbdkit.
 
 mod block_size;
+mod cancel;
+mod child;
 mod errors;
 mod exports;
 mod file;
 mod handshake;
+mod libnbd;
+mod socket;
 mod status;
 
 use nbd_client::{Connection, Error};

@@ -1,0 +1,208 @@
+//! nbdkit as child process of the client.
+
+use std::future::IntoFuture;
+use std::time::{Duration, Instant};
+
+use nbd_client::{Connection, Delivery, Error, ErrorKind, State};
+use tokio::task::{JoinSet, yield_now};
+
+use crate::server::is_gone;
+
+const MEMORY: [&str; 5] = ["nbdkit", "-s", "--exit-with-parent", "memory", "1M"];
+
+/// A connection to a server of its own, and the number of its process.
+async fn connect(argv: &[&str]) -> (Connection, u32) {
+    let conn = Connection::new();
+    conn.connect_command(argv).await.unwrap();
+    let pid = conn.child_id().unwrap();
+    assert!(!is_gone(pid));
+    (conn, pid)
+}
+
+/// Waits for what comes without anybody telling, such as the end of a process.
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "still not: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn closing_waits_until_the_server_is_reaped() {
+    let (conn, pid) = connect(&MEMORY).await;
+    conn.write(0, vec![1; 512]).await.unwrap();
+    conn.disconnect().await.unwrap();
+    assert!(conn.is_closed());
+    assert!(is_gone(pid));
+    assert_eq!(conn.child_id(), None);
+}
+
+#[tokio::test]
+async fn dropping_the_last_handle_ends_the_server() {
+    let (conn, pid) = connect(&MEMORY).await;
+    let other = conn.clone();
+    drop(conn);
+    other.read(0, 512).await.unwrap();
+    drop(other);
+    eventually("the server is reaped", || is_gone(pid)).await;
+}
+
+#[tokio::test]
+async fn dropping_a_connection_that_is_being_made_ends_the_server() {
+    let conn = Connection::new();
+    // A server that never greets.
+    let connecting = conn.aio_connect_command(["sleep", "1000"]).unwrap();
+    while conn.child_id().is_none() {
+        yield_now().await;
+    }
+    let pid = conn.child_id().unwrap();
+    drop(conn);
+    eventually("the server is reaped", || is_gone(pid)).await;
+    assert_eq!(connecting.await.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn the_end_of_the_runtime_ends_the_server() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let first = runtime();
+    let (conn, pid) = first.block_on(connect(&MEMORY));
+    drop(first);
+    runtime().block_on(eventually("the server is reaped", || is_gone(pid)));
+    assert_eq!(conn.state(), State::Dead);
+}
+
+// P-036
+#[tokio::test]
+async fn aborting_the_negotiation_ends_the_server() {
+    let conn = Connection::builder().opt_mode(true).build();
+    conn.connect_command(MEMORY).await.unwrap();
+    let pid = conn.child_id().unwrap();
+    conn.opt_abort().await.unwrap();
+    assert!(conn.is_closed());
+    eventually("the server is reaped", || is_gone(pid)).await;
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_start_says_why() {
+    let conn = Connection::new();
+    let argv = ["nbdkit", "-s", "no-such-plugin-anywhere"];
+    let error = conn.connect_command(argv).await.unwrap_err();
+    assert_eq!(conn.state(), State::Dead);
+    let report = error.ending().unwrap().child().unwrap();
+    assert_eq!(report.status().unwrap().code(), Some(1));
+    let words = report.stderr().as_str();
+    assert!(words.contains("no-such-plugin-anywhere"), "{words}");
+    let text = error.to_string();
+    assert!(text.contains("exit status: 1"), "{text}");
+    assert!(text.contains("no-such-plugin-anywhere"), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_the_export_says_why() {
+    let conn = Connection::new();
+    let argv = [
+        "nbdkit",
+        "-s",
+        "--exit-with-parent",
+        "eval",
+        "get_size=echo 1M",
+        "open=echo the disk is on holiday >&2; exit 1",
+    ];
+    let error = conn.connect_command(argv).await.unwrap_err();
+    assert!(matches!(error, Error::Refused(_)), "{error}");
+    assert_eq!(conn.child_id(), None);
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_exist_is_named() {
+    let conn = Connection::new();
+    let argv = ["no-such-program-anywhere", "-s"];
+    let error = conn.connect_command(argv).await.unwrap_err();
+    assert_eq!(conn.state(), State::Dead);
+    assert_eq!(error.errno(), Some(2), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("no-such-program-anywhere"), "{text}");
+}
+
+#[tokio::test]
+async fn killing_the_server_fails_all_that_is_in_flight() {
+    const READS: usize = 16;
+    let slow = ["nbdkit", "-s", "--exit-with-parent", "--filter=delay"];
+    let argv = [&slow[..], &["pattern", "1M", "rdelay=1000"]].concat();
+    let (conn, pid) = connect(&argv).await;
+    let mut reads = JoinSet::new();
+    for block in 0..READS {
+        reads.spawn(conn.read(block as u64 * 4096, 4096).into_future());
+    }
+    eventually("all are sent", || {
+        conn.stats().messages_sent >= READS as u64
+    })
+    .await;
+    assert_eq!(conn.in_flight(), READS);
+    conn.kill_child(9).unwrap();
+    for result in reads.join_all().await {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
+        assert_eq!(error.delivery(), Delivery::MaybeSent);
+        assert!(error.is_retryable());
+    }
+    assert_eq!(conn.state(), State::Dead);
+    let error = conn.read(0, 512).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
+    assert_eq!(error.delivery(), Delivery::NotSent);
+    eventually("the server is reaped", || is_gone(pid)).await;
+}
+
+#[tokio::test]
+async fn fifty_connections_leave_neither_descriptors_nor_processes_behind() {
+    let name = "nbdkit::child::fifty_connections_leave_neither_descriptors_nor_processes_behind";
+    if in_a_process_of_its_own(name) {
+        return;
+    }
+    // What the first one opens for all: the means to learn of the end of a process.
+    every_way().await;
+    let before = descriptors();
+    for _ in 0..50 {
+        every_way().await;
+    }
+    eventually("descriptors are closed", || descriptors() == before).await;
+}
+
+/// A connection that is closed, one that is dropped, one that fails, and one that never is.
+async fn every_way() {
+    let (conn, _) = connect(&MEMORY).await;
+    conn.read(0, 512).await.unwrap();
+    conn.disconnect().await.unwrap();
+    let (conn, pid) = connect(&MEMORY).await;
+    drop(conn);
+    let conn = Connection::new();
+    let failed = conn.connect_command(["sh", "-c", "exit 3"]).await;
+    failed.unwrap_err();
+    let conn = Connection::new();
+    let failed = conn.connect_command(["no-such-program-anywhere"]).await;
+    failed.unwrap_err();
+    eventually("the server is reaped", || is_gone(pid)).await;
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Runs this test again, alone in a process where no other test opens or closes anything.
+/// False if this is that process.
+fn in_a_process_of_its_own(name: &str) -> bool {
+    const ALONE: &str = "NBD_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return false;
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "{text}");
+    true
+}
