@@ -7,21 +7,33 @@ use super::{Endpoint, TlsType, Uri, UriError};
 /// from somebody else decides here how much of that is acceptable.
 /// [`check`](Self::check) looks at the URI only; nothing is opened, resolved or started.
 ///
-/// | | [`default`](Self::default) | [`trusted`](Self::trusted) |
-/// |---|---|---|
-/// | TCP, with or without TLS | yes | yes |
-/// | [`unix`](Self::unix), [`vsock`](Self::vsock), [`ssh`](Self::ssh) | no | yes |
-/// | [`local_files`](Self::local_files): `tls-certificates`, `tls-psk-file` | no | yes |
-/// | [`weak_tls`](Self::weak_tls): `tls-verify-peer=0`, `tls-type=anon`, `tls-hostname` | no | yes |
+/// | | [`remote`](Self::remote) | [`default`](Self::default) | [`trusted`](Self::trusted) |
+/// |---|---|---|---|
+/// | TCP, with or without TLS | yes | yes | yes |
+/// | [`unix`](Self::unix), [`vsock`](Self::vsock) | no | yes | yes |
+/// | [`ssh`](Self::ssh), which starts a program | no | no | yes |
+/// | [`local_files`](Self::local_files): `tls-certificates`, `tls-psk-file` | no | no | yes |
+/// | [`weak_tls`](Self::weak_tls): `tls-verify-peer=0`, `tls-type=anon`, `tls-hostname` | no | no | yes |
 ///
-/// No policy says *which* hosts may be reached: a URI with TCP can name `localhost`, or any
-/// machine this one can reach.
+/// The default keeps a URI to what URIs are for: saying where a server is. The worst that it lets
+/// one do is to connect, and a connection harms nobody who is no NBD server: not a byte is sent
+/// before the other side has greeted as one. In particular local sockets are allowed, since they
+/// are where most servers are, and a URI with TCP can name `localhost` as well.
+///
+/// Two kinds of programs want another policy. One that runs with more rights than whoever wrote
+/// the URI, such as a service that takes URIs over a network, uses [`remote`](Self::remote): local
+/// sockets are protected by file permissions, and there it would lend out its own. One whose URIs
+/// come from its own user or configuration uses [`trusted`](Self::trusted).
+///
+/// No policy says *which* hosts may be reached: a URI with TCP can name any machine this one can
+/// reach.
 ///
 /// ```
 /// use nbd_client::{Uri, UriPolicy};
 ///
-/// let policy = UriPolicy::default().unix(true);
+/// let policy = UriPolicy::default();
 /// policy.check(&"nbd+unix:///?socket=/run/nbd.sock".parse()?)?;
+/// assert!(policy.check(&"nbd+ssh://backup@example.com/".parse()?).is_err());
 ///
 /// let theirs: Uri = "nbds://example.com/disk?tls-verify-peer=0".parse()?;
 /// assert_eq!(
@@ -82,13 +94,35 @@ impl UriPolicy {
         self
     }
 
-    /// Whether `nbd+unix` and `nbds+unix`, and so any socket path, are allowed. Default: no.
+    /// Allows servers on other machines only, with or without TLS: for URIs that come from
+    /// somebody with fewer rights than this program has.
+    ///
+    /// ```
+    /// use nbd_client::UriPolicy;
+    ///
+    /// let uri = "nbd+unix:///?socket=/run/vm/secret.sock".parse()?;
+    /// assert!(UriPolicy::remote().check(&uri).is_err());
+    /// # Ok::<(), nbd_client::UriError>(())
+    /// ```
+    pub const fn remote() -> Self {
+        Self {
+            tcp: true,
+            unix: false,
+            vsock: false,
+            ssh: false,
+            local_files: false,
+            weak_tls: false,
+            tls: UriTls::Allow,
+        }
+    }
+
+    /// Whether `nbd+unix` and `nbds+unix`, and so any socket path, are allowed. Default: yes.
     pub const fn unix(mut self, allow: bool) -> Self {
         self.unix = allow;
         self
     }
 
-    /// Whether `nbd+vsock` and `nbds+vsock` are allowed. Default: no.
+    /// Whether `nbd+vsock` and `nbds+vsock` are allowed. Default: yes.
     pub const fn vsock(mut self, allow: bool) -> Self {
         self.vsock = allow;
         self
@@ -167,17 +201,10 @@ impl UriPolicy {
 }
 
 impl Default for UriPolicy {
-    /// Safe for URIs from somebody else: TCP, and nothing that touches local files or weakens TLS.
+    /// Lets a URI say where a server is, and no more: nothing that starts programs, reads local
+    /// files or weakens TLS.
     fn default() -> Self {
-        Self {
-            tcp: true,
-            unix: false,
-            vsock: false,
-            ssh: false,
-            local_files: false,
-            weak_tls: false,
-            tls: UriTls::Allow,
-        }
+        Self::remote().unix(true).vsock(true)
     }
 }
 
@@ -204,77 +231,78 @@ mod tests {
 
     #[test]
     fn every_refusal_names_the_part_and_the_setting_that_allows_it() {
-        let default = UriPolicy::default();
+        let remote = UriPolicy::remote();
         for (uri, what, setting, allowing) in [
             (
                 "nbd+unix:///?socket=/s",
                 "nbd+unix",
                 "UriPolicy::unix(true)",
-                default.unix(true),
+                remote.unix(true),
             ),
             (
                 "nbds+unix:///?socket=/s",
                 "nbds+unix",
                 "UriPolicy::unix(true)",
-                default.unix(true),
+                remote.unix(true),
             ),
             (
                 "nbd+vsock://2/",
                 "nbd+vsock",
                 "UriPolicy::vsock(true)",
-                default.vsock(true),
+                remote.vsock(true),
             ),
             (
                 "nbd+ssh://h/",
                 "nbd+ssh",
                 "UriPolicy::ssh(true)",
-                default.ssh(true),
+                remote.ssh(true),
             ),
             (
                 "nbds://h/?tls-certificates=/etc",
                 "tls-certificates",
                 "UriPolicy::local_files(true)",
-                default.local_files(true),
+                remote.local_files(true),
             ),
             (
                 // Also without TLS: the file would be opened once TLS is negotiated.
                 "nbd://h/?tls-psk-file=/etc/shadow",
                 "tls-psk-file",
                 "UriPolicy::local_files(true)",
-                default.local_files(true),
+                remote.local_files(true),
             ),
             (
                 "nbds://h/?tls-verify-peer=0",
                 "tls-verify-peer=0",
                 "UriPolicy::weak_tls(true)",
-                default.weak_tls(true),
+                remote.weak_tls(true),
             ),
             (
                 "nbds://h/?tls-type=anon",
                 "tls-type=anon",
                 "UriPolicy::weak_tls(true)",
-                default.weak_tls(true),
+                remote.weak_tls(true),
             ),
             (
                 "nbds://h/?tls-hostname=other",
                 "tls-hostname",
                 "UriPolicy::weak_tls(true)",
-                default.weak_tls(true),
+                remote.weak_tls(true),
             ),
         ] {
-            assert_eq!(forbidden(default, uri), Some((what, setting)), "{uri}");
+            assert_eq!(forbidden(remote, uri), Some((what, setting)), "{uri}");
             assert_eq!(forbidden(allowing, uri), None, "{uri}");
             assert_eq!(forbidden(UriPolicy::trusted(), uri), None, "{uri}");
         }
     }
 
     #[test]
-    fn default_lets_plain_and_strict_tcp_through() {
+    fn plain_and_strict_tcp_is_always_let_through() {
         for uri in [
             "nbd://h/",
             "nbds://alice@h/x",
             "nbds://h/?tls-verify-peer=1&tls-type=x509&x-y=1",
         ] {
+            assert_eq!(forbidden(UriPolicy::remote(), uri), None, "{uri}");
             assert_eq!(forbidden(UriPolicy::default(), uri), None, "{uri}");
         }
         assert_eq!(
@@ -283,9 +311,31 @@ mod tests {
         );
     }
 
+    // K40
+    #[test]
+    fn default_lets_a_uri_connect_and_do_nothing_else() {
+        let default = UriPolicy::default();
+        for uri in [
+            "nbd+unix:///?socket=/s",
+            "nbds+unix:///?socket=/s",
+            "nbd+vsock://2/",
+        ] {
+            assert_eq!(forbidden(default, uri), None, "{uri}");
+        }
+        for uri in [
+            "nbd+ssh://h/",
+            "nbds+unix:///?socket=/s&tls-certificates=/etc",
+            "nbd+unix:///?socket=/s&tls-psk-file=/etc/shadow",
+            "nbds+unix:///?socket=/s&tls-verify-peer=0",
+            "nbds+vsock://2/?tls-type=anon",
+        ] {
+            assert!(forbidden(default, uri).is_some(), "{uri}");
+        }
+    }
+
     #[test]
     fn hostname_for_a_transport_without_one_weakens_nothing() {
-        let policy = UriPolicy::default().unix(true);
+        let policy = UriPolicy::default();
         assert_eq!(
             forbidden(policy, "nbds+unix:///?socket=/s&tls-hostname=h"),
             None
