@@ -1,9 +1,12 @@
 //! What a connection is told before it connects.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::connection::Connection;
 use crate::driver::Shared;
+use crate::transport::tcp::{AddressFamily, TcpOptions};
+use crate::uri::UriPolicy;
 use crate::wire::HandshakeFlags;
 
 /// Options that are fixed before connecting.
@@ -17,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) max_in_flight: usize,
     pub(crate) max_in_flight_bytes: u64,
+    pub(crate) tcp: TcpOptions,
+    pub(crate) uri_policy: UriPolicy,
 }
 
 /// What is asked of an export; can be changed while negotiating.
@@ -60,6 +65,8 @@ impl Default for Builder {
                 shutdown_timeout: Duration::from_secs(5),
                 max_in_flight: 1024,
                 max_in_flight_bytes: 128 << 20,
+                tcp: TcpOptions::default(),
+                uri_policy: UriPolicy::default(),
             },
             wishes: Wishes {
                 export_name: String::new(),
@@ -161,6 +168,35 @@ impl Builder {
     /// By default 128 MiB. A larger request goes alone.
     pub const fn max_in_flight_bytes(mut self, bytes: u64) -> Self {
         self.config.max_in_flight_bytes = bytes;
+        self
+    }
+
+    /// What a URI may ask for when it is given to [`connect_uri`](Connection::connect_uri); by
+    /// default [`UriPolicy::default`], which lets it say where the server is, and nothing that
+    /// reads local files, starts programs or weakens TLS.
+    pub const fn uri_policy(mut self, policy: UriPolicy) -> Self {
+        self.config.uri_policy = policy;
+        self
+    }
+
+    /// The local address to connect from over TCP; by default the system chooses. Only addresses
+    /// of its family are tried then.
+    pub const fn bind_address(mut self, address: IpAddr) -> Self {
+        self.config.tcp.bind = Some(address);
+        self
+    }
+
+    /// Which addresses of a host to try over TCP; by default IPv6 and IPv4 side by side.
+    pub const fn address_family(mut self, family: AddressFamily) -> Self {
+        self.config.tcp.family = family;
+        self
+    }
+
+    /// How long sent data may stay unacknowledged before a TCP connection counts as lost
+    /// (`TCP_USER_TIMEOUT`, in steps of a millisecond); by default the system decides, which takes
+    /// about a quarter of an hour.
+    pub const fn tcp_user_timeout(mut self, timeout: Duration) -> Self {
+        self.config.tcp.user_timeout = Some(timeout);
         self
     }
 

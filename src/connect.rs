@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::future::Future;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,10 +15,11 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::connection::{Connection, State};
-use crate::driver::{self, Shared};
+use crate::driver::{self, Address, Shared};
 use crate::error::{Error, InvalidRequest, Result};
-use crate::transport::tcp::TcpOptions;
+use crate::transport::command::Argv;
 use crate::transport::{Foreign, Stream, Transport, command, fd, tcp, unix};
+use crate::uri::{Endpoint, Uri};
 
 /// An attempt to connect that is under way.
 ///
@@ -100,19 +101,7 @@ impl Connection {
         self.prepare()?;
         let argv = command::check(argv)?;
         self.shared().begin()?;
-        match command::spawn(argv) {
-            Ok((stream, child)) => {
-                let transport = Transport {
-                    stream: Box::new(stream),
-                    child: Some(child),
-                };
-                Ok(self.start(async { Ok(transport) }))
-            }
-            Err(error) => {
-                self.shared().end(State::Dead, error.clone());
-                Err(error)
-            }
-        }
+        self.start_command(argv)
     }
 
     /// Runs a server as child process and connects over its standard input and output; see
@@ -200,13 +189,10 @@ impl Connection {
         self.prepare()?;
         let path = path.as_ref().to_owned();
         unix::check(&path)?;
-        self.begin(async move {
-            let stream = unix::connect(&path).await?;
-            Ok(Transport {
-                stream: Box::new(stream),
-                child: None,
-            })
-        })
+        self.shared().begin()?;
+        let endpoint = Endpoint::Unix { path: path.clone() };
+        self.set_address(Address::Endpoint(endpoint));
+        Ok(self.start_unix(path))
     }
 
     /// Connects to a Unix socket; see [`aio_connect_unix`](Self::aio_connect_unix).
@@ -230,14 +216,12 @@ impl Connection {
         if host.is_empty() {
             return Err(Error::argument("host", "it is empty"));
         }
-        let host = host.to_owned();
-        self.begin(async move {
-            let stream = tcp::connect(&host, port, &TcpOptions::default()).await?;
-            Ok(Transport {
-                stream: Box::new(stream),
-                child: None,
-            })
-        })
+        self.shared().begin()?;
+        self.set_address(Address::Endpoint(Endpoint::Tcp {
+            host: tcp::unbracketed(host).to_owned(),
+            port,
+        }));
+        Ok(self.start_tcp(host.to_owned(), port))
     }
 
     /// Connects to a TCP port; see [`aio_connect_tcp`](Self::aio_connect_tcp).
@@ -246,6 +230,108 @@ impl Connection {
     /// As there, and if the connection or the handshake fails.
     pub async fn connect_tcp(&self, host: &str, port: u16) -> Result<()> {
         let connecting = self.aio_connect_tcp(host, port)?;
+        connecting.await
+    }
+
+    /// Makes a connection and connects it to the server and export that a URI names.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// use nbd_client::Connection;
+    ///
+    /// let conn = Connection::connect("nbd://example.com/disk0").await?;
+    /// println!("{} bytes", conn.size()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`aio_connect_uri`](Self::aio_connect_uri), and if the connection or the handshake
+    /// fails.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the attempt.
+    pub async fn connect<U>(uri: U) -> Result<Self>
+    where
+        U: TryInto<Uri, Error: Into<Error>>,
+    {
+        let connection = Self::new();
+        let connecting = connection.aio_connect_uri(uri)?;
+        connecting.await?;
+        Ok(connection)
+    }
+
+    /// Begins to connect to the server and export that a URI names: a [`Uri`], or text that is
+    /// one.
+    ///
+    /// The URI replaces the export name, by the empty one if it has none. What it may ask for is
+    /// up to the [`uri_policy`](crate::Builder::uri_policy) of the handle; by default it says
+    /// where the server is, and a URI that would have files read, programs started or TLS
+    /// weakened is refused. A refusal comes before anything is resolved, opened or started, and
+    /// leaves the handle [`Created`](State::Created).
+    ///
+    /// `nbd+ssh` runs [`Uri::ssh_command`] as its child process.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use nbd_client::{Connection, UriPolicy};
+    ///
+    /// let theirs = "nbd+ssh://example.com/disk0";
+    /// let conn = Connection::new();
+    /// let refusal = conn.aio_connect_uri(theirs).unwrap_err();
+    /// assert_eq!(refusal.errno(), Some(1)); // EPERM
+    /// assert!(conn.is_created());
+    ///
+    /// let ours = Connection::builder().uri_policy(UriPolicy::trusted()).build();
+    /// # let _ = (ours, theirs);
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the handle is not new, there is no runtime, the text is no NBD URI, the policy does not
+    /// allow it, or it needs something that this build cannot do, such as TLS.
+    pub fn aio_connect_uri<U>(&self, uri: U) -> Result<Connecting>
+    where
+        U: TryInto<Uri, Error: Into<Error>>,
+    {
+        self.prepare()?;
+        let uri: Uri = uri.try_into().map_err(Into::into)?;
+        self.shared().config.uri_policy.check(&uri)?;
+        // U-14
+        if uri.is_tls() {
+            let why = "this URI asks for TLS, which this build of nbd-client does not have";
+            return Err(InvalidRequest::NotBuilt(why).into());
+        }
+        let ssh = uri.ssh_command().map(command::check).transpose()?;
+        if let Endpoint::Vsock { .. } = uri.endpoint() {
+            let why = "this URI asks for vsock, which this build of nbd-client does not have";
+            return Err(InvalidRequest::NotBuilt(why).into());
+        }
+        self.shared().begin()?;
+        uri.export_name()
+            .clone_into(&mut self.shared().lock_wishes().export_name);
+        let endpoint = uri.endpoint().clone();
+        self.set_address(Address::Uri(Box::new(uri)));
+        match (endpoint, ssh) {
+            (Endpoint::Tcp { host, port }, _) => Ok(self.start_tcp(host, port)),
+            (Endpoint::Unix { path }, _) => Ok(self.start_unix(path)),
+            (_, Some(argv)) => self.start_command(argv),
+            (_, None) => Err(InvalidRequest::NotBuilt("no way to reach this URI").into()),
+        }
+    }
+
+    /// Connects to the server and export that a URI names; see
+    /// [`aio_connect_uri`](Self::aio_connect_uri).
+    ///
+    /// # Errors
+    /// As there, and if the connection or the handshake fails.
+    pub async fn connect_uri<U>(&self, uri: U) -> Result<()>
+    where
+        U: TryInto<Uri, Error: Into<Error>>,
+    {
+        let connecting = self.aio_connect_uri(uri)?;
         connecting.await
     }
 
@@ -268,6 +354,47 @@ impl Connection {
     ) -> Result<Connecting> {
         self.shared().begin()?;
         Ok(self.start(open))
+    }
+
+    fn set_address(&self, address: Address) {
+        self.shared().lock_facts().address = Some(address);
+    }
+
+    fn start_tcp(&self, host: String, port: u16) -> Connecting {
+        let options = self.shared().config.tcp.clone();
+        self.start(async move {
+            let stream = tcp::connect(&host, port, &options).await?;
+            Ok(Transport {
+                stream: Box::new(stream),
+                child: None,
+            })
+        })
+    }
+
+    fn start_unix(&self, path: PathBuf) -> Connecting {
+        self.start(async move {
+            let stream = unix::connect(&path).await?;
+            Ok(Transport {
+                stream: Box::new(stream),
+                child: None,
+            })
+        })
+    }
+
+    fn start_command(&self, argv: Argv) -> Result<Connecting> {
+        match command::spawn(argv) {
+            Ok((stream, child)) => {
+                let transport = Transport {
+                    stream: Box::new(stream),
+                    child: Some(child),
+                };
+                Ok(self.start(async { Ok(transport) }))
+            }
+            Err(error) => {
+                self.shared().end(State::Dead, error.clone());
+                Err(error)
+            }
+        }
     }
 
     fn start(&self, open: impl Future<Output = Result<Transport>> + Send + 'static) -> Connecting {

@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::builder::Builder;
-use crate::driver::{Link, Shared};
+use crate::driver::{Address, Link, Shared};
 use crate::error::{Error, InvalidRequest, Result};
 use crate::export::{Export, Protocol};
 use crate::stats::Stats;
+use crate::uri::{Uri, UriBuilder};
 use crate::wire::MAX_STRING;
 
 /// A handle on one NBD connection: cheap to clone, usable from any task and thread.
@@ -255,6 +256,32 @@ impl Connection {
     #[must_use]
     pub fn export_name(&self) -> String {
         self.shared().lock_wishes().export_name.clone()
+    }
+
+    /// A URI that leads to the same export, as far as can be known: it names the server as it was
+    /// given to the connect call, and asks for TLS if the connection has it. It stays known after
+    /// the connection has ended.
+    ///
+    /// What is not part of an address is missing, such as credentials that were not given by URI;
+    /// and whether the URI works elsewhere, or later, nobody can say.
+    ///
+    /// # Errors
+    /// If the handle is not connected yet, or was connected over something that has no address: a
+    /// socket, a stream, or a command.
+    pub fn uri(&self) -> Result<Uri> {
+        if self.is_created() {
+            return Err(self.not("connected"));
+        }
+        let address = self.shared().lock_facts().address.clone();
+        let builder = match address {
+            Some(Address::Uri(uri)) => {
+                let insists = uri.is_tls();
+                UriBuilder::from(*uri).tls(insists || self.is_tls())
+            }
+            Some(Address::Endpoint(endpoint)) => Uri::builder(endpoint).tls(self.is_tls()),
+            None => return Err(InvalidRequest::NoAddress.into()),
+        };
+        Ok(builder.export_name(self.export_name()).build()?)
     }
 
     /// Checks names before anything is connected.

@@ -1,5 +1,6 @@
 //! The one error type, sorted by who is at fault.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::process::ExitStatus;
@@ -224,6 +225,13 @@ impl From<InvalidRequest> for Error {
     }
 }
 
+/// For calls that take anything that can become something, and are given the thing itself.
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
 impl From<ProtocolError> for Error {
     fn from(violation: ProtocolError) -> Self {
         Self::Protocol(violation, Ending::default())
@@ -422,6 +430,13 @@ pub enum InvalidRequest {
     /// Something the caller's own policy does not allow.
     #[error("{0}")]
     Forbidden(String),
+    /// Something this build of the crate cannot do.
+    #[error("{0}")]
+    NotBuilt(&'static str),
+    /// A URI of a connection that has no address: it was made over a socket, a stream or a command
+    /// of the caller's.
+    #[error("the connection was not made to an address, so no URI leads there")]
+    NoAddress,
     /// There is no Tokio runtime here.
     #[error("no Tokio runtime: {0}")]
     NoRuntime(&'static str),
@@ -497,7 +512,7 @@ impl InvalidRequest {
             } => 28,
             Self::TooLong { .. } => 34,
             Self::TooLongString { .. } => 36,
-            Self::NotNegotiated(_) => 95,
+            Self::NotNegotiated(_) | Self::NotBuilt(_) => 95,
             _ => 22,
         }
     }

@@ -24,7 +24,7 @@ pub(crate) use link::Link;
 use negotiator::Negotiator;
 pub(crate) use options::OptionCall;
 use options::Outcome;
-pub(crate) use shared::Shared;
+pub(crate) use shared::{Address, Shared};
 use transmission::{Ended, Transmission};
 
 use crate::connection::State;

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::export::{Protocol, SharedExport};
 use crate::stats::{Stats, Tally};
 use crate::transport::process::Process;
+use crate::uri::{Endpoint, Uri};
 
 /// One connection, seen from its handles and from its task.
 #[derive(Debug)]
@@ -43,6 +44,17 @@ pub(crate) struct Facts {
     pub(crate) export: Option<SharedExport>,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) child: Option<Process>,
+    /// Where the server is, if that has an address.
+    pub(crate) address: Option<Address>,
+}
+
+/// How the server was found.
+#[derive(Clone, Debug)]
+pub(crate) enum Address {
+    /// By a URI.
+    Uri(Box<Uri>),
+    /// By what could be in one.
+    Endpoint(Endpoint),
 }
 
 impl Shared {

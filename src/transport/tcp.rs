@@ -79,10 +79,7 @@ pub(crate) async fn connect(
     port: u16,
     options: &TcpOptions,
 ) -> Result<Socket<TcpStream>> {
-    let host = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
+    let host = unbracketed(host);
     if host.is_empty() {
         return Err(Error::argument("host", "it is empty"));
     }
@@ -114,6 +111,13 @@ pub(crate) async fn connect(
         failed(trying(what, error))
     })?;
     Ok(Socket(stream))
+}
+
+/// An address as it is without the brackets that a URI puts around it.
+pub(crate) fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host)
 }
 
 /// Alternates the families, starting with that of the first address (RFC 8305, section 4).

@@ -117,6 +117,13 @@ impl UriBuilder {
     }
 }
 
+/// A URI to be changed.
+impl From<Uri> for UriBuilder {
+    fn from(uri: Uri) -> Self {
+        Self(uri)
+    }
+}
+
 fn endpoint(endpoint: Endpoint) -> Result<Endpoint, UriError> {
     match endpoint {
         Endpoint::Tcp { host: name, port } => Ok(Endpoint::Tcp {
