@@ -99,30 +99,12 @@ mod tests {
 
     use super::*;
     use crate::transport::raw_os_error;
-    use crate::transport::testing::{alone, eventually};
+    use crate::transport::testing::{alone, descriptors, eventually};
 
     const GRACE: Duration = Duration::from_secs(10);
 
     fn run<const N: usize>(argv: [&str; N]) -> (Socket<UnixStream>, Child) {
         start(&check(argv).unwrap(), io::sink()).unwrap()
-    }
-
-    /// The numbers of this process's open descriptors, and whether a child inherits them.
-    fn descriptors() -> Vec<(String, bool)> {
-        const CLOEXEC: u32 = 0o2_000_000;
-        let mut open = Vec::new();
-        for entry in fs::read_dir("/proc/self/fdinfo").unwrap() {
-            let entry = entry.unwrap();
-            // Closed in the meantime.
-            let Ok(info) = fs::read_to_string(entry.path()) else {
-                continue;
-            };
-            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-            let flags = u32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            open.push((name, flags & CLOEXEC == 0));
-        }
-        open
     }
 
     // K41

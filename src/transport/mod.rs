@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub(crate) mod activation;
 pub(crate) mod child;
 pub(crate) mod command;
 pub(crate) mod fd;
@@ -126,10 +127,10 @@ impl std::error::Error for Attempt {}
 
 #[cfg(test)]
 mod testing {
-    use std::env;
     use std::process::Command;
     use std::thread;
     use std::time::{Duration, Instant};
+    use std::{env, fs};
 
     const ALONE: &str = "NBD_CLIENT_TEST_ALONE";
 
@@ -161,5 +162,33 @@ mod testing {
         assert!(output.status.success(), "{text}\n{failure}");
         assert!(text.contains("1 passed"), "no test is called {test}");
         false
+    }
+
+    /// Whether a server is there to test with.
+    pub(super) fn installed(program: &str) -> bool {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let found = env::split_paths(&path).any(|dir| dir.join(program).is_file());
+        if !found {
+            eprintln!("skipped: {program} is not installed");
+        }
+        found
+    }
+
+    /// The numbers of this process's open descriptors, and whether a child inherits them.
+    pub(super) fn descriptors() -> Vec<(String, bool)> {
+        const CLOEXEC: u32 = 0o2_000_000;
+        let mut open = Vec::new();
+        for entry in fs::read_dir("/proc/self/fdinfo").unwrap() {
+            let entry = entry.unwrap();
+            // Closed in the meantime.
+            let Ok(info) = fs::read_to_string(entry.path()) else {
+                continue;
+            };
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+            let flags = u32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            open.push((name, flags & CLOEXEC == 0));
+        }
+        open
     }
 }

@@ -1,0 +1,365 @@
+//! A server as child process that takes over a listening socket, as systemd would hand it one.
+
+use std::collections::hash_map::RandomState;
+use std::env;
+use std::fs::{self, DirBuilder};
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::net::UnixStream;
+use tokio::process::Command;
+
+use super::child::Child;
+use super::command::Argv;
+use super::reaper::Reaper;
+use super::socket::Socket;
+use super::trying;
+use crate::error::{Error, Phase, Result};
+
+/// Longest name of a socket.
+const MAX_NAME: usize = 32;
+
+/// Puts the socket in its place, tells the server that it is meant, and becomes the server.
+///
+/// `LISTEN_PID` must be the number of the server's process, which nobody knows before there is
+/// one. A shell does; the price is that some drop variables with names they do not understand.
+/// No part of the command becomes part of the script. The socket comes as standard input because
+/// that is where `std` can put it.
+const SCRIPT: &str = r#"LISTEN_PID=$$; export LISTEN_PID; exec "$@" 3<&0 0</dev/null"#;
+
+/// Refuses what cannot be started in this way, or a socket cannot be called.
+pub(crate) fn check(argv: &Argv, name: Option<&str>) -> Result<()> {
+    if argv.program.as_bytes().starts_with(b"-") {
+        // Some shells take it for an option of `exec`, and not all know `--`.
+        let why = "the name of the program begins with \"-\"";
+        return Err(Error::argument("command", why));
+    }
+    let invalid = |why: String| Err(Error::argument("socket name", why));
+    match name {
+        Some(name) if !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+            invalid(format!("{name:?} is not of ASCII letters and digits"))
+        }
+        Some(name) if name.len() > MAX_NAME => {
+            invalid(format!("{name:?} is longer than {MAX_NAME}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Starts a program with a listening socket as its descriptor 3, and connects to that.
+///
+/// The name is for servers that get several sockets; the empty one is none. Standard input is
+/// empty, standard output is ours. What the program writes to its standard error goes to ours,
+/// too; the end of it is kept for the report.
+///
+/// That the program cannot be run is not an error here: the stream ends, and the child reports
+/// what the shell said of it, and 126 or 127 as its status.
+///
+/// Must be called inside a Tokio runtime.
+pub(crate) fn spawn(argv: Argv, name: Option<&str>) -> Result<(Socket<UnixStream>, Child)> {
+    start(&argv, name, io::stderr())
+}
+
+fn start(
+    argv: &Argv,
+    name: Option<&str>,
+    stderr: impl Write + Send + 'static,
+) -> Result<(Socket<UnixStream>, Child)> {
+    check(argv, name)?;
+    let failed = |what, error| Error::io(Phase::Connect, trying(what, error));
+    let root = env::temp_dir();
+    let (listener, stream) = listen(&root)
+        .map_err(|error| failed(format!("cannot make a socket in {root:?}"), error))?;
+    launch(argv, name, listener, stream, stderr)
+        .map_err(|error| failed(format!("cannot run {:?}", argv.program), error))
+}
+
+/// A listening socket, and a connection that waits to be accepted.
+///
+/// Connecting comes first of all, so that it cannot fail later: should the program not come to
+/// accept it, the connection ends with the last copy of the listening socket. It also means that
+/// nobody else can ever connect, as the socket has no path any more when the program gets it.
+fn listen(root: &Path) -> io::Result<(net::UnixListener, net::UnixStream)> {
+    let directory = Directory::new(root)?;
+    let path = directory.socket();
+    let listener = net::UnixListener::bind(&path)?;
+    let stream = net::UnixStream::connect(&path)?;
+    Ok((listener, stream))
+}
+
+fn launch(
+    argv: &Argv,
+    name: Option<&str>,
+    listener: net::UnixListener,
+    stream: net::UnixStream,
+    stderr: impl Write + Send + 'static,
+) -> io::Result<(Socket<UnixStream>, Child)> {
+    let reaper = Reaper::get()?;
+    stream.set_nonblocking(true)?;
+    // Before the child is started, see `command`.
+    let stream = UnixStream::from_std(stream)?;
+
+    let name = name.filter(|name| !name.is_empty()).unwrap_or("unknown");
+    let child = Command::new("/bin/sh")
+        .args(["-c", SCRIPT, "sh"])
+        .arg(&argv.program)
+        .args(&argv.arguments)
+        .env("LISTEN_FDS", "1")
+        .env("LISTEN_FDNAMES", name)
+        // Not for this process, if we have been activated ourselves.
+        .env_remove("LISTEN_PID")
+        .env_remove("LISTEN_PIDFDID")
+        .stdin(OwnedFd::from(listener))
+        .stderr(Stdio::piped())
+        .kill_on_drop(false)
+        .spawn()?;
+    // The command is gone, and with it our copy of the listening socket.
+    Ok((Socket(stream), Child::new(child, reaper, stderr)?))
+}
+
+/// A directory that only we can enter, for as long as this lives.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(root: &Path) -> io::Result<Self> {
+        loop {
+            // A random number without a generator. It only has to be rare: what is there already
+            // is never taken over.
+            let number = RandomState::new().build_hasher().finish();
+            let path = root.join(format!("nbd-client-{number:016x}"));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The path of the one file in it.
+    fn socket(&self) -> PathBuf {
+        self.0.join("socket")
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // There is none if it could not be made.
+        let _ = fs::remove_file(self.socket());
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    use rustix::process::Signal;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::error::ChildReport;
+    use crate::transport::command;
+    use crate::transport::testing::{alone, descriptors, installed};
+
+    fn run<const N: usize>(argv: [&str; N], name: Option<&str>) -> (Socket<UnixStream>, Child) {
+        start(&command::check(argv).unwrap(), name, io::sink()).unwrap()
+    }
+
+    /// How a program ends that does not accept the connection.
+    async fn ending<const N: usize>(argv: [&str; N], name: Option<&str>) -> ChildReport {
+        let (mut stream, mut child) = run(argv, name);
+        // Ends before the child is waited for.
+        match stream.read(&mut [0]).await {
+            Ok(length) => assert_eq!(length, 0),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+        }
+        child.wait().await
+    }
+
+    async fn greets<const N: usize>(argv: [&str; N]) {
+        if !installed(argv[0]) {
+            return;
+        }
+        let (mut stream, child) = run(argv, None);
+        let mut greeting = [0; 18];
+        stream.read_exact(&mut greeting).await.unwrap();
+        assert_eq!(&greeting[..16], b"NBDMAGICIHAVEOPT");
+        drop(stream);
+        let report = child.terminate(Duration::ZERO).await;
+        assert!(report.status().is_some());
+    }
+
+    #[tokio::test]
+    async fn nbdkit_greets() {
+        greets(["nbdkit", "memory", "1M"]).await;
+    }
+
+    #[tokio::test]
+    async fn qemu_nbd_greets() {
+        greets(["qemu-nbd", "--image-opts", "driver=null-co,size=1M"]).await;
+    }
+
+    // SA-4
+    #[test]
+    fn impossible_names_are_refused_with_a_reason() {
+        let argv = command::check(["true"]).unwrap();
+        let refused = |name| check(&argv, Some(name)).unwrap_err().to_string();
+        for name in ["a b", "a:b", "\u{e4}", "a\n"] {
+            let text = format!("invalid socket name: {name:?} is not of ASCII letters and digits");
+            assert_eq!(refused(name), text);
+        }
+        let long = "a".repeat(33);
+        let text = format!("invalid socket name: {long:?} is longer than 32");
+        assert_eq!(refused(&long), text);
+        for name in [None, Some(""), Some("a1"), Some(&long[1..])] {
+            check(&argv, name).unwrap();
+        }
+    }
+
+    // K41
+    #[test]
+    fn program_that_looks_like_an_option_is_refused() {
+        let argv = command::check(["-c", "true"]).unwrap();
+        let error = spawn(argv, None).unwrap_err();
+        let text = "invalid command: the name of the program begins with \"-\"";
+        assert_eq!(error.to_string(), text);
+    }
+
+    // K41
+    #[tokio::test]
+    async fn arguments_are_passed_as_they_are() {
+        let printf = "printf '%s|' \"$@\" >&2";
+        let report = ending(
+            ["sh", "-c", printf, "sh", "a b", "$HOME;'\"", "-x", ""],
+            None,
+        )
+        .await;
+        assert_eq!(report.stderr().as_str(), "a b|$HOME;'\"|-x||");
+    }
+
+    // K42
+    #[tokio::test]
+    async fn program_that_cannot_run_is_named_by_the_child() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = dir.path().join("plain");
+        fs::write(&plain, "").unwrap();
+        for (program, status) in [
+            ("no-such-nbd-server", 127),
+            ("/nonexistent/server", 127),
+            (plain.to_str().unwrap(), 126),
+        ] {
+            let report = ending([program], None).await;
+            assert_eq!(report.status().unwrap().code(), Some(status));
+            assert!(report.stderr().as_str().contains(program), "{report}");
+        }
+    }
+
+    // K42
+    #[tokio::test]
+    async fn stream_of_a_child_that_exits_at_once_ends() {
+        let report = ending(["sh", "-c", "echo why >&2; exit 3"], None).await;
+        assert_eq!(report.status().unwrap().code(), Some(3));
+        assert_eq!(report.stderr().as_str(), "why\n");
+    }
+
+    // K48
+    #[test]
+    fn variables_of_our_own_activation_are_replaced() {
+        let name = "transport::activation::tests::variables_of_our_own_activation_are_replaced";
+        if !alone(
+            name,
+            &[
+                "LISTEN_PID=1",
+                "LISTEN_FDS=7",
+                "LISTEN_FDNAMES=a:b",
+                "LISTEN_PIDFDID=9",
+            ],
+        ) {
+            return;
+        }
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let script = "test $LISTEN_PID = $$ && env | grep ^LISTEN_ | grep -v _PID= | sort >&2";
+        for (name, seen) in [(None, "unknown"), (Some(""), "unknown"), (Some("x1"), "x1")] {
+            let report = runtime.block_on(ending(["sh", "-c", script], name));
+            let expected = format!("LISTEN_FDNAMES={seen}\nLISTEN_FDS=1\n");
+            assert_eq!(report.stderr().as_str(), expected);
+        }
+    }
+
+    // K46
+    #[test]
+    fn child_gets_the_listening_socket_and_no_other_descriptor() {
+        let name =
+            "transport::activation::tests::child_gets_the_listening_socket_and_no_other_descriptor";
+        if !alone(name, &[]) {
+            return;
+        }
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let script = "readlink /proc/self/fd/0 /proc/self/fd/3 >&2; ls /proc/self/fd >&2";
+        let report = runtime.block_on(ending(["sh", "-c", script], None));
+        let mut said = report.stderr().as_str().lines();
+        assert_eq!(said.next(), Some("/dev/null"));
+        assert!(said.next().unwrap().starts_with("socket:"));
+
+        // Whoever runs the tests may have left descriptors open for all.
+        let inherited = descriptors()
+            .into_iter()
+            .filter(|(_, inherited)| *inherited);
+        let mut known = inherited.map(|(name, _)| name).collect::<BTreeSet<_>>();
+        known.insert("3".into());
+        let unknown = said.filter(|fd| !known.contains(*fd));
+        // The directory that is being listed.
+        assert_eq!(unknown.count(), 1);
+    }
+
+    // K48
+    #[test]
+    fn directory_is_ours_alone_and_leaves_with_its_socket() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = Directory::new(root.path()).unwrap();
+        let mode = fs::metadata(&directory.0).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        let _listener = net::UnixListener::bind(directory.socket()).unwrap();
+        drop(directory);
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    // K48
+    #[test]
+    fn nothing_is_left_when_the_socket_cannot_be_made() {
+        let root = tempfile::tempdir().unwrap();
+        // Too long for the address of a socket.
+        let deep = root.path().join("a".repeat(108));
+        fs::create_dir(&deep).unwrap();
+        let error = listen(&deep).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(fs::read_dir(&deep).unwrap().count(), 0);
+    }
+
+    // K48
+    #[test]
+    fn nothing_is_left_while_the_server_runs() {
+        let name = "transport::activation::tests::nothing_is_left_while_the_server_runs";
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().to_str().unwrap();
+        if !alone(name, &[&format!("TMPDIR={root}")]) {
+            return;
+        }
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _guard = runtime.enter();
+        let (_stream, child) = run(["sleep", "1000"], None);
+        for entry in fs::read_dir(env::temp_dir()).unwrap() {
+            let name = entry.unwrap().file_name();
+            assert!(!name.as_bytes().starts_with(b"nbd-client"), "{name:?}");
+        }
+        child.kill(Signal::KILL.as_raw()).unwrap();
+    }
+}
