@@ -17,6 +17,8 @@ pub(crate) mod socket;
 mod stderr;
 pub(crate) mod tcp;
 pub(crate) mod unix;
+#[cfg(all(feature = "vsock", target_os = "linux"))]
+pub(crate) mod vsock;
 
 use child::Child;
 
