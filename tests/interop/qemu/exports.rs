@@ -1,7 +1,7 @@
 //! What qemu-nbd says of its exports.
 
 use nbd_client::wire::{Errno, OptionReplyType};
-use nbd_client::{Connection, Error, Handshake};
+use nbd_client::{Connection, Delivery, Error, ErrorKind, Handshake};
 
 use super::connect;
 use crate::server::{Dir, Server};
@@ -122,22 +122,40 @@ async fn several_connections_see_one_export() {
     assert_eq!(two.read(4096, 4096).await.unwrap(), vec![9; 4096]);
 }
 
-// P-023: errors of qemu-nbd come with text.
-#[tokio::test]
-async fn an_error_carries_the_text_of_the_server() {
+/// A server whose disk cannot be read, or written.
+fn failing(way: &str) -> (Server, Dir) {
     let dir = Dir::new();
     let disk = dir.file("disk", vec![1; 1 << 20]);
     let image = format!(
         "driver=raw,file.driver=blkdebug,file.image.driver=file,file.image.filename={disk},\
-         file.inject-error.0.event=read_aio,file.inject-error.0.errno=5"
+         file.inject-error.0.event={way}_aio,file.inject-error.0.iotype={way}"
     );
-    let server = Server::qemu(&["--image-opts", &image]);
+    (Server::qemu(&["--image-opts", &image]), dir)
+}
+
+// P-023: errors of qemu-nbd come with text.
+#[tokio::test]
+async fn an_error_carries_the_text_of_the_server() {
+    let (server, _dir) = failing("write");
     let conn = connect(&server, Connection::builder()).await;
-    let error = match conn.read(0, 512).await {
+    let error = match conn.write(0, vec![2; 512]).await {
         Err(Error::Request(error)) => error,
         other => panic!("not an error of the request: {other:?}"),
     };
     assert_eq!(error.errno(), Errno::EIO);
     assert!(!error.message().is_empty(), "{error}");
-    assert!(conn.is_ready());
+    assert_eq!(conn.read(0, 512).await.unwrap(), vec![1; 512]);
+}
+
+// P-179: this server hangs up where it cannot read.
+#[tokio::test]
+async fn a_server_that_hangs_up_in_a_read_ends_the_connection() {
+    let (server, _dir) = failing("read");
+    let conn = connect(&server, Connection::builder()).await;
+    let error = conn.read(0, 512).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
+    assert!(conn.is_dead());
+    let error = conn.write(0, vec![2; 512]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
+    assert_eq!(error.delivery(), Delivery::NotSent);
 }
