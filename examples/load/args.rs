@@ -79,7 +79,11 @@ impl Args {
         let mut bytes = None;
         while let Some(word) = words.next() {
             let option = word.to_string_lossy().into_owned();
-            let mut value = || words.next().ok_or(format!("{option} needs a value"));
+            let mut value = || {
+                words
+                    .next()
+                    .ok_or_else(|| format!("{option} needs a value"))
+            };
             let mut text = || value().map(|value| value.to_string_lossy().into_owned());
             match option.as_str() {
                 "--help" | "-h" => return Ok(None),
@@ -161,5 +165,5 @@ fn size(text: &str) -> Result<u64, String> {
     let number: u64 = number("size", digits)?;
     number
         .checked_mul(1 << shift)
-        .ok_or(format!("{text} is too much"))
+        .ok_or_else(|| format!("{text} is too much"))
 }

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
                 .map_err(|e| e.to_string())
         });
     match result {
-        Ok(wrong) if wrong == 0 => ExitCode::SUCCESS,
+        Ok(0) => ExitCode::SUCCESS,
         Ok(wrong) => {
             eprintln!("load: {wrong} blocks had the wrong contents");
             ExitCode::FAILURE
