@@ -198,7 +198,9 @@ fn fill(word: u64, length: u64) -> Vec<u8> {
 }
 
 async fn cancel_and_verify(seed: u64) {
-    let server = Server::nbdkit(&["memory", &(TASKS * BLOCKS * BLOCK).to_string()]);
+    // Zeroing takes longer than writing, so what comes later may be done first.
+    let size = (TASKS * BLOCKS * BLOCK).to_string();
+    let server = Server::nbdkit(&["--filter=delay", "memory", &size, "delay-zero=1ms"]);
     let mut random = Random::new(seed);
     // Fewer requests than tasks, so that some are dropped while they wait for room.
     let conn = Connection::builder()
@@ -250,4 +252,25 @@ async fn a_hundred_thousand_cancellations_on_one_thread_do_no_harm() {
 async fn a_hundred_thousand_cancellations_on_many_threads_do_no_harm() {
     let all = timeout(DEADLINE, cancel_and_verify(101));
     all.await.expect("a request was never answered");
+}
+
+// The zeroes were sent, and will be written whatever becomes of the request. A write that came
+// before them would be lost.
+#[tokio::test]
+async fn a_write_has_the_last_word_over_zeroes_that_were_cancelled() {
+    let args = ["--filter=delay", "memory", "1M", "delay-zero=300ms"];
+    let server = Server::nbdkit(&args);
+    let conn = Connection::new();
+    conn.connect_unix(server.socket()).await.unwrap();
+    let once = Patience {
+        polls: 1,
+        eager: true,
+    };
+    let zero = conn.write_zeroes(0, 65536).into_future();
+    assert!(poll_at_most(zero, once).await.is_none());
+    assert_eq!(conn.in_flight(), 1);
+    conn.write(4096, vec![1; 4096]).await.unwrap();
+    // Sent later than the first, so done later.
+    conn.write_zeroes(1 << 19, 512).await.unwrap();
+    assert_eq!(conn.read(4096, 4096).await.unwrap(), vec![1; 4096]);
 }
