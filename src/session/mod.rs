@@ -12,13 +12,6 @@
     reason = "public to the benches only"
 )]
 #![cfg_attr(
-    test,
-    allow(
-        clippy::cast_possible_truncation,
-        reason = "patterns are made of the low bits of counters"
-    )
-)]
-#![cfg_attr(
     not(test),
     deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)
 )]
