@@ -13,6 +13,10 @@ pub const BULK: usize = 32 << 10;
 /// Most error chunks that one reply can have.
 const MAX_ERRORS: u8 = 64;
 
+/// Most pieces of a read that are kept for a caller who has not taken them; more if they are of
+/// a sector each at least.
+const MAX_QUEUED: u64 = 4096;
+
 /// What is needed to go on.
 #[derive(Debug)]
 pub enum Intake {
@@ -165,13 +169,10 @@ impl Session {
         };
         match &mut entry.sink {
             Sink::Read(read) => read.give_back(bulk.loan),
-            Sink::Chunks(chunks) => {
+            Sink::Chunks(..) => {
                 let data = bulk.loan.place.freeze();
-                chunks.queue.push_back(Chunk::Data {
-                    offset: bulk.offset,
-                    data,
-                });
-                self.woken.extend(entry.waker.take());
+                let offset = bulk.offset;
+                self.hand_over(bulk.entry, Chunk::Data { offset, data })?;
             }
             _ => {}
         }
@@ -362,12 +363,9 @@ impl Session {
                     usize::try_from(length).map_err(|_| ProtocolError::length("hole", length))?;
                 read.put_zeroes(position, length);
             }
-            Sink::Chunks(chunks) => {
-                chunks.queue.push_back(Chunk::Hole {
-                    offset: hole.offset,
-                    length,
-                });
-                self.woken.extend(entry.waker.take());
+            Sink::Chunks(..) => {
+                let offset = hole.offset;
+                self.hand_over(place, Chunk::Hole { offset, length })?;
             }
             Sink::None | Sink::Status(_) => {}
         }
@@ -411,12 +409,27 @@ impl Session {
         let start = entry.offset;
         match &mut entry.sink {
             Sink::Read(read) => read.put(position(start, offset)?, data),
-            Sink::Chunks(chunks) => {
+            Sink::Chunks(..) => {
                 let data = bytes::Bytes::copy_from_slice(data);
-                chunks.queue.push_back(Chunk::Data { offset, data });
-                self.woken.extend(entry.waker.take());
+                self.hand_over(place, Chunk::Data { offset, data })?;
             }
             Sink::None | Sink::Status(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Queues a piece of a read for its caller.
+    fn hand_over(&mut self, place: usize, piece: Chunk) -> Result<(), ProtocolError> {
+        let Some(entry) = self.inflight.get_mut(place).filter(|entry| !entry.orphan) else {
+            return Ok(());
+        };
+        if let Sink::Chunks(chunks) = &mut entry.sink {
+            // Each piece costs memory beyond its bytes, of which there may be a single one.
+            if chunks.queue.len() as u64 >= MAX_QUEUED.max(entry.length / 512) {
+                return Err(ProtocolError::TooFragmented);
+            }
+            chunks.queue.push_back(piece);
+            self.woken.extend(entry.waker.take());
         }
         Ok(())
     }

@@ -474,6 +474,39 @@ fn c41_data_byte_by_byte_is_put_together() {
 }
 
 #[test]
+fn c42_pieces_that_nobody_takes_are_bounded_in_number() {
+    for style in CHUNKED {
+        let mut wire = Wire::new(style);
+        wire.submit(read_chunks(0, 1 << 20));
+        let head = wire.send().pop().unwrap().head;
+        let refused = (0..1 << 20).find_map(|at| {
+            let bytes = data(style, &head, at, &[0], MORE);
+            wire.feed(&bytes).err().map(|cause| (at, cause))
+        });
+        let (count, cause) = refused.expect("a million pieces are kept");
+        assert_eq!(cause, ProtocolError::TooFragmented);
+        assert!(count >= 4096, "a sector in bytes is tolerated");
+    }
+}
+
+#[test]
+fn c42_pieces_that_are_taken_may_be_of_one_byte_each() {
+    for style in CHUNKED {
+        let mut wire = Wire::new(style);
+        let ticket = wire.submit(read_chunks(0, 10_000));
+        let head = wire.send().pop().unwrap().head;
+        for at in 0..10_000 {
+            let flags = if at == 9_999 { DONE } else { MORE };
+            wire.feed(&data(style, &head, at, &[0], flags)).unwrap();
+            let next = wire.session.poll_chunk(ticket, Waker::noop());
+            assert_matches!(next, Poll::Ready(Some(Ok(_))));
+        }
+        let end = wire.session.poll_chunk(ticket, Waker::noop());
+        assert_matches!(end, Poll::Ready(None));
+    }
+}
+
+#[test]
 fn c43_every_second_byte_first_kills_the_connection() {
     for style in CHUNKED {
         let cause = fatal(
