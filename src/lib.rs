@@ -1,4 +1,99 @@
-//! An async NBD client.
+//! An async client for NBD, the Network Block Device protocol.
+//!
+//! NBD gives a program the bytes of a disk over a socket: read, write, zero, trim, and ask where
+//! data is. This crate speaks it to any server — nbdkit, qemu-nbd, nbd-server, or your own — from
+//! any number of Tokio tasks at once over one connection, without C and without `unsafe`.
+//!
+//! ```
+//! use nbd_client::{Connection, testing};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> nbd_client::Result<()> {
+//! // A server in memory. A real one: conn.connect_unix("/run/nbd.sock").await?
+//! let server = testing::Server::new(testing::Export::new(1 << 20));
+//! let conn = Connection::new();
+//! conn.connect_stream(server.connect()).await?;
+//!
+//! conn.write(4096, "hello").await?;
+//! conn.flush().await?;
+//! assert_eq!(&conn.read(4096, 5).await?[..], b"hello");
+//! conn.disconnect().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where things are
+//!
+//! | | |
+//! |---|---|
+//! | [`Connection`] | The handle: connecting, commands, state. [`Builder`] sets it up. |
+//! | [`Request`], [`Pending`] | A command before and after it is sent. [`op`] has the commands as types. |
+//! | [`Chunks`], [`Chunk`] | A read that arrives piece by piece. |
+//! | [`BlockStatus`], [`Extent`] | Where data is, and where it was changed. |
+//! | [`Export`] | What the server says about the disk: size, abilities, block sizes. |
+//! | [`Error`], [`ErrorKind`] | Why something failed, and whose fault it is. |
+//! | [`wire`] | The protocol's numbers and messages, for authors of servers and tests. |
+//! | `testing` | With the feature `test-util`: an in-process server, and a scripted peer. |
+//!
+//! # How it behaves
+//!
+//! **Connecting.** A [`Connection`] is made, then connected once. The `connect_*` calls wait until
+//! commands can be sent; their `aio_connect_*` twins return at once, and any task can look at the
+//! [`state`](Connection::state) meanwhile. Whatever the server offers is agreed on by itself: see
+//! [`Builder`] for what can be left out, and [`opt_mode`](Builder::opt_mode) for doing it by hand.
+//!
+//! **When a request is sent.** A command makes a [`Request`], which does nothing until it is
+//! awaited or polled. Then it is checked against the export; what cannot succeed fails without any
+//! traffic. Then it is queued as a whole, and from there it is sent whatever becomes of the future.
+//!
+//! **Ordering.** The server may carry out the requests of one connection, and answer them, in any
+//! order. One that must see the effect of another has to wait for its answer. A
+//! [`flush`](Connection::flush) covers the writes that were answered before it was sent.
+//!
+//! **Cancellation.** Every future of this crate can be dropped at any time; each says under
+//! *Cancel safety* what then happens. A request that was not sent never will be. One that was is
+//! finished in the background, its answer checked and thrown away.
+//!
+//! **Backpressure.** At most [`max_in_flight`](Builder::max_in_flight) requests and
+//! [`max_in_flight_bytes`](Builder::max_in_flight_bytes) of payload are in flight; further ones
+//! wait in line, holding nothing but their own data. Answers are read at all times, so a slow
+//! caller holds up nobody else.
+//!
+//! **The end.** [`disconnect`](Connection::disconnect) waits for what is in flight and says
+//! goodbye. Dropping the last handle says goodbye at once, in the background. A failure ends the
+//! connection once and for all: every request, waiting or new, gets the same cause, and so does
+//! [`closed`](Connection::closed). Nothing is repeated or reconnected behind your back.
+//!
+//! **Errors.** [`Error`] says who is at fault. A mistake of the caller, a refusal during
+//! negotiation and a request that failed on the server leave the connection as it is; everything
+//! else is its end. [`Error::delivery`] says whether a request may have reached the server, which
+//! is what decides whether a write may be repeated.
+//!
+//! **Runtime.** Connecting needs a Tokio runtime with I/O and time enabled, and runs one task there
+//! for each connection. Handles may be used, and requests awaited, on any thread; a
+//! [`timeout`](Request::timeout) needs a Tokio runtime there, too.
+//!
+//! # Logging
+//!
+//! Events go to [`tracing`]; without a subscriber that wants them they cost one comparison each.
+//! The task of each connection runs in the span `nbd` (level debug), a child of the span in which
+//! it was connected. Its fields are `peer`, the address as it was given, if there is one, and
+//! `export`, the name that was asked for.
+//!
+//! | Level | Event |
+//! |---|---|
+//! | warn | A connection that was ready is lost, with the cause. |
+//! | debug | Connecting, greeted, ready (and what was agreed), ended; a refused option; the end of a server process. |
+//! | trace | Each option of the handshake and its reply; each message of a request, in the span of whoever awaits it. |
+//!
+//! Data is never logged, and what the server says only with control characters escaped.
+//!
+//! # Cargo features
+//!
+//! | Feature | Default | What it adds |
+//! |---|---|---|
+//! | `test-util` | off | The module `testing`, without further dependencies. |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -37,3 +132,8 @@ pub use request::{Chunks, Disconnect, Pending, Request, op};
 pub use stats::Stats;
 pub use transport::tcp::AddressFamily;
 pub use uri::{Endpoint, SshRemote, TlsType, Uri, UriBuilder, UriError, UriPolicy, UriTls};
+
+/// Runs the examples of the README as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -33,6 +33,10 @@ pub(super) async fn establish(
         shared.lock_facts().protocol = Some(negotiator.protocol());
         return Ok(Established::Ready(negotiator, export));
     }
+    tracing::debug!(
+        handshake = negotiator.handshake.name(),
+        "the server greeted"
+    );
     *phase = Phase::Handshake;
     if negotiator.handshake == Handshake::FixedNewstyle && config.structured_replies {
         // structured replies only where extended headers are refused.

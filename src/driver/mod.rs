@@ -44,7 +44,9 @@ pub(crate) fn spawn(
     shared: Arc<Shared>,
     open: impl Future<Output = Result<Transport>> + Send + 'static,
 ) {
-    let span = tracing::debug_span!("nbd", export = shared.wishes().export_name);
+    let peer = shared.lock_facts().address.clone();
+    let peer = peer.as_ref().map(tracing::field::display);
+    let span = tracing::debug_span!("nbd", peer, export = shared.wishes().export_name);
     let task = Task {
         shared,
         child: None,
@@ -60,6 +62,7 @@ struct Task {
 
 impl Task {
     async fn run(mut self, open: impl Future<Output = Result<Transport>>) {
+        tracing::debug!("connecting");
         let (state, error) = match self.connect(open).await {
             Ok(Established::Ready(negotiator, export)) => self.transmit(negotiator, export).await,
             Ok(Established::Negotiating(negotiator)) => self.negotiate(negotiator).await,
@@ -108,6 +111,7 @@ impl Task {
         let shared = self.shared.clone();
         let (sender, mut calls) = mpsc::channel(1);
         shared.set_options(sender);
+        tracing::debug!("negotiating option by option");
         match options::serve(&shared, &mut negotiator, &mut calls).await {
             Ok(Outcome::Entered(export, answer)) => {
                 calls.close();
@@ -142,7 +146,14 @@ impl Task {
             requests: config.max_in_flight,
             bytes: config.max_in_flight_bytes,
         };
-        tracing::debug!(size = export.size, style = ?negotiator.style, "ready");
+        tracing::debug!(
+            export = export.name,
+            size = export.size,
+            flags = ?export.flags,
+            replies = ?negotiator.style,
+            contexts = ?export.contexts().collect::<Vec<_>>(),
+            "ready"
+        );
         let style = negotiator.style;
         let (stream, input) = negotiator.into_stream();
         let (read, write) = stream.into_halves();

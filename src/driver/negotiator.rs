@@ -330,6 +330,12 @@ impl Negotiator {
         let ServerMessage::Reply(reply) = message else {
             return Err(ProtocolError::OptionReplyMagic(0).into());
         };
+        tracing::trace!(
+            option = %reply.option,
+            reply = %reply.reply,
+            bytes = reply.payload.len(),
+            "option reply"
+        );
         // P-022
         if reply.option != option {
             let echoed = reply.option;
@@ -356,7 +362,7 @@ impl Negotiator {
     }
 
     fn start(&mut self, request: OptionRequest) -> Result<()> {
-        tracing::trace!(option = %request.option, bytes = request.data.len(), "sending option");
+        tracing::trace!(option = %request.option, bytes = request.data.len(), "option");
         self.expect(Expect::Reply);
         self.send(ClientMessage::Option(request))
     }

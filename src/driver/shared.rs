@@ -1,5 +1,6 @@
 //! What the handles and the task of one connection share from beginning to end.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -55,6 +56,15 @@ pub(crate) enum Address {
     Uri(Box<Uri>),
     /// By what could be in one.
     Endpoint(Endpoint),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uri(uri) => uri.fmt(f),
+            Self::Endpoint(endpoint) => fmt::Debug::fmt(endpoint, f),
+        }
+    }
 }
 
 impl Shared {
@@ -116,7 +126,12 @@ impl Shared {
         if self.end.set(error.clone()).is_err() {
             return;
         }
-        tracing::debug!(%state, cause = %error, "connection ended");
+        // Who tried to connect is told; nobody may be waiting for anything later on.
+        if state == State::Dead && self.link.get().is_some() {
+            tracing::warn!(%state, cause = %error, "connection lost");
+        } else {
+            tracing::debug!(%state, cause = %error, "connection ended");
+        }
         self.set_state(state);
         if let Some(link) = self.link.get() {
             link.fail(&error);

@@ -89,6 +89,7 @@ impl Chunks {
             }
             .into());
         }
+        super::trace(Command::READ, self.range, self.flags);
         let read = Assembly::new(offset, length, BytesMut::new());
         Ok(Submission {
             command: Command::READ,

@@ -22,7 +22,7 @@ pub use pending::Pending;
 
 use crate::connection::Connection;
 use crate::error::Result;
-use crate::wire::CommandFlags;
+use crate::wire::{Command, CommandFlags};
 
 /// A request that is not sent yet: add flags, then await it.
 ///
@@ -146,6 +146,13 @@ impl<O: Execute> fmt::Debug for Request<O> {
             .field("flags", &self.flags)
             .finish_non_exhaustive()
     }
+}
+
+/// Logs a message that passed the checks, in the span of whoever awaits it. Without a subscriber
+/// that wants it, this is one comparison.
+fn trace(command: Command, range: Range, flags: CommandFlags) {
+    let Range { offset, length } = range;
+    tracing::trace!(%command, offset, length, ?flags, "request");
 }
 
 /// Commands. Offsets and lengths are in bytes.

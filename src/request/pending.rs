@@ -201,6 +201,7 @@ pub(super) fn submission<O: Execute>(
     range: Range,
     flags: CommandFlags,
 ) -> Submission {
+    super::trace(O::COMMAND, range, flags);
     let message = operation.message(link, range, flags);
     let mut flags = flags;
     // with extended headers a write says that it has a payload.

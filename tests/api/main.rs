@@ -1,5 +1,6 @@
 //! The public interface against the in-process server.
 #![allow(clippy::unwrap_used)]
 
+mod logging;
 mod smoke;
 mod uri;
