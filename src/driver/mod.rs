@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use tracing::Instrument;
 
 use handshake::{Established, establish};
@@ -89,7 +89,7 @@ impl Task {
     ) -> Result<Established> {
         let shared = self.shared.clone();
         let mut phase = Phase::Connect;
-        let deadline = Instant::now() + shared.config.handshake_timeout;
+        let limit = shared.config.handshake_timeout;
         let child = &mut self.child;
         let established = async {
             let transport = open.await?;
@@ -100,7 +100,7 @@ impl Task {
             establish(&shared, transport.stream, &mut phase).await
         };
         let result = tokio::select! {
-            result = timeout_at(deadline, established) => result.ok(),
+            result = timeout(limit, established) => result.ok(),
             () = shared.abandoned.cancelled() => Some(Err(Error::closed())),
         };
         result.unwrap_or_else(|| Err(Error::timeout(phase)))

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use nbd_client::Connection;
 use nbd_client::testing::{Export, Server};
 
@@ -14,4 +16,17 @@ async fn data_that_was_written_is_read_back() {
     conn.flush().await.unwrap();
     conn.disconnect().await.unwrap();
     assert!(conn.is_closed());
+}
+
+#[tokio::test]
+async fn deadlines_can_be_as_far_away_as_time_goes() {
+    let server = Server::new(Export::new(512));
+    let conn = Connection::builder()
+        .handshake_timeout(Duration::MAX)
+        .shutdown_timeout(Duration::MAX)
+        .build();
+    conn.connect_stream(server.connect()).await.unwrap();
+    conn.read(0, 512).timeout(Duration::MAX).await.unwrap();
+    let disconnect = conn.disconnect().timeout(Duration::MAX);
+    disconnect.await.unwrap();
 }
