@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::context::Status;
+
 /// A range of the export over which the status of one metadata context is the same.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -32,6 +34,46 @@ impl Extent {
         }
     }
 
+    /// The part of it that lies in a range; `None` if there is none.
+    pub(crate) fn cut(self, start: u64, end: u64) -> Option<Self> {
+        let (start, end) = (self.offset.max(start), self.end().min(end));
+        let length = end.checked_sub(start).filter(|length| *length > 0)?;
+        Some(Self::new(start, length, self.flags))
+    }
+
+    /// In `base:allocation`: whether nothing is allocated here. It need not read as zeroes.
+    #[must_use]
+    pub const fn is_hole(&self) -> bool {
+        self.flags & Self::HOLE != 0
+    }
+
+    /// In `base:allocation`: whether this reads as zeroes.
+    #[must_use]
+    pub const fn is_zero(&self) -> bool {
+        self.flags & Self::ZERO != 0
+    }
+
+    /// In `qemu:dirty-bitmap:*`: whether this has been written since the bitmap was started.
+    #[must_use]
+    pub const fn is_dirty(&self) -> bool {
+        self.flags & Self::DIRTY != 0
+    }
+
+    /// What the flags mean in a context.
+    ///
+    /// ```
+    /// use nbd_client::{Extent, context::{self, Status}};
+    ///
+    /// let extent = Extent::new(0, 4096, 3);
+    /// let status = extent.status(context::BASE_ALLOCATION);
+    /// assert_eq!(status, Status::Allocation { hole: true, zero: true });
+    /// assert_eq!(status.to_string(), "hole,zero");
+    /// ```
+    #[must_use]
+    pub fn status(&self, context: &str) -> Status {
+        Status::decode(context, self.flags)
+    }
+
     /// Where it ends, in bytes from the start of the export.
     #[must_use]
     pub const fn end(&self) -> u64 {
@@ -53,6 +95,15 @@ impl BlockStatus {
     pub fn get(&self, context: &str) -> Option<&[Extent]> {
         let found = self.contexts.iter().find(|(name, _)| &**name == context);
         found.map(|(_, extents)| &extents[..])
+    }
+
+    /// Takes the extents of a context out.
+    pub(crate) fn take(&mut self, context: &str) -> Option<Vec<Extent>> {
+        let found = self
+            .contexts
+            .iter_mut()
+            .find(|(name, _)| &**name == context);
+        found.map(|(_, extents)| std::mem::take(extents))
     }
 
     /// Every context with its extents.

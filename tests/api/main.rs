@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod logging;
+mod extents;
 mod smoke;
 mod uri;

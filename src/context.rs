@@ -1,0 +1,121 @@
+//! The metadata contexts that are known, and what their flags mean.
+//!
+//! Which contexts an export has is up to the server; ask for them by name with
+//! [`Builder::meta_context`](crate::Builder::meta_context). Those with other names work as well,
+//! only that their flags are numbers.
+
+use std::fmt;
+
+/// Which parts of an export are allocated, and which read as zeroes; the one context that the
+/// protocol itself defines ("`base:` metadata namespace").
+pub const BASE_ALLOCATION: &str = "base:allocation";
+
+/// How deep in a chain of backing files the data of each part lies; of QEMU.
+pub const QEMU_ALLOCATION_DEPTH: &str = "qemu:allocation-depth";
+
+/// What the names of dirty bitmaps of QEMU start with; the name of the bitmap follows.
+pub const QEMU_DIRTY_BITMAP: &str = "qemu:dirty-bitmap:";
+
+/// The context of a dirty bitmap of QEMU, which tells what has been written since it was started.
+///
+/// ```
+/// use nbd_client::{Connection, context};
+///
+/// let conn = Connection::builder()
+///     .meta_context(context::qemu_dirty_bitmap("monday"))
+///     .build();
+/// assert_eq!(context::qemu_dirty_bitmap("monday"), "qemu:dirty-bitmap:monday");
+/// # drop(conn);
+/// ```
+#[must_use]
+pub fn qemu_dirty_bitmap(bitmap: &str) -> String {
+    format!("{QEMU_DIRTY_BITMAP}{bitmap}")
+}
+
+/// What the flags of an extent mean, see [`Extent::status`](crate::Extent::status).
+///
+/// `Display` writes it in the words of `nbdinfo`.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Status {
+    /// In [`BASE_ALLOCATION`].
+    Allocation {
+        /// Nothing is allocated here. What it reads as is undefined, unless it is also `zero`.
+        hole: bool,
+        /// This reads as zeroes.
+        zero: bool,
+    },
+    /// In [`QEMU_DIRTY_BITMAP`]: whether this has been written since the bitmap was started.
+    Dirty(bool),
+    /// In [`QEMU_ALLOCATION_DEPTH`]: 0 if this is allocated nowhere, 1 if in the image itself, 2
+    /// if in its backing file, and so on.
+    Depth(u64),
+    /// In a context that is not known here.
+    Other(u64),
+}
+
+impl Status {
+    /// What `flags` mean in a context.
+    #[must_use]
+    pub fn decode(context: &str, flags: u64) -> Self {
+        // P-174: bits that are not known are ignored.
+        match context {
+            BASE_ALLOCATION => Self::Allocation {
+                hole: flags & crate::Extent::HOLE != 0,
+                zero: flags & crate::Extent::ZERO != 0,
+            },
+            QEMU_ALLOCATION_DEPTH => Self::Depth(flags),
+            _ if context.starts_with(QEMU_DIRTY_BITMAP) => {
+                Self::Dirty(flags & crate::Extent::DIRTY != 0)
+            }
+            _ => Self::Other(flags),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allocation { hole, zero } => match (hole, zero) {
+                (false, false) => "data",
+                (true, false) => "hole",
+                (false, true) => "zero",
+                (true, true) => "hole,zero",
+            },
+            Self::Dirty(false) => "clean",
+            Self::Dirty(true) => "dirty",
+            Self::Depth(0) => "unallocated",
+            Self::Depth(1) => "local",
+            Self::Depth(depth) => return write!(f, "backing depth {depth}"),
+            Self::Other(flags) => return write!(f, "{flags}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_put_into_words() {
+        let bitmap = qemu_dirty_bitmap("b");
+        for (context, flags, words) in [
+            (BASE_ALLOCATION, 0, "data"),
+            (BASE_ALLOCATION, 1, "hole"),
+            (BASE_ALLOCATION, 2, "zero"),
+            (BASE_ALLOCATION, 3, "hole,zero"),
+            // P-174
+            (BASE_ALLOCATION, 0xf0, "data"),
+            (&bitmap, 0, "clean"),
+            (&bitmap, 1, "dirty"),
+            (QEMU_ALLOCATION_DEPTH, 0, "unallocated"),
+            (QEMU_ALLOCATION_DEPTH, 1, "local"),
+            (QEMU_ALLOCATION_DEPTH, 7, "backing depth 7"),
+            ("x:y", 9, "9"),
+            ("qemu:dirty-bitmap", 1, "1"),
+        ] {
+            let status = Status::decode(context, flags);
+            assert_eq!(status.to_string(), words, "{context}");
+        }
+    }
+}

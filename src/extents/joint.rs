@@ -1,0 +1,221 @@
+//! The extents of several contexts side by side.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+
+use super::merge::{Merge, Piece};
+use super::survey::{Place, Survey};
+use crate::error::{InvalidRequest, Result};
+use crate::extent::{BlockStatus, Extent};
+
+/// A range over which the status of no metadata context changes.
+#[derive(Clone, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct JointExtent {
+    /// Where it begins, in bytes from the start of the export.
+    pub offset: u64,
+    /// How long it is, in bytes; never zero.
+    pub length: u64,
+    names: Arc<[Arc<str>]>,
+    flags: Vec<u64>,
+}
+
+impl JointExtent {
+    /// The flags in a context; `None` if it was not negotiated.
+    #[must_use]
+    pub fn flags(&self, context: &str) -> Option<u64> {
+        self.iter()
+            .find_map(|(name, flags)| (name == context).then_some(flags))
+    }
+
+    /// The range with its flags in a context; `None` if it was not negotiated.
+    #[must_use]
+    pub fn get(&self, context: &str) -> Option<Extent> {
+        let flags = self.flags(context)?;
+        Some(Extent::new(self.offset, self.length, flags))
+    }
+
+    /// Every context with its flags, in the order in which the server selected them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        let names = self.names.iter().map(|name| &**name);
+        names.zip(self.flags.iter().copied())
+    }
+
+    /// Where it ends, in bytes from the start of the export.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.offset.saturating_add(self.length)
+    }
+}
+
+impl fmt::Debug for JointExtent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags: BTreeMap<_, _> = self.iter().collect();
+        f.debug_struct("JointExtent")
+            .field("offset", &self.offset)
+            .field("length", &self.length)
+            .field("flags", &flags)
+            .finish()
+    }
+}
+
+/// The extents of a range in all metadata contexts, see
+/// [`Connection::joint_extents`](crate::Connection::joint_extents).
+///
+/// # Cancel safety
+///
+/// Between items the stream can be dropped or left alone for any time; an answer that comes
+/// later is thrown away.
+#[derive(Debug)]
+#[must_use = "nothing is asked for until the stream is polled"]
+pub struct JointExtents {
+    walk: Walk,
+    merge: Merge<JointExtent>,
+}
+
+impl JointExtents {
+    pub(super) fn new(survey: Survey) -> Self {
+        Self {
+            walk: Walk {
+                survey,
+                names: Arc::default(),
+                known: Vec::new(),
+            },
+            merge: Merge::new(),
+        }
+    }
+
+    /// Joins neighbours whose flags are the same in all contexts. An extent is then handed out
+    /// only when the next one is known.
+    pub const fn merged(mut self) -> Self {
+        self.merge.merges = true;
+        self
+    }
+
+    /// Gives every single request this long, see [`Request::timeout`](crate::Request::timeout).
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.walk.survey.set_timeout(timeout);
+        self
+    }
+}
+
+/// The extents as they come.
+#[derive(Debug)]
+struct Walk {
+    survey: Survey,
+    names: Arc<[Arc<str>]>,
+    /// For each context what is known of it from here on.
+    known: Vec<VecDeque<Extent>>,
+}
+
+impl Walk {
+    /// Where the walk stands; at first, this finds out about the contexts, too.
+    fn place(&mut self) -> Result<Place> {
+        let place = self.survey.place()?;
+        if self.known.is_empty() {
+            let export = self.survey.connection().export()?;
+            self.names = export.contexts().map(Arc::from).collect();
+            if self.names.is_empty() {
+                return Err(InvalidRequest::NoContexts.into());
+            }
+            self.known.resize_with(self.names.len(), VecDeque::new);
+        }
+        Ok(place)
+    }
+
+    /// The next piece of which all is known, if there is one.
+    fn take(&mut self, place: Place) -> Option<JointExtent> {
+        for known in &mut self.known {
+            while known.front().is_some_and(|first| first.end() <= place.at) {
+                known.pop_front();
+            }
+        }
+        let mut end = place.end;
+        let mut flags = Vec::with_capacity(self.known.len());
+        for known in &self.known {
+            let first = known.front()?;
+            end = end.min(first.end());
+            flags.push(first.flags);
+        }
+        self.survey.advance(end);
+        Some(JointExtent {
+            offset: place.at,
+            length: end - place.at,
+            names: self.names.clone(),
+            flags,
+        })
+    }
+
+    fn poll_extent(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<JointExtent>>> {
+        loop {
+            let place = self.place()?;
+            if place.at >= place.end {
+                return Poll::Ready(None);
+            }
+            if let Some(extent) = self.take(place) {
+                return Poll::Ready(Some(Ok(extent)));
+            }
+            let lacking = self.known.iter().filter(|known| known.is_empty()).count();
+            let some = lacking < self.known.len();
+            // Where the server cannot be told to leave out what is known already, it is asked for
+            // no more than the rest of that, so that little is said twice.
+            let end = if some && !place.filters {
+                let ends = self.known.iter().filter_map(VecDeque::back);
+                ends.map(Extent::end).fold(place.end, u64::min)
+            } else {
+                place.end
+            };
+            let (names, known) = (&self.names, &self.known);
+            let contexts = || {
+                let empty = names
+                    .iter()
+                    .zip(known)
+                    .filter(|(_, known)| known.is_empty());
+                (some && place.filters).then(|| empty.map(|(name, _)| name.to_string()).collect())
+            };
+            let answer = std::task::ready!(self.survey.poll_ask(cx, end, contexts))?;
+            if !self.fill(answer, place) {
+                return Poll::Ready(Some(Err(self.survey.stuck())));
+            }
+        }
+    }
+
+    /// Takes in what was lacking; says whether that was progress.
+    fn fill(&mut self, mut answer: BlockStatus, place: Place) -> bool {
+        let mut progress = true;
+        for (name, known) in self.names.iter().zip(&mut self.known) {
+            if known.is_empty() {
+                let extents = answer.take(name).unwrap_or_default();
+                progress &= extents.last().is_some_and(|last| last.end() > place.at);
+                *known = extents.into();
+            }
+        }
+        progress
+    }
+}
+
+impl Piece for JointExtent {
+    fn is_like(&self, next: &Self) -> bool {
+        self.flags == next.flags
+    }
+
+    fn grow(&mut self, next: &Self) {
+        self.length = self.length.saturating_add(next.length);
+    }
+}
+
+impl Stream for JointExtents {
+    type Item = Result<JointExtent>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let (merge, walk) = (&mut this.merge, &mut this.walk);
+        merge.poll(|| walk.poll_extent(cx))
+    }
+}

@@ -1,0 +1,123 @@
+//! Joining neighbours that are alike.
+
+use std::task::{Poll, ready};
+
+use crate::error::{Error, Result};
+
+/// A piece of a range.
+pub(super) trait Piece {
+    /// Whether the next piece can become a part of this one.
+    fn is_like(&self, next: &Self) -> bool;
+
+    /// Makes it longer.
+    fn grow(&mut self, next: &Self);
+}
+
+/// The end of a stream of pieces, and whether it joins them.
+#[derive(Debug)]
+pub(super) struct Merge<T> {
+    pub(super) merges: bool,
+    /// The piece that may go on.
+    held: Option<T>,
+    /// The error that comes after it.
+    error: Option<Error>,
+    is_over: bool,
+}
+
+impl<T> Merge<T> {
+    pub(super) const fn new() -> Self {
+        Self {
+            merges: false,
+            held: None,
+            error: None,
+            is_over: false,
+        }
+    }
+}
+
+impl<T: Piece> Merge<T> {
+    /// The next item of the stream whose pieces come from `next`. What comes after an error, or
+    /// after the end, is nothing.
+    pub(super) fn poll(
+        &mut self,
+        mut next: impl FnMut() -> Poll<Option<Result<T>>>,
+    ) -> Poll<Option<Result<T>>> {
+        while !self.is_over {
+            match ready!(next()) {
+                Some(Ok(piece)) if !self.merges => return Poll::Ready(Some(Ok(piece))),
+                Some(Ok(piece)) => match &mut self.held {
+                    Some(held) if held.is_like(&piece) => held.grow(&piece),
+                    held => {
+                        if let Some(done) = held.replace(piece) {
+                            return Poll::Ready(Some(Ok(done)));
+                        }
+                    }
+                },
+                Some(Err(error)) => {
+                    self.is_over = true;
+                    self.error = Some(error);
+                }
+                None => self.is_over = true,
+            }
+        }
+        Poll::Ready(match self.held.take() {
+            Some(held) => Some(Ok(held)),
+            None => self.error.take().map(Err),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extent::Extent;
+
+    /// Offset, length and flags of what comes out, -1 for an error.
+    fn merged(merges: bool, pieces: &[Option<u64>]) -> Vec<(u64, i64)> {
+        let mut merge = Merge::new();
+        merge.merges = merges;
+        let mut at = 0;
+        let mut pieces = pieces.iter();
+        let mut next = || {
+            let piece = pieces.next().map(|flags| {
+                at += 1;
+                let piece = flags.map(|flags| Extent::new(at - 1, 1, flags));
+                piece.ok_or_else(Error::closed)
+            });
+            Poll::Ready(piece)
+        };
+        let mut out = Vec::new();
+        loop {
+            match merge.poll(&mut next) {
+                Poll::Ready(Some(Ok(piece))) => {
+                    out.push((piece.length, i64::try_from(piece.flags).unwrap()));
+                }
+                Poll::Ready(Some(Err(_))) => out.push((0, -1)),
+                _ => break,
+            }
+        }
+        assert!(matches!(merge.poll(next), Poll::Ready(None)));
+        out
+    }
+
+    #[test]
+    fn only_like_neighbours_are_joined() {
+        let pieces = [Some(1), Some(1), Some(2), Some(1), Some(1), Some(1)];
+        assert_eq!(merged(true, &pieces), [(2, 1), (1, 2), (3, 1)]);
+        assert_eq!(merged(false, &pieces).len(), 6);
+        assert_eq!(merged(true, &[]), []);
+    }
+
+    #[test]
+    fn what_is_known_comes_before_the_error() {
+        let pieces = [Some(1), Some(1), None];
+        assert_eq!(merged(true, &pieces), [(2, 1), (0, -1)]);
+        assert_eq!(merged(false, &pieces), [(1, 1), (1, 1), (0, -1)]);
+    }
+
+    #[test]
+    fn nothing_comes_after_an_error() {
+        assert_eq!(merged(true, &[None, Some(1), None]), [(0, -1)]);
+        assert_eq!(merged(false, &[None, Some(1)]), [(0, -1)]);
+    }
+}

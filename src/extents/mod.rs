@@ -1,0 +1,170 @@
+//! The extents of a range of any length, as streams.
+
+mod joint;
+mod merge;
+mod survey;
+
+use std::ops::RangeBounds;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+
+pub use joint::{JointExtent, JointExtents};
+use merge::{Merge, Piece};
+use survey::Survey;
+
+use crate::connection::Connection;
+use crate::error::{InvalidRequest, Result};
+use crate::extent::Extent;
+
+impl Connection {
+    /// The extents of a range in one metadata context, one after the other: `..` is the whole
+    /// export.
+    ///
+    /// The extents come in order and cover exactly the range, however the server cuts its answers
+    /// and whatever its blocks are. Of the answers one is kept at a time, so memory is bounded,
+    /// and the time it takes goes by the number of extents: with extended headers an export of
+    /// many terabytes that is one hole is one request, without them one for every 4 GiB.
+    ///
+    /// ```
+    /// # #[cfg(feature = "test-util")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// # use nbd_client::{Connection, context, testing};
+    /// # let server = testing::Server::new(testing::Export::new(10 << 40));
+    /// use futures::TryStreamExt;
+    ///
+    /// let conn = Connection::builder().meta_context(context::BASE_ALLOCATION).build();
+    /// # conn.connect_stream(server.connect()).await?;
+    /// conn.write(1 << 40, vec![1; 65536]).await?;
+    /// let mut extents = conn.extents(context::BASE_ALLOCATION, ..).merged();
+    /// let mut data = 0;
+    /// while let Some(extent) = extents.try_next().await? {
+    ///     if !extent.is_hole() {
+    ///         data += extent.length;
+    ///     }
+    /// }
+    /// assert_eq!(data, 65536);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "test-util"))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    /// The last item is an error if the range is not inside the export, the context was not
+    /// negotiated, or a request fails.
+    #[doc(alias = "map")]
+    pub fn extents(&self, context: impl Into<String>, range: impl RangeBounds<u64>) -> Extents {
+        Extents {
+            walk: Walk {
+                survey: Survey::new(self.clone(), range),
+                context: context.into(),
+                answer: Vec::new().into_iter(),
+            },
+            merge: Merge::new(),
+        }
+    }
+
+    /// The extents of a range in all metadata contexts that were negotiated: each item covers a
+    /// range over which none of them changes. Otherwise as [`extents`](Self::extents).
+    ///
+    /// A server may describe more of one context than of another: what is ahead is kept until the
+    /// others have caught up.
+    ///
+    /// # Errors
+    /// The last item is an error if the range is not inside the export, no context was
+    /// negotiated, or a request fails.
+    pub fn joint_extents(&self, range: impl RangeBounds<u64>) -> JointExtents {
+        JointExtents::new(Survey::new(self.clone(), range))
+    }
+}
+
+/// The extents of a range in one metadata context, see [`Connection::extents`].
+///
+/// # Cancel safety
+///
+/// Between items the stream can be dropped or left alone for any time; an answer that comes
+/// later is thrown away.
+#[derive(Debug)]
+#[must_use = "nothing is asked for until the stream is polled"]
+pub struct Extents {
+    walk: Walk,
+    merge: Merge<Extent>,
+}
+
+impl Extents {
+    /// Joins neighbours whose flags are the same, which servers may send apart. An extent is then
+    /// handed out only when the next one is known.
+    pub const fn merged(mut self) -> Self {
+        self.merge.merges = true;
+        self
+    }
+
+    /// Gives every single request this long, see [`Request::timeout`](crate::Request::timeout).
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.walk.survey.set_timeout(timeout);
+        self
+    }
+}
+
+/// The extents as they come.
+#[derive(Debug)]
+struct Walk {
+    survey: Survey,
+    context: String,
+    /// What is left of the last answer.
+    answer: std::vec::IntoIter<Extent>,
+}
+
+impl Walk {
+    /// The next extent as it came, cut to what is left of the range.
+    fn poll_extent(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Extent>>> {
+        loop {
+            let place = self.survey.place()?;
+            if place.at >= place.end {
+                return Poll::Ready(None);
+            }
+            for extent in self.answer.by_ref() {
+                if let Some(extent) = extent.cut(place.at, place.end) {
+                    self.survey.advance(extent.end());
+                    return Poll::Ready(Some(Ok(extent)));
+                }
+            }
+            let context = &self.context;
+            let others = self.survey.connection().export()?.contexts().count() > 1;
+            let contexts = || (place.filters && others).then(|| vec![context.clone()]);
+            let mut answer = std::task::ready!(self.survey.poll_ask(cx, place.end, contexts))?;
+            let extents = answer
+                .take(&self.context)
+                .ok_or_else(|| InvalidRequest::UnknownContext(self.context.clone()))?;
+            // Progress: something lies beyond what is known.
+            if extents.last().is_none_or(|last| last.end() <= place.at) {
+                return Poll::Ready(Some(Err(self.survey.stuck())));
+            }
+            self.answer = extents.into_iter();
+        }
+    }
+}
+
+impl Piece for Extent {
+    fn is_like(&self, next: &Self) -> bool {
+        self.flags == next.flags
+    }
+
+    fn grow(&mut self, next: &Self) {
+        self.length = self.length.saturating_add(next.length);
+    }
+}
+
+impl Stream for Extents {
+    type Item = Result<Extent>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let (merge, walk) = (&mut this.merge, &mut this.walk);
+        merge.poll(|| walk.poll_extent(cx))
+    }
+}

@@ -1,0 +1,149 @@
+//! Asking for the status of one part of a range after the other.
+
+use std::future::{Future, IntoFuture};
+use std::ops::{Bound, RangeBounds};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::connection::Connection;
+use crate::error::{Error, InvalidRequest, Result};
+use crate::extent::BlockStatus;
+use crate::request::{Pending, op};
+use crate::wire::{Command, ProtocolError, ReplyStyle};
+
+/// A walk through a range of an export: where it stands, and the request that is on its way.
+#[derive(Debug)]
+pub(super) struct Survey {
+    connection: Connection,
+    bounds: (Bound<u64>, Bound<u64>),
+    timeout: Option<Duration>,
+    pub(super) place: Option<Place>,
+    pending: Option<Pending<op::Status>>,
+}
+
+/// Where a walk stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// What comes before this has been handed out.
+    pub(super) at: u64,
+    /// The end of the range.
+    pub(super) end: u64,
+    size: u64,
+    /// Offset and length of requests are multiples of this.
+    block: u64,
+    /// Whether a request can be limited to some contexts.
+    pub(super) filters: bool,
+}
+
+impl Survey {
+    pub(super) fn new(connection: Connection, range: impl RangeBounds<u64>) -> Self {
+        let bounds = (range.start_bound().cloned(), range.end_bound().cloned());
+        Self {
+            connection,
+            bounds,
+            timeout: None,
+            place: None,
+            pending: None,
+        }
+    }
+
+    pub(super) const fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = Some(timeout);
+    }
+
+    pub(super) const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Where the walk stands; at first, this finds out where it leads.
+    pub(super) fn place(&mut self) -> Result<Place> {
+        if let Some(place) = self.place {
+            return Ok(place);
+        }
+        let link = self.connection.link()?;
+        let export = link.export();
+        let size = export.size();
+        let at = match self.bounds.0 {
+            Bound::Included(at) => Some(at),
+            Bound::Excluded(before) => before.checked_add(1),
+            Bound::Unbounded => Some(0),
+        };
+        let end = match self.bounds.1 {
+            Bound::Included(last) => last.checked_add(1),
+            Bound::Excluded(end) => Some(end),
+            Bound::Unbounded => Some(size),
+        };
+        let (at, end) = (at.unwrap_or(u64::MAX), end.unwrap_or(u64::MAX));
+        if at.max(end) > size {
+            return Err(InvalidRequest::OutOfBounds {
+                command: Command::BLOCK_STATUS,
+                offset: at,
+                length: end.saturating_sub(at),
+                size,
+            }
+            .into());
+        }
+        let place = Place {
+            at,
+            end,
+            size,
+            block: export.alignment().into(),
+            filters: link.style() == ReplyStyle::Extended && export.can_block_status_payload(),
+        };
+        self.place = Some(place);
+        Ok(place)
+    }
+
+    /// Everything before `at` has been handed out.
+    pub(super) fn advance(&mut self, at: u64) {
+        if let Some(place) = &mut self.place {
+            place.at = at;
+        }
+    }
+
+    /// Asks for the status from here up to `end` at most, in these contexts or in all. Once this
+    /// has been polled, later polls must ask the same until it is answered.
+    pub(super) fn poll_ask(
+        &mut self,
+        cx: &mut Context<'_>,
+        end: u64,
+        contexts: impl FnOnce() -> Option<Vec<String>>,
+    ) -> Poll<Result<BlockStatus>> {
+        let place = self.place()?;
+        let connection = &self.connection;
+        let timeout = self.timeout;
+        let pending = self.pending.get_or_insert_with(|| {
+            // P-114: any range will do, so the request is the aligned one around it. P-121: the
+            // export may end in the middle of a block, which is left for the end.
+            let start = place.at - place.at % place.block;
+            let blocks = place.size - place.size % place.block;
+            let end = if start < blocks {
+                end.next_multiple_of(place.block).min(blocks)
+            } else {
+                place.size
+            };
+            let mut request = connection.block_status(start, end.saturating_sub(start));
+            if let Some(contexts) = contexts() {
+                request = request.contexts(contexts);
+            }
+            if let Some(timeout) = timeout {
+                request = request.timeout(timeout);
+            }
+            request.into_future()
+        });
+        let answer = std::task::ready!(Pin::new(pending).poll(cx));
+        self.pending = None;
+        Poll::Ready(answer)
+    }
+
+    /// The error of a server that stands still: it describes nothing beyond what it described
+    /// before, because its extents do not end where its blocks do.
+    pub(super) fn stuck(&self) -> Error {
+        let error = Error::from(ProtocolError::Extents("extents that end inside a block"));
+        if let Ok(link) = self.connection.link() {
+            link.fail(&error);
+        }
+        error
+    }
+}
