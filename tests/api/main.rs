@@ -1,7 +1,7 @@
 //! The public interface against the in-process server.
 #![allow(clippy::unwrap_used)]
 
-mod logging;
 mod extents;
+mod logging;
 mod smoke;
 mod uri;
