@@ -18,6 +18,7 @@ pub(crate) struct Config {
     pub(crate) handshake_flags: HandshakeFlags,
     pub(crate) handshake_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
+    pub(crate) busy_poll: Duration,
     pub(crate) max_in_flight: usize,
     pub(crate) max_in_flight_bytes: u64,
     pub(crate) tcp: TcpOptions,
@@ -63,6 +64,7 @@ impl Default for Builder {
                 handshake_flags: HandshakeFlags::all(),
                 handshake_timeout: Duration::from_secs(30),
                 shutdown_timeout: Duration::from_secs(5),
+                busy_poll: Duration::ZERO,
                 max_in_flight: 1024,
                 max_in_flight_bytes: 128 << 20,
                 tcp: TcpOptions::default(),
@@ -155,6 +157,17 @@ impl Builder {
     /// follows; by default 5 seconds.
     pub const fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.config.shutdown_timeout = timeout;
+        self
+    }
+
+    /// How long to look for a reply again and again before sleeping until it is there; by default
+    /// not at all.
+    ///
+    /// Being woken takes longer than a fast server takes to answer: with few requests in flight
+    /// this gives answers much sooner, and keeps a processor busy meanwhile. Other tasks of the
+    /// runtime go on. A few tens of microseconds suit a server on the same machine.
+    pub const fn busy_poll(mut self, period: Duration) -> Self {
+        self.config.busy_poll = period;
         self
     }
 

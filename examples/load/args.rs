@@ -18,6 +18,7 @@ usage: load (--unix PATH | --tcp HOST:PORT | -- COMMAND ARGS...) [options]
   --verify           mix reads and writes of up to --bs bytes and check every byte
   --reuse            read into the same buffers again
   --simple           do not ask for structured replies
+  --busy-poll US     look for replies this many microseconds before sleeping
   --json             one line of JSON
 ";
 
@@ -36,6 +37,7 @@ pub(crate) struct Args {
     pub(crate) reuse: bool,
     pub(crate) simple: bool,
     pub(crate) json: bool,
+    pub(crate) busy_poll: u64,
 }
 
 pub(crate) enum Server {
@@ -75,6 +77,7 @@ impl Args {
             reuse: false,
             simple: false,
             json: false,
+            busy_poll: 0,
         };
         let mut bytes = None;
         while let Some(word) = words.next() {
@@ -102,6 +105,7 @@ impl Args {
                 "--seconds" => args.seconds = Some(number(&option, &text()?)?),
                 "--ops" => args.ops = number(&option, &text()?)?,
                 "--bytes" => bytes = Some(size(&text()?)?),
+                "--busy-poll" => args.busy_poll = number(&option, &text()?)?,
                 "--region" => args.region = size(&text()?)?,
                 "--" => {
                     args.server = Server::Command(words.by_ref().collect());

@@ -119,6 +119,7 @@ async fn connect(args: &Args) -> Result<Connection> {
         .export_name(&args.export)
         .structured_replies(!args.simple)
         .max_in_flight(args.qd.max(1))
+        .busy_poll(Duration::from_micros(args.busy_poll))
         .build();
     match &args.server {
         Server::Unix(path) => conn.connect_unix(path).await?,

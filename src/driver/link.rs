@@ -26,6 +26,8 @@ const DIRECT: usize = 1;
 pub(crate) struct Link {
     export: SharedExport,
     style: ReplyStyle,
+    /// Whether callers may write by themselves; not if the driver is to see every request.
+    direct: bool,
     core: Mutex<Core>,
     // Lock order: the writer before the core. Whoever holds the core may only try the writer.
     writer: Mutex<Writer>,
@@ -72,11 +74,13 @@ impl Link {
         style: ReplyStyle,
         bounds: Bounds,
         half: WriteHalf,
+        direct: bool,
     ) -> Self {
         let session = Session::new(style, bounds, Session::random_cookie());
         Self {
             export,
             style,
+            direct,
             core: Mutex::new(Core {
                 session,
                 driver: None,
@@ -153,7 +157,7 @@ impl Link {
             return;
         }
         let driver = core.driver.clone();
-        if before < DIRECT {
+        if self.direct && before < DIRECT {
             if let (Some(waker), Some(mut writer)) = (&driver, self.try_writer()) {
                 if writer.outbox.is_empty() {
                     core.session.take_outbox(&mut writer.outbox);
@@ -305,18 +309,20 @@ impl Link {
         self.core().scheduled = true;
     }
 
-    /// Writes what is queued, as far as the socket takes it.
-    pub(super) fn poll_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes what is queued, as far as the socket takes it; says whether that was anything.
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut writer = self.writer();
+        let mut wrote = false;
         loop {
             if writer.outbox.is_empty() {
                 let mut core = self.core();
                 if !core.session.has_output() {
-                    return Poll::Ready(Ok(()));
+                    return Poll::Ready(Ok(wrote));
                 }
                 core.session.take_outbox(&mut writer.outbox);
             }
             std::task::ready!(self.flush(&mut writer, cx))?;
+            wrote = true;
         }
     }
 

@@ -4,6 +4,7 @@
 //! whichever way that ends: socket closed, child reaped, everybody who waits answered.
 
 mod buffers;
+mod busy;
 mod handshake;
 mod link;
 mod negotiator;
@@ -157,8 +158,20 @@ impl Task {
         let style = negotiator.style;
         let (stream, input) = negotiator.into_stream();
         let (read, write) = stream.into_halves();
-        let link = Arc::new(Link::new(Arc::new(export), style, bounds, write));
-        let transmission = Transmission::new(link.clone(), read, input, config.shutdown_timeout);
+        let link = Arc::new(Link::new(
+            Arc::new(export),
+            style,
+            bounds,
+            write,
+            config.busy_poll.is_zero(),
+        ));
+        let transmission = Transmission::new(
+            link.clone(),
+            read,
+            input,
+            config.shutdown_timeout,
+            config.busy_poll,
+        );
         shared.set_link(link.clone());
         shared.set_state(State::Ready);
         (link, transmission)

@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 use tokio_util::io::poll_read_buf;
 
+use super::busy::BusyPoll;
 use super::link::{Duty, Link};
 use crate::error::{Error, Phase};
 use crate::session::{Bulk, Intake};
@@ -61,6 +62,7 @@ pub(super) struct Transmission {
     /// How long to wait for the server to close, and until when.
     patience: Duration,
     deadline: Timer,
+    busy_poll: BusyPoll,
     /// A reply came since `idle` was set.
     active: bool,
     /// When to give memory back.
@@ -75,6 +77,7 @@ impl Transmission {
         read: ReadHalf,
         input: BytesMut,
         shutdown_timeout: Duration,
+        busy_poll: Duration,
     ) -> Self {
         link.count_received(input.len());
         Self {
@@ -89,6 +92,7 @@ impl Transmission {
             shutdown_timeout,
             patience: shutdown_timeout,
             deadline: Timer::default(),
+            busy_poll: BusyPoll::new(busy_poll),
             active: false,
             idle: Timer::default(),
             goodbye: false,
@@ -131,6 +135,7 @@ impl Transmission {
                     };
                 }
             }
+            self.busy_poll.rest();
             match self.process() {
                 Ok(true) => {}
                 Ok(false) => continue,
@@ -164,7 +169,9 @@ impl Transmission {
 
     /// Writes what is queued; after `DISC`, ends the stream.
     fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        std::task::ready!(self.link.poll_write(cx))?;
+        if std::task::ready!(self.link.poll_write(cx))? {
+            self.busy_poll.rest();
+        }
         if self.deadline.is_set() && !self.goodbye {
             // P-106, P-148: on TLS this says close_notify.
             std::task::ready!(self.link.poll_shutdown(cx))?;
@@ -189,12 +196,28 @@ impl Transmission {
         // Moves what is left to the front, so that the buffer need not grow.
         self.input.reserve(want);
         let mut place = (&mut self.input).limit(want);
-        let count = std::task::ready!(poll_read_buf(read, cx, &mut place))?;
+        let count = match poll_read_buf(read, cx, &mut place) {
+            Poll::Ready(count) => count?,
+            Poll::Pending => std::task::ready!(self.poll_busy(cx))?,
+        };
         self.link.count_received(count);
         if count == self.window && self.window < MAX_INPUT {
             self.window *= 2;
         }
         Poll::Ready(Ok(count))
+    }
+
+    /// Nothing has been announced: looks by itself for a while, if that is wanted.
+    fn poll_busy(&mut self, cx: &Context<'_>) -> Poll<io::Result<usize>> {
+        if !self.busy_poll.goes_on(self.link.in_flight() > 0) {
+            return Poll::Pending;
+        }
+        let found = self.busy_poll.read(&self.read, &mut self.input);
+        if found.is_pending() {
+            self.link.mark_scheduled();
+            cx.waker().wake_by_ref();
+        }
+        found
     }
 
     /// Takes in what was read; says whether that woke anybody.
