@@ -53,6 +53,8 @@ struct Core {
 pub(super) struct Writer {
     half: Option<WriteHalf>,
     outbox: Outbox,
+    /// The stream may still hold bytes back that were written.
+    unflushed: bool,
 }
 
 /// What a connection wants of its driver.
@@ -90,6 +92,7 @@ impl Link {
             writer: Mutex::new(Writer {
                 half: Some(half),
                 outbox: Outbox::default(),
+                unflushed: false,
             }),
             written: AtomicU64::new(0),
             early: AtomicBool::new(false),
@@ -316,10 +319,11 @@ impl Link {
         loop {
             if writer.outbox.is_empty() {
                 let mut core = self.core();
-                if !core.session.has_output() {
+                if core.session.has_output() {
+                    core.session.take_outbox(&mut writer.outbox);
+                } else if !writer.unflushed {
                     return Poll::Ready(Ok(wrote));
                 }
-                core.session.take_outbox(&mut writer.outbox);
             }
             std::task::ready!(self.flush(&mut writer, cx))?;
             wrote = true;
@@ -365,9 +369,12 @@ impl Link {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             writer.outbox.advance(count);
+            writer.unflushed = true;
             self.written.fetch_add(count as u64, Ordering::SeqCst);
         }
-        Pin::new(half).poll_flush(cx)
+        std::task::ready!(Pin::new(half).poll_flush(cx))?;
+        writer.unflushed = false;
+        Poll::Ready(Ok(()))
     }
 
     // A panic of a caller's waker cannot leave the session half changed: wakers are called

@@ -1,7 +1,9 @@
-//! The public interface against the in-process server.
+//! The public interface against the in-process server and the scripted one.
 #![allow(clippy::unwrap_used)]
 
 mod extents;
+mod flow;
 mod logging;
 mod smoke;
+mod support;
 mod uri;

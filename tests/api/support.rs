@@ -1,0 +1,163 @@
+//! What every test needs: a scripted server on the other end, and ways to look at futures.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use nbd_client::testing::Peer;
+use nbd_client::wire::option::ExportInfo;
+use nbd_client::wire::request::RequestHead;
+use nbd_client::wire::{ProtocolError, ReplyStyle, TransmissionFlags};
+use nbd_client::{Builder, Connection, Error};
+use tokio::io::DuplexStream;
+
+pub(crate) const STYLES: [ReplyStyle; 3] = [
+    ReplyStyle::Simple,
+    ReplyStyle::Structured,
+    ReplyStyle::Extended,
+];
+pub(crate) const CHUNKED: [ReplyStyle; 2] = [ReplyStyle::Structured, ReplyStyle::Extended];
+
+/// The export that scripted servers offer: 1 MiB that can do everything.
+pub(crate) const INFO: ExportInfo = ExportInfo {
+    size: 1 << 20,
+    flags: all_flags(),
+};
+
+/// Everything an export can offer, and can be written.
+pub(crate) const fn all_flags() -> TransmissionFlags {
+    TransmissionFlags::all()
+        .difference(TransmissionFlags::READ_ONLY)
+        .difference(TransmissionFlags::SEND_RESIZE)
+}
+
+/// A builder that asks for what `style` needs and nothing more.
+pub(crate) fn builder(style: ReplyStyle) -> Builder {
+    Connection::builder()
+        .structured_replies(style != ReplyStyle::Simple)
+        .extended_headers(style == ReplyStyle::Extended)
+}
+
+/// A connection that is ready, and the peer it talks to.
+pub(crate) async fn ready(style: ReplyStyle) -> (Connection, Peer) {
+    ready_with(builder(style), style).await
+}
+
+pub(crate) async fn ready_with(builder: Builder, style: ReplyStyle) -> (Connection, Peer) {
+    let (peer, stream) = Peer::pair();
+    ready_on(builder, style, peer, stream).await
+}
+
+pub(crate) async fn ready_on(
+    builder: Builder,
+    style: ReplyStyle,
+    mut peer: Peer,
+    stream: DuplexStream,
+) -> (Connection, Peer) {
+    let conn = builder.build();
+    let contexts = [(7, "base:allocation"), (0, "x:y")];
+    let (connected, greeted) = tokio::join!(
+        conn.connect_stream(stream),
+        peer.handshake(style, INFO, &contexts)
+    );
+    greeted.unwrap();
+    connected.unwrap();
+    (conn, peer)
+}
+
+/// The violation that ended a connection.
+#[track_caller]
+pub(crate) fn violation<T: std::fmt::Debug>(result: Result<T, Error>) -> ProtocolError {
+    match result {
+        Err(Error::Protocol(violation, _)) => violation,
+        other => panic!("not a violation: {other:?}"),
+    }
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+pub(crate) struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Polls once, without a waker that does anything.
+pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Polls a future at most so often, then drops it: `None` if it was not done by then.
+pub(crate) async fn drop_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    std::future::poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        future.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
+/// Lets every other task run until it waits for something.
+pub(crate) async fn settle() {
+    for _ in 0..64 {
+        tokio::task::yield_now().await;
+    }
+}
+
+macro_rules! assert_matches {
+    ($value:expr, $pattern:pat $(if $guard:expr)?) => {
+        match $value {
+            $pattern $(if $guard)? => {}
+            other => panic!("{other:?}"),
+        }
+    };
+}
+pub(crate) use assert_matches;
+
+/// A connection that is ready, over a pipe that holds so many bytes in each direction.
+pub(crate) async fn narrow(style: ReplyStyle, capacity: usize) -> (Connection, Peer) {
+    let (client, server) = tokio::io::duplex(capacity);
+    ready_on(builder(style), style, Peer::new(server), client).await
+}
+
+/// The head of the next request, however little of its payload has come.
+pub(crate) async fn expect_head(peer: &mut Peer, style: ReplyStyle) -> RequestHead {
+    let before = peer.received().len();
+    loop {
+        let part = drop_after(1, peer.expect_request()).await;
+        assert!(part.is_none(), "the whole request has come");
+        let received = &peer.received()[before..];
+        if let Some(head) = RequestHead::decode(style == ReplyStyle::Extended, received).unwrap() {
+            return head;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Runs a future to its end without any runtime.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
