@@ -169,8 +169,7 @@ impl Link {
                     // error too is left for it to find.
                     let flushed = self.flush(&mut writer, &mut Context::from_waker(waker));
                     drop(writer);
-                    if !matches!(flushed, Poll::Ready(Ok(()))) || self.early.load(Ordering::SeqCst)
-                    {
+                    if !matches!(flushed, Poll::Ready(Ok(()))) || self.has_early() {
                         self.wake_driver();
                     }
                     return;
@@ -269,6 +268,12 @@ impl Link {
             // Whoever wrote meanwhile may have looked at `early` before it was set.
             session.set_written(self.written.load(Ordering::SeqCst));
         }
+    }
+
+    /// Whether somebody waits for bytes to be written, as of the last time the session was brought
+    /// up to date.
+    pub(super) fn has_early(&self) -> bool {
+        self.early.load(Ordering::SeqCst)
     }
 
     pub(super) fn wake_driver(&self) {

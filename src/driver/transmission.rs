@@ -19,9 +19,10 @@ use tokio_util::io::poll_read_buf;
 use super::busy::BusyPoll;
 use super::link::{Duty, Link};
 use crate::error::{Error, Phase};
-use crate::session::{Bulk, Intake};
+use crate::session::{Bulk, Intake, Session};
 use crate::timer::Timer;
 use crate::transport::ReadHalf;
+use crate::wire::ProtocolError;
 
 /// Input buffer of a connection that was quiet.
 const MIN_INPUT: usize = 16 << 10;
@@ -63,6 +64,8 @@ pub(super) struct Transmission {
     patience: Duration,
     deadline: Timer,
     busy_poll: BusyPoll,
+    /// `DISC` is queued: the next poll sees to it.
+    parting: bool,
     /// A reply came since `idle` was set.
     active: bool,
     /// When to give memory back.
@@ -93,6 +96,7 @@ impl Transmission {
             patience: shutdown_timeout,
             deadline: Timer::default(),
             busy_poll: BusyPoll::new(busy_poll),
+            parting: false,
             active: false,
             idle: Timer::default(),
             goodbye: false,
@@ -118,6 +122,10 @@ impl Transmission {
             Poll::Ready(Err(error)) => Some(error),
             _ => None,
         };
+        if self.link.has_early() && self.settle() && self.wake_callers() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         loop {
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(self.eof()),
@@ -234,20 +242,25 @@ impl Transmission {
                     self.bulk = Some(bulk);
                     break;
                 }
-                self.link
-                    .change_with(&mut self.woken, |session| session.received(bulk))?;
+                let received = |session: &mut Session| {
+                    session.received(bulk)?;
+                    Ok::<_, ProtocolError>(session.try_disconnect())
+                };
+                self.parting = self.link.change_with(&mut self.woken, received)?;
                 if self.input.is_empty() {
                     self.needed = 0;
                     break;
                 }
             }
             let (link, input) = (&self.link, &mut self.input);
-            let intake = link.change_with(&mut self.woken, |session| {
+            let received = |session: &mut Session| {
                 link.settle_written(session);
-                let intake = session.receive(input);
+                let intake = session.receive(input)?;
                 link.settle_written(session);
-                intake
-            })?;
+                Ok::<_, ProtocolError>((intake, session.try_disconnect()))
+            };
+            let (intake, parting) = link.change_with(&mut self.woken, received)?;
+            self.parting = parting;
             match intake {
                 Intake::Bytes(needed) => {
                     self.large = self.large && self.woken.is_empty();
@@ -261,13 +274,26 @@ impl Transmission {
             }
         }
         self.active = true;
-        Ok(!self.woken.is_empty())
+        Ok(!self.woken.is_empty() || self.parting)
+    }
+
+    /// Hands over the answers that waited for their requests to be written; says whether there
+    /// is anything to do now.
+    fn settle(&mut self) -> bool {
+        let link = &self.link;
+        let parting = link.change_with(&mut self.woken, |session| {
+            link.settle_written(session);
+            session.try_disconnect()
+        });
+        self.parting = parting && !self.deadline.is_set();
+        !self.woken.is_empty() || self.parting
     }
 
     /// Wakes the callers whose answers are there; says whether to let them run first, so that
-    /// what they ask next leaves in one write.
+    /// what they ask next, or else `DISC`, leaves in one write.
     fn wake_callers(&mut self) -> bool {
-        let yields = self.woken.len() > 1 || self.link.in_flight() > 0;
+        let yields = self.parting || self.woken.len() > 1 || self.link.in_flight() > 0;
+        self.parting = false;
         if yields {
             self.link.mark_scheduled();
         }

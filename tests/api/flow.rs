@@ -24,3 +24,25 @@ async fn a_stream_that_buffers_is_flushed_when_it_can_be() {
     assert!(reads.into_iter().all(|data| data.unwrap()[..] == [1; 1024]));
     assert_eq!(start.elapsed().as_millis(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn r18_an_early_error_is_told_as_soon_as_the_payload_is_written() {
+    for style in STYLES {
+        let (conn, mut peer) = narrow(style, 64).await;
+        let start = Instant::now();
+        let write = tokio::spawn({
+            let conn = conn.clone();
+            async move { conn.write(0, vec![7; 4096]).await }
+        });
+        let head = expect_head(&mut peer, style).await;
+        peer.send_error(&head, Errno::EPERM, "no").await.unwrap();
+        settle().await;
+        assert_eq!(conn.in_flight(), 1, "its payload is still due");
+        let request = peer.expect_command(Command::WRITE).await.unwrap();
+        assert_eq!(&request.payload[..], [7; 4096]);
+        let error = write.await.unwrap().unwrap_err();
+        assert_matches!(error, Error::Request(e) if e.errno() == Errno::EPERM);
+        assert_eq!(start.elapsed().as_millis(), 0);
+        assert_eq!(conn.in_flight(), 0);
+    }
+}

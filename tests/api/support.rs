@@ -6,10 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
+use bytes::Bytes;
 use nbd_client::testing::Peer;
 use nbd_client::wire::option::ExportInfo;
+use nbd_client::wire::reply::{Reply, data_body};
 use nbd_client::wire::request::RequestHead;
-use nbd_client::wire::{ProtocolError, ReplyStyle, TransmissionFlags};
+use nbd_client::wire::{
+    ChunkType, Errno, ProtocolError, ReplyFlags, ReplyStyle, TransmissionFlags,
+};
 use nbd_client::{Builder, Connection, Error};
 use tokio::io::DuplexStream;
 
@@ -160,4 +164,20 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Pending => std::thread::park(),
         }
     }
+}
+
+/// A read's whole answer.
+pub(crate) fn data(style: ReplyStyle, head: &RequestHead, data: &[u8]) -> Reply {
+    if style == ReplyStyle::Simple {
+        return Reply::simple(head.cookie, Errno::OK, Bytes::copy_from_slice(data));
+    }
+    let offset = (style == ReplyStyle::Extended).then_some(head.offset);
+    let body = data_body(head.offset, data);
+    Reply::chunk(
+        head.cookie,
+        offset,
+        ReplyFlags::DONE,
+        ChunkType::OFFSET_DATA,
+        body,
+    )
 }
