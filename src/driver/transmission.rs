@@ -147,7 +147,11 @@ impl Transmission {
             match self.process() {
                 Ok(true) => {}
                 Ok(false) => continue,
-                Err(error) => return Poll::Ready(Ended::Failed(error)),
+                Err(error) => {
+                    // Answers that came before the violation stand.
+                    self.wake_callers();
+                    return Poll::Ready(Ended::Failed(error));
+                }
             }
             if self.wake_callers() {
                 cx.waker().wake_by_ref();

@@ -46,3 +46,22 @@ async fn r18_an_early_error_is_told_as_soon_as_the_payload_is_written() {
         assert_eq!(conn.in_flight(), 0);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_told_although_a_violation_came_right_behind_it() {
+    for style in STYLES {
+        let (conn, mut peer) = ready(style).await;
+        let read = |offset| tokio::spawn(conn.read(offset, 4).into_future());
+        let first = read(0);
+        let request = peer.expect_command(Command::READ).await.unwrap();
+        let second = read(8);
+        let other = peer.expect_command(Command::READ).await.unwrap();
+        let mut bytes = bytes::BytesMut::new();
+        data(style, &request.head, b"good").encode(&mut bytes);
+        bytes.extend_from_slice(b"nonsense");
+        peer.send_bytes(&bytes).await.unwrap();
+        assert_eq!(&first.await.unwrap().unwrap()[..], b"good");
+        violation(second.await.unwrap());
+        assert_ne!(other.head.cookie, request.head.cookie);
+    }
+}
