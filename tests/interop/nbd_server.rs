@@ -91,6 +91,24 @@ async fn the_list_has_every_section() {
     assert_eq!(names, ["disk0", "disk1"]);
 }
 
+// P-025, P-041
+#[tokio::test]
+async fn a_list_that_the_server_keeps_to_itself_is_refused() {
+    let dir = Dir::new();
+    let server = Server::nbd_server_tcp(&export(&dir.disk("disk", SIZE)));
+    let conn = Connection::builder()
+        .export_name("disk0")
+        .opt_mode(true)
+        .build();
+    conn.connect_tcp("127.0.0.1", server.port()).await.unwrap();
+    let Error::Refused(refusal) = conn.opt_list().await.unwrap_err() else {
+        panic!("not a refusal");
+    };
+    assert_eq!(refusal.reply(), OptionReplyType::ERR_POLICY);
+    conn.opt_go().await.unwrap();
+    assert_eq!(conn.size().unwrap(), SIZE);
+}
+
 // P-055
 #[tokio::test]
 async fn there_is_no_default_export() {

@@ -21,11 +21,13 @@ async fn connect(conn: &Connection, way: &str) -> Result<()> {
         "aio_tcp" => conn.aio_connect_tcp("localhost", 9).map(drop),
         "unix" => conn.connect_unix("/").await,
         "aio_unix" => conn.aio_connect_unix("/").map(drop),
+        "uri" => conn.connect_uri("nbd+unix:///?socket=/").await,
+        "aio_uri" => conn.aio_connect_uri("nbd+unix:///?socket=/").map(drop),
         _ => unreachable!("{way}"),
     }
 }
 
-const WAYS: [&str; 10] = [
+const WAYS: [&str; 12] = [
     "command",
     "aio_command",
     "socket",
@@ -36,6 +38,8 @@ const WAYS: [&str; 10] = [
     "aio_tcp",
     "unix",
     "aio_unix",
+    "uri",
+    "aio_uri",
 ];
 
 fn socket() -> OwnedFd {

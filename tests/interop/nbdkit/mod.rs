@@ -10,6 +10,7 @@ mod handshake;
 mod libnbd;
 mod socket;
 mod status;
+mod uri;
 
 use nbd_client::{Connection, Error};
 
