@@ -1,0 +1,191 @@
+//! What there is to say about a server and its exports.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use bytes::Bytes;
+use nbd_client::{Connection, Export, Protocol};
+
+use crate::Result;
+use crate::server::Server;
+
+/// How much of an export `file` gets to see, in bytes.
+const SAMPLE: u64 = 8192;
+
+/// Everything that is printed.
+pub(crate) struct Report {
+    pub(crate) protocol: Protocol,
+    pub(crate) tls: bool,
+    pub(crate) exports: Vec<Fields>,
+}
+
+/// An export as keys and values, in the order in which they are printed.
+pub(crate) struct Fields {
+    pub(crate) name: String,
+    pub(crate) fields: Vec<(&'static str, Value)>,
+}
+
+pub(crate) enum Value {
+    Text(String),
+    List(Vec<String>),
+    Flag(bool),
+    Number(u64),
+    Size(u64),
+}
+
+impl Report {
+    pub(crate) async fn of(server: &Server, list: bool, content: bool) -> Result<Self> {
+        let conn = server
+            .connect(|builder| builder.opt_mode(true).full_info(true))
+            .await?;
+        let mut exports = Vec::new();
+        if list {
+            for listed in conn.opt_list().await? {
+                conn.set_export_name(&*listed.name)?;
+                let found = if content {
+                    describe(&conn).await?.with_content(server).await?
+                } else {
+                    describe(&conn).await?
+                };
+                exports.push(found);
+            }
+        } else {
+            let mut found = describe(&conn).await?;
+            if content {
+                // On the same connection: a server may take no second one.
+                if conn.is_negotiating() {
+                    conn.opt_go().await?;
+                }
+                found.insert_content(&conn).await?;
+            }
+            exports.push(found);
+        }
+        let (protocol, tls) = (conn.protocol()?, conn.is_tls());
+        conn.disconnect().await?;
+        Ok(Self {
+            protocol,
+            tls,
+            exports,
+        })
+    }
+}
+
+/// The export whose name is set. Of an oldstyle server everything is known already.
+async fn describe(conn: &Connection) -> Result<Fields> {
+    let (mut export, mut contexts) = (None, Vec::new());
+    if conn.is_negotiating() {
+        // Without fixed newstyle nothing can be asked; it will be known after GO.
+        if conn.protocol()?.handshake.name() != "newstyle" {
+            if conn.protocol()?.structured_replies {
+                let none: [&str; 0] = [];
+                contexts = conn.opt_list_meta_context(none).await.unwrap_or_default();
+            }
+            export = Some(conn.opt_info().await?);
+        } else {
+            conn.opt_go().await?;
+        }
+    }
+    let export = export.map_or_else(|| conn.export(), Ok)?;
+    // A connection over a command has no URI.
+    let uri = conn.uri().ok().map(|uri| uri.to_string());
+    Ok(Fields::of(&export, conn.export_name(), uri, contexts))
+}
+
+impl Fields {
+    fn of(export: &Export, name: String, uri: Option<String>, contexts: Vec<String>) -> Self {
+        let mut fields = Vec::new();
+        if let Some(description) = export.description().filter(|text| !text.is_empty()) {
+            let text = description.as_str().to_owned();
+            fields.push(("description", Value::Text(text)));
+        }
+        fields.push(("export-size", Value::Size(export.size())));
+        fields.extend(uri.map(|uri| ("uri", Value::Text(uri))));
+        if !contexts.is_empty() {
+            fields.push(("contexts", Value::List(contexts)));
+        }
+        for (key, flag) in [
+            ("is_rotational", export.is_rotational()),
+            ("is_read_only", export.is_read_only()),
+            (
+                "can_block_status_payload",
+                export.can_block_status_payload(),
+            ),
+            ("can_cache", export.can_cache()),
+            ("can_df", export.can_df()),
+            ("can_fast_zero", export.can_fast_zero()),
+            ("can_flush", export.can_flush()),
+            ("can_fua", export.can_fua()),
+            ("can_multi_conn", export.can_multi_conn()),
+            ("can_trim", export.can_trim()),
+            ("can_zero", export.can_zero()),
+        ] {
+            fields.push((key, Value::Flag(flag)));
+        }
+        if let Some(sizes) = export.block_size() {
+            for (key, size) in [
+                ("block_size_minimum", sizes.minimum),
+                ("block_size_preferred", sizes.preferred),
+                ("block_size_maximum", sizes.maximum),
+            ] {
+                fields.push((key, Value::Number(size.into())));
+            }
+        }
+        let payload = export.max_payload().into();
+        fields.push(("block_size_payload", Value::Number(payload)));
+        // What the server calls it is the better name.
+        let name = export.canonical_name().map_or(name, str::to_owned);
+        Self { name, fields }
+    }
+
+    async fn with_content(mut self, server: &Server) -> Result<Self> {
+        let conn = server.connect_to(&self.name).await?;
+        self.insert_content(&conn).await?;
+        conn.disconnect().await?;
+        Ok(self)
+    }
+
+    async fn insert_content(&mut self, conn: &Connection) -> Result<()> {
+        // By the size that was told before the export was entered: nbd-server says 0 there, and
+        // what is printed should agree with itself.
+        let size = self.fields.iter().enumerate().find_map(|(at, field)| {
+            let (_, Value::Size(size)) = field else {
+                return None;
+            };
+            Some((at, *size))
+        });
+        let (at, size) = size.unwrap_or_default();
+        if let Some(content) = sample(conn, size).await? {
+            let field = ("content", Value::Text(content));
+            self.fields.insert(at + 1, field);
+        }
+        Ok(())
+    }
+}
+
+/// What `file` takes the beginning of the export for; nothing if it is not installed.
+async fn sample(conn: &Connection, size: u64) -> Result<Option<String>> {
+    let block = conn.export()?.block_size().map_or(1, |sizes| sizes.minimum);
+    let length = size.min(SAMPLE).next_multiple_of(block.into()).min(size);
+    let data = match usize::try_from(length)? {
+        0 => Bytes::new(),
+        length => conn.read(0, length).await?,
+    };
+    let file = Command::new("file")
+        .args(["-b", "-"])
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut file) = file else {
+        return Ok(None);
+    };
+    if let Some(mut stdin) = file.stdin.take() {
+        // It may know enough before it has read everything.
+        let _ = stdin.write_all(&data);
+    }
+    let output = file.wait_with_output()?;
+    let text = String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned();
+    Ok(output.status.success().then_some(text))
+}

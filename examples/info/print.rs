@@ -1,0 +1,123 @@
+//! Writing it out, for people and for programs.
+
+use std::fmt::Write;
+
+use crate::fields::{Fields, Report, Value};
+
+pub(crate) fn report(report: &Report, json: bool, out: &mut String) {
+    let _ = if json {
+        as_json(report, out)
+    } else {
+        as_text(report, out)
+    };
+}
+
+fn as_text(report: &Report, out: &mut String) -> std::fmt::Result {
+    let protocol = report.protocol.handshake.name();
+    let tls = if report.tls { "with" } else { "without" };
+    let packets = match (
+        report.protocol.extended_headers,
+        report.protocol.structured_replies,
+    ) {
+        (true, _) => "extended",
+        (false, true) => "structured",
+        (false, false) => "simple",
+    };
+    writeln!(
+        out,
+        "protocol: {protocol} {tls} TLS, using {packets} packets"
+    )?;
+    for Fields { name, fields } in &report.exports {
+        writeln!(out, "export={}:", quoted(name))?;
+        for (key, value) in fields {
+            match value {
+                // From the server, and on its way to a terminal.
+                Value::Text(text) => {
+                    writeln!(out, "\t{key}: {}", nbd_client::wire::Text::from(&**text))?
+                }
+                Value::Flag(flag) => writeln!(out, "\t{key}: {flag}")?,
+                Value::Number(number) => writeln!(out, "\t{key}: {number}")?,
+                Value::Size(size) => match human(*size) {
+                    short if short.ends_with(char::is_alphabetic) => {
+                        writeln!(out, "\t{key}: {size} ({short})")?;
+                    }
+                    _ => writeln!(out, "\t{key}: {size}")?,
+                },
+                Value::List(items) => {
+                    writeln!(out, "\t{key}:")?;
+                    for item in items {
+                        writeln!(out, "\t\t{item}")?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn as_json(report: &Report, out: &mut String) -> std::fmt::Result {
+    let protocol = report.protocol;
+    writeln!(
+        out,
+        "{{\n\"protocol\": {},",
+        quoted(protocol.handshake.name())
+    )?;
+    writeln!(out, "\"TLS\": {},", report.tls)?;
+    writeln!(out, "\"structured\": {},", protocol.structured_replies)?;
+    writeln!(out, "\"extended\": {},", protocol.extended_headers)?;
+    writeln!(out, "\"exports\": [")?;
+    for (number, export) in report.exports.iter().enumerate() {
+        let comma = if number == 0 { "" } else { "," };
+        write!(
+            out,
+            "{comma}\t{{\n\t\"export-name\": {}",
+            quoted(&export.name)
+        )?;
+        for (key, value) in &export.fields {
+            write!(out, ",\n\t\"{key}\": ")?;
+            match value {
+                Value::Text(text) => out.push_str(&quoted(text)),
+                Value::Flag(flag) => write!(out, "{flag}")?,
+                Value::Number(number) => write!(out, "{number}")?,
+                Value::Size(size) => {
+                    write!(out, "{size},\n\t\"{key}-str\": {}", quoted(&human(*size)))?;
+                }
+                Value::List(items) => {
+                    let items: Vec<_> = items.iter().map(|item| quoted(item)).collect();
+                    write!(out, "[\n\t\t{}\n\t]", items.join(",\n\t\t"))?;
+                }
+            }
+        }
+        out.push_str("\n\t}");
+    }
+    writeln!(out, " ]\n}}")
+}
+
+/// A JSON string.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        let _ = match c {
+            '"' | '\\' => write!(out, "\\{c}"),
+            '\n' => write!(out, "\\n"),
+            '\t' => write!(out, "\\t"),
+            '\r' => write!(out, "\\r"),
+            c if c.is_control() => write!(out, "\\u{:04x}", u32::from(c)),
+            c => write!(out, "{c}"),
+        };
+    }
+    out.push('"');
+    out
+}
+
+/// A size in the largest unit that divides it.
+fn human(size: u64) -> String {
+    let mut size = size;
+    let mut units = ["", "K", "M", "G", "T", "P", "E"].iter();
+    let mut unit = units.next();
+    while size > 0 && size % 1024 == 0 {
+        size /= 1024;
+        unit = units.next();
+    }
+    format!("{size}{}", unit.unwrap_or(&""))
+}

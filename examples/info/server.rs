@@ -1,0 +1,43 @@
+//! The server, to be connected to as often as needed.
+
+use std::ffi::OsString;
+
+use nbd_client::{Builder, Connection, Uri, UriPolicy};
+
+use crate::Result;
+use crate::args::Target;
+
+pub(crate) enum Server {
+    Uri(Box<Uri>),
+    Command(Vec<OsString>),
+}
+
+impl Server {
+    pub(crate) fn new(target: &Target) -> Result<Self> {
+        Ok(match target {
+            Target::Uri(uri) => Self::Uri(Box::new(uri.parse()?)),
+            Target::Command(command) => Self::Command(command.clone()),
+        })
+    }
+
+    pub(crate) async fn connect(&self, set: impl FnOnce(Builder) -> Builder) -> Result<Connection> {
+        // Whoever types the URI in may do with it what they like.
+        let builder = Connection::builder().uri_policy(UriPolicy::trusted());
+        let conn = set(builder).build();
+        match self {
+            Self::Uri(uri) => conn.connect_uri(Uri::clone(uri)).await?,
+            Self::Command(command) => conn.connect_command(command).await?,
+        }
+        Ok(conn)
+    }
+
+    /// Connects to an export of which only the name is another one.
+    pub(crate) async fn connect_to(&self, name: &str) -> Result<Connection> {
+        let Self::Uri(uri) = self else {
+            return self.connect(|builder| builder.export_name(name)).await;
+        };
+        let uri = nbd_client::UriBuilder::from(Uri::clone(uri)).export_name(name);
+        let other = Self::Uri(Box::new(uri.build()?));
+        other.connect(|builder| builder).await
+    }
+}

@@ -1,0 +1,160 @@
+//! Running both programs and comparing what they print.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use crate::server::{Dir, Server};
+
+/// Every question that `nbdinfo` 1.14 answers.
+pub(crate) const QUESTIONS: [(&str, &str); 16] = [
+    ("--can", "connect"),
+    ("--can", "read"),
+    ("--can", "write"),
+    ("--can", "cache"),
+    ("--can", "df"),
+    ("--can", "fast-zero"),
+    ("--can", "flush"),
+    ("--can", "fua"),
+    ("--can", "multi-conn"),
+    ("--can", "structured-reply"),
+    ("--can", "trim"),
+    ("--can", "zero"),
+    ("--is", "read-only"),
+    ("--is", "readonly"),
+    ("--is", "rotational"),
+    ("--is", "tls"),
+];
+
+/// Keys that `nbdinfo` has since 1.18.
+const NEWER: [&str; 3] = ["extended", "can_block_status_payload", "block_size_payload"];
+
+/// A server that both programs are asked about.
+pub(crate) struct Compared {
+    start: Box<dyn Fn() -> (Server, Dir)>,
+    /// Running, unless it takes one client and no more.
+    server: Option<(Server, Dir)>,
+    export: &'static str,
+}
+
+impl Compared {
+    pub(crate) fn new(start: impl Fn() -> (Server, Dir) + 'static, export: &'static str) -> Self {
+        Self {
+            server: Some(start()),
+            start: Box::new(start),
+            export,
+        }
+    }
+
+    /// A server that ends with its first client.
+    pub(crate) fn one_client(mut self) -> Self {
+        self.server = None;
+        self
+    }
+
+    /// What a program says, with the name of the socket taken out.
+    fn ask(&self, mut command: Command, args: &[&str]) -> (String, i32) {
+        let fresh;
+        let (server, _dir) = match &self.server {
+            Some(server) => server,
+            None => {
+                fresh = (self.start)();
+                &fresh
+            }
+        };
+        let socket = server.socket();
+        let socket = socket.to_str().unwrap();
+        let uri = format!("nbd+unix:///{}?socket={socket}", self.export);
+        let Output { status, stdout, .. } = command.args(args).arg(&uri).output().unwrap();
+        let text = String::from_utf8(stdout).unwrap();
+        (text.replace(socket, "SOCKET"), status.code().unwrap())
+    }
+
+    fn both(&self, args: &[&str]) -> [(String, i32); 2] {
+        let theirs = self.ask(Command::new("nbdinfo"), args);
+        [theirs, self.ask(Command::new(info()), args)]
+    }
+
+    /// Both succeed, and every field of theirs is in ours.
+    pub(crate) fn json(&self, args: &[&str]) {
+        let [theirs, ours] = self.both(args).map(|(text, status)| {
+            assert_eq!(status, 0, "{args:?}: {text}");
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}"))
+        });
+        alike(&theirs, &ours, &format!("{args:?}"));
+    }
+
+    /// Both end alike and print the same.
+    pub(crate) fn exactly(&self, args: &[&str]) {
+        let [theirs, ours] = self.both(args);
+        assert_eq!(theirs, ours, "{args:?}");
+    }
+
+    /// Both succeed, and ours are their lines, in their order, and those of newer versions.
+    pub(crate) fn lines(&self, args: &[&str]) {
+        let [(theirs, status), (ours, our_status)] = self.both(args);
+        assert_eq!((status, our_status), (0, 0), "{args:?}");
+        let is_newer = |line: &&str| NEWER.iter().any(|key| line.trim().starts_with(key));
+        let ours: Vec<_> = ours.lines().filter(|line| !is_newer(line)).collect();
+        let ours = ours
+            .join("\n")
+            .replace("extended packets", "structured packets");
+        assert_eq!(theirs.trim_end(), ours, "{args:?}");
+    }
+
+    /// Both fail in the same way.
+    pub(crate) fn failure(&self, args: &[&str]) {
+        let [(_, theirs), (text, ours)] = self.both(args);
+        assert_eq!((theirs, ours), (1, 1), "{args:?}");
+        assert_eq!(text, "", "{args:?}: nothing is printed by halves");
+    }
+}
+
+/// Checks that every field of theirs is in ours, and that ours are no others than newer ones.
+fn alike(theirs: &Value, ours: &Value, path: &str) {
+    match (theirs, ours) {
+        (Value::Object(theirs), Value::Object(ours)) => {
+            for (key, value) in theirs {
+                let path = format!("{path}.{key}");
+                let our = ours.get(key).unwrap_or_else(|| panic!("{path} is missing"));
+                alike(value, our, &path);
+            }
+            for key in ours.keys() {
+                let is_known = theirs.contains_key(key) || NEWER.contains(&&**key);
+                assert!(is_known, "{path}.{key} is not in nbdinfo");
+            }
+        }
+        (Value::Array(theirs), Value::Array(ours)) => {
+            assert_eq!(theirs.len(), ours.len(), "{path}");
+            for (at, (theirs, ours)) in theirs.iter().zip(ours).enumerate() {
+                alike(theirs, ours, &format!("{path}[{at}]"));
+            }
+        }
+        (Value::Number(theirs), Value::Number(ours)) => {
+            assert_eq!(theirs.as_f64(), ours.as_f64(), "{path}");
+        }
+        _ => assert_eq!(theirs, ours, "{path}"),
+    }
+}
+
+/// The example, built.
+fn info() -> &'static PathBuf {
+    static INFO: OnceLock<PathBuf> = OnceLock::new();
+    INFO.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        let profile = test.parent().unwrap().parent().unwrap();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--example", "info", "--target-dir"]);
+        cargo.arg(profile.parent().unwrap());
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output();
+        let output = output.unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        profile.join("examples/info")
+    })
+}
