@@ -61,7 +61,8 @@ pub(crate) enum Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Uri(uri) => uri.fmt(f),
+            // K51: without the names of users.
+            Self::Uri(uri) => fmt::Debug::fmt(uri, f),
             Self::Endpoint(endpoint) => fmt::Debug::fmt(endpoint, f),
         }
     }

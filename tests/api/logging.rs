@@ -126,3 +126,19 @@ async fn requests_are_traced_without_their_data() {
     // Nor as a list of bytes.
     assert!(!everything.contains("115, 101, 115"), "{everything}");
 }
+
+// K51
+#[tokio::test]
+async fn a_user_in_a_uri_stays_out_of_the_log() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let server = Server::new(Export::new(4096));
+    let listening = server.listen_tcp("127.0.0.1:0").await.unwrap();
+    let port = listening.local_addr().port();
+    let uri = format!("nbd://sesame@127.0.0.1:{port}/");
+    let conn = Connection::connect(&*uri).await.unwrap();
+    conn.disconnect().await.unwrap();
+    let story = log.at(Level::DEBUG);
+    assert!(story.contains(&format!("127.0.0.1:{port}")), "{story}");
+    assert!(!story.contains("sesame"), "{story}");
+}
