@@ -22,6 +22,7 @@ pub(crate) struct Config {
     pub(crate) max_in_flight: usize,
     pub(crate) max_in_flight_bytes: u64,
     pub(crate) tcp: TcpOptions,
+    pub(crate) socket_name: Option<String>,
     pub(crate) uri_policy: UriPolicy,
 }
 
@@ -68,6 +69,7 @@ impl Default for Builder {
                 max_in_flight: 1024,
                 max_in_flight_bytes: 128 << 20,
                 tcp: TcpOptions::default(),
+                socket_name: None,
                 uri_policy: UriPolicy::default(),
             },
             wishes: Wishes {
@@ -189,6 +191,15 @@ impl Builder {
     /// reads local files, starts programs or weakens TLS.
     pub const fn uri_policy(mut self, policy: UriPolicy) -> Self {
         self.config.uri_policy = policy;
+        self
+    }
+
+    /// What the socket is called that a server gets by
+    /// [`connect_systemd_socket_activation`](Connection::connect_systemd_socket_activation), in
+    /// `LISTEN_FDNAMES`: at most 32 ASCII letters and digits, or connecting fails. By default, and
+    /// if the name is empty, it is called `unknown`.
+    pub fn socket_activation_name(mut self, name: impl Into<String>) -> Self {
+        self.config.socket_name = Some(name.into());
         self
     }
 

@@ -3,6 +3,8 @@
 //! Each comes twice: `aio_connect_*` begins and returns a future that may be dropped,
 //! `connect_*` begins and waits.
 
+mod uri;
+
 use std::ffi::OsStr;
 use std::fmt;
 use std::future::Future;
@@ -13,13 +15,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 
 use crate::connection::{Connection, State};
 use crate::driver::{self, Address, Shared};
 use crate::error::{Error, InvalidRequest, Result};
-use crate::transport::command::Argv;
-use crate::transport::{Foreign, Stream, Transport, command, fd, tcp, unix};
-use crate::uri::{Endpoint, Uri};
+use crate::transport::child::Child;
+use crate::transport::socket::Socket;
+use crate::transport::{Foreign, Stream, Transport, activation, command, fd, tcp, unix};
+use crate::uri::Endpoint;
 
 /// An attempt to connect that is under way.
 ///
@@ -101,7 +105,7 @@ impl Connection {
         self.prepare()?;
         let argv = command::check(argv)?;
         self.shared().begin()?;
-        self.start_command(argv)
+        self.start_child(command::spawn(argv))
     }
 
     /// Runs a server as child process and connects over its standard input and output; see
@@ -233,105 +237,74 @@ impl Connection {
         connecting.await
     }
 
-    /// Makes a connection and connects it to the server and export that a URI names.
+    /// Runs a server as child process that takes over a listening socket, and begins to connect
+    /// to that: "socket activation", as systemd does it.
+    ///
+    /// For servers that do not speak on their standard input and output, such as `qemu-nbd`. The
+    /// server finds the socket as its descriptor 3, and `LISTEN_PID`, `LISTEN_FDS` and
+    /// `LISTEN_FDNAMES` in its environment, the latter as given by
+    /// [`socket_activation_name`](crate::Builder::socket_activation_name). Its standard input is
+    /// empty. Everything else is as with [`aio_connect_command`](Self::aio_connect_command), but
+    /// that the end of the connection tells this server nothing: it gets SIGTERM.
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> nbd_client::Result<()> {
-    /// use nbd_client::Connection;
-    ///
-    /// let conn = Connection::connect("nbd://example.com/disk0").await?;
-    /// println!("{} bytes", conn.size()?);
+    /// let conn = nbd_client::Connection::new();
+    /// conn.connect_systemd_socket_activation(["qemu-nbd", "-f", "qcow2", "disk.qcow2"]).await?;
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`aio_connect_uri`](Self::aio_connect_uri), and if the connection or the handshake
-    /// fails.
-    ///
-    /// # Cancel safety
-    /// Dropping the future stops the attempt.
-    pub async fn connect<U>(uri: U) -> Result<Self>
+    /// If the handle is not new, there is no runtime, `argv` is empty or contains NUL, the name
+    /// of the socket cannot be one, or the program cannot be started.
+    #[doc(alias = "connect_activation")]
+    pub fn aio_connect_systemd_socket_activation<I>(&self, argv: I) -> Result<Connecting>
     where
-        U: TryInto<Uri, Error: Into<Error>>,
-    {
-        let connection = Self::new();
-        let connecting = connection.aio_connect_uri(uri)?;
-        connecting.await?;
-        Ok(connection)
-    }
-
-    /// Begins to connect to the server and export that a URI names: a [`Uri`], or text that is
-    /// one.
-    ///
-    /// The URI replaces the export name, by the empty one if it has none. What it may ask for is
-    /// up to the [`uri_policy`](crate::Builder::uri_policy) of the handle; by default it says
-    /// where the server is, and a URI that would have files read, programs started or TLS
-    /// weakened is refused. A refusal comes before anything is resolved, opened or started, and
-    /// leaves the handle [`Created`](State::Created).
-    ///
-    /// `nbd+ssh` runs [`Uri::ssh_command`] as its child process.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() {
-    /// use nbd_client::{Connection, UriPolicy};
-    ///
-    /// let theirs = "nbd+ssh://example.com/disk0";
-    /// let conn = Connection::new();
-    /// let refusal = conn.aio_connect_uri(theirs).unwrap_err();
-    /// assert_eq!(refusal.errno(), Some(1)); // EPERM
-    /// assert!(conn.is_created());
-    ///
-    /// let ours = Connection::builder().uri_policy(UriPolicy::trusted()).build();
-    /// # let _ = (ours, theirs);
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// If the handle is not new, there is no runtime, the text is no NBD URI, the policy does not
-    /// allow it, or it needs something that this build cannot do, such as TLS.
-    pub fn aio_connect_uri<U>(&self, uri: U) -> Result<Connecting>
-    where
-        U: TryInto<Uri, Error: Into<Error>>,
+        I: IntoIterator<Item: AsRef<OsStr>>,
     {
         self.prepare()?;
-        let uri: Uri = uri.try_into().map_err(Into::into)?;
-        self.shared().config.uri_policy.check(&uri)?;
-        // U-14
-        if uri.is_tls() {
-            let why = "this URI asks for TLS, which this build of nbd-client does not have";
-            return Err(InvalidRequest::NotBuilt(why).into());
-        }
-        let ssh = uri.ssh_command().map(command::check).transpose()?;
-        if let Endpoint::Vsock { .. } = uri.endpoint() {
-            let why = "this URI asks for vsock, which this build of nbd-client does not have";
-            return Err(InvalidRequest::NotBuilt(why).into());
-        }
+        let argv = command::check(argv)?;
+        let name = self.shared().config.socket_name.as_deref();
+        activation::check(&argv, name)?;
         self.shared().begin()?;
-        uri.export_name()
-            .clone_into(&mut self.shared().lock_wishes().export_name);
-        let endpoint = uri.endpoint().clone();
-        self.set_address(Address::Uri(Box::new(uri)));
-        match (endpoint, ssh) {
-            (Endpoint::Tcp { host, port }, _) => Ok(self.start_tcp(host, port)),
-            (Endpoint::Unix { path }, _) => Ok(self.start_unix(path)),
-            (_, Some(argv)) => self.start_command(argv),
-            (_, None) => Err(InvalidRequest::NotBuilt("no way to reach this URI").into()),
-        }
+        self.start_child(activation::spawn(argv, name))
     }
 
-    /// Connects to the server and export that a URI names; see
-    /// [`aio_connect_uri`](Self::aio_connect_uri).
+    /// Runs a server as child process that takes over a listening socket, and connects to that;
+    /// see [`aio_connect_systemd_socket_activation`](Self::aio_connect_systemd_socket_activation).
+    ///
+    /// # Errors
+    /// As there, and if the handshake fails.
+    pub async fn connect_systemd_socket_activation<I>(&self, argv: I) -> Result<()>
+    where
+        I: IntoIterator<Item: AsRef<OsStr>>,
+    {
+        let connecting = self.aio_connect_systemd_socket_activation(argv)?;
+        connecting.await
+    }
+
+    /// Begins to connect over vsock to the host of this virtual machine, whose `cid` is 2, or to
+    /// one of its guests.
+    ///
+    /// # Errors
+    /// If the handle is not new or there is no runtime.
+    #[cfg(all(feature = "vsock", target_os = "linux"))]
+    pub fn aio_connect_vsock(&self, cid: u32, port: u32) -> Result<Connecting> {
+        self.prepare()?;
+        self.shared().begin()?;
+        self.set_address(Address::Endpoint(Endpoint::Vsock { cid, port }));
+        Ok(self.start_vsock(cid, port))
+    }
+
+    /// Connects over vsock; see [`aio_connect_vsock`](Self::aio_connect_vsock).
     ///
     /// # Errors
     /// As there, and if the connection or the handshake fails.
-    pub async fn connect_uri<U>(&self, uri: U) -> Result<()>
-    where
-        U: TryInto<Uri, Error: Into<Error>>,
-    {
-        let connecting = self.aio_connect_uri(uri)?;
+    #[cfg(all(feature = "vsock", target_os = "linux"))]
+    pub async fn connect_vsock(&self, cid: u32, port: u32) -> Result<()> {
+        let connecting = self.aio_connect_vsock(cid, port)?;
         connecting.await
     }
 
@@ -381,8 +354,20 @@ impl Connection {
         })
     }
 
-    fn start_command(&self, argv: Argv) -> Result<Connecting> {
-        match command::spawn(argv) {
+    #[cfg(all(feature = "vsock", target_os = "linux"))]
+    fn start_vsock(&self, cid: u32, port: u32) -> Connecting {
+        self.start(async move {
+            let stream = crate::transport::vsock::connect(cid, port).await?;
+            Ok(Transport {
+                stream,
+                child: None,
+            })
+        })
+    }
+
+    /// Goes on with a server that was started, or not.
+    fn start_child(&self, spawned: Result<(Socket<UnixStream>, Child)>) -> Result<Connecting> {
+        match spawned {
             Ok((stream, child)) => {
                 let transport = Transport {
                     stream: Box::new(stream),

@@ -1,0 +1,143 @@
+//! Connecting by URI.
+
+use std::path::PathBuf;
+
+use super::Connecting;
+use crate::connection::Connection;
+use crate::driver::Address;
+use crate::error::{Error, InvalidRequest, Result};
+use crate::transport::command::{self, Argv};
+use crate::transport::unix;
+use crate::uri::{Endpoint, Uri};
+
+impl Connection {
+    /// Makes a connection and connects it to the server and export that a URI names.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// use nbd_client::Connection;
+    ///
+    /// let conn = Connection::connect("nbd://example.com/disk0").await?;
+    /// println!("{} bytes", conn.size()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`aio_connect_uri`](Self::aio_connect_uri), and if the connection or the handshake
+    /// fails.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the attempt.
+    pub async fn connect<U>(uri: U) -> Result<Self>
+    where
+        U: TryInto<Uri, Error: Into<Error>>,
+    {
+        let connection = Self::new();
+        let connecting = connection.aio_connect_uri(uri)?;
+        connecting.await?;
+        Ok(connection)
+    }
+
+    /// Begins to connect to the server and export that a URI names: a [`Uri`], or text that is
+    /// one.
+    ///
+    /// The URI replaces the export name, by the empty one if it has none. What it may ask for is
+    /// up to the [`uri_policy`](crate::Builder::uri_policy) of the handle; by default it says
+    /// where the server is, and a URI that would have files read, programs started or TLS
+    /// weakened is refused. A refusal comes before anything is resolved, opened or started, and
+    /// leaves the handle [`Created`](State::Created).
+    ///
+    /// `nbd+ssh` runs [`Uri::ssh_command`] as its child process.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use nbd_client::{Connection, UriPolicy};
+    ///
+    /// let theirs = "nbd+ssh://example.com/disk0";
+    /// let conn = Connection::new();
+    /// let refusal = conn.aio_connect_uri(theirs).unwrap_err();
+    /// assert_eq!(refusal.errno(), Some(1)); // EPERM
+    /// assert!(conn.is_created());
+    ///
+    /// let ours = Connection::builder().uri_policy(UriPolicy::trusted()).build();
+    /// # let _ = (ours, theirs);
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the handle is not new, there is no runtime, the text is no NBD URI, the policy does not
+    /// allow it, or it needs something that this build cannot do, such as TLS.
+    pub fn aio_connect_uri<U>(&self, uri: U) -> Result<Connecting>
+    where
+        U: TryInto<Uri, Error: Into<Error>>,
+    {
+        self.prepare()?;
+        let uri: Uri = uri.try_into().map_err(Into::into)?;
+        self.shared().config.uri_policy.check(&uri)?;
+        // U-14
+        if uri.is_tls() {
+            let why = "this URI asks for TLS, which this build of nbd-client does not have";
+            return Err(InvalidRequest::NotBuilt(why).into());
+        }
+        let way = Way::find(&uri)?;
+        self.shared().begin()?;
+        uri.export_name()
+            .clone_into(&mut self.shared().lock_wishes().export_name);
+        self.set_address(Address::Uri(Box::new(uri)));
+        match way {
+            Way::Tcp(host, port) => Ok(self.start_tcp(host, port)),
+            Way::Unix(path) => Ok(self.start_unix(path)),
+            #[cfg(all(feature = "vsock", target_os = "linux"))]
+            Way::Vsock(cid, port) => Ok(self.start_vsock(cid, port)),
+            Way::Command(argv) => self.start_child(command::spawn(argv)),
+        }
+    }
+
+    /// Connects to the server and export that a URI names; see
+    /// [`aio_connect_uri`](Self::aio_connect_uri).
+    ///
+    /// # Errors
+    /// As there, and if the connection or the handshake fails.
+    pub async fn connect_uri<U>(&self, uri: U) -> Result<()>
+    where
+        U: TryInto<Uri, Error: Into<Error>>,
+    {
+        let connecting = self.aio_connect_uri(uri)?;
+        connecting.await
+    }
+}
+
+/// How to get to the server of a URI, checked.
+enum Way {
+    Tcp(String, u16),
+    Unix(PathBuf),
+    #[cfg(all(feature = "vsock", target_os = "linux"))]
+    Vsock(u32, u32),
+    Command(Argv),
+}
+
+impl Way {
+    fn find(uri: &Uri) -> Result<Self> {
+        Ok(match uri.endpoint() {
+            Endpoint::Tcp { host, port } => Self::Tcp(host.clone(), *port),
+            Endpoint::Unix { path } => {
+                unix::check(path)?;
+                Self::Unix(path.clone())
+            }
+            Endpoint::Ssh { .. } => {
+                let ssh = uri.ssh_command().unwrap_or_default();
+                Self::Command(command::check(ssh)?)
+            }
+            #[cfg(all(feature = "vsock", target_os = "linux"))]
+            Endpoint::Vsock { cid, port } => Self::Vsock(*cid, *port),
+            #[cfg(not(all(feature = "vsock", target_os = "linux")))]
+            Endpoint::Vsock { .. } => {
+                let why = "this URI asks for vsock, which this build of nbd-client does not have";
+                return Err(InvalidRequest::NotBuilt(why).into());
+            }
+        })
+    }
+}
