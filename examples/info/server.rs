@@ -26,7 +26,7 @@ impl Server {
         let conn = set(builder).build();
         match self {
             Self::Uri(uri) => conn.connect_uri(Uri::clone(uri)).await?,
-            Self::Command(command) => conn.connect_command(command).await?,
+            Self::Command(command) => conn.connect_systemd_socket_activation(command).await?,
         }
         Ok(conn)
     }

@@ -10,7 +10,7 @@ mod server;
 
 mod run;
 
-use run::{Compared, QUESTIONS};
+use run::{Compared, QUESTIONS, on_command};
 use server::{Dir, Server, run as run_program};
 
 /// An image with a backing file, a dirty bitmap, data, holes and zeroes, whose size is odd.
@@ -160,6 +160,21 @@ fn exports_of_nbd_server_are_described_alike() {
         compared.exactly(&[option, word]);
     }
     compared.failure(&["--map"]);
+}
+
+#[test]
+fn command_is_run_alike() {
+    let dir = Dir::new();
+    let image = dir.path("disk.qcow2");
+    run_program("qemu-img", &["create", "-q", "-f", "qcow2", &image, "1M"]);
+    for args in [&["--json", "--no-content"][..], &["--json", "--map"]] {
+        for server in [
+            &["nbdkit", "memory", "1M"][..],
+            &["qemu-nbd", "-f", "qcow2", &image],
+        ] {
+            on_command(&[args, &["--", "["], server, &["]"]].concat());
+        }
+    }
 }
 
 #[test]

@@ -79,11 +79,7 @@ impl Compared {
 
     /// Both succeed, and every field of theirs is in ours.
     pub(crate) fn json(&self, args: &[&str]) {
-        let [theirs, ours] = self.both(args).map(|(text, status)| {
-            assert_eq!(status, 0, "{args:?}: {text}");
-            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}"))
-        });
-        alike(&theirs, &ours, &format!("{args:?}"));
+        json_alike(self.both(args), args);
     }
 
     /// Both end alike and print the same.
@@ -110,6 +106,24 @@ impl Compared {
         assert_eq!((theirs, ours), (1, 1), "{args:?}");
         assert_eq!(text, "", "{args:?}: nothing is printed by halves");
     }
+}
+
+/// Runs both on a command of their own, instead of a server that runs.
+pub(crate) fn on_command(args: &[&str]) {
+    let both = [Command::new("nbdinfo"), Command::new(info())].map(|mut command| {
+        let output = command.args(args).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (text, output.status.code().unwrap())
+    });
+    json_alike(both, args);
+}
+
+fn json_alike(both: [(String, i32); 2], args: &[&str]) {
+    let [theirs, ours] = both.map(|(text, status)| {
+        assert_eq!(status, 0, "{args:?}: {text}");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}"))
+    });
+    alike(&theirs, &ours, &format!("{args:?}"));
 }
 
 /// Checks that every field of theirs is in ours, and that ours are no others than newer ones.
