@@ -5,6 +5,7 @@ mod disconnect;
 mod extents;
 mod flow;
 mod logging;
+mod buffering;
 mod smoke;
 mod support;
 mod uri;
