@@ -38,6 +38,7 @@ async fn closing_waits_until_the_server_is_reaped() {
     assert_eq!(conn.child_id(), None);
 }
 
+// K44
 #[tokio::test]
 async fn dropping_the_last_handle_ends_the_server() {
     let (conn, pid) = connect(&MEMORY).await;
@@ -62,6 +63,7 @@ async fn dropping_a_connection_that_is_being_made_ends_the_server() {
     assert_eq!(connecting.await.unwrap_err().kind(), ErrorKind::Closed);
 }
 
+// K44
 #[test]
 fn the_end_of_the_runtime_ends_the_server() {
     let runtime = || tokio::runtime::Runtime::new().unwrap();
@@ -83,6 +85,7 @@ async fn aborting_the_negotiation_ends_the_server() {
     eventually("the server is reaped", || is_gone(pid)).await;
 }
 
+// K42
 #[tokio::test]
 async fn a_server_that_does_not_start_says_why() {
     let conn = Connection::new();
@@ -114,6 +117,7 @@ async fn a_server_that_refuses_the_export_says_why() {
     assert_eq!(conn.child_id(), None);
 }
 
+// K41
 #[tokio::test]
 async fn a_program_that_does_not_exist_is_named() {
     let conn = Connection::new();
@@ -125,6 +129,7 @@ async fn a_program_that_does_not_exist_is_named() {
     assert!(text.contains("no-such-program-anywhere"), "{text}");
 }
 
+// K43
 #[tokio::test]
 async fn killing_the_server_fails_all_that_is_in_flight() {
     const READS: usize = 16;
@@ -154,6 +159,7 @@ async fn killing_the_server_fails_all_that_is_in_flight() {
     eventually("the server is reaped", || is_gone(pid)).await;
 }
 
+// K44, K46
 #[tokio::test]
 async fn fifty_connections_leave_neither_descriptors_nor_processes_behind() {
     let name = "nbdkit::child::fifty_connections_leave_neither_descriptors_nor_processes_behind";

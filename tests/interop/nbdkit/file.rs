@@ -107,7 +107,7 @@ async fn many_tasks_mix_reads_and_writes_over_tcp() {
     load::mix(&conn).await;
 }
 
-// K01: a server that is slow to answer gets no more than fits, and nobody waits for ever.
+// Most of the tasks wait for room, and nobody for ever.
 #[tokio::test]
 async fn many_tasks_mix_reads_and_writes_within_a_small_window() {
     let server = Server::nbdkit(&["memory", &load::SIZE.to_string()]);
