@@ -5,6 +5,7 @@
 //! cargo run --release --example quickstart                          # runs its own server
 //! cargo run --release --example quickstart -- /run/nbd.sock
 //! cargo run --release --example quickstart -- localhost:10809
+//! cargo run --release --example quickstart -- nbd://localhost/export
 //! cargo run --release --example quickstart -- -- nbdkit -s memory 64M
 //! ```
 //!
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use nbd_client::testing::{Export, Server};
-use nbd_client::{Connecting, Connection};
+use nbd_client::{Connecting, Connection, Uri, UriPolicy};
 
 use load::{Load, Tally};
 use options::{Invocation, Options, SERVE, Target};
@@ -64,6 +65,8 @@ async fn run(options: &Options) -> Result<()> {
     let conn = Connection::builder()
         .export_name(&options.export)
         .handshake_timeout(Duration::from_secs(10))
+        // A URI on the command line comes from whoever runs this.
+        .uri_policy(UriPolicy::trusted())
         .build();
 
     println!("connecting  to {}", options.target);
@@ -119,6 +122,7 @@ fn begin(conn: &Connection, target: &Target) -> Result<Connecting> {
         }
         Target::Command(argv) => conn.aio_connect_command(argv)?,
         Target::Unix(path) => conn.aio_connect_unix(path)?,
+        Target::Uri(uri) => conn.aio_connect_uri(Uri::clone(uri))?,
         Target::Tcp(host, port) => conn.aio_connect_tcp(host, *port)?,
     })
 }

@@ -5,11 +5,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nbd_client::Uri;
+
 pub const HELP: &str = "\
 Connects to an NBD server, puts a mixed load on it from many tasks at once, and
 checks every byte that comes back.
 
-Usage: quickstart [options] [PATH | HOST:PORT | -- COMMAND ARGUMENT...]
+Usage: quickstart [options] [PATH | HOST:PORT | URI | -- COMMAND ARGUMENT...]
 
 Without a server it runs its own, as a child process. PATH is a Unix socket.
 COMMAND is a server that speaks on its standard input and output, such as
@@ -20,7 +22,7 @@ overwritten, and zeroed at the end. If it contains anything but zeroes, nothing
 is written, unless you say --overwrite. A read-only export is only read.
 
 Options:
-  --export NAME       export to use [the server's default]
+  --export NAME       export to use [the server's default]; a URI names its own
   --tasks N           tasks, each with one request in flight [64]
   --seconds N         how long to go on, fractions allowed [3]
   --block-size BYTES  size of the largest request [64K]
@@ -60,6 +62,7 @@ pub enum Target {
     Own,
     Unix(PathBuf),
     Tcp(String, u16),
+    Uri(Box<Uri>),
     Command(Vec<OsString>),
 }
 
@@ -69,6 +72,7 @@ impl fmt::Display for Target {
             Self::Own => f.write_str("a server of its own"),
             Self::Unix(path) => path.display().fmt(f),
             Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Uri(uri) => uri.fmt(f),
             Self::Command(argv) => f.write_str(&argv[0].to_string_lossy()),
         }
     }
@@ -130,10 +134,11 @@ fn set_target(options: &mut Options, target: Target) -> Result<(), String> {
 /// Tells a path from a host and port: by a slash, by a port, or by looking.
 fn address(arg: OsString) -> Result<Target, String> {
     let text = arg.to_string_lossy();
-    if text.contains("://") {
-        return Err(format!(
-            "{text} is a URI: give a path, or a host and a port"
-        ));
+    if Uri::is_uri(&text) {
+        let uri = text.parse::<Uri>();
+        return uri
+            .map(|uri| Target::Uri(Box::new(uri)))
+            .map_err(|why| format!("{text}: {why}"));
     }
     if text.contains('/') {
         return Ok(Target::Unix(arg.into()));
