@@ -38,6 +38,11 @@ pub(crate) struct Wishes {
 
 /// Sets up a [`Connection`] before it connects.
 ///
+/// Options with a `bool` ask for what the server may refuse; [`Connection::protocol`] and
+/// [`Connection::export`] say what was agreed. A handle can be cloned but not set up again: for
+/// several connections, clone the builder.
+///
+/// # Examples
 /// ```
 /// use std::time::Duration;
 ///
@@ -86,15 +91,19 @@ impl Default for Builder {
 impl Builder {
     /// Names the export; by default the empty name, which is the server's default export.
     ///
-    /// At most 4096 bytes without NUL, or connecting fails.
+    /// At most 4096 bytes without NUL, or connecting fails. A URI replaces it.
     pub fn export_name(mut self, name: impl Into<String>) -> Self {
         self.wishes.export_name = name.into();
         self
     }
 
-    /// Asks for a metadata context, such as `base:allocation`; may be called several times.
+    /// Asks for a metadata context, such as `base:allocation`; may be called several times. By
+    /// default there is none, and [`block_status`](Connection::block_status) needs at least one.
     ///
-    /// Whether the server has it shows in [`Export::contexts`](crate::Export::contexts).
+    /// Whether the server has it shows in [`Export::contexts`](crate::Export::contexts): that it
+    /// does not is no error. Each name has at most 4096 bytes without NUL, or connecting fails.
+    ///
+    /// Section "Metadata querying" of the protocol.
     pub fn meta_context(mut self, name: impl Into<String>) -> Self {
         self.wishes.contexts.push(name.into());
         self
@@ -115,32 +124,38 @@ impl Builder {
         self
     }
 
-    /// Whether to ask for structured replies; by default yes. Without them there are no extended
-    /// headers and no metadata contexts either.
+    /// Whether to ask for structured replies (`NBD_OPT_STRUCTURED_REPLY`); by default yes. Without
+    /// them there are no extended headers and no metadata contexts either, holes are sent as
+    /// zeroes, and a server that fails in the middle of a read can only end the connection.
     pub const fn structured_replies(mut self, request: bool) -> Self {
         self.config.structured_replies = request;
         self
     }
 
-    /// Whether to ask for extended headers, that is 64-bit requests; by default yes.
+    /// Whether to ask for extended headers (`NBD_OPT_EXTENDED_HEADERS`), with which one trim,
+    /// zero, cache or block status can be longer than 4 GiB; by default yes. Servers that do not
+    /// know them are asked for structured replies instead.
     pub const fn extended_headers(mut self, request: bool) -> Self {
         self.config.extended_headers = request;
         self
     }
 
-    /// Whether to ask for the export's canonical name and description; by default no.
+    /// Whether to ask for the export's [canonical name](crate::Export::canonical_name) and
+    /// [description](crate::Export::description); by default no.
     pub const fn full_info(mut self, request: bool) -> Self {
         self.wishes.full_info = request;
         self
     }
 
-    /// Whether to ask for block sizes, and obey them; by default yes.
+    /// Whether to ask for block sizes, and obey them; by default yes. Section "Size constraints"
+    /// of the protocol.
     pub const fn request_block_size(mut self, request: bool) -> Self {
         self.wishes.request_block_size = request;
         self
     }
 
-    /// Which handshake flags to accept when the server offers them; by default all.
+    /// Which handshake flags to accept when the server offers them; by default all. For tests of
+    /// servers.
     ///
     /// Without `FIXED_NEWSTYLE` nothing but the name of the export can be negotiated.
     pub const fn handshake_flags(mut self, accept: HandshakeFlags) -> Self {
@@ -149,7 +164,8 @@ impl Builder {
     }
 
     /// How long connecting and the handshake may take together, however slowly the server
-    /// proceeds; by default 30 seconds. In option mode each option has as long.
+    /// proceeds; by default 30 seconds. In option mode each option has as long. For no limit, say
+    /// `Duration::MAX`.
     pub const fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.config.handshake_timeout = timeout;
         self

@@ -28,8 +28,27 @@ use crate::uri::Endpoint;
 /// An attempt to connect that is under way.
 ///
 /// Resolves when the handshake is done, or in option mode when options can be sent; or with the
-/// error that ended the attempt. The attempt goes on if this is dropped: drop the last
-/// [`Connection`] to stop it.
+/// error that ended the attempt. Until then any task can see from the state of the connection how
+/// it goes.
+///
+/// # Cancel safety
+///
+/// The attempt goes on if this is dropped: drop the last [`Connection`] to stop it.
+///
+/// # Examples
+/// ```
+/// # use nbd_client::{Connection, testing};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> nbd_client::Result<()> {
+/// # let server = testing::Server::new(testing::Export::new(1 << 20));
+/// let conn = Connection::new();
+/// let connecting = conn.aio_connect_stream(server.connect())?; // returns at once
+/// assert!(conn.is_connecting()); // on any clone, from any task
+/// connecting.await?;
+/// assert!(conn.is_ready());
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "await this, or watch the state of the connection"]
 pub struct Connecting(Pin<Box<dyn Future<Output = Result<()>> + Send>>);
 
@@ -66,6 +85,8 @@ impl fmt::Debug for Connecting {
 /// handle [`Created`](State::Created). Any failure after that leaves it [`Dead`](State::Dead).
 /// The whole attempt has one deadline, see
 /// [`handshake_timeout`](crate::Builder::handshake_timeout).
+///
+/// The runtime must have I/O and time enabled, or the calls may panic.
 ///
 /// # Cancel safety
 ///
@@ -152,7 +173,8 @@ impl Connection {
         connecting.await
     }
 
-    /// Takes over any byte stream and begins the handshake on it.
+    /// Takes over any byte stream and begins the handshake on it: a tunnel, a TLS session, one
+    /// end of a `tokio::io::duplex`.
     ///
     /// # Errors
     /// If the handle is not new or there is no runtime.

@@ -22,22 +22,32 @@ use crate::wire::MAX_STRING;
 ///
 /// Requests that are awaited keep the connection alive.
 ///
+/// # Examples
+/// Four tasks share a connection:
 /// ```
-/// # #[cfg(feature = "test-util")]
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> nbd_client::Result<()> {
 /// # use nbd_client::{Connection, testing};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let server = testing::Server::new(testing::Export::new(1 << 20));
 /// let conn = Connection::new();
 /// conn.connect_stream(server.connect()).await?;
-/// conn.write(4096, &b"hello"[..]).await?;
-/// let data = conn.read(4096, 5).await?;
-/// assert_eq!(&data[..], b"hello");
+///
+/// let mut tasks = tokio::task::JoinSet::new();
+/// for task in 0..4u8 {
+///     let conn = conn.clone();
+///     tasks.spawn(async move {
+///         let offset = u64::from(task) * 65536;
+///         conn.write(offset, vec![task; 4096]).await?;
+///         conn.read(offset, 4096).await
+///     });
+/// }
+/// while let Some(data) = tasks.join_next().await {
+///     println!("{} bytes of {}", data??.len(), conn.size()?);
+/// }
+/// conn.flush().await?;
 /// conn.disconnect().await?;
 /// # Ok(())
 /// # }
-/// # #[cfg(not(feature = "test-util"))]
-/// # fn main() {}
 /// ```
 #[derive(Clone)]
 #[must_use = "dropping the last handle closes the connection"]
@@ -169,7 +179,24 @@ impl Connection {
 
     /// Waits until the connection has ended, and says why.
     ///
-    /// The future holds a handle: it does not resolve because all others are dropped.
+    /// The future holds a handle: it does not resolve because all others are dropped. On a
+    /// connection that was never connected it waits for ever.
+    ///
+    /// ```
+    /// # use nbd_client::{Connection, ErrorKind, testing};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// # let conn = Connection::new();
+    /// # conn.connect_stream(server.connect()).await?;
+    /// # let watch = conn.clone();
+    /// let watcher = tokio::spawn(async move { watch.closed().await });
+    /// conn.disconnect().await?;
+    /// let cause = watcher.await.unwrap();
+    /// assert_eq!(cause.kind(), ErrorKind::Closed); // by this side
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
@@ -215,7 +242,8 @@ impl Connection {
             .ok_or_else(|| self.not("negotiating or ready"))
     }
 
-    /// Whether the connection is encrypted.
+    /// Whether the connection is encrypted by this crate. What a stream does that was handed to
+    /// [`connect_stream`](Self::connect_stream) is not known here.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         false
@@ -327,6 +355,9 @@ impl fmt::Debug for Connection {
 }
 
 /// Where a connection stands.
+///
+/// [`Connection::ready`] and [`Connection::closed`] wait for what comes next; the others can be
+/// looked at.
 ///
 /// ```text
 ///                                    ┌──── one option ────┐

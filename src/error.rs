@@ -15,15 +15,47 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why something failed, sorted by who is at fault.
 ///
-/// [`Invalid`](Self::Invalid), [`Refused`](Self::Refused) and [`Request`](Self::Request) leave
-/// the connection usable. The others are about the connection as a whole: it has ended, once,
-/// and everybody who was waiting gets the same cause.
+/// [`Invalid`](Self::Invalid) and [`Request`](Self::Request) leave the connection usable, and in
+/// option mode so does [`Refused`](Self::Refused). The others are about the connection as a whole:
+/// it has ended, once, and everybody who was waiting gets the same cause. (A request that timed
+/// out before it was sent fails alone.)
+///
+/// The text is one sentence that includes the cause, fit for a log or a user; what the server said
+/// is in it, escaped.
+///
+/// # Examples
+/// ```
+/// # use nbd_client::{Connection, testing, wire::Errno};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> nbd_client::Result<()> {
+/// # let server = testing::Server::builder()
+/// #     .export("", testing::Export::new(1 << 20))
+/// #     .fail_with(|_| Some((Errno::EIO, "bad sector".into())))
+/// #     .build();
+/// # let conn = Connection::new();
+/// # conn.connect_stream(server.connect()).await?;
+/// use nbd_client::{Delivery, Error};
+///
+/// match conn.write(0, "data").await {
+///     Ok(()) => {}
+///     // This request failed, and others may do better.
+///     Err(Error::Request(failure)) => println!("{failure}"),
+///     Err(error @ Error::Invalid(_)) => panic!("a mistake of this program: {error}"),
+///     // The connection is gone. On a new one, this write may be repeated without a thought …
+///     Err(error) if error.is_retryable() && error.delivery() == Delivery::NotSent => {}
+///     // … and this one only if nobody else may have written there in the meantime.
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// The caller asked for something impossible. Nothing was sent.
     Invalid(InvalidRequest),
-    /// The server refused during negotiation.
+    /// The server refused during negotiation. In option mode the negotiation goes on; otherwise
+    /// this is the end of the attempt to connect.
     Refused(Refusal),
     /// The request failed on the server.
     Request(RequestError),
@@ -31,7 +63,7 @@ pub enum Error {
     Protocol(ProtocolError, Ending),
     /// The connection could not be made, or was lost.
     Disconnected(LostConnection, Ending),
-    /// A deadline passed; the connection is dead.
+    /// A deadline passed; the connection is dead, unless this is a request that was not sent yet.
     Timeout(Phase, Ending),
     /// The connection was closed by this side.
     Closed(Ending),
@@ -92,8 +124,9 @@ impl Error {
 
     /// Whether the same request could succeed on a new connection to the same server.
     ///
-    /// True for lost connections, deadlines, and a server that is shutting down. Repeating a
-    /// write is the caller's decision: see [`delivery`](Self::delivery).
+    /// True for lost connections, deadlines, and a server that is shutting down. It says nothing
+    /// about whether that is safe: repeating a write is the caller's decision, see
+    /// [`delivery`](Self::delivery).
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {

@@ -11,6 +11,30 @@ pub const MAX_PAYLOAD: u32 = 64 << 20;
 const DEFAULT_PAYLOAD: u32 = 32 << 20;
 
 /// An export: its size, what it supports, and how it wants to be used.
+///
+/// A copy of what the server said when the export was entered; nothing here asks the server again.
+/// The `can_*` and `is_*` are the "Transmission flags" of the protocol. A command or flag that is
+/// not offered fails with [`Error::Invalid`](crate::Error::Invalid) before it is sent.
+///
+/// # Examples
+/// ```
+/// # use nbd_client::{Connection, testing};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> nbd_client::Result<()> {
+/// # let server = testing::Server::new(testing::Export::new(1 << 20).block_sizes(512, 4096, 1 << 20));
+/// # let conn = Connection::new();
+/// # conn.connect_stream(server.connect()).await?;
+/// let export = conn.export()?;
+/// assert_eq!(export.size(), 1 << 20);
+/// if export.can_trim() {
+///     conn.trim(0, 4096).await?;
+/// }
+/// if let Some(sizes) = export.block_size() {
+///     assert_eq!(sizes.minimum, 512); // of every offset and length
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Export {
     pub(crate) name: String,
@@ -130,7 +154,8 @@ impl Export {
         self.block_size
     }
 
-    /// The largest payload of one message, in bytes. Longer reads and writes are split.
+    /// The largest payload of one message, in bytes: what the server says, or 32 MiB if it does
+    /// not, and at most [`MAX_PAYLOAD`]. Longer reads and writes are split.
     #[must_use]
     pub fn max_payload(&self) -> u32 {
         // P-112, P-116

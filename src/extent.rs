@@ -5,6 +5,9 @@ use std::sync::Arc;
 use crate::context::Status;
 
 /// A range of the export over which the status of one metadata context is the same.
+///
+/// The flags are a plain number, since each context has its own meaning for them. What is named
+/// here is of `base:allocation` and QEMU's dirty bitmaps; [`status`](Self::status) knows more.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub struct Extent {
@@ -83,7 +86,33 @@ impl Extent {
 
 /// The answer to a block status request: the extents of each metadata context.
 ///
-/// A server may describe less than was asked for, and not equally much in each context.
+/// A server may describe less than was asked for, and not equally much in each context (section
+/// "Metadata querying" of the protocol). To go through an export whatever the server does, use
+/// [`Connection::extents`](crate::Connection::extents).
+///
+/// # Examples
+/// ```
+/// # use nbd_client::testing;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> nbd_client::Result<()> {
+/// use nbd_client::{Connection, context};
+///
+/// # let disk = testing::Export::new(1 << 30);
+/// # disk.write(1 << 20, b"data");
+/// # let server = testing::Server::new(disk);
+/// let conn = Connection::builder().meta_context(context::BASE_ALLOCATION).build();
+/// conn.connect_stream(server.connect()).await?;
+///
+/// let status = conn.block_status(0, 2 << 20).await?;
+/// for extent in status.get(context::BASE_ALLOCATION).unwrap_or_default() {
+///     let what = if extent.is_zero() { "zeroes" } else { "data" };
+///     println!("{} bytes of {what} at {}", extent.length, extent.offset);
+/// }
+/// # let extents = status.get(context::BASE_ALLOCATION).unwrap();
+/// # assert!(extents[0].is_zero() && !extents[1].is_zero());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct BlockStatus {
     pub(crate) contexts: Vec<(Arc<str>, Vec<Extent>)>,

@@ -9,7 +9,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> nbd_client::Result<()> {
-//! // A server in memory. A real one: conn.connect_unix("/run/nbd.sock").await?
+//! // A server in memory. A real one: Connection::connect("nbd://host/export").await?
 //! let server = testing::Server::new(testing::Export::new(1 << 20));
 //! let conn = Connection::new();
 //! conn.connect_stream(server.connect()).await?;
@@ -29,8 +29,9 @@
 //! | [`Connection`] | The handle: connecting, commands, state. [`Builder`] sets it up. |
 //! | [`Request`], [`Pending`] | A command before and after it is sent. [`op`] has the commands as types. |
 //! | [`Chunks`], [`Chunk`] | A read that arrives piece by piece. |
-//! | [`BlockStatus`], [`Extent`] | Where data is, and where it was changed. |
+//! | [`Extents`], [`Extent`] | Where data is, and where it was changed; [`context`] names the metadata contexts. |
 //! | [`Export`] | What the server says about the disk: size, abilities, block sizes. |
+//! | [`Uri`], [`UriPolicy`] | Where a server is, as text, and what such text may ask for. |
 //! | [`Error`], [`ErrorKind`] | Why something failed, and whose fault it is. |
 //! | [`wire`] | The protocol's numbers and messages, for authors of servers and tests. |
 //! | `testing` | With the feature `test-util`: an in-process server, and a scripted peer. |
@@ -64,9 +65,9 @@
 //! connection once and for all: every request, waiting or new, gets the same cause, and so does
 //! [`closed`](Connection::closed). Nothing is repeated or reconnected behind your back.
 //!
-//! **Errors.** [`Error`] says who is at fault. A mistake of the caller, a refusal during
-//! negotiation and a request that failed on the server leave the connection as it is; everything
-//! else is its end. [`Error::delivery`] says whether a request may have reached the server, which
+//! **Errors.** [`Error`] says who is at fault. A mistake of the caller, a request that failed on
+//! the server, and a refusal in option mode leave the connection as it is; everything else is its
+//! end. [`Error::delivery`] says whether a request may have reached the server, which
 //! is what decides whether a write may be repeated.
 //!
 //! **Runtime.** Connecting needs a Tokio runtime with I/O and time enabled, and runs one task there
@@ -75,10 +76,10 @@
 //!
 //! # Logging
 //!
-//! Events go to [`tracing`]; without a subscriber that wants them they cost one comparison each.
-//! The task of each connection runs in the span `nbd` (level debug), a child of the span in which
-//! it was connected. Its fields are `peer`, the address as it was given, if there is one, and
-//! `export`, the name that was asked for.
+//! Events go to [`tracing`](https://docs.rs/tracing); without a subscriber that wants them they
+//! cost one comparison each. The task of each connection runs in the span `nbd` (level debug), a
+//! child of the span in which it was connected. Its fields are `peer`, the address as it was given,
+//! if there is one, and `export`, the name that was asked for.
 //!
 //! | Level | Event |
 //! |---|---|

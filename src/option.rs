@@ -22,6 +22,29 @@ use crate::wire::OptionType;
 ///
 /// An option that was begun is finished whether or not its future is dropped: only the answer is
 /// lost.
+///
+/// # Examples
+/// ```
+/// # use nbd_client::{Connection, testing};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> nbd_client::Result<()> {
+/// # let server = testing::Server::builder()
+/// #     .export("small", testing::Export::new(1 << 20))
+/// #     .export("large", testing::Export::new(1 << 30))
+/// #     .build();
+/// let conn = Connection::builder().opt_mode(true).build();
+/// conn.connect_stream(server.connect()).await?;
+/// for listed in conn.opt_list().await? {
+///     conn.set_export_name(listed.name)?;
+///     if conn.opt_info().await?.size() > 1 << 20 {
+///         break;
+///     }
+/// }
+/// conn.opt_go().await?;
+/// assert_eq!(conn.size()?, 1 << 30);
+/// # Ok(())
+/// # }
+/// ```
 impl Connection {
     /// Lists the exports (`NBD_OPT_LIST`). A server may refuse, or list only some.
     ///

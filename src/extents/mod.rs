@@ -29,7 +29,6 @@ impl Connection {
     /// many terabytes that is one hole is one request, without them one for every 4 GiB.
     ///
     /// ```
-    /// # #[cfg(feature = "test-util")]
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> nbd_client::Result<()> {
     /// # use nbd_client::{Connection, context, testing};
@@ -49,8 +48,6 @@ impl Connection {
     /// assert_eq!(data, 65536);
     /// # Ok(())
     /// # }
-    /// # #[cfg(not(feature = "test-util"))]
-    /// # fn main() {}
     /// ```
     ///
     /// # Errors

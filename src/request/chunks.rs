@@ -26,6 +26,32 @@ use futures::Stream;
 /// # Cancel safety
 ///
 /// Dropping the stream drops what is left of the answer; the connection goes on.
+///
+/// # Examples
+/// ```
+/// # use nbd_client::testing;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> nbd_client::Result<()> {
+/// use futures::TryStreamExt;
+/// use nbd_client::{Chunk, Connection};
+///
+/// let disk = testing::Export::new(1 << 20);
+/// disk.write(8192, b"hello");
+/// let server = testing::Server::new(disk);
+/// # let conn = Connection::new();
+/// # conn.connect_stream(server.connect()).await?;
+///
+/// let mut zeroes = 0;
+/// let mut chunks = conn.read_structured(0, 1 << 20);
+/// while let Some(chunk) = chunks.try_next().await? {
+///     if let Chunk::Hole { length, .. } = chunk {
+///         zeroes += length; // that were neither sent nor stored
+///     }
+/// }
+/// assert!(zeroes > 900_000);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "the read is sent only when the stream is polled"]
 pub struct Chunks {
     connection: Connection,

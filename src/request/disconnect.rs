@@ -28,7 +28,8 @@ impl Disconnect {
     }
 
     /// Waits this long for what is in flight, and for the server; then ends the connection
-    /// anyway, with an error.
+    /// anyway, with an error. By default what is in flight has no limit; the server has the
+    /// [`shutdown_timeout`](crate::Builder::shutdown_timeout) after it.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self

@@ -26,8 +26,33 @@ use crate::wire::{Command, CommandFlags};
 
 /// A request that is not sent yet: add flags, then await it.
 ///
-/// For combinators that need a future, such as `join_all`, call
-/// [`into_future`](IntoFuture::into_future), which gives a [`Pending`].
+/// A flag exists only where it fits the command. For combinators that need a future, such as
+/// `join_all`, call [`into_future`](IntoFuture::into_future), which gives a [`Pending`].
+///
+/// # Examples
+/// ```
+/// # use nbd_client::{Connection, testing};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> nbd_client::Result<()> {
+/// # let server = testing::Server::new(testing::Export::new(1 << 20));
+/// # let conn = Connection::new();
+/// # conn.connect_stream(server.connect()).await?;
+/// use std::future::IntoFuture;
+/// use std::time::Duration;
+///
+/// let write = conn.write(4096, vec![1; 512]).fua(); // nothing is sent yet
+/// write.timeout(Duration::from_secs(10)).await?;
+///
+/// // Side by side:
+/// let (block, ()) = tokio::try_join!(conn.read(4096, 512), conn.write_zeroes(0, 4096))?;
+/// assert_eq!(&block[..], [1; 512]);
+///
+/// let blocks = (0..8).map(|i| conn.read(i * 4096, 4096).into_future());
+/// let blocks = futures::future::try_join_all(blocks).await?;
+/// assert_eq!(blocks.len(), 8);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a request is sent only when it is awaited"]
 pub struct Request<O: Operation> {
     connection: Connection,
@@ -51,7 +76,11 @@ impl<O: Operation> Request<O> {
     /// Gives the answer this long, counted from the first poll.
     ///
     /// If it takes longer and the request was sent, the connection is ended: the server may still
-    /// carry the request out, and nothing else says when it is safe to go on.
+    /// carry the request out, and nothing else says when it is safe to go on. If it was still
+    /// waiting for room, it fails alone, and nothing was sent. By default there is no limit.
+    ///
+    /// To stop waiting and keep the connection, drop the future instead, for instance with
+    /// `tokio::time::timeout`.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -106,8 +135,8 @@ impl Request<WriteZeroes> {
 }
 
 impl Request<Status> {
-    /// Asks for one extent for each context (`REQ_ONE`). For walking through an export this is
-    /// slow.
+    /// Asks for one extent for each context (`REQ_ONE`), which then ends inside the range. For
+    /// walking through an export this is slow.
     pub fn req_one(self) -> Self {
         self.flag(CommandFlags::REQ_ONE)
     }
@@ -158,9 +187,10 @@ fn trace(command: Command, range: Range, flags: CommandFlags) {
 /// Commands. Offsets and lengths are in bytes.
 ///
 /// Each call makes a request that is sent when it is awaited. Requests of one connection are
-/// answered in any order: one that must see the effect of another waits for it. At most
-/// [`max_in_flight`](crate::Builder::max_in_flight) requests are sent at a time; further ones
-/// wait their turn.
+/// answered in any order: one that must see the effect of another waits for it (section
+/// "Ordering of messages and writes" of the protocol; the commands are those of its section
+/// "Request types"). At most [`max_in_flight`](crate::Builder::max_in_flight) requests are sent at
+/// a time; further ones wait their turn.
 ///
 /// Before anything is sent, each request is checked: the range must lie inside the export and be
 /// aligned to its minimum block size, the command and its flags must be offered, and its length
@@ -175,7 +205,20 @@ impl Connection {
     /// Reads `length` bytes at `offset` (`NBD_CMD_READ`).
     ///
     /// Reads longer than [`max_payload`](crate::Export::max_payload) are sent as several. Success
-    /// means that the server supplied every byte of exactly this range.
+    /// means that the server supplied every byte of exactly this range. There are no short reads.
+    ///
+    /// ```
+    /// # use nbd_client::{Connection, testing};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// # let conn = Connection::new();
+    /// # conn.connect_stream(server.connect()).await?;
+    /// let sector = conn.read(512, 512).await?;
+    /// assert_eq!(&sector[..], [0; 512]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "pread")]
     pub fn read(&self, offset: u64, length: usize) -> Request<Read> {
         Request::new(self, Read, offset, length as u64)
@@ -187,7 +230,6 @@ impl Connection {
     /// On failure the buffer is gone.
     ///
     /// ```
-    /// # #[cfg(feature = "test-util")]
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> nbd_client::Result<()> {
     /// # use nbd_client::{Connection, testing};
@@ -201,8 +243,6 @@ impl Connection {
     /// }
     /// # Ok(())
     /// # }
-    /// # #[cfg(not(feature = "test-util"))]
-    /// # fn main() {}
     /// ```
     #[doc(alias = "pread")]
     pub fn read_into(&self, offset: u64, buffer: BytesMut) -> Request<ReadInto> {
@@ -219,7 +259,6 @@ impl Connection {
     /// At most [`max_payload`](crate::Export::max_payload) bytes: this read is never split.
     ///
     /// ```
-    /// # #[cfg(feature = "test-util")]
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> nbd_client::Result<()> {
     /// # use nbd_client::{Chunk, Connection, testing};
@@ -238,8 +277,6 @@ impl Connection {
     /// }
     /// # Ok(())
     /// # }
-    /// # #[cfg(not(feature = "test-util"))]
-    /// # fn main() {}
     /// ```
     #[doc(alias = "pread_structured")]
     pub fn read_structured(&self, offset: u64, length: usize) -> Chunks {
@@ -257,6 +294,8 @@ impl Connection {
     /// Writes longer than [`max_payload`](crate::Export::max_payload) are sent as several; if
     /// such a write fails, any part of it may have been written. Success does not mean that the
     /// data is durable: see [`flush`](Self::flush) and `fua`.
+    ///
+    /// `Bytes`, `Vec<u8>`, `&'static [u8]` and `&'static str` are taken over without a copy.
     #[doc(alias = "pwrite")]
     pub fn write(&self, offset: u64, data: impl Into<Bytes>) -> Request<Write> {
         let data = data.into();
@@ -276,7 +315,11 @@ impl Connection {
         Request::new(self, Trim, offset, length)
     }
 
-    /// Writes `length` zeroes at `offset` without sending them (`NBD_CMD_WRITE_ZEROES`).
+    /// Writes `length` zeroes at `offset` without sending them (`NBD_CMD_WRITE_ZEROES`). The
+    /// server may leave a hole, unless told `no_hole`.
+    ///
+    /// Without [extended headers](crate::Protocol::extended_headers), at most 4 GiB − 1; so for
+    /// trim and cache.
     #[doc(alias = "zero")]
     pub fn write_zeroes(&self, offset: u64, length: u64) -> Request<WriteZeroes> {
         Request::new(self, WriteZeroes, offset, length)
@@ -292,7 +335,8 @@ impl Connection {
     /// negotiated (`NBD_CMD_BLOCK_STATUS`).
     ///
     /// The answer may cover less than was asked for, and in each context another part; the last
-    /// extent may go beyond, but not past the end of the export.
+    /// extent may go beyond, but not past the end of the export. See
+    /// [`extents`](Self::extents) for all of a longer range.
     #[doc(alias = "block_status_64")]
     #[doc(alias = "extents")]
     pub fn block_status(&self, offset: u64, length: u64) -> Request<Status> {
@@ -309,7 +353,8 @@ impl Connection {
 
     /// Ends the connection: waits until what is in flight is answered, says goodbye
     /// (`NBD_CMD_DISC`), and waits until the server has closed too and, if this connection runs
-    /// it, has exited. In option mode it aborts the negotiation.
+    /// it, has exited. In option mode it aborts the negotiation. It does not flush: do that
+    /// before.
     ///
     /// From the first poll on no further requests are taken. Doing it twice is no error.
     #[doc(alias = "shutdown")]

@@ -1,5 +1,8 @@
 //! The commands as types: the parameter of [`Request`](crate::Request) and
 //! [`Pending`](crate::Pending).
+//!
+//! Needed only to name the type of a request, for instance to keep a `Pending<op::Read>` in a
+//! struct.
 
 use bytes::{Bytes, BytesMut};
 
@@ -39,35 +42,37 @@ operations!(
     Status => BlockStatus
 );
 
-/// `READ` into a new buffer.
+/// `NBD_CMD_READ` into a new buffer, see [`Connection::read`](crate::Connection::read).
 #[derive(Debug)]
 pub struct Read;
 
-/// `READ` into a given buffer.
+/// `NBD_CMD_READ` into a given buffer, see
+/// [`Connection::read_into`](crate::Connection::read_into).
 #[derive(Debug)]
 pub struct ReadInto(pub(super) BytesMut);
 
-/// `WRITE`.
+/// `NBD_CMD_WRITE`, see [`Connection::write`](crate::Connection::write).
 #[derive(Debug)]
 pub struct Write(pub(super) Bytes);
 
-/// `FLUSH`.
+/// `NBD_CMD_FLUSH`, see [`Connection::flush`](crate::Connection::flush).
 #[derive(Debug)]
 pub struct Flush;
 
-/// `TRIM`.
+/// `NBD_CMD_TRIM`, see [`Connection::trim`](crate::Connection::trim).
 #[derive(Debug)]
 pub struct Trim;
 
-/// `WRITE_ZEROES`.
+/// `NBD_CMD_WRITE_ZEROES`, see [`Connection::write_zeroes`](crate::Connection::write_zeroes).
 #[derive(Debug)]
 pub struct WriteZeroes;
 
-/// `CACHE`.
+/// `NBD_CMD_CACHE`, see [`Connection::cache`](crate::Connection::cache).
 #[derive(Debug)]
 pub struct Cache;
 
-/// `BLOCK_STATUS`, of all contexts or of some.
+/// `NBD_CMD_BLOCK_STATUS`, of all contexts or of some, see
+/// [`Connection::block_status`](crate::Connection::block_status).
 #[derive(Debug)]
 pub struct Status {
     pub(super) filter: Option<Vec<String>>,

@@ -22,8 +22,35 @@ use crate::wire::{Command, CommandFlags, ReplyStyle};
 ///
 /// Dropping it before it was polled, or while it waits for room among the requests in flight,
 /// sends nothing. Later the request is sent in full and stays in flight; its reply is checked
-/// and thrown away. A write, trim or zero may then still be applied; a later one from this
-/// handle that overlaps it waits until it is answered.
+/// and thrown away. A write, trim or zero may then still be applied; a later one on this
+/// connection that overlaps it waits until it is answered.
+///
+/// # Examples
+/// ```
+/// # use nbd_client::{Connection, testing};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> nbd_client::Result<()> {
+/// # let server = testing::Server::new(testing::Export::new(1 << 20));
+/// # let conn = Connection::new();
+/// # conn.connect_stream(server.connect()).await?;
+/// use std::future::IntoFuture;
+/// use futures::stream::{FuturesUnordered, TryStreamExt};
+///
+/// // In the order in which the answers come:
+/// let reads = (0..8).map(|i| conn.read(i * 512, 512).into_future());
+/// let mut reads: FuturesUnordered<_> = reads.collect();
+/// while let Some(block) = reads.try_next().await? {
+///     assert_eq!(block.len(), 512);
+/// }
+///
+/// // Whichever is first; the other is dropped, and the connection is none the worse:
+/// tokio::select! {
+///     block = conn.read(0, 512) => assert_eq!(block?.len(), 512),
+///     () = tokio::time::sleep(std::time::Duration::from_secs(9)) => println!("too slow"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a request is sent only when it is awaited"]
 pub struct Pending<O: Operation> {
     connection: Connection,
