@@ -105,6 +105,12 @@ impl Transmission {
 
     /// Runs until the connection ends.
     pub(super) async fn run(mut self) -> Ended {
+        // P-180: what the server sent before it was asked answers nothing.
+        if !self.input.is_empty() {
+            if let Err(error) = self.process() {
+                return Ended::Failed(error);
+            }
+        }
         let ended = poll_fn(|cx| self.poll(cx)).await;
         // What ended the session first is what everybody was told.
         match self.link.change(|session| session.ended().cloned()) {

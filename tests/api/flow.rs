@@ -65,3 +65,30 @@ async fn an_answer_is_told_although_a_violation_came_right_behind_it() {
         assert_ne!(other.head.cookie, request.head.cookie);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn g11_what_was_sent_ahead_of_any_request_ends_the_connection() {
+    let (mut peer, stream) = Peer::pair();
+    let conn = builder(ReplyStyle::Simple)
+        .handshake_flags(HandshakeFlags::all())
+        .build();
+    let script = async {
+        peer.greet(HandshakeFlags::all()).await.unwrap();
+        let go = peer.expect_option().await.unwrap();
+        let reply = nbd_client::wire::option::OptionReply::error(
+            go.option,
+            nbd_client::wire::OptionReplyType::ERR_UNSUP,
+            "",
+        );
+        peer.send_option_reply(reply).await.unwrap();
+        peer.expect_option().await.unwrap();
+        // NO_ZEROES was agreed, and here they are.
+        let mut bytes = bytes::BytesMut::new();
+        INFO.encode(true, &mut bytes);
+        peer.send_bytes(&bytes).await.unwrap();
+    };
+    let start = Instant::now();
+    let (_, ()) = tokio::join!(conn.connect_stream(stream), script);
+    assert_matches!(conn.closed().await, Error::Protocol(..));
+    assert_eq!(start.elapsed().as_millis(), 0);
+}
