@@ -5,7 +5,27 @@ use std::pin::Pin;
 use std::task::Context;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep};
+
+use crate::error::InvalidRequest;
+
+/// The end of a period that begins now; of one too long to count, a time that does not come.
+pub(crate) fn after(period: Duration) -> Instant {
+    const DECADES: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+    let now = Instant::now();
+    now.checked_add(period).unwrap_or_else(|| now + DECADES)
+}
+
+/// Checks that deadlines work here.
+pub(crate) fn check_runtime() -> Result<(), InvalidRequest> {
+    match Handle::try_current() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(InvalidRequest::NoRuntime(
+            "timeouts must be awaited inside one",
+        )),
+    }
+}
 
 /// A deadline inside a hand-written future; costs nothing until it is set.
 #[derive(Debug, Default)]
@@ -20,7 +40,7 @@ impl Timer {
     /// Starts to count.
     pub(crate) fn set(&mut self, period: Duration) {
         match &mut self.0 {
-            Some(sleep) => sleep.as_mut().reset(Instant::now() + period),
+            Some(sleep) => sleep.as_mut().reset(after(period)),
             None => self.0 = Some(Box::pin(sleep(period))),
         }
     }

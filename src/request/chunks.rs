@@ -12,7 +12,7 @@ use crate::chunk::Chunk;
 use crate::connection::Connection;
 use crate::error::{Delivery, Error, InvalidRequest, Phase, Result};
 use crate::session::{self, Assembly, Sink, Submission, Ticket};
-use crate::timer::Timer;
+use crate::timer::{Timer, check_runtime};
 use crate::wire::{Command, CommandFlags};
 use bytes::BytesMut;
 use futures::Stream;
@@ -169,6 +169,10 @@ impl Stream for Chunks {
             return Poll::Ready(None);
         }
         if let Some(timeout) = this.timeout.take() {
+            if let Err(error) = check_runtime() {
+                this.stage = Stage::Over;
+                return Poll::Ready(Some(Err(error.into())));
+            }
             this.timer.set(timeout);
         }
         let item = match this.poll_chunk(cx) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::connection::{Connection, State};
 use crate::error::{Error, Phase, Result};
+use crate::timer::check_runtime;
 
 /// The end of a connection, not begun yet: await it.
 ///
@@ -36,29 +37,21 @@ impl Disconnect {
     }
 
     async fn run(self) -> Result<()> {
+        if self.timeout.is_some() {
+            check_runtime()?;
+        }
         let shared = self.connection.shared();
         match self.connection.state() {
             state @ State::Created => return Err(Error::state(state, "connected")),
             State::Dead => return Err(self.connection.closed().await),
-            State::Ready => {}
-            State::Closed => {
-                shared.finished.cancelled().await;
-                return Ok(());
-            }
-            State::Negotiating | State::Connecting => {
-                shared.abandon();
-                shared.finished.cancelled().await;
-                return Ok(());
-            }
+            State::Ready => self.connection.link()?.close(),
+            State::Negotiating | State::Connecting => shared.abandon(),
+            State::Closed => {}
         }
-        let link = self.connection.link()?;
-        link.close();
         let finished = shared.finished.cancelled();
         if let Some(timeout) = self.timeout {
             if tokio::time::timeout(timeout, finished).await.is_err() {
-                let error = Error::timeout(Phase::Shutdown);
-                link.fail(&error);
-                return Err(error);
+                return Err(self.give_up().await);
             }
         } else {
             finished.await;
@@ -67,6 +60,16 @@ impl Disconnect {
             State::Dead => Err(self.connection.closed().await),
             _ => Ok(()),
         }
+    }
+
+    /// Ends the connection whatever is still to be done. A server process is seen to later.
+    async fn give_up(&self) -> Error {
+        let error = Error::timeout(Phase::Shutdown);
+        if let Ok(link) = self.connection.link() {
+            link.fail(&error);
+        }
+        self.connection.closed().await;
+        error
     }
 }
 
