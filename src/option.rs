@@ -165,7 +165,16 @@ impl Connection {
         if options.send(call(answer)).await.is_err() {
             return Err(wrong_state());
         }
-        result.await.unwrap_or_else(|_| Err(wrong_state()))
+        match result.await {
+            Ok(result) => result,
+            // Another call ended the negotiation, one way or the other.
+            Err(_) => {
+                let is_over =
+                    |state: &State| matches!(state, State::Ready | State::Closed | State::Dead);
+                shared.reach(is_over).await;
+                Err(wrong_state())
+            }
+        }
     }
 
     /// Changes the name of the export to ask for, while created or negotiating. What was known

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use tokio::time::{Instant, timeout_at};
+
 use super::negotiator::{Ask, Greeted, Negotiator};
 use super::shared::Shared;
 use crate::builder::Wishes;
 use crate::error::{Error, Phase, Result};
 use crate::export::{Export, Handshake};
+use crate::timer::after;
 use crate::transport::Stream;
 use crate::wire::{OptionReplyType, OptionType, ReplyStyle};
 
@@ -18,11 +21,13 @@ pub(super) enum Established {
     Negotiating(Negotiator),
 }
 
-/// Runs the automatic part of the handshake; `phase` follows it.
+/// Runs the automatic part of the handshake, which has to be over by `deadline`; `phase` follows
+/// it.
 pub(super) async fn establish(
     shared: &Arc<Shared>,
     stream: Box<dyn Stream>,
     phase: &mut Phase,
+    deadline: Instant,
 ) -> Result<Established> {
     let config = &shared.config;
     let mut negotiator = Negotiator::new(shared.clone(), stream);
@@ -55,7 +60,9 @@ pub(super) async fn establish(
         Err(error) => {
             // P-031: who wants out says ABORT.
             if matches!(error, Error::Refused(_)) {
-                let _ = negotiator.abort().await;
+                // The refusal is what counts, not what the server makes of our leaving.
+                let patience = after(config.shutdown_timeout).min(deadline);
+                let _ = timeout_at(patience, negotiator.abort()).await;
             }
             Err(error)
         }

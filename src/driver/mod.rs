@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tracing::Instrument;
 
 use handshake::{Established, establish};
@@ -32,6 +32,7 @@ use crate::connection::State;
 use crate::error::{Error, Phase, Result};
 use crate::export::Export;
 use crate::session::Bounds;
+use crate::timer::after;
 use crate::transport::Transport;
 use crate::transport::child::Child;
 
@@ -90,7 +91,7 @@ impl Task {
     ) -> Result<Established> {
         let shared = self.shared.clone();
         let mut phase = Phase::Connect;
-        let limit = shared.config.handshake_timeout;
+        let deadline = after(shared.config.handshake_timeout);
         let child = &mut self.child;
         let established = async {
             let transport = open.await?;
@@ -98,10 +99,10 @@ impl Task {
                 shared.lock_facts().child = Some(started.process().clone());
                 *child = Some(started);
             }
-            establish(&shared, transport.stream, &mut phase).await
+            establish(&shared, transport.stream, &mut phase, deadline).await
         };
         let result = tokio::select! {
-            result = timeout(limit, established) => result.ok(),
+            result = timeout_at(deadline, established) => result.ok(),
             () = shared.abandoned.cancelled() => Some(Err(Error::closed())),
         };
         result.unwrap_or_else(|| Err(Error::timeout(phase)))
@@ -115,9 +116,10 @@ impl Task {
         tracing::debug!("negotiating option by option");
         match options::serve(&shared, &mut negotiator, &mut calls).await {
             Ok(Outcome::Entered(export, answer)) => {
-                calls.close();
                 let (link, transmission) = self.enter(negotiator, export);
                 let _ = answer.send(Ok(()));
+                // Options that were waiting for this one cannot be sent any more.
+                drop(calls);
                 self.finish(link, transmission).await
             }
             Ok(Outcome::Aborted(answer)) => {
@@ -129,7 +131,12 @@ impl Task {
                 }
                 (State::Closed, error)
             }
-            Err(error) => (State::Dead, error),
+            Err(error @ Error::Closed(_)) => (State::Closed, error),
+            Err(error) => {
+                // Whoever waits to send an option gets the cause.
+                shared.end(State::Dead, error.clone());
+                (State::Dead, error)
+            }
         }
     }
 

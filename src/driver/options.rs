@@ -1,6 +1,7 @@
 //! Option mode: options sent one by one, on behalf of the handles.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -12,6 +13,9 @@ use crate::connection::State;
 use crate::error::{Error, InvalidRequest, Phase, Result};
 use crate::export::{Export, Handshake, ListedExport};
 use crate::wire::{OptionReplyType, OptionType};
+
+/// How long a server may take to agree that a negotiation which nobody follows is over.
+const LEAVE: Duration = Duration::from_millis(500);
 
 /// Where the answer to an option goes. Nobody may be waiting for it any more.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T>>;
@@ -49,7 +53,7 @@ pub(super) async fn serve(
             error = negotiator.unsolicited() => return Err(error),
         };
         let Some(call) = call else {
-            let _ = within(shared, negotiator.abort()).await;
+            leave(negotiator, shared.config.shutdown_timeout.min(LEAVE)).await;
             return Ok(Outcome::Aborted(None));
         };
         shared.set_state(State::Connecting);
@@ -68,7 +72,7 @@ async fn run(
     match call {
         OptionCall::Abort(answer) => {
             if fixed {
-                let _ = within(shared, negotiator.abort()).await;
+                leave(negotiator, shared.config.shutdown_timeout).await;
             }
             return Ok(Some(Outcome::Aborted(Some(answer))));
         }
@@ -81,10 +85,7 @@ async fn run(
                     settle(shared, answer, Err(error));
                     Ok(None)
                 }
-                Fate::Fatal(error) => {
-                    let _ = answer.send(Err(error.clone()));
-                    Err(error)
-                }
+                Fate::Fatal(error) => Err(end(shared, answer, error)),
             };
         }
         // P-016: without fixed newstyle only EXPORT_NAME may be sent.
@@ -125,12 +126,19 @@ async fn info(shared: &Shared, negotiator: &mut Negotiator) -> Result<Export> {
         .await
 }
 
-/// Applies the deadline that one option has.
+/// Applies the deadline that one option has; none is waited for once nobody holds the connection.
 async fn within<T>(shared: &Shared, option: impl Future<Output = Result<T>>) -> Result<T> {
-    match timeout(shared.config.handshake_timeout, option).await {
-        Ok(result) => result,
-        Err(_) => Err(Error::timeout(Phase::Handshake)),
+    tokio::select! {
+        result = timeout(shared.config.handshake_timeout, option) => {
+            result.unwrap_or_else(|_| Err(Error::timeout(Phase::Handshake)))
+        }
+        () = shared.abandoned.cancelled() => Err(Error::closed()),
     }
+}
+
+/// Aborts the negotiation, and gives the server so long to agree.
+async fn leave(negotiator: &mut Negotiator, patience: Duration) {
+    let _ = timeout(patience, negotiator.abort()).await;
 }
 
 /// What an option's result means for the negotiation.
@@ -145,7 +153,7 @@ async fn fate<T>(shared: &Shared, negotiator: &mut Negotiator, result: Result<T>
     match result {
         // P-033: a server that is shutting down is left politely.
         Err(Error::Refused(refusal)) if refusal.reply == OptionReplyType::ERR_SHUTDOWN => {
-            let _ = within(shared, negotiator.abort()).await;
+            leave(negotiator, shared.config.shutdown_timeout).await;
             Fate::Fatal(Error::Refused(refusal))
         }
         // P-052: a refusal leaves negotiation usable.
@@ -166,11 +174,19 @@ async fn conclude<T>(
             settle(shared, answer, result);
             Ok(())
         }
-        Fate::Fatal(error) => {
-            let _ = answer.send(Err(error.clone()));
-            Err(error)
-        }
+        Fate::Fatal(error) => Err(end(shared, answer, error)),
     }
+}
+
+/// Ends the connection, then answers the caller, who finds it ended.
+fn end<T>(shared: &Shared, answer: Answer<T>, error: Error) -> Error {
+    let state = match error {
+        Error::Closed(_) => State::Closed,
+        _ => State::Dead,
+    };
+    shared.end(state, error.clone());
+    let _ = answer.send(Err(error.clone()));
+    error
 }
 
 /// Answers a caller, who finds the connection negotiating again.

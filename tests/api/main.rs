@@ -6,6 +6,7 @@ mod disconnect;
 mod extents;
 mod flow;
 mod logging;
+mod options;
 mod smoke;
 mod support;
 mod timeouts;

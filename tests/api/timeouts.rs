@@ -35,3 +35,15 @@ fn k09_a_deadline_without_a_runtime_is_an_error() {
         conn.disconnect().await.unwrap();
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_deadlines_are_no_deadlines() {
+    let server = Server::new(Export::new(1 << 20));
+    let conn = Connection::builder()
+        .handshake_timeout(Duration::MAX)
+        .shutdown_timeout(Duration::MAX)
+        .build();
+    conn.connect_stream(server.connect()).await.unwrap();
+    conn.read(0, 512).timeout(Duration::MAX).await.unwrap();
+    conn.disconnect().timeout(Duration::MAX).await.unwrap();
+}
