@@ -16,9 +16,12 @@ usage: load (--unix PATH | --tcp HOST:PORT | -- COMMAND ARGS...) [options]
   --runtime current|multi   the Tokio runtime                    [current]
   --export NAME      export name
   --verify           mix reads and writes of up to --bs bytes and check every byte
+  --beside SIZE      on each connection, read so much at a time beside the load
+  --idle             read once per --qd, wait for memory to be given back, and report it
   --reuse            read into the same buffers again
   --simple           do not ask for structured replies
   --busy-poll US     look for replies this many microseconds before sleeping
+  --no-latency       look at the clock at the end only
   --json             one line of JSON
 ";
 
@@ -34,8 +37,12 @@ pub(crate) struct Args {
     pub(crate) runtime: Runtime,
     pub(crate) export: String,
     pub(crate) verify: bool,
+    /// Bytes of each large read beside the load; zero for none.
+    pub(crate) beside: u64,
+    pub(crate) idle: bool,
     pub(crate) reuse: bool,
     pub(crate) simple: bool,
+    pub(crate) latency: bool,
     pub(crate) json: bool,
     pub(crate) busy_poll: u64,
 }
@@ -74,8 +81,11 @@ impl Args {
             runtime: Runtime::Current,
             export: String::new(),
             verify: false,
+            beside: 0,
+            idle: false,
             reuse: false,
             simple: false,
+            latency: true,
             json: false,
             busy_poll: 0,
         };
@@ -91,8 +101,11 @@ impl Args {
             match option.as_str() {
                 "--help" | "-h" => return Ok(None),
                 "--verify" => args.verify = true,
+                "--beside" => args.beside = size(&text()?)?,
+                "--idle" => args.idle = true,
                 "--reuse" => args.reuse = true,
                 "--simple" => args.simple = true,
+                "--no-latency" => args.latency = false,
                 "--json" => args.json = true,
                 "--unix" => args.server = Server::Unix(value()?.into()),
                 "--tcp" => args.server = address(&text()?)?,

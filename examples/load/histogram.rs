@@ -1,62 +1,52 @@
 //! Latencies in buckets, 32 for each power of two nanoseconds.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const STEPS: u64 = 32;
+const BUCKETS: usize = bucket(u64::MAX) + 1;
 
-#[derive(Default)]
-pub(crate) struct Histogram {
-    counts: Vec<u64>,
-    total: u64,
-}
+/// One for all workers: thousands of their own would fill the cache that is to be measured.
+pub(crate) struct Histogram(Box<[AtomicU64]>);
 
 impl Histogram {
-    pub(crate) fn add(&mut self, latency: Duration) {
+    pub(crate) fn new() -> Self {
+        Self((0..BUCKETS).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    pub(crate) fn add(&self, latency: Duration) {
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = bucket(nanos);
-        if bucket >= self.counts.len() {
-            self.counts.resize(bucket + 1, 0);
-        }
-        self.counts[bucket] += 1;
-        self.total += 1;
+        self.0[bucket(nanos)].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn merge(&mut self, other: &Self) {
-        self.counts
-            .resize(self.counts.len().max(other.counts.len()), 0);
-        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
-            *count += more;
-        }
-        self.total += other.total;
-    }
-
-    /// The latency that this part of all requests stayed below, in microseconds.
+    /// The latency that this part of all requests stayed below, in microseconds; 0 if there were
+    /// none.
     pub(crate) fn quantile(&self, part: f64) -> f64 {
-        let rank = (self.total as f64 * part).ceil() as u64;
+        let counts = || self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        let rank = (counts().sum::<u64>() as f64 * part).ceil() as u64;
         let mut seen = 0;
-        for (bucket, count) in self.counts.iter().enumerate() {
+        let found = counts().position(|count| {
             seen += count;
-            if seen >= rank {
-                return upper(bucket) as f64 / 1000.0;
-            }
-        }
-        0.0
+            seen >= rank
+        });
+        upper(found.unwrap_or(0)) as f64 / 1000.0
     }
 }
 
-fn bucket(nanos: u64) -> usize {
+const fn bucket(nanos: u64) -> usize {
     if nanos < STEPS {
         return nanos as usize;
     }
-    let power = u64::from(nanos.ilog2()) - u64::from(STEPS.ilog2());
+    let power = (nanos.ilog2() - STEPS.ilog2()) as u64;
     (power * STEPS + (nanos >> power)) as usize
 }
 
-fn upper(bucket: usize) -> u64 {
+const fn upper(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     if bucket < 2 * STEPS {
         return bucket;
     }
     let power = bucket / STEPS - 1;
-    ((bucket - power * STEPS + 1) << power) - 1
+    // In this order the last bucket does not overflow.
+    ((bucket - power * STEPS) << power) + ((1 << power) - 1)
 }

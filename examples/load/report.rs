@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::Outcome;
+use super::histogram::Histogram;
 
 /// Processor time of this process so far, in seconds.
 pub(crate) struct Usage {
@@ -12,83 +15,117 @@ pub(crate) struct Usage {
 
 impl Usage {
     pub(crate) fn now() -> Self {
+        // The sum is exact; how it is divided is told in hundredths of a second.
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        let total = time.tv_sec as f64 + time.tv_nsec as f64 / 1e9;
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         // The name of the program may contain anything; what follows it does not.
         let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
         let ticks = |at: usize| {
             let field = fields.split_whitespace().nth(at);
-            field
-                .and_then(|field| field.parse::<f64>().ok())
-                .unwrap_or(0.0)
-                / 100.0
+            field.and_then(|field| field.parse::<f64>().ok())
+        };
+        let (user, system) = (ticks(11).unwrap_or(0.0), ticks(12).unwrap_or(0.0));
+        let part = if user + system > 0.0 {
+            user / (user + system)
+        } else {
+            1.0
         };
         Self {
-            user: ticks(11),
-            system: ticks(12),
+            user: total * part,
+            system: total * (1.0 - part),
         }
     }
 }
 
 pub(crate) struct Report {
-    ops: u64,
-    bytes: u64,
+    outcome: Outcome,
+    beside: u64,
     wall: f64,
     usage: Usage,
-    percentiles: [f64; 3],
+    percentiles: Option<[f64; 3]>,
 }
 
 impl Report {
-    pub(crate) fn new(outcome: &Outcome, wall: Duration, before: &Usage) -> Self {
+    /// A report on a load that took so long since `before`.
+    pub(crate) fn new(
+        outcome: Outcome,
+        wall: Duration,
+        before: &Usage,
+        latency: Option<&Histogram>,
+    ) -> Self {
         let now = Usage::now();
-        let usage = Usage {
-            user: now.user - before.user,
-            system: now.system - before.system,
-        };
-        let percentiles = [0.5, 0.99, 0.999].map(|part| outcome.latency.quantile(part));
-        let (ops, bytes) = (outcome.ops, outcome.bytes);
         Self {
-            ops,
-            bytes,
+            outcome,
+            beside: 0,
             wall: wall.as_secs_f64(),
-            usage,
-            percentiles,
+            usage: Usage {
+                user: (now.user - before.user).max(0.0),
+                system: (now.system - before.system).max(0.0),
+            },
+            percentiles: latency.map(|latency| [0.5, 0.99, 0.999].map(|p| latency.quantile(p))),
         }
+    }
+
+    /// Adds how many large reads there were beside the load.
+    pub(crate) const fn beside(mut self, reads: u64) -> Self {
+        self.beside = reads;
+        self
     }
 
     pub(crate) fn print(&self, json: bool) {
         let Self {
-            ops,
-            bytes,
+            outcome: Outcome { ops, bytes, .. },
+            beside,
             wall,
             usage: Usage { user, system },
             percentiles,
         } = self;
-        let [p50, p99, p999] = percentiles;
+        let [p50, p99, p999] = percentiles.unwrap_or_default();
         let iops = *ops as f64 / wall;
         let mib = *bytes as f64 / wall / f64::from(1 << 20);
         let cpu = (user + system) * 1e6 / (*ops).max(1) as f64;
-        let rss = max_rss_kib();
+        let rss = memory_kib("VmHWM:");
         if json {
             println!(
-                "{{\"ops\":{ops},\"bytes\":{bytes},\"wall_s\":{wall:.3},\"iops\":{iops:.0},\
-                 \"mib_s\":{mib:.1},\"user_s\":{user:.2},\"sys_s\":{system:.2},\
+                "{{\"ops\":{ops},\"bytes\":{bytes},\"wall_s\":{wall:.4},\"iops\":{iops:.0},\
+                 \"mib_s\":{mib:.1},\"user_s\":{user:.4},\"sys_s\":{system:.4},\
                  \"cpu_us_op\":{cpu:.3},\"p50_us\":{p50:.1},\"p99_us\":{p99:.1},\
-                 \"p999_us\":{p999:.1},\"max_rss_kib\":{rss}}}"
+                 \"p999_us\":{p999:.1},\"max_rss_kib\":{rss},\"beside\":{beside}}}"
             );
             return;
         }
         println!("{ops} operations, {} MiB in {wall:.2} s", bytes >> 20);
         println!("{iops:.0} operations/s, {mib:.1} MiB/s");
-        println!("latency: p50 {p50:.1} µs, p99 {p99:.1} µs, p99.9 {p999:.1} µs");
+        if percentiles.is_some() {
+            println!("latency: p50 {p50:.1} µs, p99 {p99:.1} µs, p99.9 {p999:.1} µs");
+        }
         println!("processor: {user:.2} s user, {system:.2} s system, {cpu:.2} µs an operation");
         println!("memory: {rss} KiB at most");
+        if *beside > 0 {
+            println!("beside: {beside} large reads");
+        }
     }
 }
 
-/// The most memory this process has had, in KiB.
-fn max_rss_kib() -> u64 {
+/// What connections cost that do nothing.
+pub(crate) fn print_idle(connections: usize, before: u64, peak: u64, after: u64, json: bool) {
+    let each = after.saturating_sub(before) as f64 / connections as f64;
+    if json {
+        println!(
+            "{{\"connections\":{connections},\"before_kib\":{before},\"peak_kib\":{peak},\
+             \"after_kib\":{after},\"kib_per_connection\":{each:.2}}}"
+        );
+    } else {
+        println!("memory: {before} KiB with one connection, {peak} KiB while they read,");
+        println!("{after} KiB with {connections} that are idle: {each:.2} KiB each");
+    }
+}
+
+/// A line of this process's status, in KiB: `VmRSS:` is its memory now, `VmHWM:` at most.
+pub(crate) fn memory_kib(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let value = line.and_then(|line| line.split_whitespace().next());
     value.and_then(|value| value.parse().ok()).unwrap_or(0)
 }
