@@ -1,11 +1,13 @@
 //! What a connection is told before it connects.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connection::Connection;
 use crate::driver::Shared;
 use crate::transport::tcp::{AddressFamily, TcpOptions};
+use crate::transport::tls::{Tls, TlsMode, TlsUpgrade};
 use crate::uri::UriPolicy;
 use crate::wire::HandshakeFlags;
 
@@ -58,6 +60,7 @@ pub(crate) struct Wishes {
 pub struct Builder {
     config: Config,
     wishes: Wishes,
+    tls: Tls,
 }
 
 impl Default for Builder {
@@ -84,6 +87,7 @@ impl Default for Builder {
                 full_info: false,
                 request_block_size: true,
             },
+            tls: Tls::default(),
         }
     }
 }
@@ -114,6 +118,28 @@ impl Builder {
     /// [`opt_set_meta_context`](Connection::opt_set_meta_context) stays in force.
     pub fn request_meta_context(mut self, request: bool) -> Self {
         self.wishes.request_meta_context = request;
+        self
+    }
+
+    /// Whether to encrypt, and by whose help: a `TlsConfig` (certificates, feature `tls`), a
+    /// `TlsPsk` (pre-shared keys, feature `tls-psk`), or your own [`TlsUpgrade`].
+    ///
+    /// By default nothing is encrypted. `TlsMode::Disable` with a helper is for
+    /// [`opt_starttls`](Connection::opt_starttls).
+    ///
+    /// ```
+    /// # #[cfg(feature = "tls")]
+    /// # fn example(ca: &str) -> nbd_client::Result<()> {
+    /// use nbd_client::{Connection, TlsConfig, TlsMode};
+    ///
+    /// let tls = TlsConfig::builder().ca_pem(ca).build()?;
+    /// let conn = Connection::builder().tls(TlsMode::Require, tls).build();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn tls(mut self, mode: TlsMode, with: impl TlsUpgrade + 'static) -> Self {
+        self.tls.mode = mode;
+        self.tls.upgrade = Some(Arc::new(with));
         self
     }
 
@@ -242,6 +268,6 @@ impl Builder {
 
     /// Makes the handle, in [`State::Created`](crate::State::Created).
     pub fn build(self) -> Connection {
-        Connection::from_shared(Shared::new(self.config, self.wishes))
+        Connection::from_shared(Shared::new(self.config, self.wishes, self.tls))
     }
 }

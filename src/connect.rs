@@ -238,11 +238,12 @@ impl Connection {
     /// # Errors
     /// If the handle is not new, there is no runtime, or the host is empty.
     pub fn aio_connect_tcp(&self, host: &str, port: u16) -> Result<Connecting> {
-        self.prepare()?;
+        self.prepare_for(Some(host))?;
         if host.is_empty() {
             return Err(Error::argument("host", "it is empty"));
         }
         self.shared().begin()?;
+        self.shared().lock_tls().server_name = Some(host.to_owned());
         self.set_address(Address::Endpoint(Endpoint::Tcp {
             host: tcp::unbracketed(host).to_owned(),
             port,
@@ -332,6 +333,17 @@ impl Connection {
 
     /// Checks everything but the argument, before anything is done.
     fn prepare(&self) -> Result<()> {
+        self.prepare_for(None)
+    }
+
+    /// The same for a server of this name.
+    fn prepare_for(&self, host: Option<&str>) -> Result<()> {
+        self.check_created()?;
+        self.shared().tls().check(host)
+    }
+
+    /// Checks what has nothing to do with the server.
+    fn check_created(&self) -> Result<()> {
         let state = self.state();
         if state != State::Created {
             return Err(Error::state(state, "created"));

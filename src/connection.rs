@@ -8,6 +8,7 @@ use crate::driver::{Address, Link, Shared};
 use crate::error::{Error, InvalidRequest, Result};
 use crate::export::{Export, Protocol};
 use crate::stats::Stats;
+use crate::transport::tls::TlsInfo;
 use crate::uri::{Uri, UriBuilder};
 use crate::wire::MAX_STRING;
 
@@ -246,7 +247,15 @@ impl Connection {
     /// [`connect_stream`](Self::connect_stream) is not known here.
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        false
+        self.shared().lock_facts().tls.is_some()
+    }
+
+    /// How the connection is encrypted, and with whom; `None` if it is not.
+    ///
+    /// It stays known after the connection has ended.
+    #[must_use]
+    pub fn tls_info(&self) -> Option<TlsInfo> {
+        self.shared().lock_facts().tls.clone()
     }
 
     /// What has been sent and received since the connection was made; in any state.

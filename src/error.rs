@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::connection::State;
 use crate::transport::raw_os_error;
+use crate::transport::tls::{TlsError, TlsFailure};
 use crate::wire::{Command, Errno, OptionReplyType, OptionType, ProtocolError, Text};
 
 /// A result whose error is [`Error`].
@@ -63,6 +64,8 @@ pub enum Error {
     Protocol(ProtocolError, Ending),
     /// The connection could not be made, or was lost.
     Disconnected(LostConnection, Ending),
+    /// The connection could not be made secure; it is dead.
+    Tls(TlsError, Ending),
     /// A deadline passed; the connection is dead, unless this is a request that was not sent yet.
     Timeout(Phase, Ending),
     /// The connection was closed by this side.
@@ -83,6 +86,8 @@ pub enum ErrorKind {
     Protocol,
     /// The connection was lost.
     Disconnected,
+    /// The connection could not be made secure.
+    Tls,
     /// A deadline passed.
     Timeout,
     /// This side closed the connection.
@@ -99,6 +104,7 @@ impl Error {
             Self::Request(_) => ErrorKind::Request,
             Self::Protocol(..) => ErrorKind::Protocol,
             Self::Disconnected(..) => ErrorKind::Disconnected,
+            Self::Tls(..) => ErrorKind::Tls,
             Self::Timeout(..) => ErrorKind::Timeout,
             Self::Closed(_) => ErrorKind::Closed,
         }
@@ -117,6 +123,8 @@ impl Error {
             Self::Request(request) => i32::try_from(request.errno.known().0).ok(),
             Self::Protocol(..) => Some(71),
             Self::Disconnected(lost, _) => raw_os_error(lost.io()).or(Some(ENOTCONN)),
+            Self::Tls(error, _) if error.failure() == TlsFailure::NotPossible => Some(95),
+            Self::Tls(error, _) => raw_os_error(error.io()).or(Some(71)),
             Self::Timeout(..) => Some(110),
             Self::Closed(_) => Some(ENOTCONN),
         }
@@ -131,6 +139,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Disconnected(..) | Self::Timeout(..) => true,
+            Self::Tls(error, _) => error.is_retryable(),
             Self::Request(request) => request.errno == Errno::ESHUTDOWN,
             Self::Refused(refusal) => refusal.reply == OptionReplyType::ERR_SHUTDOWN,
             Self::Invalid(_) | Self::Protocol(..) | Self::Closed(_) => false,
@@ -158,6 +167,7 @@ impl Error {
         match self {
             Self::Protocol(_, ending)
             | Self::Disconnected(_, ending)
+            | Self::Tls(_, ending)
             | Self::Timeout(_, ending)
             | Self::Closed(ending) => Some(ending),
             _ => None,
@@ -168,6 +178,7 @@ impl Error {
         match self {
             Self::Protocol(_, ending)
             | Self::Disconnected(_, ending)
+            | Self::Tls(_, ending)
             | Self::Timeout(_, ending)
             | Self::Closed(ending) => Some(ending),
             _ => None,
@@ -205,6 +216,10 @@ impl Error {
         Self::io(phase, io::ErrorKind::UnexpectedEof.into())
     }
 
+    pub(crate) fn tls(error: TlsError) -> Self {
+        Self::Tls(error, Ending::default())
+    }
+
     pub(crate) fn timeout(phase: Phase) -> Self {
         Self::Timeout(phase, Ending::default())
     }
@@ -233,6 +248,7 @@ impl fmt::Display for Error {
             Self::Request(request) => request.fmt(f)?,
             Self::Protocol(violation, _) => write!(f, "server broke the protocol: {violation}")?,
             Self::Disconnected(lost, _) => lost.fmt(f)?,
+            Self::Tls(error, _) => error.fmt(f)?,
             Self::Timeout(phase, _) => write!(f, "timed out during {phase}")?,
             Self::Closed(_) => f.write_str("connection closed by this side")?,
         }
@@ -247,6 +263,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Disconnected(lost, _) => Some(lost.io()),
+            Self::Tls(error, _) => Some(error.io()),
             _ => None,
         }
     }
@@ -286,6 +303,7 @@ impl From<Error> for io::Error {
             },
             Error::Protocol(..) => io::ErrorKind::InvalidData,
             Error::Disconnected(lost, _) => lost.io().kind(),
+            Error::Tls(error, _) => error.io().kind(),
             Error::Timeout(..) => io::ErrorKind::TimedOut,
             Error::Closed(_) => io::ErrorKind::NotConnected,
         };

@@ -135,6 +135,12 @@ pub use extents::{Extents, JointExtent, JointExtents};
 pub use request::{Chunks, Disconnect, Pending, Request, op};
 pub use stats::Stats;
 pub use transport::tcp::AddressFamily;
+pub use transport::tls::{
+    ByteStream, ClientCertificate, TlsError, TlsFailure, TlsInfo, TlsMode, TlsUpgrade, TlsVersion,
+    Upgrading,
+};
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+pub use transport::tls::{TlsConfig, TlsConfigBuilder};
 pub use uri::{Endpoint, SshRemote, TlsType, Uri, UriBuilder, UriError, UriPolicy, UriTls};
 
 /// Runs the examples of the README as tests.

@@ -83,6 +83,22 @@ impl Connection {
         self.call(OptionCall::Abort).await
     }
 
+    /// Encrypts the connection (`NBD_OPT_STARTTLS`), with the help given to
+    /// [`Builder::tls`](crate::Builder::tls), whichever the mode there; `false` if the server
+    /// refuses. With the modes `Prefer` and `Require` this has happened already.
+    ///
+    /// All that was negotiated in clear is forgotten: structured replies, extended headers,
+    /// metadata contexts and what is known about an export have to be asked for again, with the
+    /// calls here.
+    ///
+    /// # Errors
+    /// If the handle is not negotiating, there is nothing to do it with, no name to check the
+    /// server's certificate against, or the connection is encrypted already; these leave
+    /// everything as it was. Or if the TLS handshake fails, which ends the connection.
+    pub async fn opt_starttls(&self) -> Result<bool> {
+        self.call(OptionCall::StartTls).await
+    }
+
     /// Asks for structured replies (`NBD_OPT_STRUCTURED_REPLY`); `false` if the server refuses.
     /// They are asked for automatically unless switched off.
     ///

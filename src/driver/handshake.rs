@@ -11,6 +11,7 @@ use crate::error::{Error, Phase, Result};
 use crate::export::{Export, Handshake};
 use crate::timer::after;
 use crate::transport::Stream;
+use crate::transport::tls::TlsMode;
 use crate::wire::{OptionReplyType, OptionType, ReplyStyle};
 
 /// What the automatic part of the handshake leads to.
@@ -31,8 +32,9 @@ pub(super) async fn establish(
 ) -> Result<Established> {
     let config = &shared.config;
     let mut negotiator = Negotiator::new(shared.clone(), stream);
+    let mode = shared.lock_tls().mode;
     *phase = Phase::Greeting;
-    if let Greeted::Oldstyle(info) = negotiator.greet(config.handshake_flags).await? {
+    if let Greeted::Oldstyle(info) = negotiator.greet(config.handshake_flags, mode).await? {
         // There is nothing to negotiate, in option mode neither.
         let export = negotiator.oldstyle_export(info)?;
         shared.lock_facts().protocol = Some(negotiator.protocol());
@@ -42,6 +44,11 @@ pub(super) async fn establish(
         handshake = negotiator.handshake.name(),
         "the server greeted"
     );
+    // P-096, P-102: before anything else is asked.
+    if mode != TlsMode::Disable && negotiator.handshake == Handshake::FixedNewstyle {
+        *phase = Phase::Tls;
+        secure(shared, &mut negotiator, mode).await?;
+    }
     *phase = Phase::Handshake;
     if negotiator.handshake == Handshake::FixedNewstyle && config.structured_replies {
         // structured replies only where extended headers are refused.
@@ -66,6 +73,22 @@ pub(super) async fn establish(
             }
             Err(error)
         }
+    }
+}
+
+/// Upgrades to TLS, as far as the mode insists on it.
+async fn secure(shared: &Shared, negotiator: &mut Negotiator, mode: TlsMode) -> Result<()> {
+    match negotiator.starttls(&shared.tls()).await {
+        Err(Error::Refused(refusal)) if mode == TlsMode::Prefer => {
+            tracing::debug!(%refusal, "going on in clear");
+            Ok(())
+        }
+        // P-097
+        Err(error @ Error::Refused(_)) => {
+            let _ = negotiator.abort().await;
+            Err(error)
+        }
+        result => result,
     }
 }
 

@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use futures::{Sink, Stream as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio_util::codec::Framed;
 
 use super::shared::Shared;
-use crate::error::{Error, Phase, Refusal, Result};
+use crate::error::{Error, InvalidRequest, Phase, Refusal, Result};
 use crate::export::{BlockSize, Export, Handshake, ListedExport, Protocol};
 use crate::session::Context;
-use crate::transport::Stream;
+use crate::transport::tls::{Tls, TlsError, TlsFailure, TlsInfo, TlsMode, TlsUpgrade};
+use crate::transport::{Foreign, Stream};
 use crate::wire::codec::{CodecError, Expect, OptionCodec, ServerMessage};
 use crate::wire::option::{ClientMessage, ExportInfo, Greeting, Info, OptionReply, OptionRequest};
 use crate::wire::{
@@ -56,6 +58,9 @@ pub(super) struct Negotiator {
     pub(super) style: ReplyStyle,
     /// The contexts of the last selection, and the export they belong to.
     selected: Option<(String, Vec<Context>)>,
+    tls: Option<TlsInfo>,
+    /// Nothing has come through TLS yet: the server may still not accept this client.
+    unaccepted: bool,
 }
 
 impl Negotiator {
@@ -67,6 +72,8 @@ impl Negotiator {
             no_zeroes: false,
             style: ReplyStyle::Simple,
             selected: None,
+            tls: None,
+            unaccepted: false,
         }
     }
 
@@ -114,11 +121,16 @@ impl Negotiator {
     }
 
     /// Reads the greeting and answers it with those of `accept` that the server offers.
-    pub(super) async fn greet(&mut self, accept: HandshakeFlags) -> Result<Greeted> {
+    ///
+    /// With TLS required, nothing is sent to a server that cannot have it.
+    pub(super) async fn greet(&mut self, accept: HandshakeFlags, tls: TlsMode) -> Result<Greeted> {
         let ServerMessage::Greeting(greeting) = self.receive(Phase::Greeting).await? else {
             return Err(ProtocolError::UnknownHandshake(0).into());
         };
         let offered = match greeting {
+            Greeting::Oldstyle(_) if tls == TlsMode::Require => {
+                return Err(not_possible("it speaks the oldstyle handshake"));
+            }
             Greeting::Oldstyle(info) => return Ok(Greeted::Oldstyle(info)),
             Greeting::Newstyle(offered) => offered,
         };
@@ -129,11 +141,69 @@ impl Negotiator {
         } else {
             Handshake::Newstyle
         };
+        // P-091
+        if self.handshake == Handshake::Newstyle && tls == TlsMode::Require {
+            return Err(not_possible("fixed newstyle was not agreed"));
+        }
         self.no_zeroes = agreed.contains(HandshakeFlags::NO_ZEROES);
         let flags = ClientFlags::from_bits_retain(agreed.bits().into());
         self.send(ClientMessage::Flags(flags))?;
         self.expect(Expect::Reply);
         Ok(Greeted::Newstyle)
+    }
+
+    /// Makes the connection secure. A refusal by the server leaves it in clear, and usable; after
+    /// any other failure nothing can be sent any more.
+    pub(super) async fn starttls(&mut self, tls: &Tls) -> Result<()> {
+        let Some(upgrade) = &tls.upgrade else {
+            let why = "there is nothing to do it with: see Builder::tls";
+            return Err(Error::argument("TLS", why));
+        };
+        // P-092
+        if self.tls.is_some() {
+            let why = "the connection is encrypted already";
+            return Err(InvalidRequest::NotNegotiated(why).into());
+        }
+        let name = tls.server_name.as_deref();
+        upgrade.check(name)?;
+        let option = OptionType::STARTTLS;
+        // P-093: without data.
+        self.start(OptionRequest::bare(option))?;
+        self.finish(option).await?;
+        let info = self.upgrade(&**upgrade, name).await?;
+        tracing::debug!(?info, "encrypted");
+        self.shared.lock_facts().tls = Some(info.clone());
+        self.tls = Some(info);
+        self.unaccepted = true;
+        Ok(())
+    }
+
+    /// Replaces the stream by a secure one.
+    async fn upgrade(&mut self, upgrade: &dyn TlsUpgrade, name: Option<&str>) -> Result<TlsInfo> {
+        let framed = &mut self.framed;
+        let flushed = poll_fn(|cx| Pin::new(&mut *framed).poll_flush(cx)).await;
+        flushed.map_err(|error| fault(Phase::Tls, error))?;
+
+        // From here on there is no clear stream that could be read or written by mistake.
+        let nothing: Box<dyn Stream> = Box::new(Foreign(tokio::io::empty()));
+        let clear = std::mem::replace(framed, Framed::new(nothing, OptionCodec::default()));
+        let parts = clear.into_parts();
+        // P-094: nothing that was said in clear is taken for a part of what is said securely.
+        if !parts.read_buf.is_empty() {
+            return Err(ProtocolError::ClearBytesBeforeTls(parts.read_buf.len()).into());
+        }
+        // P-102: what was agreed in clear may have been agreed with anybody.
+        self.style = ReplyStyle::Simple;
+        self.selected = None;
+        self.shared.lock_facts().export = None;
+
+        let (stream, info) = upgrade
+            .upgrade(Box::new(parts.io), name)
+            .await
+            .map_err(Error::tls)?;
+        self.framed = Framed::new(Box::new(Foreign(stream)), OptionCodec::default());
+        self.expect(Expect::Reply);
+        Ok(info)
     }
 
     /// Asks for a feature that needs nothing but a yes; `false` if the server refuses.
@@ -310,9 +380,14 @@ impl Negotiator {
         self.start(OptionRequest::bare(OptionType::ABORT))?;
         // P-034: a server may close without an answer.
         match self.reply(OptionType::ABORT).await {
-            Ok(_) | Err(Error::Disconnected(..) | Error::Refused(_)) => Ok(()),
-            Err(error) => Err(error),
+            Ok(_) | Err(Error::Disconnected(..) | Error::Tls(..) | Error::Refused(_)) => {}
+            Err(error) => return Err(error),
         }
+        if self.tls.is_some() {
+            // P-106: close_notify. Who is not there any more need not hear it.
+            let _ = self.framed.get_mut().shutdown().await;
+        }
+        Ok(())
     }
 
     /// Waits for the yes that ends an option without other replies.
@@ -389,17 +464,33 @@ impl Negotiator {
                 ready => ready,
             }
         });
-        match message.await {
+        let message = message.await;
+        let unaccepted = std::mem::take(&mut self.unaccepted);
+        match message {
             Some(Ok(message)) => {
                 self.shared
                     .received
                     .count(message.length(!self.no_zeroes) as u64);
                 Ok(message)
             }
+            Some(Err(CodecError::Io(error))) if unaccepted => Err(self.not_accepted(error)),
             Some(Err(error)) => Err(fault(phase, error)),
+            None if unaccepted => Err(self.not_accepted(io::ErrorKind::UnexpectedEof.into())),
             None => Err(Error::eof(phase)),
         }
     }
+
+    /// The stream failed before anything came through TLS.
+    fn not_accepted(&self, error: io::Error) -> Error {
+        let client = self.tls.as_ref().map(TlsInfo::client_certificate);
+        Error::tls(TlsError::unaccepted(client.unwrap_or_default(), error))
+    }
+}
+
+/// The server is of a kind that has no TLS.
+fn not_possible(why: &'static str) -> Error {
+    let error = io::Error::new(io::ErrorKind::Unsupported, why);
+    Error::tls(TlsError::new(TlsFailure::NotPossible, error))
 }
 
 fn unexpected(reply: &OptionReply) -> Error {

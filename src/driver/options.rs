@@ -28,6 +28,7 @@ pub(crate) enum OptionCall {
     Go(Answer<()>),
     Abort(Answer<()>),
     Feature(OptionType, Answer<bool>),
+    StartTls(Answer<bool>),
     MetaContext(OptionType, Vec<String>, Answer<Vec<String>>),
 }
 
@@ -104,6 +105,15 @@ async fn run(
             shared.lock_facts().protocol = Some(negotiator.protocol());
             conclude(shared, negotiator, result, answer).await?;
         }
+        OptionCall::StartTls(answer) => {
+            let result = within(shared, starttls(shared, negotiator)).await;
+            let result = result.map_err(|error| match error {
+                Error::Timeout(..) => Error::timeout(Phase::Tls),
+                error => error,
+            });
+            shared.lock_facts().protocol = Some(negotiator.protocol());
+            conclude(shared, negotiator, result, answer).await?;
+        }
         OptionCall::MetaContext(option, queries, answer) => {
             let name = shared.wishes().export_name;
             let result = within(shared, negotiator.meta_context(option, &name, &queries)).await;
@@ -111,6 +121,18 @@ async fn run(
         }
     }
     Ok(None)
+}
+
+/// `STARTTLS`; `false` if the server refuses.
+async fn starttls(shared: &Shared, negotiator: &mut Negotiator) -> Result<bool> {
+    match negotiator.starttls(&shared.tls()).await {
+        Ok(()) => Ok(true),
+        Err(Error::Refused(refusal)) if refusal.reply != OptionReplyType::ERR_SHUTDOWN => {
+            tracing::debug!(%refusal, "the server refused TLS");
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// `INFO`, with the contexts that a `GO` would select.
@@ -205,7 +227,7 @@ impl OptionCall {
             Self::List(to) => answer(to),
             Self::Info(to) => answer(to),
             Self::Go(to) | Self::Abort(to) => answer(to),
-            Self::Feature(_, to) => answer(to),
+            Self::Feature(_, to) | Self::StartTls(to) => answer(to),
             Self::MetaContext(_, _, to) => answer(to),
         }
     }

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::export::{Protocol, SharedExport};
 use crate::stats::{Stats, Tally};
 use crate::transport::process::Process;
+use crate::transport::tls::{Tls, TlsInfo};
 use crate::uri::{Endpoint, Uri};
 
 /// One connection, seen from its handles and from its task.
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     /// What the next option asks for; can be changed while negotiating.
     wishes: Mutex<Wishes>,
+    tls: Mutex<Tls>,
     state: AtomicU8,
     /// Tells of changes of `state` to those who wait for one.
     changed: watch::Sender<State>,
@@ -45,6 +47,7 @@ pub(crate) struct Facts {
     pub(crate) export: Option<SharedExport>,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) child: Option<Process>,
+    pub(crate) tls: Option<TlsInfo>,
     /// Where the server is, if that has an address.
     pub(crate) address: Option<Address>,
 }
@@ -69,10 +72,11 @@ impl fmt::Display for Address {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, wishes: Wishes) -> Self {
+    pub(crate) fn new(config: Config, wishes: Wishes, tls: Tls) -> Self {
         Self {
             config,
             wishes: Mutex::new(wishes),
+            tls: Mutex::new(tls),
             state: AtomicU8::new(State::Created as u8),
             changed: watch::Sender::new(State::Created),
             facts: Mutex::default(),
@@ -186,6 +190,14 @@ impl Shared {
 
     pub(crate) fn lock_wishes(&self) -> MutexGuard<'_, Wishes> {
         self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn lock_tls(&self) -> MutexGuard<'_, Tls> {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn tls(&self) -> Tls {
+        self.lock_tls().clone()
     }
 
     pub(crate) fn wishes(&self) -> Wishes {

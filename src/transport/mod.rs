@@ -16,6 +16,7 @@ mod reaper;
 pub(crate) mod socket;
 mod stderr;
 pub(crate) mod tcp;
+pub(crate) mod tls;
 pub(crate) mod unix;
 #[cfg(all(feature = "vsock", target_os = "linux"))]
 pub(crate) mod vsock;

@@ -1,0 +1,431 @@
+//! TLS with certificates: whom to trust, and who to be.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio_rustls::rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
+use tokio_rustls::rustls::crypto::CryptoProvider;
+use tokio_rustls::rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
+};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{
+    ClientConfig, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+};
+
+use super::verify::{AnyName, AnyServer};
+use super::{TlsVersion, directory, pem};
+use crate::error::{Error, Result};
+
+/// TLS with certificates, by rustls: for [`Builder::tls`](crate::Builder::tls).
+///
+/// The server must prove that it is who it should be: its certificate must come, directly or
+/// through others, from an authority ([CA](TlsConfigBuilder::ca_pem)) that is trusted, be valid
+/// now and for servers, and for the name that was connected to, as a *subject alternative name*
+/// of the kind DNS or IP; the old *common name* counts for nothing. Over transports without host
+/// names [`server_name`](Self::server_name) says which name that is; without one, connecting
+/// fails.
+///
+/// TLS 1.3 and 1.2 are spoken. Sessions are not resumed: each connection verifies anew.
+///
+/// Cheap to clone; one can serve any number of connections.
+///
+/// ```no_run
+/// # async fn example() -> nbd_client::Result<()> {
+/// use nbd_client::{Connection, TlsConfig, TlsMode};
+///
+/// let tls = TlsConfig::from_directory("/etc/pki/nbd")?;
+/// let conn = Connection::builder().tls(TlsMode::Require, tls).build();
+/// conn.connect_tcp("storage.example.com", 10809).await?;
+/// assert!(conn.is_tls());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct TlsConfig {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) server_name: Option<String>,
+    /// The name is not looked at.
+    pub(super) any_name: bool,
+}
+
+impl TlsConfig {
+    /// Starts from nothing.
+    pub fn builder() -> TlsConfigBuilder {
+        let parts = Parts {
+            provider: Arc::new(provider()),
+            roots: RootCertStore::empty(),
+            #[cfg(feature = "tls-native-roots")]
+            native_roots: false,
+            identities: Vec::new(),
+            crls: Vec::new(),
+            versions: (TlsVersion::Tls12, TlsVersion::Tls13),
+            trust: Trust::Verified,
+        };
+        TlsConfigBuilder(Ok(parts))
+    }
+
+    /// What a directory says, see [`TlsConfigBuilder::directory`].
+    ///
+    /// # Errors
+    /// If a file is missing, cannot be read, or is not what its name says.
+    pub fn from_directory(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().directory(path).build()
+    }
+
+    /// A configuration of rustls 0.23, used as it is.
+    ///
+    /// For what this crate does not offer. It ties you to that version of rustls, and leaves to
+    /// you what is verified: the name below is all this crate takes care of.
+    #[must_use]
+    pub fn from_rustls_0_23(config: Arc<ClientConfig>) -> Self {
+        Self {
+            config,
+            server_name: None,
+            any_name: false,
+        }
+    }
+
+    /// The name, or IP address, that the server's certificate must be valid for, instead of the
+    /// host that is connected to. The server is told a name too, but no address.
+    #[must_use]
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+}
+
+impl fmt::Debug for TlsConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsConfig")
+            .field("server_name", &self.server_name)
+            .field("any_name", &self.any_name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Puts a [`TlsConfig`] together.
+///
+/// What is wrong with any part is said by [`build`](Self::build).
+///
+/// ```
+/// use nbd_client::TlsConfig;
+///
+/// let error = TlsConfig::builder().ca_pem("not a certificate").build().unwrap_err();
+/// assert_eq!(error.to_string(), "invalid TLS CA: it contains no certificate");
+/// ```
+#[must_use = "a builder does nothing until it is built"]
+pub struct TlsConfigBuilder(Result<Parts>);
+
+struct Parts {
+    provider: Arc<CryptoProvider>,
+    roots: RootCertStore,
+    #[cfg(feature = "tls-native-roots")]
+    native_roots: bool,
+    identities: Vec<Arc<CertifiedKey>>,
+    crls: Vec<CertificateRevocationListDer<'static>>,
+    versions: (TlsVersion, TlsVersion),
+    trust: Trust,
+}
+
+/// What is not verified, least first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Trust {
+    Verified,
+    AnyName,
+    AnyServer,
+}
+
+impl TlsConfigBuilder {
+    /// Trusts authorities: one or more certificates in PEM. May be called several times.
+    ///
+    /// A server's own certificate can be trusted this way too, if it signed itself.
+    pub fn ca_pem(self, pem: impl AsRef<[u8]>) -> Self {
+        self.with(|parts| {
+            for certificate in pem::certificates(CA, pem.as_ref())? {
+                parts.trust_authority(certificate)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Trusts an authority: one certificate in DER. May be called several times.
+    pub fn ca_der(self, der: impl Into<Vec<u8>>) -> Self {
+        self.with(|parts| parts.trust_authority(der.into().into()))
+    }
+
+    /// Trusts the authorities that the system trusts.
+    ///
+    /// They are also trusted when no other is given.
+    #[cfg(feature = "tls-native-roots")]
+    pub fn native_roots(self) -> Self {
+        self.with(|parts| {
+            parts.native_roots = true;
+            Ok(())
+        })
+    }
+
+    /// Is ready to prove who the client is, with a certificate and its private key in PEM; the
+    /// certificates of intermediate authorities follow the certificate.
+    ///
+    /// If this is called several times, the server gets the first certificate of a kind that it
+    /// knows. It gets one only if it asks.
+    pub fn client_pem(self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Self {
+        self.with(|parts| {
+            let chain = pem::certificates("TLS client certificate", chain.as_ref())?;
+            parts.add_identity(chain, pem::private_key(key.as_ref())?)
+        })
+    }
+
+    /// The same with the certificates, each, and the private key (PKCS #8, PKCS #1 or SEC 1) in
+    /// DER.
+    pub fn client_der<I>(self, chain: I, key: impl Into<Vec<u8>>) -> Self
+    where
+        I: IntoIterator<Item: Into<Vec<u8>>>,
+    {
+        self.with(|parts| {
+            let chain = chain.into_iter().map(|der| der.into().into()).collect();
+            let key = PrivateKeyDer::try_from(key.into())
+                .map_err(|why| Error::argument("TLS client key", why))?;
+            parts.add_identity(chain, key)
+        })
+    }
+
+    /// Refuses certificates that have been revoked: one or more lists in PEM. May be called
+    /// several times.
+    ///
+    /// Once there is any list, every certificate of a server must be covered by one that has not
+    /// expired.
+    pub fn crl_pem(self, pem: impl AsRef<[u8]>) -> Self {
+        self.with(|parts| {
+            parts.crls.extend(pem::revocation_lists(pem.as_ref())?);
+            Ok(())
+        })
+    }
+
+    /// The same with one list in DER.
+    pub fn crl_der(self, der: impl Into<Vec<u8>>) -> Self {
+        self.with(|parts| {
+            parts.crls.push(der.into().into());
+            Ok(())
+        })
+    }
+
+    /// Adds what a directory holds, laid out as for libnbd and QEMU.
+    ///
+    /// | File | |
+    /// |---|---|
+    /// | `ca-cert.pem` | as [`ca_pem`](Self::ca_pem); must be there |
+    /// | `client-cert.pem`, `client-key.pem` | as [`client_pem`](Self::client_pem) |
+    /// | `client-cert-0.pem`, `client-key-0.pem`, and so on | more of them |
+    /// | `ca-crl.pem` | as [`crl_pem`](Self::crl_pem) |
+    pub fn directory(self, path: impl AsRef<Path>) -> Self {
+        if self.0.is_err() {
+            return self;
+        }
+        directory::load(self, path.as_ref()).unwrap_or_else(|error| Self(Err(error)))
+    }
+
+    /// Speaks no version of TLS older than this; by default 1.2.
+    pub fn min_version(self, version: TlsVersion) -> Self {
+        self.with(|parts| {
+            parts.versions.0 = version;
+            Ok(())
+        })
+    }
+
+    /// Speaks no version of TLS newer than this; by default 1.3.
+    pub fn max_version(self, version: TlsVersion) -> Self {
+        self.with(|parts| {
+            parts.versions.1 = version;
+            Ok(())
+        })
+    }
+
+    /// Accepts a certificate for any name, if it is good otherwise.
+    ///
+    /// Whoever has any certificate from a trusted authority can then be this server. Safe only
+    /// with an authority that certifies nobody else. It is better to say the name, see
+    /// [`TlsConfig::server_name`].
+    pub fn danger_accept_any_name(self) -> Self {
+        self.with(|parts| {
+            parts.trust = parts.trust.max(Trust::AnyName);
+            Ok(())
+        })
+    }
+
+    /// Accepts any server, whoever it is: the connection is encrypted, but anybody in the way
+    /// can read and change everything.
+    pub fn danger_accept_any_server(self) -> Self {
+        self.with(|parts| {
+            parts.trust = Trust::AnyServer;
+            Ok(())
+        })
+    }
+
+    /// Puts it together.
+    ///
+    /// # Errors
+    /// If a part was not what it should be, or no authority is trusted (and the feature
+    /// `tls-native-roots` is off, or the system trusts none either).
+    pub fn build(self) -> Result<TlsConfig> {
+        self.0?.build()
+    }
+
+    fn with(self, change: impl FnOnce(&mut Parts) -> Result<()>) -> Self {
+        Self(self.0.and_then(|mut parts| {
+            change(&mut parts)?;
+            Ok(parts)
+        }))
+    }
+}
+
+impl fmt::Debug for TlsConfigBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("TlsConfigBuilder");
+        match &self.0 {
+            Ok(parts) => debug
+                .field("ca", &parts.roots.len())
+                .field("client", &parts.identities.len())
+                .field("crl", &parts.crls.len())
+                .field("versions", &parts.versions)
+                .field("trust", &parts.trust),
+            Err(error) => debug.field("error", error),
+        };
+        debug.finish()
+    }
+}
+
+const CA: &str = "TLS CA";
+
+impl Parts {
+    fn trust_authority(&mut self, certificate: CertificateDer<'static>) -> Result<()> {
+        self.roots
+            .add(certificate)
+            .map_err(|error| Error::argument(CA, error.to_string()))
+    }
+
+    fn add_identity(
+        &mut self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<()> {
+        self.identities
+            .push(pem::identity(chain, key, &self.provider)?);
+        Ok(())
+    }
+
+    fn build(mut self) -> Result<TlsConfig> {
+        let any_name = self.trust != Trust::Verified;
+        let versions: Vec<&'static SupportedProtocolVersion> = self.versions();
+        let identities = Identities(std::mem::take(&mut self.identities));
+        let builder = ClientConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&versions)
+            .map_err(|error| Error::argument("TLS versions", error.to_string()))?;
+        let builder = match self.trust {
+            Trust::Verified => builder.with_webpki_verifier(self.verifier()?),
+            Trust::AnyName => {
+                let verifier = Arc::new(AnyName(self.verifier()?));
+                builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(verifier)
+            }
+            Trust::AnyServer => {
+                let verifier = Arc::new(AnyServer(self.provider));
+                builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_client_cert_resolver(Arc::new(identities));
+        // A resumed session would not look at the certificate again.
+        config.resumption = Resumption::disabled();
+        Ok(TlsConfig {
+            config: Arc::new(config),
+            server_name: None,
+            any_name,
+        })
+    }
+
+    fn versions(&self) -> Vec<&'static SupportedProtocolVersion> {
+        let (min, max) = self.versions;
+        [(TlsVersion::Tls13, &TLS13), (TlsVersion::Tls12, &TLS12)]
+            .into_iter()
+            .filter_map(|(version, supported)| (min..=max).contains(&version).then_some(supported))
+            .collect()
+    }
+
+    fn verifier(&mut self) -> Result<Arc<WebPkiServerVerifier>> {
+        self.add_native_roots()?;
+        if self.roots.is_empty() {
+            let why = "none is given: TlsConfig::builder() has ca_pem, ca_der and directory, and \
+                       the feature tls-native-roots uses those of the system";
+            return Err(Error::argument(CA, why));
+        }
+        let roots = Arc::new(std::mem::replace(&mut self.roots, RootCertStore::empty()));
+        WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone())
+            .with_crls(std::mem::take(&mut self.crls))
+            .enforce_revocation_expiration()
+            .build()
+            .map_err(|error| Error::argument("TLS revocation list", error.to_string()))
+    }
+
+    #[cfg(feature = "tls-native-roots")]
+    fn add_native_roots(&mut self) -> Result<()> {
+        if !self.native_roots && !self.roots.is_empty() {
+            return Ok(());
+        }
+        let found = rustls_native_certs::load_native_certs();
+        let (added, _) = self.roots.add_parsable_certificates(found.certs);
+        if added == 0 {
+            let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+            let why = format!(
+                "none is given, and the system has none {}",
+                errors.join("; ")
+            );
+            return Err(Error::argument(CA, why.trim_end()));
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "tls-native-roots"))]
+    #[allow(clippy::unused_self, clippy::needless_pass_by_ref_mut)]
+    fn add_native_roots(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The cryptography, chosen here: a process-wide choice could be missing, or anybody's.
+#[cfg(feature = "tls-aws-lc-rs")]
+fn provider() -> CryptoProvider {
+    tokio_rustls::rustls::crypto::aws_lc_rs::default_provider()
+}
+
+/// The cryptography, chosen here: a process-wide choice could be missing, or anybody's.
+#[cfg(not(feature = "tls-aws-lc-rs"))]
+fn provider() -> CryptoProvider {
+    tokio_rustls::rustls::crypto::ring::default_provider()
+}
+
+/// The client's certificates, in the order of preference.
+#[derive(Debug)]
+struct Identities(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesClientCert for Identities {
+    fn resolve(
+        &self,
+        _root_hint_subjects: &[&[u8]],
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        // Hints are not heeded: a server says more if it sees the wrong certificate than if it
+        // sees none.
+        let suits = |identity: &&Arc<CertifiedKey>| identity.key.choose_scheme(schemes).is_some();
+        self.0.iter().find(suits).cloned()
+    }
+
+    fn has_certs(&self) -> bool {
+        !self.0.is_empty()
+    }
+}

@@ -1,0 +1,128 @@
+//! What is known about an encrypted connection.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// How a connection is encrypted, and with whom, see
+/// [`Connection::tls_info`](crate::Connection::tls_info).
+#[derive(Clone, Eq, PartialEq)]
+pub struct TlsInfo {
+    version: Arc<str>,
+    cipher_suite: Arc<str>,
+    server_name: Option<Arc<str>>,
+    peer_certificates: Arc<[Vec<u8>]>,
+    psk_identity: Option<Arc<str>>,
+    client_certificate: ClientCertificate,
+}
+
+/// What became of the client's certificate.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum ClientCertificate {
+    /// The server did not ask for one.
+    #[default]
+    NotAsked,
+    /// The server asked for one, and there was none to its liking.
+    Missing,
+    /// The server asked for one and got it.
+    Sent,
+}
+
+impl TlsInfo {
+    /// For a [`TlsUpgrade`](crate::TlsUpgrade): version and cipher suite, as people write them,
+    /// such as `TLSv1.3` and `TLS_AES_128_GCM_SHA256`.
+    #[must_use]
+    pub fn new(version: &str, cipher_suite: &str) -> Self {
+        Self {
+            version: version.into(),
+            cipher_suite: cipher_suite.into(),
+            server_name: None,
+            peer_certificates: Arc::default(),
+            psk_identity: None,
+            client_certificate: ClientCertificate::default(),
+        }
+    }
+
+    /// The same, with the name that the server's certificate was found to be valid for.
+    #[must_use]
+    pub fn with_server_name(mut self, name: &str) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// The same, with the server's certificates in DER, its own first.
+    #[must_use]
+    pub fn with_peer_certificates(mut self, chain: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        self.peer_certificates = chain.into_iter().collect();
+        self
+    }
+
+    /// The same, with the identity of the pre-shared key.
+    #[must_use]
+    pub fn with_psk_identity(mut self, identity: &str) -> Self {
+        self.psk_identity = Some(identity.into());
+        self
+    }
+
+    /// The same, with what became of the client's certificate.
+    #[must_use]
+    pub const fn with_client_certificate(mut self, certificate: ClientCertificate) -> Self {
+        self.client_certificate = certificate;
+        self
+    }
+
+    /// The version, such as `TLSv1.3`.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The cipher suite, by its registered name.
+    #[must_use]
+    pub fn cipher_suite(&self) -> &str {
+        &self.cipher_suite
+    }
+
+    /// The name that the server's certificate was checked against and is valid for; `None` if no
+    /// name was checked.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
+    /// The server's own certificate, in DER; `None` with a pre-shared key.
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        self.peer_certificates.first().map(Vec::as_slice)
+    }
+
+    /// All certificates the server sent, in DER, its own first.
+    pub fn peer_certificates(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.peer_certificates.iter().map(Vec::as_slice)
+    }
+
+    /// The identity of the pre-shared key; `None` with certificates.
+    #[must_use]
+    pub fn psk_identity(&self) -> Option<&str> {
+        self.psk_identity.as_deref()
+    }
+
+    /// What became of the client's certificate.
+    #[must_use]
+    pub const fn client_certificate(&self) -> ClientCertificate {
+        self.client_certificate
+    }
+}
+
+impl fmt::Debug for TlsInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsInfo")
+            .field("version", &self.version)
+            .field("cipher_suite", &self.cipher_suite)
+            .field("server_name", &self.server_name)
+            .field("peer_certificates", &self.peer_certificates.len())
+            .field("psk_identity", &self.psk_identity)
+            .field("client_certificate", &self.client_certificate)
+            .finish()
+    }
+}

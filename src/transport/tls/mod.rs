@@ -1,0 +1,159 @@
+//! TLS between the byte stream and everything that is said over it, by whatever library.
+
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+mod config;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+mod directory;
+mod error;
+mod info;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+mod pem;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+mod rustls;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+mod verify;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+pub use config::{TlsConfig, TlsConfigBuilder};
+pub use error::{TlsError, TlsFailure};
+pub use info::{ClientCertificate, TlsInfo};
+
+use crate::error::Result;
+
+/// Whether a connection is encrypted, see [`Builder::tls`](crate::Builder::tls).
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum TlsMode {
+    /// Never, unless [`opt_starttls`](crate::Connection::opt_starttls) is called.
+    #[default]
+    Disable,
+    /// If the server agrees to it; otherwise the connection goes on in clear.
+    ///
+    /// This protects from those who listen, not from those who interfere: whoever can change
+    /// what the server says can also say in its name that it has no TLS. If the server agrees
+    /// and cannot prove who it is, connecting fails.
+    Prefer,
+    /// Always: if the server does not agree, connecting fails, and the name of the export has
+    /// not been sent.
+    Require,
+}
+
+/// The oldest and newest version of TLS to speak; older ones than these do not exist here.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+}
+
+/// A byte stream in both directions. Every type that can be one is one.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + ?Sized> ByteStream for S {}
+
+/// The future of [`TlsUpgrade::upgrade`].
+///
+/// It is boxed, so that any library can be behind a `dyn TlsUpgrade`.
+pub type Upgrading<'a> =
+    Pin<Box<dyn Future<Output = Result<(Box<dyn ByteStream>, TlsInfo), TlsError>> + Send + 'a>>;
+
+/// A way to make a byte stream secure: the hook for TLS libraries.
+///
+/// [`TlsConfig`](https://docs.rs/nbd-client/latest/nbd_client/struct.TlsConfig.html) and
+/// `TlsPsk` implement it; bring your own for another library, for keys in hardware, or for
+/// policies that those do not have.
+///
+/// The stream it is given has nothing in it that was sent before the server agreed to TLS, and
+/// nothing but what it returns is used afterwards: if the upgrade fails, the connection is dead.
+/// It may run as long as it takes: the deadline of the handshake covers it, and dropping the
+/// future must stop it.
+///
+/// What the returned stream buffers has to leave with `poll_flush`. `poll_shutdown` has to send
+/// `close_notify`. The end of the stream without `close_notify` from the server has to be an
+/// error, of the kind `UnexpectedEof`.
+///
+/// # Examples
+/// A hook that looks at the certificate once more:
+/// ```
+/// use nbd_client::{ByteStream, Result, TlsError, TlsFailure, TlsUpgrade, Upgrading};
+///
+/// #[derive(Debug)]
+/// struct Pinned<T> {
+///     inner: T,
+///     certificate: Vec<u8>,
+/// }
+///
+/// impl<T: TlsUpgrade> TlsUpgrade for Pinned<T> {
+///     fn check(&self, server_name: Option<&str>) -> Result<()> {
+///         self.inner.check(server_name)
+///     }
+///
+///     fn upgrade<'a>(
+///         &'a self,
+///         stream: Box<dyn ByteStream>,
+///         server_name: Option<&'a str>,
+///     ) -> Upgrading<'a> {
+///         Box::pin(async move {
+///             let (stream, info) = self.inner.upgrade(stream, server_name).await?;
+///             if info.peer_certificate() == Some(&self.certificate[..]) {
+///                 Ok((stream, info))
+///             } else {
+///                 let error = std::io::Error::other("not the certificate that is pinned");
+///                 Err(TlsError::new(TlsFailure::BadCertificate, error))
+///             }
+///         })
+///     }
+/// }
+/// ```
+pub trait TlsUpgrade: fmt::Debug + Send + Sync {
+    /// Says whether an upgrade can succeed at all, before anything is connected.
+    ///
+    /// # Errors
+    /// If it cannot: usually [`Error::Invalid`](crate::Error::Invalid), for example because a
+    /// certificate is to be checked and there is no name to check it against.
+    fn check(&self, server_name: Option<&str>) -> Result<()> {
+        let _ = server_name;
+        Ok(())
+    }
+
+    /// Runs the TLS handshake over `stream`, as the client.
+    ///
+    /// `server_name` is the host that was connected to, or the name the URI gives; `None` over
+    /// transports without host names.
+    fn upgrade<'a>(
+        &'a self,
+        stream: Box<dyn ByteStream>,
+        server_name: Option<&'a str>,
+    ) -> Upgrading<'a>;
+}
+
+/// What a connection does about TLS.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tls {
+    pub(crate) mode: TlsMode,
+    /// With whose help; always there unless the mode is `Disable`.
+    pub(crate) upgrade: Option<Arc<dyn TlsUpgrade>>,
+    /// What the server is called, if that is known.
+    pub(crate) server_name: Option<String>,
+}
+
+impl Tls {
+    /// Says whether all is there that is needed to connect to a server of this name.
+    pub(crate) fn check(&self, host: Option<&str>) -> Result<()> {
+        match &self.upgrade {
+            Some(upgrade) if self.mode != TlsMode::Disable => {
+                upgrade.check(self.server_name.as_deref().or(host))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! TLS: against real servers, and against servers that cheat.
+//!
+//! A test whose server is not installed fails.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod load;
+mod matrix;
+mod pki;
+mod server;
