@@ -345,7 +345,10 @@ impl Link {
 
     /// Drops the write half.
     pub(super) fn shut(&self) {
-        self.writer().half = None;
+        if let Some(mut half) = self.writer().half.take() {
+            // P-106: on TLS this says close_notify, also after a failure, if there is room for it.
+            let _ = Pin::new(&mut half).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        }
     }
 
     /// Gives memory back; for a connection that is idle.
