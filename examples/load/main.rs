@@ -19,6 +19,7 @@ mod work;
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 
 use nbd_client::{Connection, Result};

@@ -47,7 +47,7 @@ pub(super) async fn establish(
     // P-096, P-102: before anything else is asked.
     if mode != TlsMode::Disable && negotiator.handshake == Handshake::FixedNewstyle {
         *phase = Phase::Tls;
-        secure(shared, &mut negotiator, mode).await?;
+        secure(shared, &mut negotiator, mode, deadline).await?;
     }
     *phase = Phase::Handshake;
     if negotiator.handshake == Handshake::FixedNewstyle && config.structured_replies {
@@ -65,11 +65,8 @@ pub(super) async fn establish(
     match enter(shared, &mut negotiator).await {
         Ok(export) => Ok(Established::Ready(negotiator, export)),
         Err(error) => {
-            // P-031: who wants out says ABORT.
             if matches!(error, Error::Refused(_)) {
-                // The refusal is what counts, not what the server makes of our leaving.
-                let patience = after(config.shutdown_timeout).min(deadline);
-                let _ = timeout_at(patience, negotiator.abort()).await;
+                leave(shared, &mut negotiator, deadline).await;
             }
             Err(error)
         }
@@ -77,7 +74,12 @@ pub(super) async fn establish(
 }
 
 /// Upgrades to TLS, as far as the mode insists on it.
-async fn secure(shared: &Shared, negotiator: &mut Negotiator, mode: TlsMode) -> Result<()> {
+async fn secure(
+    shared: &Shared,
+    negotiator: &mut Negotiator,
+    mode: TlsMode,
+    deadline: Instant,
+) -> Result<()> {
     match negotiator.starttls(&shared.tls()).await {
         Err(Error::Refused(refusal)) if mode == TlsMode::Prefer => {
             tracing::debug!(%refusal, "going on in clear");
@@ -85,11 +87,17 @@ async fn secure(shared: &Shared, negotiator: &mut Negotiator, mode: TlsMode) -> 
         }
         // P-097
         Err(error @ Error::Refused(_)) => {
-            let _ = negotiator.abort().await;
+            leave(shared, negotiator, deadline).await;
             Err(error)
         }
         result => result,
     }
+}
+
+/// P-031: who wants out says ABORT. A server that is silent then does not hide why.
+async fn leave(shared: &Shared, negotiator: &mut Negotiator, deadline: Instant) {
+    let patience = after(shared.config.shutdown_timeout).min(deadline);
+    let _ = timeout_at(patience, negotiator.abort()).await;
 }
 
 /// Selects the contexts that are wished for, and enters the export.
