@@ -82,12 +82,21 @@ impl TlsError {
         let failure = match client {
             ClientCertificate::Missing => TlsFailure::NoClientCertificate,
             ClientCertificate::Sent => TlsFailure::ClientCertificateRejected,
-            ClientCertificate::NotAsked if source.kind() == io::ErrorKind::UnexpectedEof => {
-                TlsFailure::Closed
-            }
-            ClientCertificate::NotAsked => TlsFailure::Io,
+            ClientCertificate::NotAsked => Self::ending(&source),
         };
         Self::new(failure, source)
+    }
+
+    /// What it means that a stream ended like this.
+    pub(super) fn ending(error: &io::Error) -> TlsFailure {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted => TlsFailure::Closed,
+            io::ErrorKind::InvalidData => TlsFailure::Handshake,
+            _ => TlsFailure::Io,
+        }
     }
 
     /// The likely cause.

@@ -1,0 +1,317 @@
+//! Servers that break off, cut short, or flood inside TLS, and goodbyes.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use nbd_client::testing::Peer;
+use nbd_client::wire::{Command, OptionType, ReplyStyle};
+use nbd_client::{Connection, Error, ErrorKind, TlsFailure, TlsMode};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::server::TlsStream;
+
+use crate::wire::{self, agree, builder, failure, requiring, upgrade};
+
+/// Sends so many bytes and then breaks off.
+struct Cut {
+    inner: DuplexStream,
+    left: usize,
+}
+
+impl AsyncRead for Cut {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Cut {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let most = buf.len().min(self.left);
+        if most == 0 {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let result = Pin::new(&mut self.inner).poll_write(cx, &buf[..most]);
+        if let Poll::Ready(Ok(count)) = result {
+            self.left -= count;
+        }
+        result
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+fn tls12(config: &ServerConfig) -> ServerConfig {
+    let builder = ServerConfig::builder_with_provider(config.crypto_provider().clone());
+    let versions = [&tokio_rustls::rustls::version::TLS12];
+    builder
+        .with_protocol_versions(&versions)
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(config.cert_resolver.clone())
+}
+
+/// The handshake of a server breaks off after each number of bytes that is a multiple of 43;
+/// after enough of them it goes through.
+async fn breaks_off_anywhere(config: ServerConfig) {
+    let config = Arc::new(config);
+    for bytes in (0..).step_by(43) {
+        let (mut server, stream) = duplex(1 << 16);
+        let conn = requiring();
+        let connecting = conn.aio_connect_stream(stream).unwrap();
+        agree(&mut server).await;
+        let cut = Cut {
+            inner: server,
+            left: bytes,
+        };
+        let accepted = TlsAcceptor::from(config.clone()).accept(cut).await;
+        let complete = match accepted {
+            // What follows the handshake has not been sent.
+            Ok(stream) => stream.get_ref().0.left > 0,
+            Err(_) => false,
+        };
+        let cause = failure(connecting.await);
+        assert_eq!(cause, TlsFailure::Closed, "after {bytes} bytes");
+        if complete {
+            assert!(bytes > 1000);
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn breaking_off_anywhere_in_the_handshake_of_tls_1_3_is_a_failure() {
+    breaks_off_anywhere(wire::config()).await;
+}
+
+#[tokio::test]
+async fn breaking_off_anywhere_in_the_handshake_of_tls_1_2_is_a_failure() {
+    breaks_off_anywhere(tls12(&wire::config())).await;
+}
+
+/// A connection with a server of this configuration, entered, and the server's end of it.
+async fn connected(config: ServerConfig) -> (Connection, Peer) {
+    let (server, stream) = duplex(1 << 16);
+    let conn = requiring();
+    let connecting = conn.aio_connect_stream(stream).unwrap();
+    let mut peer = Peer::new(upgrade(server, config).await);
+    wire::enter(&mut peer).await;
+    connecting.await.unwrap();
+    (conn, peer)
+}
+
+#[tokio::test]
+async fn end_without_close_notify_is_a_failure_while_a_request_is_in_flight() {
+    let (conn, mut peer) = connected(wire::config()).await;
+    let script = async move {
+        peer.expect_command(Command::READ).await.unwrap();
+        peer.close();
+    };
+    let (result, ()) = tokio::join!(conn.read(0, 512), script);
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disconnected);
+    assert!(error.to_string().contains("close_notify"), "{error}");
+    assert!(conn.closed().await.is_retryable());
+    assert!(conn.is_dead());
+}
+
+#[tokio::test]
+async fn end_without_close_notify_is_a_failure_even_if_nothing_is_in_flight() {
+    let (conn, peer) = connected(wire::config()).await;
+    peer.close();
+    assert_eq!(conn.closed().await.kind(), ErrorKind::Disconnected);
+    assert!(conn.is_dead());
+}
+
+#[tokio::test]
+async fn end_without_close_notify_is_fine_after_our_goodbye() {
+    let (conn, mut peer) = connected(wire::config()).await;
+    let script = async move {
+        peer.expect_command(Command::DISC).await.unwrap();
+        peer.close();
+    };
+    let (result, ()) = tokio::join!(conn.disconnect(), script);
+    result.unwrap();
+    assert!(conn.is_closed());
+}
+
+#[tokio::test]
+async fn end_with_close_notify_is_orderly_if_nothing_is_in_flight() {
+    let (conn, mut peer) = connected(wire::config()).await;
+    peer.half_close().await.unwrap();
+    conn.closed().await;
+    assert!(conn.is_closed());
+}
+
+/// A server that reads on its own, up to the end.
+async fn raw(mode: TlsMode) -> (Connection, TlsStream<DuplexStream>) {
+    let (server, stream) = duplex(1 << 16);
+    let conn = builder(mode)
+        .opt_mode(true)
+        .structured_replies(false)
+        .build();
+    let connecting = conn.aio_connect_stream(stream).unwrap();
+    let server = upgrade(server, wire::config()).await;
+    connecting.await.unwrap();
+    (conn, server)
+}
+
+#[tokio::test]
+async fn what_follows_close_notify_is_not_heard() {
+    let (conn, server) = raw(TlsMode::Require).await;
+    let (mut io, mut session) = server.into_inner();
+    let asking = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.opt_list().await }
+    });
+    let mut option = [0; 16];
+    io.read_exact(&mut option).await.unwrap();
+    session.send_close_notify();
+    let mut bytes = Vec::new();
+    session.write_tls(&mut bytes).unwrap();
+    bytes.extend(b"\x17\x03\x03\0\x20and much that nobody should hear");
+    io.write_all(&bytes).await.unwrap();
+    let error = asking.await.unwrap().unwrap_err();
+    assert!(
+        matches!(error, Error::Tls(..) | Error::Disconnected(..)),
+        "{error}"
+    );
+    assert!(conn.is_dead());
+}
+
+/// Reads to the end, which must have been announced.
+async fn hears_goodbye(mut server: TlsStream<DuplexStream>) {
+    let mut bytes = Vec::new();
+    // Without close_notify this is an error.
+    server.read_to_end(&mut bytes).await.unwrap();
+}
+
+#[tokio::test]
+async fn close_notify_follows_abort() {
+    let (conn, mut server) = raw(TlsMode::Require).await;
+    let script = async move {
+        let mut option = [0; 16];
+        server.read_exact(&mut option).await.unwrap();
+        assert_eq!(option[8..12], OptionType::ABORT.0.to_be_bytes());
+        let reply = b"\0\x03\xe8\x89\x04\x55\x65\xa9\0\0\0\x02\0\0\0\x01\0\0\0\0";
+        server.write_all(reply).await.unwrap();
+        server.flush().await.unwrap();
+        hears_goodbye(server).await;
+    };
+    let (result, ()) = tokio::join!(conn.opt_abort(), script);
+    result.unwrap();
+}
+
+/// Lets the client enter an export, and returns the stream instead of hiding it in a peer.
+async fn entered() -> (Connection, TlsStream<DuplexStream>) {
+    let (server, stream) = duplex(1 << 16);
+    let conn = builder(TlsMode::Require).structured_replies(false).build();
+    let connecting = conn.aio_connect_stream(stream).unwrap();
+    let mut server = upgrade(server, wire::config()).await;
+    let mut go = [0; 16 + 4 + wire::SECRET.len() + 2 + 2];
+    server.read_exact(&mut go).await.unwrap();
+    let mut reply = b"\0\x03\xe8\x89\x04\x55\x65\xa9\0\0\0\x07\0\0\0\x03\0\0\0\x0c".to_vec();
+    reply.extend(b"\0\0\0\0\0\0\0\x10\0\0\0\x01");
+    reply.extend(b"\0\x03\xe8\x89\x04\x55\x65\xa9\0\0\0\x07\0\0\0\x01\0\0\0\0");
+    server.write_all(&reply).await.unwrap();
+    server.flush().await.unwrap();
+    connecting.await.unwrap();
+    (conn, server)
+}
+
+#[tokio::test]
+async fn close_notify_follows_disconnect() {
+    let (conn, server) = entered().await;
+    let (result, ()) = tokio::join!(conn.disconnect(), hears_goodbye(server));
+    result.unwrap();
+}
+
+#[tokio::test]
+async fn close_notify_follows_the_last_handle() {
+    let (conn, server) = entered().await;
+    drop(conn);
+    hears_goodbye(server).await;
+}
+
+#[tokio::test]
+async fn close_notify_follows_a_violation() {
+    let (conn, mut server) = entered().await;
+    server.write_all(&[0x55; 64]).await.unwrap();
+    server.flush().await.unwrap();
+    assert_eq!(conn.closed().await.kind(), ErrorKind::Protocol);
+    hears_goodbye(server).await;
+}
+
+#[tokio::test]
+async fn flood_of_tickets_ends() {
+    let mut config = wire::config();
+    config.send_tls13_tickets = 10_000;
+    let (mut server, stream) = duplex(1 << 16);
+    let conn = requiring();
+    let connecting = conn.aio_connect_stream(stream).unwrap();
+    let script = async {
+        agree(&mut server).await;
+        // The client may be gone before all are sent.
+        let _ = TlsAcceptor::from(Arc::new(config))
+            .accept(&mut server)
+            .await;
+    };
+    let (result, ()) = tokio::join!(connecting, script);
+    assert_eq!(failure(result), TlsFailure::Handshake);
+}
+
+#[tokio::test]
+async fn many_tickets_do_no_harm() {
+    let mut config = wire::config();
+    config.send_tls13_tickets = 50;
+    let (server, stream) = duplex(1 << 16);
+    let conn = requiring();
+    let connecting = conn.aio_connect_stream(stream).unwrap();
+    let script = async {
+        let mut peer = Peer::new(upgrade(server, config).await);
+        wire::enter(&mut peer).await;
+        peer.speak(ReplyStyle::Simple);
+        let read = peer.expect_request().await.unwrap().head;
+        peer.send_data(&read, &[7; 512]).await.unwrap();
+    };
+    let client = async {
+        connecting.await.unwrap();
+        conn.read(0, 512).await.unwrap()
+    };
+    let (data, ()) = tokio::join!(client, script);
+    assert_eq!(data, [7; 512][..]);
+}
+
+#[tokio::test]
+async fn flood_of_key_updates_ends() {
+    let (conn, mut server) = entered().await;
+    let script = async move {
+        for _ in 0..10_000 {
+            let (_, session) = server.get_mut();
+            if session.refresh_traffic_keys().is_err() || server.flush().await.is_err() {
+                break;
+            }
+        }
+        // Drops the server: whoever has not given up yet is told now.
+    };
+    let (error, ()) = tokio::join!(conn.closed(), script);
+    assert!(conn.is_dead(), "{error}");
+}

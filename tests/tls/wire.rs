@@ -1,0 +1,108 @@
+//! Servers in this process: up to the TLS handshake by hand, so that every byte is known.
+
+use std::sync::Arc;
+
+use nbd_client::testing::Peer;
+use nbd_client::wire::option::ExportInfo;
+use nbd_client::wire::{OptionType, TransmissionFlags};
+use nbd_client::{Builder, Connection, Error, TlsMode};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::server::TlsStream;
+
+use crate::pki;
+
+/// The name that must not be heard.
+pub(crate) const SECRET: &str = "canary-export";
+
+/// A connection that wants [`SECRET`], from a server with the good certificate.
+pub(crate) fn builder(mode: TlsMode) -> Builder {
+    let config = pki::trusting().build().unwrap().server_name("localhost");
+    Connection::builder().export_name(SECRET).tls(mode, config)
+}
+
+pub(crate) fn requiring() -> Connection {
+    builder(TlsMode::Require).build()
+}
+
+/// The client's flags and an option without data for each of these: all that may have been sent.
+pub(crate) fn only(options: &[OptionType]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 0, 3];
+    for option in options {
+        bytes.extend_from_slice(b"IHAVEOPT");
+        bytes.extend_from_slice(&option.0.to_be_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+    }
+    bytes
+}
+
+/// Greets, agrees to TLS, and leaves the rest to the caller.
+pub(crate) async fn agree(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    stream.write_all(b"NBDMAGICIHAVEOPT\0\x03").await.unwrap();
+    let mut heard = [0; 20];
+    stream.read_exact(&mut heard).await.unwrap();
+    assert_eq!(heard[..], only(&[OptionType::STARTTLS]));
+    let reply = b"\0\x03\xe8\x89\x04\x55\x65\xa9\0\0\0\x05\0\0\0\x01\0\0\0\0";
+    stream.write_all(reply).await.unwrap();
+}
+
+/// The configuration of the server with the good certificate.
+pub(crate) fn config() -> ServerConfig {
+    let chain = CertificateDer::pem_slice_iter(&pki::read("good/server-cert.pem"))
+        .collect::<Result<Vec<_>, _>>()
+        .unwrap();
+    let key = PrivateKeyDer::from_pem_slice(&pki::read("good/server-key.pem")).unwrap();
+    ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap()
+}
+
+/// Greets and upgrades to TLS.
+pub(crate) async fn upgrade<S>(mut stream: S, config: ServerConfig) -> TlsStream<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    agree(&mut stream).await;
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    acceptor.accept(stream).await.unwrap()
+}
+
+/// Refuses features and lets the client enter an export of 1 MiB.
+pub(crate) async fn enter(peer: &mut Peer) {
+    loop {
+        let request = peer.expect_option().await.unwrap();
+        if request.option == OptionType::GO {
+            assert_eq!(request.parse_info().unwrap().0, SECRET);
+            let flags = TransmissionFlags::HAS_FLAGS;
+            let info = ExportInfo {
+                size: 1 << 20,
+                flags,
+            };
+            return peer.send_export(OptionType::GO, info).await.unwrap();
+        }
+        refuse(peer, request.option).await;
+    }
+}
+
+pub(crate) async fn refuse(peer: &mut Peer, option: OptionType) {
+    use nbd_client::wire::OptionReplyType;
+    use nbd_client::wire::option::OptionReply;
+    let refusal = OptionReply::error(option, OptionReplyType::ERR_UNSUP, "");
+    peer.send_option_reply(refusal).await.unwrap();
+}
+
+/// The cause of a failure of TLS.
+#[track_caller]
+pub(crate) fn failure<T: std::fmt::Debug>(result: nbd_client::Result<T>) -> nbd_client::TlsFailure {
+    match result {
+        Err(Error::Tls(error, _)) => error.failure(),
+        other => panic!("no failure of TLS: {other:?}"),
+    }
+}
