@@ -135,6 +135,8 @@ pub use extents::{Extents, JointExtent, JointExtents};
 pub use request::{Chunks, Disconnect, Pending, Request, op};
 pub use stats::Stats;
 pub use transport::tcp::AddressFamily;
+#[cfg(feature = "tls-psk")]
+pub use transport::tls::TlsPsk;
 pub use transport::tls::{
     ByteStream, ClientCertificate, TlsError, TlsFailure, TlsInfo, TlsMode, TlsUpgrade, TlsVersion,
     Upgrading,

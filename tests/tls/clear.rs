@@ -290,33 +290,7 @@ async fn server_that_insists_on_tls_says_so_to_who_has_it_switched_off() {
 #[tokio::test]
 async fn nothing_of_an_encrypted_session_can_be_read_on_the_way() {
     const CANARY: &[u8] = b"canary-data-canary-data";
-    let (client, mut near) = tokio::io::duplex(1 << 16);
-    let (mut far, server) = tokio::io::duplex(1 << 16);
-    // A tap on the line that keeps all that goes over it.
-    let tap = tokio::spawn(async move {
-        let (mut there, mut back) = (Vec::new(), Vec::new());
-        let (mut one, mut two) = ([0; 4096], [0; 4096]);
-        loop {
-            tokio::select! {
-                count = near.read(&mut one) => {
-                    let count = count.unwrap();
-                    if count == 0 {
-                        return (there, back);
-                    }
-                    there.extend_from_slice(&one[..count]);
-                    far.write_all(&one[..count]).await.unwrap();
-                }
-                count = far.read(&mut two) => {
-                    let count = count.unwrap();
-                    if count == 0 {
-                        return (there, back);
-                    }
-                    back.extend_from_slice(&two[..count]);
-                    near.write_all(&two[..count]).await.unwrap();
-                }
-            }
-        }
-    });
+    let (client, server, tap) = wire::tapped();
     let script = tokio::spawn(async move {
         let mut peer = Peer::new(wire::upgrade(server, wire::config()).await);
         wire::enter(&mut peer).await;

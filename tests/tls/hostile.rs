@@ -315,3 +315,25 @@ async fn flood_of_key_updates_ends() {
     let (error, ()) = tokio::join!(conn.closed(), script);
     assert!(conn.is_dead(), "{error}");
 }
+
+#[tokio::test]
+async fn small_requests_share_records() {
+    const REQUESTS: u64 = 64;
+    let (client, server, tap) = wire::tapped();
+    let script = tokio::spawn(async move {
+        let mut peer = Peer::new(upgrade(server, wire::config()).await);
+        wire::enter(&mut peer).await;
+        peer.speak(ReplyStyle::Simple);
+        for _ in 0..REQUESTS {
+            peer.expect_command(Command::READ).await.unwrap();
+        }
+    });
+    let conn = requiring();
+    conn.connect_stream(client).await.unwrap();
+    let reads = (0..REQUESTS).map(|i| conn.read(i * 512, 512).into_future());
+    let _failed = futures::future::join_all(reads).await;
+    script.await.unwrap();
+    let (said, _) = tap.await.unwrap();
+    let records = wire::records(&said);
+    assert!(records < 16, "{records} records");
+}

@@ -11,5 +11,7 @@ mod load;
 mod matrix;
 mod modes;
 mod pki;
+#[cfg(feature = "tls-psk")]
+mod psk;
 mod server;
 mod wire;

@@ -28,6 +28,8 @@ pub(crate) struct Server {
     dir: TempDir,
     over: Over,
     port: u16,
+    /// Only to be dropped with it.
+    _kept: Option<TempDir>,
 }
 
 impl Server {
@@ -119,9 +121,17 @@ impl Server {
             over,
             port,
             dir,
+            _kept: None,
         };
         server.wait_until("listens", listens);
         server
+    }
+
+    /// Keeps a directory for as long as the server runs.
+    #[cfg(feature = "tls-psk")]
+    pub(crate) fn keep(mut self, dir: TempDir) -> Self {
+        self._kept = Some(dir);
+        self
     }
 
     /// Waits without connecting: some servers take one client and no more.
@@ -161,13 +171,6 @@ impl Server {
     pub(crate) fn stderr(&self) -> String {
         let bytes = fs::read(self.dir.path().join("stderr")).unwrap();
         String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    /// Waits until it has written this.
-    pub(crate) fn wait_for(&mut self, text: &str) {
-        let stderr = self.dir.path().join("stderr");
-        let has = || String::from_utf8_lossy(&fs::read(&stderr).unwrap()).contains(text);
-        self.wait_until(text, has);
     }
 }
 

@@ -6,7 +6,8 @@ use nbd_client::testing::Peer;
 use nbd_client::wire::option::ExportInfo;
 use nbd_client::wire::{OptionType, TransmissionFlags};
 use nbd_client::{Builder, Connection, Error, TlsMode};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -105,4 +106,49 @@ pub(crate) fn failure<T: std::fmt::Debug>(result: nbd_client::Result<T>) -> nbd_
         Err(Error::Tls(error, _)) => error.failure(),
         other => panic!("no failure of TLS: {other:?}"),
     }
+}
+
+/// What went over a line, to the server and from it.
+pub(crate) type Tap = JoinHandle<(Vec<u8>, Vec<u8>)>;
+
+/// A line that keeps all that goes over it: the client's end, the server's, and the tap, which
+/// ends when either end is closed.
+pub(crate) fn tapped() -> (DuplexStream, DuplexStream, Tap) {
+    let (client, mut near) = tokio::io::duplex(1 << 16);
+    let (mut far, server) = tokio::io::duplex(1 << 16);
+    let tap = tokio::spawn(async move {
+        let (mut there, mut back) = (Vec::new(), Vec::new());
+        let (mut one, mut two) = ([0; 4096], [0; 4096]);
+        loop {
+            tokio::select! {
+                count = near.read(&mut one) => {
+                    let count = count.unwrap();
+                    there.extend_from_slice(&one[..count]);
+                    if count == 0 || far.write_all(&one[..count]).await.is_err() {
+                        return (there, back);
+                    }
+                }
+                count = far.read(&mut two) => {
+                    let count = count.unwrap();
+                    back.extend_from_slice(&two[..count]);
+                    if count == 0 || near.write_all(&two[..count]).await.is_err() {
+                        return (there, back);
+                    }
+                }
+            }
+        }
+    });
+    (client, server, tap)
+}
+
+/// How many TLS records with data there are in what a client has said.
+pub(crate) fn records(said: &[u8]) -> usize {
+    let mut left = &said[only(&[OptionType::STARTTLS]).len()..];
+    let mut count = 0;
+    while let [kind, _, _, high, low, rest @ ..] = left {
+        count += usize::from(*kind == 0x17);
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        left = rest.get(length..).unwrap_or_default();
+    }
+    count
 }

@@ -8,6 +8,10 @@ mod error;
 mod info;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 mod pem;
+#[cfg(feature = "tls-psk")]
+mod psk;
+#[cfg(feature = "tls-psk")]
+mod psk_file;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 mod rustls;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
@@ -24,6 +28,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use config::{TlsConfig, TlsConfigBuilder};
 pub use error::{TlsError, TlsFailure};
 pub use info::{ClientCertificate, TlsInfo};
+#[cfg(feature = "tls-psk")]
+pub use psk::TlsPsk;
 
 use crate::error::Result;
 
