@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::connection::Connection;
 use crate::driver::Shared;
+use crate::strict::Strict;
 use crate::transport::tcp::{AddressFamily, TcpOptions};
 use crate::transport::tls::{Tls, TlsMode, TlsUpgrade};
 use crate::uri::UriPolicy;
@@ -23,6 +24,7 @@ pub(crate) struct Config {
     pub(crate) busy_poll: Duration,
     pub(crate) max_in_flight: usize,
     pub(crate) max_in_flight_bytes: u64,
+    pub(crate) strict: Strict,
     pub(crate) tcp: TcpOptions,
     pub(crate) socket_name: Option<String>,
     pub(crate) uri_policy: UriPolicy,
@@ -76,6 +78,7 @@ impl Default for Builder {
                 busy_poll: Duration::ZERO,
                 max_in_flight: 1024,
                 max_in_flight_bytes: 128 << 20,
+                strict: Strict::default(),
                 tcp: TcpOptions::default(),
                 socket_name: None,
                 uri_policy: UriPolicy::default(),
@@ -225,6 +228,13 @@ impl Builder {
     /// By default 128 MiB. A larger request goes alone.
     pub const fn max_in_flight_bytes(mut self, bytes: u64) -> Self {
         self.config.max_in_flight_bytes = bytes;
+        self
+    }
+
+    /// Which checks requests must pass before they are sent; by default all. For tests of servers,
+    /// see [`set_strict`](Connection::set_strict).
+    pub const fn strict(mut self, strict: Strict) -> Self {
+        self.config.strict = strict;
         self
     }
 

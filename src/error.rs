@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::connection::State;
 use crate::transport::raw_os_error;
 use crate::transport::tls::{TlsError, TlsFailure};
-use crate::wire::{Command, Errno, OptionReplyType, OptionType, ProtocolError, Text};
+use crate::wire::{Command, CommandFlags, Errno, OptionReplyType, OptionType, ProtocolError, Text};
 
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -527,6 +527,14 @@ pub enum InvalidRequest {
     /// The server does not offer the flag.
     #[error("the server does not offer the flag {0}")]
     UnsupportedFlag(&'static str),
+    /// Flags that are not documented for the command.
+    #[error("{command} has no such flags: {flags:?}")]
+    WrongFlags {
+        /// The command.
+        command: Command,
+        /// The flags it does not have.
+        flags: CommandFlags,
+    },
     /// The length does not fit.
     #[error("{command} of {length} bytes is more than the {limit} possible here")]
     TooLong {

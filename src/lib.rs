@@ -117,6 +117,7 @@ mod session;
 #[doc(hidden)]
 pub mod session;
 mod stats;
+mod strict;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod timer;
@@ -134,6 +135,7 @@ pub use extent::{BlockStatus, Extent};
 pub use extents::{Extents, JointExtent, JointExtents};
 pub use request::{Chunks, Disconnect, Pending, Request, op};
 pub use stats::Stats;
+pub use strict::Strict;
 pub use transport::tcp::AddressFamily;
 #[cfg(feature = "tls-psk")]
 pub use transport::tls::TlsPsk;

@@ -14,6 +14,7 @@ use crate::connection::State;
 use crate::error::{Error, Result};
 use crate::export::{Protocol, SharedExport};
 use crate::stats::{Stats, Tally};
+use crate::strict::Strict;
 use crate::transport::process::Process;
 use crate::transport::tls::{Tls, TlsInfo};
 use crate::uri::{Endpoint, Uri};
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     wishes: Mutex<Wishes>,
     tls: Mutex<Tls>,
     state: AtomicU8,
+    strict: AtomicU8,
     /// Tells of changes of `state` to those who wait for one.
     changed: watch::Sender<State>,
     facts: Mutex<Facts>,
@@ -73,11 +75,13 @@ impl fmt::Display for Address {
 
 impl Shared {
     pub(crate) fn new(config: Config, wishes: Wishes, tls: Tls) -> Self {
+        let strict = AtomicU8::new(config.strict.bits());
         Self {
             config,
             wishes: Mutex::new(wishes),
             tls: Mutex::new(tls),
             state: AtomicU8::new(State::Created as u8),
+            strict,
             changed: watch::Sender::new(State::Created),
             facts: Mutex::default(),
             link: OnceLock::new(),
@@ -97,6 +101,14 @@ impl Shared {
     pub(crate) fn set_state(&self, state: State) {
         self.state.store(state as u8, Ordering::Release);
         self.changed.send_replace(state);
+    }
+
+    pub(crate) fn strict(&self) -> Strict {
+        Strict::from_bits_truncate(self.strict.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_strict(&self, strict: Strict) {
+        self.strict.store(strict.bits(), Ordering::Relaxed);
     }
 
     /// Takes the one step that only one connect call may take.

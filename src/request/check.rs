@@ -1,39 +1,51 @@
 //! Checks that a request passes before any byte of it is sent.
 
+use super::execute::Range;
 use crate::driver::Link;
 use crate::error::InvalidRequest;
-use crate::export::Export;
+use crate::export::{Export, MAX_PAYLOAD};
+use crate::strict::Strict;
 use crate::wire::{Command, CommandFlags, ReplyStyle, TransmissionFlags};
 
 /// Checks command, flags and range against the export.
 pub(super) fn check(
     link: &Link,
+    strict: Strict,
     command: Command,
     flags: CommandFlags,
-    offset: u64,
-    length: u64,
+    range: Range,
 ) -> Result<(), InvalidRequest> {
+    let Range { offset, length } = range;
     let export = link.export();
-    check_command(export, command)?;
-    check_flags(export, flags)?;
+    let extended = link.style() == ReplyStyle::Extended;
+    if strict.contains(Strict::FLAGS) {
+        check_documented(command, flags)?;
+    }
+    if strict.contains(Strict::COMMANDS) {
+        check_command(export, command)?;
+        check_flags(export, extended, command, flags)?;
+    }
     if command == Command::FLUSH {
         return Ok(());
     }
     // P-139
-    if length == 0 {
+    if strict.contains(Strict::ZERO_SIZE) && length == 0 {
         return Err(InvalidRequest::ZeroLength(command));
     }
-    check_bounds(export, command, offset, length)?;
-    check_alignment(export, command, offset, length)?;
+    if strict.contains(Strict::BOUNDS) {
+        check_bounds(export, command, offset, length)?;
+    }
+    if strict.contains(Strict::ALIGN) {
+        check_alignment(export, command, offset, length)?;
+    }
     // K36: a length is refused, never cut off. Reads and writes are split before they come
     // here, and a block status may be answered in part anyway.
-    let compact = link.style() != ReplyStyle::Extended;
     let limit = u64::from(u32::MAX);
     let has_limit = matches!(
         command,
         Command::TRIM | Command::WRITE_ZEROES | Command::CACHE
     );
-    if compact && has_limit && length > limit {
+    if !extended && has_limit && length > limit {
         return Err(InvalidRequest::TooLong {
             command,
             length,
@@ -41,6 +53,36 @@ pub(super) fn check(
         });
     }
     Ok(())
+}
+
+/// The largest payload of one message.
+pub(super) fn step(link: &Link, strict: Strict) -> u64 {
+    // P-116
+    let limit = if strict.contains(Strict::PAYLOAD) {
+        link.export().max_payload()
+    } else {
+        MAX_PAYLOAD
+    };
+    limit.into()
+}
+
+/// P-134: only flags documented for the command. For most of them types see to that.
+fn check_documented(command: Command, flags: CommandFlags) -> Result<(), InvalidRequest> {
+    use CommandFlags as F;
+    let documented = match command {
+        Command::READ => F::DF,
+        Command::WRITE => F::FUA | F::PAYLOAD_LEN,
+        Command::TRIM => F::FUA,
+        Command::WRITE_ZEROES => F::FUA | F::NO_HOLE | F::FAST_ZERO,
+        Command::BLOCK_STATUS => F::REQ_ONE | F::PAYLOAD_LEN,
+        _ => F::empty(),
+    };
+    if documented.contains(flags) {
+        Ok(())
+    } else {
+        let flags = flags - documented;
+        Err(InvalidRequest::WrongFlags { command, flags })
+    }
 }
 
 /// P-132, P-149: only what the server offers.
@@ -62,11 +104,20 @@ fn check_command(export: &Export, command: Command) -> Result<(), InvalidRequest
     if writes && export.is_read_only() {
         return Err(InvalidRequest::ReadOnly(command));
     }
+    // P-085, P-143
+    if command == Command::BLOCK_STATUS && export.contexts.is_empty() {
+        return Err(InvalidRequest::NoContexts);
+    }
     Ok(())
 }
 
-/// P-132: only flags the server offers. That they fit the command is seen to by types.
-fn check_flags(export: &Export, flags: CommandFlags) -> Result<(), InvalidRequest> {
+/// P-132: only flags the server offers.
+fn check_flags(
+    export: &Export,
+    extended: bool,
+    command: Command,
+    flags: CommandFlags,
+) -> Result<(), InvalidRequest> {
     for (flag, needed, name) in [
         (CommandFlags::FUA, TransmissionFlags::SEND_FUA, "FUA"),
         (CommandFlags::DF, TransmissionFlags::SEND_DF, "DF"),
@@ -75,17 +126,24 @@ fn check_flags(export: &Export, flags: CommandFlags) -> Result<(), InvalidReques
             TransmissionFlags::SEND_FAST_ZERO,
             "FAST_ZERO",
         ),
-        (
-            CommandFlags::PAYLOAD_LEN,
-            TransmissionFlags::BLOCK_STATUS_PAYLOAD,
-            "PAYLOAD_LEN",
-        ),
     ] {
         if flags.contains(flag) && !export.flags.contains(needed) {
             return Err(InvalidRequest::UnsupportedFlag(name));
         }
     }
-    Ok(())
+    let announces = flags.contains(CommandFlags::PAYLOAD_LEN);
+    let fits = match command {
+        //
+        Command::WRITE => announces == extended,
+        //
+        Command::BLOCK_STATUS => !announces || export.can_block_status_payload(),
+        _ => true,
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(InvalidRequest::UnsupportedFlag("PAYLOAD_LEN"))
+    }
 }
 
 /// P-115, in checked arithmetic.

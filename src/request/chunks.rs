@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::check::check;
+use super::check::{check, step};
 use super::execute::Range;
 use crate::chunk::Chunk;
 use crate::connection::Connection;
@@ -104,8 +104,9 @@ impl Chunks {
     fn prepare(&self) -> Result<Submission> {
         let link = self.connection.link()?;
         let Range { offset, length } = self.range;
-        check(link, Command::READ, self.flags, offset, length)?;
-        let limit = link.export().max_payload().into();
+        let strict = self.connection.strict();
+        check(link, strict, Command::READ, self.flags, self.range)?;
+        let limit = step(link, strict);
         if length > limit {
             let command = Command::READ;
             return Err(InvalidRequest::TooLong {

@@ -176,10 +176,6 @@ impl Execute for Status {
 
     fn check(&mut self, link: &Link) -> Result<CommandFlags, InvalidRequest> {
         let export = link.export();
-        // P-085, P-143
-        if export.contexts.is_empty() {
-            return Err(InvalidRequest::NoContexts);
-        }
         let Some(filter) = &self.filter else {
             self.contexts.clone_from(&export.contexts);
             return Ok(CommandFlags::empty());
@@ -212,7 +208,8 @@ impl Execute for Status {
                 .iter()
                 .for_each(|context| payload.put_u32(context.id));
         }
-        let size = link.export().size();
+        // Beyond the export, if the check of that is off, the server may say what it likes.
+        let size = link.export().size().max(offset.saturating_add(length));
         Message {
             length: if payload.is_empty() {
                 length

@@ -86,6 +86,12 @@ impl<O: Operation> Request<O> {
         self
     }
 
+    /// Adds any flags, also such as do not fit the command: for tests of servers. Those that are
+    /// not documented for it are refused unless [`Strict::FLAGS`](crate::Strict::FLAGS) is off.
+    pub fn flags(self, flags: CommandFlags) -> Self {
+        self.flag(flags)
+    }
+
     fn flag(mut self, flag: CommandFlags) -> Self {
         self.flags |= flag;
         self

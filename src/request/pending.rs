@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::check::check;
+use super::check::{check, step};
 use super::execute::{Execute, Range};
 use super::op::Operation;
 use super::split::Parts;
@@ -13,6 +13,7 @@ use crate::connection::Connection;
 use crate::driver::Link;
 use crate::error::{Delivery, Error, Phase, Result};
 use crate::session::{Submission, Ticket};
+use crate::strict::Strict;
 use crate::timer::{Timer, check_runtime};
 use crate::wire::{Command, CommandFlags, ReplyStyle};
 
@@ -103,12 +104,16 @@ impl<O: Execute> Pending<O> {
     /// Checks the request and decides how it is sent. A failure sends nothing.
     fn prepare(&mut self) -> Result<()> {
         let link = self.connection.link()?;
-        let Range { offset, length } = self.range;
+        let strict = self.connection.strict();
+        if strict.contains(Strict::AUTO_FLAG) {
+            // with extended headers a write says that it has a payload.
+            let announces = O::COMMAND == Command::WRITE && link.style() == ReplyStyle::Extended;
+            self.flags.set(CommandFlags::PAYLOAD_LEN, announces);
+        }
         self.flags |= self.operation.check(link)?;
-        check(link, O::COMMAND, self.flags, offset, length)?;
-        // P-116
-        let step = link.export().max_payload().into();
-        if length > step {
+        check(link, strict, O::COMMAND, self.flags, self.range)?;
+        let step = step(link, strict);
+        if self.range.length > step {
             let parts = self
                 .operation
                 .split(&self.connection, self.range, step, self.flags);
@@ -234,11 +239,6 @@ pub(super) fn submission<O: Execute>(
 ) -> Submission {
     super::trace(O::COMMAND, range, flags);
     let message = operation.message(link, range, flags);
-    let mut flags = flags;
-    // with extended headers a write says that it has a payload.
-    if O::COMMAND == Command::WRITE && link.style() == ReplyStyle::Extended {
-        flags |= CommandFlags::PAYLOAD_LEN;
-    }
     Submission {
         command: O::COMMAND,
         flags,

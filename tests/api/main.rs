@@ -8,6 +8,7 @@ mod flow;
 mod logging;
 mod options;
 mod smoke;
+mod strict;
 mod support;
 mod timeouts;
 mod uri;

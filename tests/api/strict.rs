@@ -1,0 +1,183 @@
+//! Which checks are made on this side, and that a server has its say without them.
+
+use nbd_client::testing::{Export, Server};
+use nbd_client::wire::{Command, CommandFlags, ReplyStyle, TransmissionFlags};
+use nbd_client::{Connection, Error, InvalidRequest, Strict};
+
+use crate::support::*;
+
+/// An export that refuses all that can be refused, with blocks of 4 KiB.
+fn picky() -> Export {
+    use TransmissionFlags as F;
+    Export::new(1 << 20)
+        .block_sizes(4096, 4096, 1 << 20)
+        .flags(F::HAS_FLAGS | F::SEND_WRITE_ZEROES)
+        .log_requests(100)
+}
+
+async fn connect(export: &Export) -> Connection {
+    let server = Server::new(export.clone());
+    let conn = Connection::new();
+    conn.connect_stream(server.connect()).await.unwrap();
+    conn
+}
+
+/// Asks twice: with all checks nothing is sent, without this one the server answers.
+async fn twice<F>(export: &Export, bit: Strict, errno: i32, ask: F)
+where
+    F: AsyncFn(&Connection) -> Error,
+{
+    let conn = connect(export).await;
+    let ours = ask(&conn).await;
+    assert_matches!(&ours, Error::Invalid(_));
+    assert_eq!(ours.errno(), Some(errno), "{bit:?}: {ours}");
+    assert_eq!(export.counters().requests(), 0, "{bit:?}");
+    conn.set_strict(Strict::all() - bit);
+    assert_eq!(conn.strict(), Strict::all() - bit);
+    let theirs = ask(&conn).await;
+    assert_matches!(&theirs, Error::Request(_));
+    assert_eq!(export.counters().requests(), 1, "{bit:?}");
+    // Neither costs the connection.
+    assert!(conn.is_ready());
+    conn.read(0, 4096).await.unwrap();
+}
+
+#[tokio::test]
+async fn commands_that_are_not_offered_reach_the_server_on_demand() {
+    let ask = async |conn: &Connection| conn.trim(0, 4096).await.unwrap_err();
+    twice(&picky(), Strict::COMMANDS, 22, ask).await;
+    let ask = async |conn: &Connection| conn.flush().await.unwrap_err();
+    twice(&picky(), Strict::COMMANDS, 22, ask).await;
+    let ask = async |conn: &Connection| conn.block_status(0, 4096).await.unwrap_err();
+    twice(&picky(), Strict::COMMANDS, 22, ask).await;
+    let ask = async |conn: &Connection| conn.write_zeroes(0, 4096).fua().await.unwrap_err();
+    twice(&picky(), Strict::COMMANDS, 22, ask).await;
+}
+
+#[tokio::test]
+async fn writes_to_a_read_only_export_reach_the_server_on_demand() {
+    let export = Export::new(1 << 20).read_only(true);
+    let ask = async |conn: &Connection| conn.write(0, vec![1; 512]).await.unwrap_err();
+    twice(&export, Strict::COMMANDS, 1, ask).await;
+}
+
+#[tokio::test]
+async fn flags_of_other_commands_reach_the_server_on_demand() {
+    let export = Export::new(1 << 20);
+    let flags = CommandFlags::REQ_ONE | CommandFlags::from_bits_retain(1 << 15);
+    let ask = async |conn: &Connection| conn.trim(0, 512).flags(flags).await.unwrap_err();
+    twice(&export, Strict::FLAGS, 22, ask).await;
+}
+
+#[tokio::test]
+async fn ranges_beyond_the_end_reach_the_server_on_demand() {
+    let export = || Export::new(1 << 20);
+    let ask = async |conn: &Connection| conn.read(1 << 20, 512).await.unwrap_err();
+    twice(&export(), Strict::BOUNDS, 22, ask).await;
+    let ask = async |conn: &Connection| conn.write(1 << 20, vec![0; 9]).await.unwrap_err();
+    twice(&export(), Strict::BOUNDS, 28, ask).await;
+    let ask = async |conn: &Connection| conn.cache(u64::MAX, 1).await.unwrap_err();
+    twice(&export(), Strict::BOUNDS, 22, ask).await;
+}
+
+#[tokio::test]
+async fn requests_of_nothing_reach_the_server_on_demand() {
+    let ask = async |conn: &Connection| conn.read(0, 0).await.unwrap_err();
+    twice(&Export::new(1 << 20), Strict::ZERO_SIZE, 22, ask).await;
+}
+
+#[tokio::test]
+async fn unaligned_requests_reach_the_server_on_demand() {
+    let ask = async |conn: &Connection| conn.read(1, 4096).await.unwrap_err();
+    twice(&picky(), Strict::ALIGN, 22, ask).await;
+}
+
+#[tokio::test]
+async fn large_messages_reach_the_server_on_demand() {
+    let export = Export::new(4 << 20)
+        .block_sizes(1, 4096, 1 << 20)
+        .log_requests(9);
+    let conn = connect(&export).await;
+    conn.read(0, 2 << 20).await.unwrap();
+    let lengths: Vec<_> = export.log().iter().map(|head| head.length).collect();
+    assert_eq!(lengths, [1 << 20, 1 << 20]);
+    conn.set_strict(Strict::all() - Strict::PAYLOAD);
+    let error = conn.read(0, 2 << 20).await.unwrap_err();
+    assert_matches!(error, Error::Request(_));
+    assert_eq!(export.log().last().unwrap().length, 2 << 20);
+}
+
+#[tokio::test]
+async fn no_message_is_longer_than_64_mib_whatever_is_switched_off() {
+    let export = Export::new(1 << 30)
+        .block_sizes(1, 4096, u32::MAX)
+        .log_requests(9);
+    let conn = connect(&export).await;
+    conn.set_strict(Strict::empty());
+    conn.read(0, 65 << 20).await.unwrap();
+    let mut lengths: Vec<_> = export.log().iter().map(|head| head.length).collect();
+    lengths.sort_unstable();
+    assert_eq!(lengths, [1 << 20, 64 << 20]);
+}
+
+// K36
+#[tokio::test]
+async fn no_length_is_cut_off_whatever_is_switched_off() {
+    let server = Server::builder()
+        .export("", Export::new(1 << 40))
+        .extended_headers(false)
+        .build();
+    let conn = Connection::builder().strict(Strict::empty()).build();
+    conn.connect_stream(server.connect()).await.unwrap();
+    let error = conn.trim(0, 1 << 32).await.unwrap_err();
+    assert_eq!(error.errno(), Some(34), "{error}");
+}
+
+#[tokio::test]
+async fn contexts_are_chosen_from_those_negotiated_whatever_is_switched_off() {
+    let export = Export::new(1 << 20);
+    let server = Server::new(export.clone());
+    let conn = Connection::builder().strict(Strict::empty()).build();
+    conn.connect_stream(server.connect()).await.unwrap();
+    let ask = conn.block_status(0, 512).contexts(["x:y"]);
+    let unknown = InvalidRequest::UnknownContext("x:y".into());
+    assert_matches!(ask.await, Err(Error::Invalid(error)) if error == unknown);
+    assert_eq!(export.counters().requests(), 0);
+}
+
+//
+#[tokio::test]
+async fn payload_flag_of_a_write_follows_the_headers() {
+    for style in STYLES {
+        for asked in [CommandFlags::empty(), CommandFlags::PAYLOAD_LEN] {
+            let (conn, mut peer) = ready(style).await;
+            let write = conn.write(0, &b"x"[..]).flags(asked);
+            let write = tokio::spawn(write.into_future());
+            let request = peer.expect_command(Command::WRITE).await.unwrap();
+            let is_set = request.head.flags.contains(CommandFlags::PAYLOAD_LEN);
+            assert_eq!(is_set, style == ReplyStyle::Extended);
+            peer.acknowledge(&request.head).await.unwrap();
+            write.await.unwrap().unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn payload_flag_is_the_callers_business_on_demand() {
+    let (conn, mut peer) = ready(ReplyStyle::Structured).await;
+    conn.set_strict(Strict::all() - Strict::AUTO_FLAG);
+    // Checked as long as commands are: P-134.
+    let wrong = || conn.write(0, &b"x"[..]).flags(CommandFlags::PAYLOAD_LEN);
+    assert_matches!(
+        wrong().await,
+        Err(Error::Invalid(InvalidRequest::UnsupportedFlag(
+            "PAYLOAD_LEN"
+        )))
+    );
+    conn.set_strict(Strict::empty());
+    let write = tokio::spawn(wrong().into_future());
+    let request = peer.expect_command(Command::WRITE).await.unwrap();
+    assert_eq!(request.head.flags, CommandFlags::PAYLOAD_LEN);
+    peer.acknowledge(&request.head).await.unwrap();
+    write.await.unwrap().unwrap();
+}
