@@ -18,6 +18,7 @@ pub(crate) struct Config {
     pub(crate) opt_mode: bool,
     pub(crate) structured_replies: bool,
     pub(crate) extended_headers: bool,
+    pub(crate) force_export_name: bool,
     pub(crate) handshake_flags: HandshakeFlags,
     pub(crate) handshake_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
@@ -72,6 +73,7 @@ impl Default for Builder {
                 opt_mode: false,
                 structured_replies: true,
                 extended_headers: true,
+                force_export_name: false,
                 handshake_flags: HandshakeFlags::all(),
                 handshake_timeout: Duration::from_secs(30),
                 shutdown_timeout: Duration::from_secs(5),
@@ -166,6 +168,15 @@ impl Builder {
     /// know them are asked for structured replies instead.
     pub const fn extended_headers(mut self, request: bool) -> Self {
         self.config.extended_headers = request;
+        self
+    }
+
+    /// Whether to enter the export with `NBD_OPT_EXPORT_NAME` even if the server knows
+    /// `NBD_OPT_GO`; by default no. For tests of servers: one that does not have the export closes
+    /// the connection without a reason. Extended headers, which would forbid it, are not asked for
+    /// then.
+    pub const fn force_export_name(mut self, force: bool) -> Self {
+        self.config.force_export_name = force;
         self
     }
 

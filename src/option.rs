@@ -206,7 +206,9 @@ impl Connection {
         if wishes.export_name != name {
             wishes.export_name = name;
             drop(wishes);
-            self.shared().lock_facts().export = None;
+            let mut facts = self.shared().lock_facts();
+            facts.export = None;
+            facts.contexts = None;
         }
         Ok(())
     }
@@ -263,6 +265,39 @@ impl Connection {
         self.check_changeable()?;
         self.shared().lock_wishes().request_block_size = request;
         Ok(())
+    }
+
+    /// The metadata contexts that are asked for.
+    #[must_use]
+    pub fn meta_contexts(&self) -> Vec<String> {
+        self.shared().lock_wishes().contexts.clone()
+    }
+
+    /// Whether a metadata context was selected: for the export that was entered, or, while
+    /// negotiating, for the one whose name is set, by [`opt_info`](Self::opt_info) or
+    /// [`opt_set_meta_context`](Self::opt_set_meta_context).
+    ///
+    /// # Errors
+    /// If that is not decided: contexts are asked for, but none of these calls was made since the
+    /// name was set, or it failed; or the handle is not connected.
+    pub fn can_meta_context(&self, context: &str) -> Result<bool> {
+        let state = self.state();
+        let facts = self.shared().lock_facts();
+        if self.shared().link().is_some() {
+            let export = facts.export.as_ref();
+            return Ok(export.is_some_and(|export| export.has_context(context)));
+        }
+        if let Some(contexts) = &facts.contexts {
+            return Ok(contexts.iter().any(|name| name == context));
+        }
+        drop(facts);
+        if state == State::Negotiating && self.meta_contexts().is_empty() {
+            return Ok(false);
+        }
+        Err(Error::state(
+            state,
+            "ready, or have selected metadata contexts",
+        ))
     }
 
     fn check_changeable(&self) -> Result<()> {

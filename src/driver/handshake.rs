@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use super::negotiator::{Ask, Greeted, Negotiator};
 use super::shared::Shared;
 use crate::builder::Wishes;
-use crate::error::{Error, Phase, Result};
+use crate::error::{Error, InvalidRequest, Phase, Result};
 use crate::export::{Export, Handshake};
 use crate::timer::after;
 use crate::transport::Stream;
@@ -52,8 +52,9 @@ pub(super) async fn establish(
     *phase = Phase::Handshake;
     if negotiator.handshake == Handshake::FixedNewstyle && config.structured_replies {
         // structured replies only where extended headers are refused.
-        let extended =
-            config.extended_headers && negotiator.feature(OptionType::EXTENDED_HEADERS).await?;
+        let extended = config.extended_headers
+            && !config.force_export_name
+            && negotiator.feature(OptionType::EXTENDED_HEADERS).await?;
         if !extended {
             negotiator.feature(OptionType::STRUCTURED_REPLY).await?;
         }
@@ -108,6 +109,14 @@ pub(super) async fn enter(shared: &Shared, negotiator: &mut Negotiator) -> Resul
         return negotiator.export_name(name).await;
     }
     select_contexts(negotiator, &wishes).await?;
+    if shared.config.force_export_name {
+        //
+        if negotiator.style == ReplyStyle::Extended {
+            let why = "EXPORT_NAME cannot be sent once extended headers are agreed";
+            return Err(InvalidRequest::NotNegotiated(why).into());
+        }
+        return negotiator.export_name(name).await;
+    }
     let ask = Ask {
         full: wishes.full_info,
         block_size: wishes.request_block_size,

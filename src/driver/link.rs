@@ -235,6 +235,30 @@ impl Link {
         self.wake_driver();
     }
 
+    /// Gives up every request of which nothing has been written. One of which a part has been
+    /// written is written to its end.
+    pub(crate) fn drop_unsent(&self) {
+        let mut woken = Vec::new();
+        let mut writer = self.writer();
+        self.change_with(&mut woken, |session| {
+            let written = self.written.load(Ordering::SeqCst);
+            session.set_written(written);
+            // A goodbye is queued only when nothing is left to give up.
+            if session.is_disconnecting() {
+                return;
+            }
+            let keep = session.drop_unsent().saturating_sub(written);
+            let taken = writer.outbox.remaining();
+            writer.outbox.truncate(keep);
+            session.truncate_outbox(keep.saturating_sub(taken));
+        });
+        drop(writer);
+        for waker in woken {
+            waker.wake();
+        }
+        self.wake_driver();
+    }
+
     /// Changes the session and wakes whoever has something to look at.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Session) -> T) -> T {
         let mut woken = Vec::new();

@@ -340,6 +340,7 @@ impl Negotiator {
         if selects {
             // P-074: each selection replaces the former one, also when it fails.
             self.selected = None;
+            self.shared.lock_facts().contexts = None;
         }
         self.start(OptionRequest::meta_context(option, export, queries))?;
         let mut contexts: Vec<Context> = Vec::new();
@@ -364,11 +365,12 @@ impl Negotiator {
                 name: name.into(),
             });
         }
-        let names = contexts
+        let names: Vec<_> = contexts
             .iter()
             .map(|context| context.name.to_string())
             .collect();
         if selects {
+            self.shared.lock_facts().contexts = Some(names.clone());
             self.selected = Some((export.to_owned(), contexts));
         }
         Ok(names)

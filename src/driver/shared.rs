@@ -48,6 +48,8 @@ pub(crate) struct Shared {
 pub(crate) struct Facts {
     pub(crate) export: Option<SharedExport>,
     pub(crate) protocol: Option<Protocol>,
+    /// The metadata contexts of the last selection, if one has succeeded for this export.
+    pub(crate) contexts: Option<Vec<String>>,
     pub(crate) child: Option<Process>,
     pub(crate) tls: Option<TlsInfo>,
     /// Where the server is, if that has an address.

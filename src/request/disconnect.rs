@@ -18,6 +18,7 @@ use crate::timer::check_runtime;
 pub struct Disconnect {
     connection: Connection,
     timeout: Option<Duration>,
+    abandons: bool,
 }
 
 impl Disconnect {
@@ -25,6 +26,7 @@ impl Disconnect {
         Self {
             connection,
             timeout: None,
+            abandons: false,
         }
     }
 
@@ -33,6 +35,15 @@ impl Disconnect {
     /// [`shutdown_timeout`](crate::Builder::shutdown_timeout) after it.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Gives up the requests of which nothing has been sent yet: they fail with
+    /// [`Error::Closed`] and [`Delivery::NotSent`](crate::Delivery::NotSent). Those that were sent,
+    /// at least in part, are still waited for.
+    #[doc(alias = "LIBNBD_SHUTDOWN_ABANDON_PENDING")]
+    pub const fn abandon(mut self) -> Self {
+        self.abandons = true;
         self
     }
 
@@ -47,6 +58,11 @@ impl Disconnect {
             State::Ready => self.connection.link()?.close(),
             State::Negotiating | State::Connecting => shared.abandon(),
             State::Closed => {}
+        }
+        if self.abandons {
+            if let Some(link) = shared.link() {
+                link.drop_unsent();
+            }
         }
         let finished = shared.finished.cancelled();
         if let Some(timeout) = self.timeout {

@@ -389,6 +389,36 @@ impl Session {
         self.gate.wake_all(&mut self.woken);
     }
 
+    /// Gives up every request of which nothing has been written, and says where the stream of
+    /// bytes now ends: what is queued after that must not be written.
+    pub fn drop_unsent(&mut self) -> u64 {
+        let mut end = self.written;
+        let mut unsent = Vec::new();
+        for place in self.inflight.places() {
+            let Some(entry) = self.inflight.get_mut(place) else {
+                continue;
+            };
+            if entry.sent.start >= self.written {
+                unsent.push(place);
+            } else {
+                end = end.max(entry.sent.end);
+            }
+        }
+        self.messages_sent = self.messages_sent.wrapping_sub(unsent.len() as u64);
+        for place in unsent {
+            self.early.retain(|early| *early != place);
+            let error = Error::closed().delivered(Delivery::NotSent);
+            self.complete(place, Err(error));
+        }
+        self.queued = end;
+        end
+    }
+
+    /// Keeps the first `keep` bytes of what is queued.
+    pub fn truncate_outbox(&mut self, keep: u64) {
+        self.outbox.truncate(keep);
+    }
+
     /// Queues `DISC` once [`close`](Self::close) was called and nothing is in flight any more;
     /// says whether it is queued.
     pub fn try_disconnect(&mut self) -> bool {

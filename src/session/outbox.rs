@@ -117,6 +117,36 @@ impl Outbox {
         }
     }
 
+    /// How many bytes are not written.
+    pub fn remaining(&self) -> u64 {
+        let run = self.run.len().saturating_sub(self.run_written) as u64;
+        let bulk: u64 = self.bulk.iter().map(|bulk| bulk.payload.len() as u64).sum();
+        (run + bulk).saturating_sub(self.bulk_written as u64)
+    }
+
+    /// Keeps the first `keep` unwritten bytes, which must end with a message, and drops the
+    /// others.
+    pub fn truncate(&mut self, keep: u64) {
+        let mut excess = self.remaining().saturating_sub(keep);
+        // From the end: a run, a payload, the run before it, and so on.
+        while excess > 0 {
+            let start = self
+                .bulk
+                .back()
+                .map_or(self.run_written, |bulk| bulk.position.max(self.run_written));
+            let run = self.run.len().saturating_sub(start);
+            let cut = usize::try_from(excess).unwrap_or(usize::MAX).min(run);
+            self.run.truncate(self.run.len().saturating_sub(cut));
+            excess = excess.saturating_sub(cut as u64);
+            if excess > 0 {
+                let Some(bulk) = self.bulk.pop_back() else {
+                    break;
+                };
+                excess = excess.saturating_sub(bulk.payload.len() as u64);
+            }
+        }
+    }
+
     /// Gives memory back; for a connection that is idle.
     pub fn release(&mut self) {
         if self.is_empty() && self.run.capacity() > KEEP {
@@ -138,6 +168,33 @@ mod tests {
             offset: 0,
             length: length as u64,
         }
+    }
+
+    #[test]
+    fn messages_at_the_end_can_be_dropped_again() {
+        let large = Bytes::from(vec![5; 20_000]);
+        let mut outbox = Outbox::default();
+        let mut ends = vec![0];
+        for payload in [&b"ab"[..], &large, &large, b"c", b"d"] {
+            let head = head(Command::WRITE, payload.len());
+            let sent = outbox.push(false, &head, Bytes::copy_from_slice(payload));
+            ends.push(ends.last().unwrap() + sent);
+        }
+        let whole = collect(&outbox);
+        // Part of the first large payload is written: it must go on.
+        outbox.advance(100);
+        for end in ends.into_iter().skip(2).rev() {
+            outbox.truncate(end - 100);
+            let end = usize::try_from(end).unwrap();
+            assert_eq!(outbox.remaining(), end as u64 - 100);
+            assert_eq!(collect(&outbox), &whole[100..end]);
+        }
+        outbox.advance(usize::try_from(outbox.remaining()).unwrap());
+        assert!(outbox.is_empty());
+        outbox.push(false, &head(Command::WRITE, 1), Bytes::from_static(b"x"));
+        outbox.truncate(0);
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.run(), Some(&[][..]));
     }
 
     fn collect(outbox: &Outbox) -> Vec<u8> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod buffering;
+mod controls;
 mod disconnect;
 mod extents;
 mod flow;
