@@ -118,7 +118,8 @@ async fn requests_are_traced_without_their_data() {
     conn.write(8192, "sesame").fua().await.unwrap();
     conn.read(8192, 6).await.unwrap();
     let trace = log.at(Level::TRACE);
-    let write = "message=request;command=WRITE;offset=8192;length=6;flags=CommandFlags(FUA | PAYLOAD_LEN);";
+    let write =
+        "message=request;command=WRITE;offset=8192;length=6;flags=CommandFlags(FUA | PAYLOAD_LEN);";
     assert!(trace.contains(write), "{trace}");
     assert!(trace.contains("command=READ;offset=8192;length=6;"));
     let everything = trace + &log.at(Level::DEBUG);
