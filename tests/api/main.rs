@@ -1,15 +1,22 @@
 //! The public interface against the in-process server and the scripted one.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod buffering;
+mod cancel;
 mod controls;
 mod disconnect;
 mod extents;
 mod flow;
 mod logging;
 mod options;
+mod runtime;
 mod smoke;
 mod strict;
 mod support;
 mod timeouts;
+mod truncation;
 mod uri;

@@ -1,9 +1,9 @@
 //! What every test needs: a scripted server on the other end, and ways to look at futures.
 
 use std::future::Future;
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use nbd_client::wire::{
     ChunkType, Errno, ProtocolError, ReplyFlags, ReplyStyle, TransmissionFlags,
 };
 use nbd_client::{Builder, Connection, Error};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 pub(crate) const STYLES: [ReplyStyle; 3] = [
     ReplyStyle::Simple,
@@ -80,21 +80,6 @@ pub(crate) fn violation<T: std::fmt::Debug>(result: Result<T, Error>) -> Protoco
     }
 }
 
-/// Counts how often it is woken.
-#[derive(Default)]
-pub(crate) struct Woken(AtomicUsize);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-/// Polls once, without a waker that does anything.
-pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
-}
-
 /// Polls a future at most so often, then drops it: `None` if it was not done by then.
 pub(crate) async fn drop_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
@@ -104,6 +89,8 @@ pub(crate) async fn drop_after<F: Future>(polls: usize, future: F) -> Option<F::
             return Poll::Ready(None);
         }
         left -= 1;
+        // It is polled again whether or not anything has happened.
+        cx.waker().wake_by_ref();
         future.as_mut().poll(cx).map(Some)
     })
     .await
@@ -180,4 +167,103 @@ pub(crate) fn data(style: ReplyStyle, head: &RequestHead, data: &[u8]) -> Reply 
         ChunkType::OFFSET_DATA,
         body,
     )
+}
+
+/// A stream that reads as `pace` says: at most so many bytes at a time, then a pause, and the end
+/// after so many in all.
+pub(crate) struct Paced<S> {
+    inner: S,
+    step: usize,
+    left: usize,
+    /// Where to make the one pause.
+    cut: Option<usize>,
+    read: usize,
+}
+
+impl<S> Paced<S> {
+    /// The end comes after `left` bytes.
+    pub(crate) const fn ending_after(inner: S, left: usize) -> Self {
+        Self {
+            inner,
+            step: usize::MAX,
+            left,
+            cut: None,
+            read: 0,
+        }
+    }
+
+    /// At most `step` bytes come at a time.
+    pub(crate) fn dripping(inner: S, step: usize) -> Self {
+        Self {
+            step,
+            ..Self::ending_after(inner, usize::MAX)
+        }
+    }
+
+    /// No read reaches across the byte at `cut`.
+    pub(crate) fn split_at(inner: S, cut: usize) -> Self {
+        Self {
+            cut: Some(cut),
+            ..Self::ending_after(inner, usize::MAX)
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let mut most = this.step.min(this.left).min(buf.remaining());
+        if let Some(cut) = this.cut.filter(|&cut| cut > this.read) {
+            most = most.min(cut - this.read);
+        }
+        if most == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let mut scratch = vec![0; most.min(64 << 10)];
+        let mut part = ReadBuf::new(&mut scratch);
+        std::task::ready!(Pin::new(&mut this.inner).poll_read(cx, &mut part))?;
+        let count = part.filled().len();
+        buf.put_slice(part.filled());
+        this.left -= count;
+        this.read += count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// Random numbers that are the same for the same seed.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) const fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
 }

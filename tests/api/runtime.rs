@@ -1,0 +1,124 @@
+//! Runtimes that are missing, or go away.
+
+use std::time::Duration;
+
+use nbd_client::testing::{Export, Server};
+use nbd_client::{Connection, Error, InvalidRequest, State};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::support::*;
+
+fn runtimes() -> Vec<Runtime> {
+    vec![
+        Builder::new_current_thread().enable_all().build().unwrap(),
+        Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap(),
+    ]
+}
+
+#[test]
+fn connecting_without_a_runtime_is_an_error_that_leaves_the_handle_new() {
+    let conn = Connection::new();
+    let (stream, _other) = tokio::io::duplex(64);
+    let refused = [
+        conn.aio_connect_stream(stream).map(drop),
+        conn.aio_connect_unix("/nowhere").map(drop),
+        conn.aio_connect_tcp("localhost", 1).map(drop),
+        conn.aio_connect_command(["true"]).map(drop),
+        block_on(conn.connect_unix("/nowhere")),
+    ];
+    for result in refused {
+        assert_matches!(result, Err(Error::Invalid(InvalidRequest::NoRuntime(_))));
+    }
+    assert_eq!(conn.state(), State::Created);
+}
+
+#[test]
+fn k05_a_runtime_that_shuts_down_answers_futures_held_elsewhere() {
+    for how in 0..3 {
+        for runtime in runtimes() {
+            let server = Server::new(Export::new(1 << 20));
+            let conn = Connection::new();
+            server.pause();
+            let mut read = Box::pin(conn.read(0, 512).into_future());
+            runtime.block_on(async {
+                conn.connect_stream(server.connect()).await.unwrap();
+                assert!(drop_after(2, &mut read).await.is_none());
+            });
+            match how {
+                0 => drop(runtime),
+                1 => runtime.shutdown_background(),
+                _ => runtime.shutdown_timeout(Duration::from_secs(5)),
+            }
+            assert_matches!(block_on(read), Err(Error::Disconnected(..)));
+            assert_matches!(
+                block_on(conn.flush().into_future()),
+                Err(Error::Disconnected(..))
+            );
+            assert_matches!(block_on(conn.closed()), Error::Disconnected(..));
+            assert_eq!(conn.state(), State::Dead);
+            assert_matches!(
+                block_on(conn.disconnect().into_future()),
+                Err(Error::Disconnected(..))
+            );
+        }
+    }
+}
+
+#[test]
+fn k05_a_runtime_that_shuts_down_ends_a_handshake() {
+    for opt_mode in [false, true] {
+        for runtime in runtimes() {
+            let conn = Connection::builder().opt_mode(opt_mode).build();
+            let (stream, _silent) = tokio::io::duplex(64);
+            let connecting = runtime.block_on(async { conn.aio_connect_stream(stream).unwrap() });
+            drop(runtime);
+            assert_matches!(block_on(connecting), Err(Error::Disconnected(..)));
+            assert_eq!(conn.state(), State::Dead);
+        }
+    }
+}
+
+#[test]
+fn k05_a_runtime_that_shuts_down_answers_options() {
+    for runtime in runtimes() {
+        let conn = Connection::builder()
+            .opt_mode(true)
+            .structured_replies(false)
+            .build();
+        let mut list = Box::pin(conn.opt_list());
+        runtime.block_on(async {
+            let (mut peer, stream) = nbd_client::testing::Peer::pair();
+            let (connected, greeted) = tokio::join!(
+                conn.connect_stream(stream),
+                peer.greet(nbd_client::wire::HandshakeFlags::all())
+            );
+            connected.unwrap();
+            greeted.unwrap();
+            assert!(drop_after(1, &mut list).await.is_none());
+            peer.expect_option().await.unwrap();
+            std::mem::forget(peer);
+        });
+        drop(runtime);
+        assert_matches!(block_on(list), Err(Error::Disconnected(..)));
+    }
+}
+
+#[test]
+fn k09_a_handle_works_from_another_runtime_and_from_none() {
+    let [home, away] = <[Runtime; 2]>::try_from(runtimes()).unwrap();
+    let server = Server::new(Export::new(1 << 20));
+    let conn = Connection::new();
+    away.block_on(async { conn.connect_stream(server.connect()).await })
+        .unwrap();
+    home.block_on(async {
+        conn.write(0, vec![5; 512]).await.unwrap();
+    });
+    assert_eq!(
+        block_on(conn.read(0, 512).into_future()).unwrap()[..],
+        [5; 512]
+    );
+}
