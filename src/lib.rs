@@ -93,6 +93,7 @@
 //!
 //! | Feature | Default | What it adds |
 //! |---|---|---|
+//! | `vsock` | off | `Connection::connect_vsock`, between a virtual machine and its host (Linux). |
 //! | `test-util` | off | The module `testing`, without further dependencies. |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
