@@ -47,7 +47,7 @@ impl Connection {
     /// up to the [`uri_policy`](crate::Builder::uri_policy) of the handle; by default it says
     /// where the server is, and a URI that would have files read, programs started or TLS
     /// weakened is refused. A refusal comes before anything is resolved, opened or started, and
-    /// leaves the handle [`Created`](State::Created).
+    /// leaves the handle [`Created`](crate::State::Created).
     ///
     /// `nbd+ssh` runs [`Uri::ssh_command`] as its child process.
     ///
