@@ -23,11 +23,20 @@ async fn connect(conn: &Connection, way: &str) -> Result<()> {
         "aio_unix" => conn.aio_connect_unix("/").map(drop),
         "uri" => conn.connect_uri("nbd+unix:///?socket=/").await,
         "aio_uri" => conn.aio_connect_uri("nbd+unix:///?socket=/").map(drop),
+        "activation" => conn.connect_systemd_socket_activation(["cat"]).await,
+        "aio_activation" => {
+            let begun = conn.aio_connect_systemd_socket_activation(["cat"]);
+            begun.map(drop)
+        }
+        #[cfg(all(feature = "vsock", target_os = "linux"))]
+        "vsock" => conn.connect_vsock(2, 10809).await,
+        #[cfg(all(feature = "vsock", target_os = "linux"))]
+        "aio_vsock" => conn.aio_connect_vsock(2, 10809).map(drop),
         _ => unreachable!("{way}"),
     }
 }
 
-const WAYS: [&str; 12] = [
+const WAYS: &[&str] = &[
     "command",
     "aio_command",
     "socket",
@@ -40,6 +49,12 @@ const WAYS: [&str; 12] = [
     "aio_unix",
     "uri",
     "aio_uri",
+    "activation",
+    "aio_activation",
+    #[cfg(all(feature = "vsock", target_os = "linux"))]
+    "vsock",
+    #[cfg(all(feature = "vsock", target_os = "linux"))]
+    "aio_vsock",
 ];
 
 fn socket() -> OwnedFd {
@@ -115,7 +130,7 @@ async fn a_handle_that_is_not_new_refuses_to_connect_and_says_its_state() {
         State::Dead,
     ] {
         let (conn, _peer) = in_state(state).await;
-        for way in WAYS {
+        for &way in WAYS {
             let error = connect(&conn, way).await.unwrap_err();
             let Error::Invalid(InvalidRequest::State { state: named, .. }) = &error else {
                 panic!("{way} while {state}: {error}");
@@ -129,7 +144,7 @@ async fn a_handle_that_is_not_new_refuses_to_connect_and_says_its_state() {
 
 #[tokio::test]
 async fn a_new_handle_begins_to_connect_in_every_way() {
-    for way in WAYS.into_iter().filter(|way| way.starts_with("aio_")) {
+    for &way in WAYS.iter().filter(|way| way.starts_with("aio_")) {
         let (conn, _) = in_state(State::Created).await;
         connect(&conn, way).await.unwrap();
         assert!(conn.is_connecting(), "{way}");

@@ -74,6 +74,20 @@ fn the_end_of_the_runtime_ends_the_server() {
     assert_eq!(conn.state(), State::Dead);
 }
 
+// K48
+#[tokio::test]
+async fn a_server_takes_over_a_socket_and_ends_with_the_connection() {
+    let conn = Connection::new();
+    let argv = ["nbdkit", "-f", "--exit-with-parent", "memory", "1M"];
+    conn.connect_systemd_socket_activation(argv).await.unwrap();
+    let pid = conn.child_id().unwrap();
+    conn.write(512, vec![4; 512]).await.unwrap();
+    assert_eq!(conn.read(512, 512).await.unwrap(), vec![4; 512]);
+    conn.disconnect().await.unwrap();
+    assert!(conn.is_closed());
+    assert!(is_gone(pid));
+}
+
 // P-036
 #[tokio::test]
 async fn aborting_the_negotiation_ends_the_server() {

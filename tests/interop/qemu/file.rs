@@ -6,7 +6,7 @@ use super::connect;
 use crate::disk::Model;
 use crate::load;
 use crate::random::Random;
-use crate::server::{Dir, Server, run};
+use crate::server::{Dir, Server, is_gone, run};
 
 const SIZE: u64 = 1 << 20;
 
@@ -73,6 +73,21 @@ async fn many_tasks_mix_reads_and_writes_on_many_threads() {
         let server = Server::qemu(&["-f", "raw", &dir.disk("disk", load::SIZE)]);
         load::mix(&connect(&server, style).await).await;
     }
+}
+
+// K48
+#[tokio::test]
+async fn a_server_takes_over_a_socket_and_ends_with_the_connection() {
+    let dir = Dir::new();
+    let disk = dir.disk("disk", SIZE);
+    let conn = Connection::new();
+    let argv = ["qemu-nbd", "-f", "raw", &disk];
+    conn.connect_systemd_socket_activation(argv).await.unwrap();
+    let pid = conn.child_id().unwrap();
+    conn.write(512, vec![4; 512]).await.unwrap();
+    conn.disconnect().await.unwrap();
+    assert!(is_gone(pid));
+    assert!(std::fs::read(&disk).unwrap()[512..1024] == [4; 512]);
 }
 
 // P-116: qemu-nbd answers EINVAL to more than 32 MiB.
