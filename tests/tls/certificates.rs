@@ -2,9 +2,9 @@
 
 use nbd_client::{Connection, Error, TlsConfigBuilder, TlsFailure, TlsMode};
 
-use crate::pki;
-use crate::server::{Over, Server};
-use crate::wire::failure;
+use crate::tls::pki;
+use crate::tls::server::{Over, Server};
+use crate::tls::wire::failure;
 
 /// nbdkit with the certificate in this directory of the PKI.
 fn nbdkit(over: Over, directory: &str) -> Server {

@@ -13,7 +13,7 @@ use nbd_client::{Error, ErrorKind, Phase, TlsFailure, TlsMode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::wire::{self, SECRET, agree, builder, failure, only, requiring};
+use crate::tls::wire::{self, SECRET, agree, builder, failure, only, requiring};
 
 const INFO: ExportInfo = ExportInfo {
     size: 1 << 20,

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
-use crate::wire::{self, agree, builder, failure, requiring, upgrade};
+use crate::tls::wire::{self, agree, builder, failure, requiring, upgrade};
 
 /// Sends so many bytes and then breaks off.
 struct Cut {

@@ -1,17 +1,28 @@
 //! TLS: against real servers, and against servers that cheat.
 //!
-//! A test whose server is not installed fails.
+//! A test whose server is not installed fails. Modules have the names of what they need, for
+//! `tests/run`: all are in `tls`, which needs certtool.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod certificates;
-mod clear;
-mod errors;
-mod hostile;
-mod load;
-mod matrix;
-mod modes;
-mod pki;
-#[cfg(feature = "tls-psk")]
-mod psk;
-mod server;
-mod wire;
+#[path = "."]
+mod tls {
+    mod clear;
+    mod config;
+    mod hostile;
+    mod load;
+    mod matrix;
+    mod pki;
+    #[cfg(feature = "tls-psk")]
+    mod psk;
+    mod server;
+    mod turned_away;
+    mod wire;
+
+    #[path = "."]
+    mod nbdkit {
+        mod certificates;
+        mod directory;
+        mod modes;
+        mod uri;
+    }
+}

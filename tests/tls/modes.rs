@@ -4,8 +4,8 @@ use nbd_client::{
     ClientCertificate, Connection, Error, InvalidRequest, TlsInfo, TlsMode, TlsUpgrade, Upgrading,
 };
 
-use crate::pki;
-use crate::server::{Over, Server};
+use crate::tls::pki;
+use crate::tls::server::{Over, Server};
 
 /// nbdkit with `--tls=` off, on or require.
 fn nbdkit(tls: &str) -> Server {

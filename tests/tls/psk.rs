@@ -13,9 +13,9 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
 use tokio_openssl::SslStream;
 
-use crate::server::{Over, Server};
-use crate::wire::{self, SECRET, agree, failure};
-use crate::{load, pki};
+use crate::tls::server::{Over, Server};
+use crate::tls::wire::{self, SECRET, agree, failure};
+use crate::tls::{load, pki};
 
 const KEY: [u8; 32] = [0x5a; 32];
 
@@ -84,68 +84,101 @@ async fn rejected(server: Server, user: &str, key: [u8; 32], version: TlsVersion
 }
 
 macro_rules! matrix {
-    ($($name:ident: $check:ident($server:ident($over:ident) $(, $argument:expr)*);)*) => {
-        $(#[tokio::test]
-        async fn $name() {
-            $check($server(Over::$over) $(, $argument)*).await;
+    ($($server:ident)*) => {
+        $(mod $server {
+            use super::*;
+
+            #[tokio::test]
+            async fn carries_a_load_over_tcp_with_tls_1_2() {
+                works(super::$server(Over::Tcp), TlsVersion::Tls12).await;
+            }
+
+            #[tokio::test]
+            async fn carries_a_load_over_tcp_with_tls_1_3() {
+                works(super::$server(Over::Tcp), TlsVersion::Tls13).await;
+            }
+
+            #[tokio::test]
+            async fn carries_a_load_over_unix_with_tls_1_2() {
+                works(super::$server(Over::Unix), TlsVersion::Tls12).await;
+            }
+
+            #[tokio::test]
+            async fn carries_a_load_over_unix_with_tls_1_3() {
+                works(super::$server(Over::Unix), TlsVersion::Tls13).await;
+            }
+
+            #[tokio::test]
+            async fn rejects_another_key() {
+                for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
+                    rejected(super::$server(Over::Unix), "alice", [1; 32], version).await;
+                }
+            }
+
+            #[tokio::test]
+            async fn rejects_another_user() {
+                for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
+                    rejected(super::$server(Over::Unix), "mallory", KEY, version).await;
+                }
+            }
         })*
     };
 }
 
-matrix! {
-    nbdkit_over_tcp_with_tls_1_2: works(nbdkit(Tcp), TlsVersion::Tls12);
-    nbdkit_over_tcp_with_tls_1_3: works(nbdkit(Tcp), TlsVersion::Tls13);
-    nbdkit_over_unix_with_tls_1_2: works(nbdkit(Unix), TlsVersion::Tls12);
-    nbdkit_over_unix_with_tls_1_3: works(nbdkit(Unix), TlsVersion::Tls13);
-    qemu_over_tcp_with_tls_1_2: works(qemu(Tcp), TlsVersion::Tls12);
-    qemu_over_tcp_with_tls_1_3: works(qemu(Tcp), TlsVersion::Tls13);
-    qemu_over_unix_with_tls_1_2: works(qemu(Unix), TlsVersion::Tls12);
-    qemu_over_unix_with_tls_1_3: works(qemu(Unix), TlsVersion::Tls13);
-    nbdkit_rejects_another_key_with_tls_1_2:
-        rejected(nbdkit(Unix), "alice", [1; 32], TlsVersion::Tls12);
-    nbdkit_rejects_another_key_with_tls_1_3:
-        rejected(nbdkit(Unix), "alice", [1; 32], TlsVersion::Tls13);
-    nbdkit_rejects_another_user_with_tls_1_2:
-        rejected(nbdkit(Unix), "mallory", KEY, TlsVersion::Tls12);
-    nbdkit_rejects_another_user_with_tls_1_3:
-        rejected(nbdkit(Unix), "mallory", KEY, TlsVersion::Tls13);
-    qemu_rejects_another_key_with_tls_1_2:
-        rejected(qemu(Unix), "alice", [1; 32], TlsVersion::Tls12);
-    qemu_rejects_another_key_with_tls_1_3:
-        rejected(qemu(Unix), "alice", [1; 32], TlsVersion::Tls13);
-    qemu_rejects_another_user_with_tls_1_2:
-        rejected(qemu(Unix), "mallory", KEY, TlsVersion::Tls12);
-    qemu_rejects_another_user_with_tls_1_3:
-        rejected(qemu(Unix), "mallory", KEY, TlsVersion::Tls13);
-}
+matrix! { nbdkit qemu }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_directions_can_be_full() {
-    let server = nbdkit(Over::Tcp);
-    let conn = connection(TlsPsk::new("alice", KEY).unwrap());
-    server.connect(&conn).await.unwrap();
-    load::verified(&conn, load::HEAVY).await;
-    conn.disconnect().await.unwrap();
-}
+/// nbdkit under load, and nbdkit that does not fit.
+mod other_nbdkit {
+    use super::*;
 
-fn nbdkit_with_certificates() -> Server {
-    let certificates = format!("--tls-certificates={}", pki::path("good").display());
-    Server::nbdkit(
-        Over::Unix,
-        &["--tls=require", &certificates, "memory", "1M"],
-    )
-}
+    fn nbdkit_with_certificates() -> Server {
+        let certificates = format!("--tls-certificates={}", pki::path("good").display());
+        Server::nbdkit(
+            Over::Unix,
+            &["--tls=require", &certificates, "memory", "1M"],
+        )
+    }
 
-/// The server has no keys and goes on with its certificate, which proves nothing: the key was
-/// not looked at.
-#[tokio::test]
-async fn server_that_ignores_the_key_is_refused_with_tls_1_3() {
-    let server = nbdkit_with_certificates();
-    let psk = TlsPsk::new("alice", KEY)
-        .unwrap()
-        .min_version(TlsVersion::Tls13);
-    let result = server.connect(&connection(psk)).await;
-    assert_eq!(failure(result), TlsFailure::PskIgnored);
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn both_directions_can_be_full() {
+        let server = nbdkit(Over::Tcp);
+        let conn = connection(TlsPsk::new("alice", KEY).unwrap());
+        server.connect(&conn).await.unwrap();
+        load::verified(&conn, load::HEAVY).await;
+        conn.disconnect().await.unwrap();
+    }
+
+    /// The server has no keys and goes on with its certificate, which proves nothing: the key was
+    /// not looked at.
+    #[tokio::test]
+    async fn server_that_ignores_the_key_is_refused_with_tls_1_3() {
+        let server = nbdkit_with_certificates();
+        let psk = TlsPsk::new("alice", KEY)
+            .unwrap()
+            .min_version(TlsVersion::Tls13);
+        let result = server.connect(&connection(psk)).await;
+        assert_eq!(failure(result), TlsFailure::PskIgnored);
+    }
+
+    #[tokio::test]
+    async fn server_without_keys_finds_no_suite_with_tls_1_2() {
+        let server = nbdkit_with_certificates();
+        let psk = TlsPsk::new("alice", KEY)
+            .unwrap()
+            .max_version(TlsVersion::Tls12);
+        let result = server.connect(&connection(psk)).await;
+        assert_eq!(failure(result), TlsFailure::PskRejected);
+    }
+
+    #[tokio::test]
+    async fn client_with_certificates_is_no_use_to_a_server_with_keys() {
+        let server = nbdkit(Over::Tcp);
+        let conn = Connection::builder()
+            .tls(TlsMode::Require, pki::mutual().build().unwrap())
+            .build();
+        let result = server.connect(&conn).await;
+        assert!(matches!(result, Err(Error::Tls(..))), "{result:?}");
+    }
 }
 
 #[tokio::test]
@@ -161,26 +194,6 @@ async fn server_that_ignores_the_key_is_refused_if_it_is_another_library_too() {
     };
     let (result, ()) = tokio::join!(connecting, script);
     assert_eq!(failure(result), TlsFailure::PskIgnored);
-}
-
-#[tokio::test]
-async fn server_without_keys_finds_no_suite_with_tls_1_2() {
-    let server = nbdkit_with_certificates();
-    let psk = TlsPsk::new("alice", KEY)
-        .unwrap()
-        .max_version(TlsVersion::Tls12);
-    let result = server.connect(&connection(psk)).await;
-    assert_eq!(failure(result), TlsFailure::PskRejected);
-}
-
-#[tokio::test]
-async fn client_with_certificates_is_no_use_to_a_server_with_keys() {
-    let server = nbdkit(Over::Tcp);
-    let conn = Connection::builder()
-        .tls(TlsMode::Require, pki::mutual().build().unwrap())
-        .build();
-    let result = server.connect(&conn).await;
-    assert!(matches!(result, Err(Error::Tls(..))), "{result:?}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
 
-use crate::pki;
+use crate::tls::pki;
 
 /// The name that must not be heard.
 pub(crate) const SECRET: &str = "canary-export";
