@@ -3,6 +3,7 @@
 //! Each comes twice: `aio_connect_*` begins and returns a future that may be dropped,
 //! `connect_*` begins and waits.
 
+mod tls;
 mod uri;
 
 use std::ffi::OsStr;

@@ -32,6 +32,7 @@
 //! | [`Extents`], [`Extent`] | Where data is, and where it was changed; [`context`] names the metadata contexts. |
 //! | [`Export`] | What the server says about the disk: size, abilities, block sizes. |
 //! | [`Uri`], [`UriPolicy`] | Where a server is, as text, and what such text may ask for. |
+//! | [`TlsMode`], [`TlsUpgrade`], [`TlsInfo`] | Encryption: whether, by whose help, and what came of it. |
 //! | [`Error`], [`ErrorKind`] | Why something failed, and whose fault it is. |
 //! | [`wire`] | The protocol's numbers and messages, for authors of servers and tests. |
 //! | `testing` | With the feature `test-util`: an in-process server, and a scripted peer. |
@@ -93,6 +94,10 @@
 //!
 //! | Feature | Default | What it adds |
 //! |---|---|---|
+//! | `tls` | on | TLS with certificates: `TlsConfig`, by rustls on ring. |
+//! | `tls-aws-lc-rs` | off | The same on aws-lc-rs, in place of ring. |
+//! | `tls-native-roots` | off | With either: the authorities that the system trusts, where none is given. |
+//! | `tls-psk` | off | TLS with pre-shared keys: `TlsPsk`, by OpenSSL, which must be installed. |
 //! | `vsock` | off | `Connection::connect_vsock`, between a virtual machine and its host (Linux). |
 //! | `test-util` | off | The module `testing`, without further dependencies. |
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::Connecting;
+use super::{Connecting, tls};
 use crate::connection::Connection;
 use crate::driver::Address;
-use crate::error::{Error, InvalidRequest, Result};
+use crate::error::{Error, Result};
 use crate::transport::command::{self, Argv};
 use crate::transport::unix;
 use crate::uri::{Endpoint, Uri};
@@ -49,6 +49,20 @@ impl Connection {
     /// weakened is refused. A refusal comes before anything is resolved, opened or started, and
     /// leaves the handle [`Created`](crate::State::Created).
     ///
+    /// `nbds` connects with TLS or not at all; `nbd` does as the handle was
+    /// [set up](crate::Builder::tls). The URI can name the credentials:
+    ///
+    /// | Parameter | |
+    /// |---|---|
+    /// | `tls-certificates=DIR` | certificates, laid out as `TlsConfigBuilder::directory` says |
+    /// | `tls-psk-file=FILE` | the pre-shared key of the user in the URI, as `TlsPsk::from_file` says |
+    /// | `tls-type` | `x509` or `psk`, if both are named; `anon` is refused |
+    /// | `tls-hostname=NAME` | what to check the certificate against instead of the host |
+    /// | `tls-verify-peer=0` | any server will do, see `TlsConfigBuilder::danger_accept_any_server` |
+    ///
+    /// Otherwise those of the handle are used; if it has none either, the authorities that the
+    /// system trusts, with the feature `tls-native-roots`. The files are read at once.
+    ///
     /// `nbd+ssh` runs [`Uri::ssh_command`] as its child process.
     ///
     /// ```
@@ -69,21 +83,21 @@ impl Connection {
     ///
     /// # Errors
     /// If the handle is not new, there is no runtime, the text is no NBD URI, the policy does not
-    /// allow it, or it needs something that this build cannot do, such as TLS.
+    /// allow it, it needs something that this build cannot do, or TLS has no credentials, usable
+    /// files, or name to check.
     pub fn aio_connect_uri<U>(&self, uri: U) -> Result<Connecting>
     where
         U: TryInto<Uri, Error: Into<Error>>,
     {
-        self.prepare()?;
+        self.check_created()?;
         let uri: Uri = uri.try_into().map_err(Into::into)?;
         self.shared().config.uri_policy.check(&uri)?;
-        // U-14
-        if uri.is_tls() {
-            let why = "this URI asks for TLS, which this build of nbd-client does not have";
-            return Err(InvalidRequest::NotBuilt(why).into());
-        }
         let way = Way::find(&uri)?;
+        // U-03, U-14
+        let tls = tls::of_uri(self.shared().tls(), &uri, self.shared().config.opt_mode)?;
+        tls.check(None)?;
         self.shared().begin()?;
+        *self.shared().lock_tls() = tls;
         uri.export_name()
             .clone_into(&mut self.shared().lock_wishes().export_name);
         self.set_address(Address::Uri(Box::new(uri)));
@@ -136,7 +150,7 @@ impl Way {
             #[cfg(not(all(feature = "vsock", target_os = "linux")))]
             Endpoint::Vsock { .. } => {
                 let why = "this URI asks for vsock, which this build of nbd-client does not have";
-                return Err(InvalidRequest::NotBuilt(why).into());
+                return Err(crate::error::InvalidRequest::NotBuilt(why).into());
             }
         })
     }

@@ -103,6 +103,7 @@ async fn text_that_is_no_uri_leaves_the_handle_as_it_was() {
 }
 
 // U-14
+#[cfg(not(any(feature = "tls", feature = "tls-aws-lc-rs")))]
 #[tokio::test]
 async fn tls_that_is_not_built_in_is_an_error_of_its_own() {
     let trusted = UriPolicy::trusted();

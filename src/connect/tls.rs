@@ -1,0 +1,96 @@
+//! What a URI says about TLS.
+
+use std::sync::Arc;
+
+use crate::error::{Error, InvalidRequest, Result};
+use crate::transport::tls::{Tls, TlsMode, TlsUpgrade};
+use crate::uri::{Endpoint, TlsType, Uri};
+
+type Upgrade = Arc<dyn TlsUpgrade>;
+
+/// What a connection that was set up like this does about TLS with the server of this URI.
+pub(super) fn of_uri(mut tls: Tls, uri: &Uri, opt_mode: bool) -> Result<Tls> {
+    if uri.is_tls() {
+        tls.mode = TlsMode::Require;
+    }
+    tls.server_name = match uri.endpoint() {
+        _ if uri.tls_hostname().is_some() => uri.tls_hostname().map(Into::into),
+        Endpoint::Tcp { host, .. } => Some(host.clone()),
+        _ => None,
+    };
+    if tls.mode != TlsMode::Disable || opt_mode && asks(uri) {
+        tls.upgrade = Some(upgrade(tls.upgrade.take(), uri)?);
+    }
+    Ok(tls)
+}
+
+/// Whether the URI says what TLS must look like.
+fn asks(uri: &Uri) -> bool {
+    uri.tls_type().is_some()
+        || uri.tls_certificates().is_some()
+        || uri.tls_psk_file().is_some()
+        || uri.tls_verify_peer().is_some()
+}
+
+/// The credentials that the URI names, or else those that there are.
+fn upgrade(present: Option<Upgrade>, uri: &Uri) -> Result<Upgrade> {
+    let kind = match uri.tls_type() {
+        // A server that has both takes the key, and so do other clients.
+        None if uri.tls_psk_file().is_some() => Some(TlsType::Psk),
+        None if uri.tls_certificates().is_some() => Some(TlsType::X509),
+        None if uri.tls_verify_peer() == Some(false) => Some(TlsType::X509),
+        kind => kind,
+    };
+    let names_some = match kind {
+        Some(TlsType::Psk) => uri.tls_psk_file().is_some(),
+        Some(TlsType::X509) => {
+            uri.tls_certificates().is_some() || uri.tls_verify_peer() == Some(false)
+        }
+        _ => false,
+    };
+    match (kind, present) {
+        (Some(TlsType::Anon), _) => {
+            let why = "this URI asks for TLS without any proof of who the server is, which \
+                       nbd-client does not do";
+            Err(InvalidRequest::NotBuilt(why).into())
+        }
+        (_, Some(present)) if !names_some => Ok(present),
+        (Some(TlsType::Psk), _) => psk(uri),
+        (Some(TlsType::X509) | None, _) => x509(uri),
+    }
+}
+
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+fn x509(uri: &Uri) -> Result<Upgrade> {
+    let mut config = crate::TlsConfig::builder();
+    if let Some(directory) = uri.tls_certificates() {
+        config = config.directory(directory);
+    }
+    if uri.tls_verify_peer() == Some(false) {
+        config = config.danger_accept_any_server();
+    }
+    Ok(Arc::new(config.build()?))
+}
+
+#[cfg(not(any(feature = "tls", feature = "tls-aws-lc-rs")))]
+fn x509(_: &Uri) -> Result<Upgrade> {
+    let why = "this URI asks for TLS with certificates, which this build of nbd-client does not \
+               have: the feature is called tls";
+    Err(Error::from(InvalidRequest::NotBuilt(why)))
+}
+
+#[cfg(feature = "tls-psk")]
+fn psk(uri: &Uri) -> Result<Upgrade> {
+    let Some(file) = uri.tls_psk_file() else {
+        let why = "the URI asks for a pre-shared key, but has no tls-psk-file";
+        return Err(Error::argument("TLS key file", why));
+    };
+    Ok(Arc::new(crate::TlsPsk::from_file(file, uri.tls_user())?))
+}
+
+#[cfg(not(feature = "tls-psk"))]
+fn psk(_: &Uri) -> Result<Upgrade> {
+    let why = "this URI asks for TLS with a pre-shared key, which this build of nbd-client does \
+               not have: the feature is called tls-psk";
+    Err(Error::from(InvalidRequest::NotBuilt(why)))
+}
