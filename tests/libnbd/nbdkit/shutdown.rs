@@ -1,0 +1,53 @@
+//! shutdown-flags, errors-multiple-disconnects.
+
+use std::future::IntoFuture;
+
+use nbd_client::{Connection, Delivery, Error};
+
+use super::connect;
+
+const STOP: i32 = 19;
+const CONTINUE: i32 = 18;
+
+#[tokio::test]
+async fn requests_that_a_stopped_server_was_not_sent_can_be_given_up() {
+    let conn = connect(Connection::builder(), &["memory", "64M"]).await;
+    conn.kill_child(STOP).unwrap();
+    let write = |offset| {
+        let write = conn.write(offset, vec![1; 8 << 20]);
+        tokio::spawn(write.into_future())
+    };
+    let first = write(0);
+    // More than the socket takes: the first is sent in part, and the second waits behind it.
+    while conn.stats().bytes_sent < 10_000 {
+        tokio::task::yield_now().await;
+    }
+    let second = write(16 << 20);
+    while conn.in_flight() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let ends = tokio::spawn(conn.disconnect().abandon().into_future());
+    let error = second.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Closed(_)), "{error}");
+    assert_eq!(error.delivery(), Delivery::NotSent);
+    conn.kill_child(CONTINUE).unwrap();
+    first.await.unwrap().unwrap();
+    ends.await.unwrap().unwrap();
+    assert_eq!(conn.in_flight(), 0);
+    assert!(conn.is_closed());
+}
+
+// P-144. libnbd makes the second an error; here the connection is over as it should be.
+#[tokio::test]
+async fn disconnecting_twice_is_no_error_and_nothing_follows() {
+    let conn = connect(Connection::builder(), &["memory", "1M"]).await;
+    let (first, second) = tokio::join!(
+        conn.disconnect().into_future(),
+        conn.disconnect().into_future()
+    );
+    first.unwrap();
+    second.unwrap();
+    let error = conn.read(0, 512).await.unwrap_err();
+    assert!(matches!(error, Error::Closed(_)), "{error}");
+    assert_eq!(error.delivery(), Delivery::NotSent);
+}
