@@ -22,7 +22,6 @@ pub(crate) const STYLES: [ReplyStyle; 3] = [
     ReplyStyle::Structured,
     ReplyStyle::Extended,
 ];
-pub(crate) const CHUNKED: [ReplyStyle; 2] = [ReplyStyle::Structured, ReplyStyle::Extended];
 
 /// The export that scripted servers offer: 1 MiB that can do everything.
 pub(crate) const INFO: ExportInfo = ExportInfo {
