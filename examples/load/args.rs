@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 pub(crate) const USAGE: &str = "\
-usage: load (--unix PATH | --tcp HOST:PORT | -- COMMAND ARGS...) [options]
+usage: load (--unix PATH | --tcp HOST:PORT | --uri URI | -- COMMAND ARGS...) [options]
 
   --op read|write|randread|randwrite   what to do                [randread]
   --bs SIZE          bytes of one request (k, M, G)              [4k]
@@ -50,6 +50,7 @@ pub(crate) struct Args {
 pub(crate) enum Server {
     Unix(PathBuf),
     Tcp(String, u16),
+    Uri(String),
     Command(Vec<OsString>),
 }
 
@@ -109,6 +110,7 @@ impl Args {
                 "--json" => args.json = true,
                 "--unix" => args.server = Server::Unix(value()?.into()),
                 "--tcp" => args.server = address(&text()?)?,
+                "--uri" => args.server = Server::Uri(text()?),
                 "--op" => args.op = op(&text()?)?,
                 "--runtime" => args.runtime = runtime(&text()?)?,
                 "--export" => args.export = text()?,

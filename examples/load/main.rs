@@ -19,10 +19,9 @@ mod work;
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use nbd_client::{Connection, Result};
+use nbd_client::{Connection, Result, UriPolicy};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinHandle;
 
@@ -166,10 +165,12 @@ async fn connect(args: &Args) -> Result<Connection> {
         .busy_poll(Duration::from_micros(args.busy_poll))
         .max_in_flight(args.qd.max(1024))
         .max_in_flight_bytes(wanted.max(128 << 20))
+        .uri_policy(UriPolicy::trusted())
         .build();
     match &args.server {
         Server::Unix(path) => conn.connect_unix(path).await?,
         Server::Tcp(host, port) => conn.connect_tcp(host, *port).await?,
+        Server::Uri(uri) => conn.connect_uri(uri.as_str()).await?,
         Server::Command(argv) => conn.connect_command(argv).await?,
     }
     Ok(conn)
