@@ -1,0 +1,192 @@
+//! What follows the head of a chunk.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::chunk_name;
+use crate::wire::error::ProtocolError;
+use crate::wire::num::{ChunkType, Errno};
+use crate::wire::text::{MAX_STRING, Text};
+
+/// The body of an `OFFSET_HOLE` chunk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Hole {
+    /// Where the zeroes begin, in bytes from the start of the export.
+    pub offset: u64,
+    /// How many, in bytes; never zero.
+    pub length: u32,
+}
+
+impl Hole {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// If it is not 12 bytes or the hole is empty.
+    pub fn decode(mut body: &[u8]) -> Result<Self, ProtocolError> {
+        let malformed = ProtocolError::length("chunk OFFSET_HOLE", body.len() as u64);
+        let (Ok(offset), Ok(length)) = (body.try_get_u64(), body.try_get_u32()) else {
+            return Err(malformed);
+        };
+        // P-160: a hole has a size.
+        if length == 0 {
+            return Err(ProtocolError::length("hole", 0));
+        }
+        if body.is_empty() {
+            Ok(Self { offset, length })
+        } else {
+            Err(malformed)
+        }
+    }
+}
+
+/// The body of an error chunk.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ErrorChunk {
+    /// The error; never zero.
+    pub error: Errno,
+    /// The server's message, often empty.
+    pub message: Text,
+    /// Where it failed, in bytes from the start of the export; `ERROR_OFFSET` only.
+    pub offset: Option<u64>,
+}
+
+impl ErrorChunk {
+    /// Reads the body of an error chunk of any type.
+    ///
+    /// # Errors
+    /// If the error is zero or the message does not fit.
+    pub fn decode(chunk: ChunkType, body: &[u8]) -> Result<Self, ProtocolError> {
+        let malformed = || ProtocolError::length(chunk_name(chunk), body.len() as u64);
+        let mut rest = body;
+        let (Ok(error), Ok(length)) = (rest.try_get_u32(), rest.try_get_u16()) else {
+            return Err(malformed());
+        };
+        // P-158, P-159: the message fits its chunk, whatever the type.
+        let Some((message, mut rest)) = rest.split_at_checked(length.into()) else {
+            return Err(malformed());
+        };
+        if message.len() > MAX_STRING {
+            return Err(ProtocolError::length("error message", length.into()));
+        }
+        // P-159
+        if error == 0 {
+            return Err(ProtocolError::NoError);
+        }
+        let offset = match chunk {
+            ChunkType::ERROR_OFFSET => Some(rest.try_get_u64().map_err(|_| malformed())?),
+            _ => None,
+        };
+        // What follows is tolerated only where a later revision may have put it.
+        if chunk.name().is_some() && !rest.is_empty() {
+            return Err(malformed());
+        }
+        Ok(Self {
+            error: Errno(error),
+            message: Text::from_bytes(message),
+            offset,
+        })
+    }
+}
+
+/// The body of a status chunk: an id and its extents as (length, flags).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StatusChunk {
+    /// The id of the metadata context.
+    pub context: u32,
+    /// Consecutive extents: length in bytes, flags.
+    pub extents: Vec<(u64, u64)>,
+}
+
+impl StatusChunk {
+    /// Reads the body of a `BLOCK_STATUS` chunk, or of a `BLOCK_STATUS_EXT` one if `wide`.
+    ///
+    /// # Errors
+    /// If the body has not the form of its type or an extent is empty.
+    pub fn decode(wide: bool, mut body: &[u8]) -> Result<Self, ProtocolError> {
+        let length = body.len() as u64;
+        let malformed = |_| ProtocolError::length("status chunk", length);
+        let context = body.try_get_u32().map_err(malformed)?;
+        let size = if wide { 16 } else { 8 };
+        if wide {
+            let count = body.try_get_u32().map_err(malformed)?;
+            // the count agrees with the length.
+            if u64::from(count) * 16 != body.len() as u64 {
+                return Err(ProtocolError::Extents(
+                    "count of extents contradicts chunk length",
+                ));
+            }
+        }
+        // P-168: at least one extent, and nothing left over.
+        if body.is_empty() || body.len() % size != 0 {
+            return Err(ProtocolError::length("status chunk", length));
+        }
+        let mut extents = Vec::with_capacity(body.len() / size);
+        while !body.is_empty() {
+            let (length, flags) = if wide {
+                (
+                    body.try_get_u64().map_err(malformed)?,
+                    body.try_get_u64().map_err(malformed)?,
+                )
+            } else {
+                let length = body.try_get_u32().map_err(malformed)?;
+                (length.into(), body.try_get_u32().map_err(malformed)?.into())
+            };
+            // P-168
+            if length == 0 {
+                return Err(ProtocolError::Extents("extent of 0 bytes"));
+            }
+            extents.push((length, flags));
+        }
+        Ok(Self { context, extents })
+    }
+}
+
+/// The body of an `OFFSET_DATA` chunk.
+#[must_use]
+pub fn data_body(offset: u64, data: &[u8]) -> Bytes {
+    let mut body = BytesMut::with_capacity(8 + data.len());
+    body.put_u64(offset);
+    body.put_slice(data);
+    body.freeze()
+}
+
+/// The body of an `OFFSET_HOLE` chunk.
+#[must_use]
+pub fn hole_body(hole: Hole) -> Bytes {
+    let mut body = BytesMut::with_capacity(12);
+    body.put_u64(hole.offset);
+    body.put_u32(hole.length);
+    body.freeze()
+}
+
+/// The body of an `ERROR` chunk, or of an `ERROR_OFFSET` one if `offset` is given.
+#[must_use]
+pub fn error_body(error: Errno, message: &str, offset: Option<u64>) -> Bytes {
+    let mut body = BytesMut::with_capacity(14 + message.len());
+    body.put_u32(error.0);
+    body.put_u16(u16::try_from(message.len()).unwrap_or(u16::MAX));
+    body.put_slice(message.as_bytes());
+    if let Some(offset) = offset {
+        body.put_u64(offset);
+    }
+    body.freeze()
+}
+
+/// The body of a status chunk, in the 64-bit form if `wide`.
+#[must_use]
+pub fn status_body(wide: bool, context: u32, extents: &[(u64, u64)]) -> Bytes {
+    let mut body = BytesMut::new();
+    body.put_u32(context);
+    if wide {
+        body.put_u32(u32::try_from(extents.len()).unwrap_or(u32::MAX));
+    }
+    for (length, flags) in extents {
+        if wide {
+            body.put_u64(*length);
+            body.put_u64(*flags);
+        } else {
+            body.put_u32(u32::try_from(*length).unwrap_or(u32::MAX));
+            body.put_u32(u32::try_from(*flags).unwrap_or(u32::MAX));
+        }
+    }
+    body.freeze()
+}

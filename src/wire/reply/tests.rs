@@ -1,0 +1,146 @@
+//! Heads and bodies, whole, cut and wrong.
+
+use bytes::BytesMut;
+
+use super::*;
+use crate::wire::num::*;
+use crate::wire::ProtocolError;
+
+fn head(style: ReplyStyle, bytes: &[u8]) -> Result<Option<(ReplyHead, usize)>, ProtocolError> {
+    ReplyHead::decode(style, bytes)
+}
+
+#[test]
+fn heads_survive_a_round_trip_and_any_truncation() {
+    let chunk = ChunkHead {
+        flags: ReplyFlags::from_bits_retain(0xffff),
+        chunk: ChunkType::OFFSET_DATA,
+        cookie: 7,
+        offset: None,
+        length: 520,
+    };
+    let wide = ChunkHead {
+        offset: Some(4096),
+        length: 1 << 33,
+        ..chunk
+    };
+    for (style, sent) in [
+        (
+            ReplyStyle::Simple,
+            ReplyHead::Simple {
+                cookie: 7,
+                error: Errno::EIO,
+            },
+        ),
+        (
+            ReplyStyle::Structured,
+            ReplyHead::Simple {
+                cookie: 7,
+                error: Errno::OK,
+            },
+        ),
+        (ReplyStyle::Structured, ReplyHead::Chunk(chunk)),
+        (ReplyStyle::Extended, ReplyHead::Chunk(wide)),
+    ] {
+        let mut bytes = BytesMut::new();
+        sent.encode(&mut bytes);
+        for cut in 0..bytes.len() {
+            assert_eq!(head(style, &bytes[..cut]), Ok(None));
+        }
+        assert_eq!(head(style, &bytes), Ok(Some((sent, bytes.len()))));
+    }
+}
+
+// X-07, P-152: the four bytes of the magic are enough.
+#[test]
+fn a_magic_of_another_style_is_refused_at_once() {
+    for (style, magic) in [
+        (ReplyStyle::Simple, STRUCTURED_REPLY_MAGIC),
+        (ReplyStyle::Simple, 0x9674_4668),
+        (ReplyStyle::Structured, EXTENDED_REPLY_MAGIC),
+        (ReplyStyle::Extended, SIMPLE_REPLY_MAGIC),
+        (ReplyStyle::Extended, STRUCTURED_REPLY_MAGIC),
+    ] {
+        let result = head(style, &magic.to_be_bytes());
+        assert_eq!(result, Err(ProtocolError::Magic(magic)));
+    }
+}
+
+// P-157, P-159, P-160, P-168, X-08
+#[test]
+fn chunk_lengths_are_judged_by_type() {
+    for (chunk, good, bad) in [
+        (ChunkType::NONE, &[0][..], &[1][..]),
+        (ChunkType::OFFSET_DATA, &[9, 1 << 25], &[0, 7, 8]),
+        (ChunkType::OFFSET_HOLE, &[12], &[0, 11, 13]),
+        (
+            ChunkType::BLOCK_STATUS,
+            &[12, 4 + (8 << 20)],
+            &[0, 4, 13, 4 + (8 << 20) + 8],
+        ),
+        (
+            ChunkType::BLOCK_STATUS_EXT,
+            &[24, 8 + (16 << 20)],
+            &[8, 25, 8 + (16 << 20) + 16],
+        ),
+        (ChunkType::ERROR, &[6, 4102], &[0, 5, 4103, 0xffff_ffff]),
+        (ChunkType::ERROR_OFFSET, &[14, 4110], &[13, 4111]),
+        (ChunkType(0x8077), &[6, 100], &[5, 100_000]),
+        (ChunkType(3), &[], &[0, 1, 100]),
+    ] {
+        let of = |length| ChunkHead {
+            flags: ReplyFlags::DONE,
+            chunk,
+            cookie: 0,
+            offset: None,
+            length,
+        };
+        assert!(
+            good.iter().all(|&length| of(length).check_length().is_ok()),
+            "{chunk}"
+        );
+        assert!(
+            bad.iter().all(|&length| of(length).check_length().is_err()),
+            "{chunk}"
+        );
+    }
+}
+
+// P-158, P-159
+#[test]
+fn error_chunks_are_checked() {
+    let body = error_body(Errno::EIO, "bad sector", Some(512));
+    let error = ErrorChunk::decode(ChunkType::ERROR_OFFSET, &body).unwrap();
+    assert_eq!((error.error, error.offset), (Errno::EIO, Some(512)));
+    assert_eq!(error.message.as_str(), "bad sector");
+    let zero = error_body(Errno::OK, "", None);
+    assert_eq!(
+        ErrorChunk::decode(ChunkType::ERROR, &zero),
+        Err(ProtocolError::NoError)
+    );
+    let too_long = [0, 0, 0, 5, 0, 9, b'x'];
+    assert!(ErrorChunk::decode(ChunkType::ERROR, &too_long).is_err());
+    assert!(ErrorChunk::decode(ChunkType(0x8077), &too_long).is_err());
+    let surplus = [0, 0, 0, 5, 0, 1, b'x', 1, 2];
+    assert!(ErrorChunk::decode(ChunkType::ERROR, &surplus).is_err());
+    assert!(ErrorChunk::decode(ChunkType(0x8077), &surplus).is_ok());
+}
+
+// P-168, X-08
+#[test]
+fn status_chunks_survive_a_round_trip_in_both_widths() {
+    let extents = vec![(65536, 0), (4096, 3)];
+    for wide in [false, true] {
+        let body = status_body(wide, 4, &extents);
+        let status = StatusChunk {
+            context: 4,
+            extents: extents.clone(),
+        };
+        assert_eq!(StatusChunk::decode(wide, &body), Ok(status));
+    }
+    let empty = status_body(false, 4, &[(0, 0)]);
+    assert!(StatusChunk::decode(false, &empty).is_err());
+    let mut miscounted = BytesMut::from(&status_body(true, 4, &extents)[..]);
+    miscounted[7] = 3;
+    assert!(StatusChunk::decode(true, &miscounted).is_err());
+}
