@@ -3,8 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::*;
-use crate::wire::num::*;
 use crate::wire::ProtocolError;
+use crate::wire::num::*;
 
 #[test]
 fn greetings_survive_a_round_trip_and_any_truncation() {

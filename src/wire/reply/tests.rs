@@ -3,8 +3,8 @@
 use bytes::BytesMut;
 
 use super::*;
-use crate::wire::num::*;
 use crate::wire::ProtocolError;
+use crate::wire::num::*;
 
 fn head(style: ReplyStyle, bytes: &[u8]) -> Result<Option<(ReplyHead, usize)>, ProtocolError> {
     ReplyHead::decode(style, bytes)

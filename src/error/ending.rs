@@ -1,0 +1,147 @@
+//! The end of a connection: how it came about, and what is known of it.
+
+use std::fmt;
+use std::io;
+use std::process::ExitStatus;
+use std::sync::Arc;
+
+use crate::wire::Text;
+
+/// Whether a request may have reached the server.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Delivery {
+    /// No byte of it was sent: repeating it is safe.
+    #[default]
+    NotSent,
+    /// At least a part of it was handed to the network: its outcome is unknown.
+    MaybeSent,
+}
+
+/// What was going on when a connection ended or a deadline passed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Reaching the server: name lookup, connecting, starting the command.
+    Connect,
+    /// Waiting for the server's first bytes.
+    Greeting,
+    /// Negotiating options.
+    Handshake,
+    /// Upgrading to TLS.
+    Tls,
+    /// Waiting for the reply to a request.
+    Request,
+    /// Waiting for any byte at all while requests are in flight.
+    Stall,
+    /// Waiting for the server to close after the last request.
+    Shutdown,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connecting",
+            Self::Greeting => "the greeting",
+            Self::Handshake => "the handshake",
+            Self::Tls => "the TLS handshake",
+            Self::Request => "transmission",
+            Self::Stall => "a stall of the server",
+            Self::Shutdown => "shutdown",
+        })
+    }
+}
+
+/// A connection that could not be made or was lost.
+#[derive(Clone, Debug)]
+pub struct LostConnection {
+    pub(super) phase: Phase,
+    pub(super) source: Arc<io::Error>,
+}
+
+impl LostConnection {
+    /// What was going on.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The error of the operating system; `UnexpectedEof` if the server closed the connection.
+    #[must_use]
+    pub fn io(&self) -> &io::Error {
+        &self.source
+    }
+}
+
+impl fmt::Display for LostConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.source.kind() == io::ErrorKind::UnexpectedEof && self.source.get_ref().is_none() {
+            write!(f, "server closed the connection during {}", self.phase)
+        } else {
+            write!(
+                f,
+                "connection failed during {}: {}",
+                self.phase, self.source
+            )
+        }
+    }
+}
+
+/// What is known about a connection that has ended.
+#[derive(Clone, Debug, Default)]
+pub struct Ending {
+    pub(super) delivery: Delivery,
+    pub(super) child: Option<Arc<ChildReport>>,
+}
+
+impl Ending {
+    /// Whether the request this error answers may have reached the server.
+    #[must_use]
+    pub const fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+
+    /// How the server process ended, if this connection ran one.
+    #[must_use]
+    pub fn child(&self) -> Option<&ChildReport> {
+        self.child.as_deref()
+    }
+}
+
+/// The end of a server that was started as a child process.
+#[derive(Clone, Debug)]
+pub struct ChildReport {
+    pub(crate) status: Option<ExitStatus>,
+    pub(crate) stderr: Text,
+}
+
+impl ChildReport {
+    /// How the process ended; `None` if it could not be learnt.
+    #[must_use]
+    pub const fn status(&self) -> Option<ExitStatus> {
+        self.status
+    }
+
+    /// The last 4 KiB it wrote to its standard error.
+    #[must_use]
+    pub const fn stderr(&self) -> &Text {
+        &self.stderr
+    }
+}
+
+impl fmt::Display for ChildReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status {
+            Some(status) => write!(f, "the server process ended with {status}")?,
+            None => f.write_str("the server process ended")?,
+        }
+        if self.stderr.is_empty() {
+            return Ok(());
+        }
+        f.write_str(", saying:")?;
+        // Lines stay lines; everything else that could move a cursor is escaped.
+        for line in self.stderr.as_str().lines() {
+            write!(f, "\n  {}", Text::from(line))?;
+        }
+        Ok(())
+    }
+}

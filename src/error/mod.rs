@@ -1,0 +1,321 @@
+//! The one error type, sorted by who is at fault.
+
+mod ending;
+mod invalid;
+mod refusal;
+mod request;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+pub use ending::{ChildReport, Delivery, Ending, LostConnection, Phase};
+pub use invalid::InvalidRequest;
+pub use refusal::Refusal;
+pub use request::RequestError;
+
+use crate::connection::State;
+use crate::transport::raw_os_error;
+use crate::transport::tls::{TlsError, TlsFailure};
+use crate::wire::{Errno, OptionReplyType, ProtocolError};
+
+/// A result whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why something failed, sorted by who is at fault.
+///
+/// [`Invalid`](Self::Invalid) and [`Request`](Self::Request) leave the connection usable, and in
+/// option mode so does [`Refused`](Self::Refused). The others are about the connection as a whole:
+/// it has ended, once, and everybody who was waiting gets the same cause. (A request that timed
+/// out before it was sent fails alone.)
+///
+/// The text is one sentence that includes the cause, fit for a log or a user; what the server said
+/// is in it, escaped.
+///
+/// # Examples
+/// ```
+/// # use nbd_client::{Connection, testing, wire::Errno};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> nbd_client::Result<()> {
+/// # let server = testing::Server::builder()
+/// #     .export("", testing::Export::new(1 << 20))
+/// #     .fail_with(|_| Some((Errno::EIO, "bad sector".into())))
+/// #     .build();
+/// # let conn = Connection::new();
+/// # conn.connect_stream(server.connect()).await?;
+/// use nbd_client::{Delivery, Error};
+///
+/// match conn.write(0, "data").await {
+///     Ok(()) => {}
+///     // This request failed, and others may do better.
+///     Err(Error::Request(failure)) => println!("{failure}"),
+///     Err(error @ Error::Invalid(_)) => panic!("a mistake of this program: {error}"),
+///     // The connection is gone. On a new one, this write may be repeated without a thought …
+///     Err(error) if error.is_retryable() && error.delivery() == Delivery::NotSent => {}
+///     // … and this one only if nobody else may have written there in the meantime.
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The caller asked for something impossible. Nothing was sent.
+    Invalid(InvalidRequest),
+    /// The server refused during negotiation. In option mode the negotiation goes on; otherwise
+    /// this is the end of the attempt to connect.
+    Refused(Refusal),
+    /// The request failed on the server.
+    Request(RequestError),
+    /// The server broke the protocol; the connection is dead.
+    Protocol(ProtocolError, Ending),
+    /// The connection could not be made, or was lost.
+    Disconnected(LostConnection, Ending),
+    /// The connection could not be made secure; it is dead.
+    Tls(TlsError, Ending),
+    /// A deadline passed; the connection is dead, unless this is a request that was not sent yet.
+    Timeout(Phase, Ending),
+    /// The connection was closed by this side.
+    Closed(Ending),
+}
+
+/// Who is at fault, see [`Error::kind`].
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The caller.
+    Invalid,
+    /// The server said no during negotiation.
+    Refused,
+    /// The request failed on the server.
+    Request,
+    /// The server broke the protocol.
+    Protocol,
+    /// The connection was lost.
+    Disconnected,
+    /// The connection could not be made secure.
+    Tls,
+    /// A deadline passed.
+    Timeout,
+    /// This side closed the connection.
+    Closed,
+}
+
+impl Error {
+    /// Who is at fault.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) => ErrorKind::Invalid,
+            Self::Refused(_) => ErrorKind::Refused,
+            Self::Request(_) => ErrorKind::Request,
+            Self::Protocol(..) => ErrorKind::Protocol,
+            Self::Disconnected(..) => ErrorKind::Disconnected,
+            Self::Tls(..) => ErrorKind::Tls,
+            Self::Timeout(..) => ErrorKind::Timeout,
+            Self::Closed(_) => ErrorKind::Closed,
+        }
+    }
+
+    /// The error number that fits best, in Linux numbering, as libnbd would report it.
+    ///
+    /// For a failed request it is the server's, or `EINVAL` for a number the protocol does not
+    /// know.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        const ENOTCONN: i32 = 107;
+        match self {
+            Self::Invalid(invalid) => Some(invalid.errno()),
+            Self::Refused(refusal) => refusal.errno(),
+            Self::Request(request) => i32::try_from(request.errno.known().0).ok(),
+            Self::Protocol(..) => Some(71),
+            Self::Disconnected(lost, _) => raw_os_error(lost.io()).or(Some(ENOTCONN)),
+            Self::Tls(error, _) if error.failure() == TlsFailure::NotPossible => Some(95),
+            Self::Tls(error, _) => raw_os_error(error.io()).or(Some(71)),
+            Self::Timeout(..) => Some(110),
+            Self::Closed(_) => Some(ENOTCONN),
+        }
+    }
+
+    /// Whether the same request could succeed on a new connection to the same server.
+    ///
+    /// True for lost connections, deadlines, and a server that is shutting down. It says nothing
+    /// about whether that is safe: repeating a write is the caller's decision, see
+    /// [`delivery`](Self::delivery).
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Disconnected(..) | Self::Timeout(..) => true,
+            Self::Tls(error, _) => error.is_retryable(),
+            Self::Request(request) => request.errno == Errno::ESHUTDOWN,
+            Self::Refused(refusal) => refusal.reply == OptionReplyType::ERR_SHUTDOWN,
+            Self::Invalid(_) | Self::Protocol(..) | Self::Closed(_) => false,
+        }
+    }
+
+    /// Whether the request may have reached the server.
+    ///
+    /// After [`Delivery::MaybeSent`] a write, trim or zero may have been applied, or may yet be
+    /// applied by a server that is still working on it.
+    #[must_use]
+    pub fn delivery(&self) -> Delivery {
+        match self {
+            Self::Invalid(_) | Self::Refused(_) => Delivery::NotSent,
+            Self::Request(_) => Delivery::MaybeSent,
+            _ => self
+                .ending()
+                .map_or(Delivery::NotSent, |ending| ending.delivery),
+        }
+    }
+
+    /// What is known about a connection that has ended; `None` if it has not.
+    #[must_use]
+    pub const fn ending(&self) -> Option<&Ending> {
+        match self {
+            Self::Protocol(_, ending)
+            | Self::Disconnected(_, ending)
+            | Self::Tls(_, ending)
+            | Self::Timeout(_, ending)
+            | Self::Closed(ending) => Some(ending),
+            _ => None,
+        }
+    }
+
+    fn ending_mut(&mut self) -> Option<&mut Ending> {
+        match self {
+            Self::Protocol(_, ending)
+            | Self::Disconnected(_, ending)
+            | Self::Tls(_, ending)
+            | Self::Timeout(_, ending)
+            | Self::Closed(ending) => Some(ending),
+            _ => None,
+        }
+    }
+
+    /// The same error for a request of which this much is known.
+    pub(crate) fn delivered(mut self, delivery: Delivery) -> Self {
+        if let Some(ending) = self.ending_mut() {
+            ending.delivery = delivery;
+        }
+        self
+    }
+
+    /// The same error with the server process's last words.
+    pub(crate) fn with_child(mut self, child: Option<ChildReport>) -> Self {
+        if let (Some(ending), Some(child)) = (self.ending_mut(), child) {
+            ending.child = Some(Arc::new(child));
+        }
+        self
+    }
+
+    pub(crate) fn io(phase: Phase, error: io::Error) -> Self {
+        Self::Disconnected(
+            LostConnection {
+                phase,
+                source: Arc::new(error),
+            },
+            Ending::default(),
+        )
+    }
+
+    /// The server ended the connection where more was due.
+    pub(crate) fn eof(phase: Phase) -> Self {
+        Self::io(phase, io::ErrorKind::UnexpectedEof.into())
+    }
+
+    pub(crate) fn tls(error: TlsError) -> Self {
+        Self::Tls(error, Ending::default())
+    }
+
+    pub(crate) fn timeout(phase: Phase) -> Self {
+        Self::Timeout(phase, Ending::default())
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::Closed(Ending::default())
+    }
+
+    pub(crate) const fn state(state: State, needed: &'static str) -> Self {
+        Self::Invalid(InvalidRequest::State { state, needed })
+    }
+
+    pub(crate) fn argument(what: &'static str, why: impl Into<String>) -> Self {
+        Self::Invalid(InvalidRequest::Argument {
+            what,
+            why: why.into(),
+        })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(invalid) => invalid.fmt(f)?,
+            Self::Refused(refusal) => refusal.fmt(f)?,
+            Self::Request(request) => request.fmt(f)?,
+            Self::Protocol(violation, _) => write!(f, "server broke the protocol: {violation}")?,
+            Self::Disconnected(lost, _) => lost.fmt(f)?,
+            Self::Tls(error, _) => error.fmt(f)?,
+            Self::Timeout(phase, _) => write!(f, "timed out during {phase}")?,
+            Self::Closed(_) => f.write_str("connection closed by this side")?,
+        }
+        match self.ending().and_then(Ending::child) {
+            Some(child) => write!(f, "; {child}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Disconnected(lost, _) => Some(lost.io()),
+            Self::Tls(error, _) => Some(error.io()),
+            _ => None,
+        }
+    }
+}
+
+impl From<InvalidRequest> for Error {
+    fn from(invalid: InvalidRequest) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+/// For calls that take anything that can become something, and are given the thing itself.
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl From<ProtocolError> for Error {
+    fn from(violation: ProtocolError) -> Self {
+        Self::Protocol(violation, Ending::default())
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Invalid(InvalidRequest::Forbidden(_)) => io::ErrorKind::PermissionDenied,
+            Error::Invalid(_) => io::ErrorKind::InvalidInput,
+            Error::Refused(_) => io::ErrorKind::ConnectionRefused,
+            Error::Request(request) => match request.errno {
+                Errno::EPERM => io::ErrorKind::PermissionDenied,
+                Errno::ENOMEM => io::ErrorKind::OutOfMemory,
+                Errno::ENOSPC => io::ErrorKind::StorageFull,
+                Errno::ENOTSUP => io::ErrorKind::Unsupported,
+                _ => io::ErrorKind::Other,
+            },
+            Error::Protocol(..) => io::ErrorKind::InvalidData,
+            Error::Disconnected(lost, _) => lost.io().kind(),
+            Error::Tls(error, _) => error.io().kind(),
+            Error::Timeout(..) => io::ErrorKind::TimedOut,
+            Error::Closed(_) => io::ErrorKind::NotConnected,
+        };
+        Self::new(kind, error)
+    }
+}
