@@ -171,7 +171,11 @@ impl Negotiator {
         self.start(OptionRequest::bare(option))?;
         self.finish(option).await?;
         let info = self.upgrade(&**upgrade, name).await?;
-        tracing::debug!(?info, "encrypted");
+        tracing::debug!(
+            version = info.version(),
+            suite = info.cipher_suite(),
+            "encrypted"
+        );
         self.shared.lock_facts().tls = Some(info.clone());
         self.tls = Some(info);
         self.unaccepted = true;
