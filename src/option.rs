@@ -206,9 +206,7 @@ impl Connection {
         if wishes.export_name != name {
             wishes.export_name = name;
             drop(wishes);
-            let mut facts = self.shared().lock_facts();
-            facts.export = None;
-            facts.contexts = None;
+            self.shared().forget_export();
         }
         Ok(())
     }

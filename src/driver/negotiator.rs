@@ -199,7 +199,7 @@ impl Negotiator {
         // P-102: what was agreed in clear may have been agreed with anybody.
         self.style = ReplyStyle::Simple;
         self.selected = None;
-        self.shared.lock_facts().export = None;
+        self.shared.forget_export();
 
         let (stream, info) = upgrade
             .upgrade(Box::new(parts.io), name)

@@ -198,6 +198,13 @@ impl Shared {
         handshake + self.link.get().map(|link| link.stats()).unwrap_or_default()
     }
 
+    /// What was learnt about an export does not hold any more.
+    pub(crate) fn forget_export(&self) {
+        let mut facts = self.lock_facts();
+        facts.export = None;
+        facts.contexts = None;
+    }
+
     pub(crate) fn lock_facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -155,12 +155,15 @@ async fn opt_starttls_encrypts_and_forgets_what_was_negotiated() {
     conn.opt_info().await.unwrap();
     assert!(conn.protocol().unwrap().structured_replies);
     assert!(conn.export().is_ok());
+    assert!(conn.can_meta_context("base:allocation").unwrap());
 
     assert!(conn.opt_starttls().await.unwrap());
     assert!(conn.is_tls());
     assert!(conn.is_negotiating());
     assert!(!conn.protocol().unwrap().structured_replies);
     assert!(conn.export().is_err());
+    // P-082
+    assert!(conn.can_meta_context("base:allocation").is_err());
 
     assert!(conn.opt_structured_reply().await.unwrap());
     conn.opt_go().await.unwrap();
