@@ -2,7 +2,8 @@
 
 use std::future::IntoFuture;
 
-use nbd_client::testing::{Export, Server};
+use nbd_client::testing::{Export, Peer, Server};
+use nbd_client::wire::option::OptionReply;
 use nbd_client::wire::{Command, HandshakeFlags, OptionReplyType, OptionType, ReplyStyle};
 use nbd_client::{Connection, Delivery, Error, Handshake, State, context};
 
@@ -307,4 +308,44 @@ async fn options_from_several_tasks_take_turns() {
     assert_eq!(contexts.unwrap().len(), 2);
     assert_eq!(info.unwrap().size(), 1 << 20);
     assert!(conn.is_negotiating());
+}
+
+// P-083
+#[tokio::test]
+async fn long_queries_are_written_while_replies_are_read() {
+    // Neither side's pipe holds what it has to say, and the server answers the first query.
+    let (client, stream) = tokio::io::duplex(512);
+    let mut peer = Peer::new(stream);
+    let conn = Connection::builder()
+        .opt_mode(true)
+        .structured_replies(false)
+        .build();
+    let (connected, greeted) = tokio::join!(
+        conn.connect_stream(client),
+        peer.greet(HandshakeFlags::all())
+    );
+    greeted.unwrap();
+    connected.unwrap();
+    let queries = (0..1000).map(|number| format!("x:{number}"));
+    let listing = conn.opt_list_meta_context(queries);
+    let option = OptionType::LIST_META_CONTEXT;
+    let script = async {
+        let before = peer.received().len();
+        while peer.received().len() == before {
+            let part = drop_after(1, peer.expect_option()).await;
+            assert!(part.is_none(), "the whole option has come");
+            tokio::task::yield_now().await;
+        }
+        for number in 0..1000 {
+            let name = format!("x:{number}");
+            let reply = OptionReply::meta_context(option, 0, &name);
+            peer.send_option_reply(reply).await.unwrap();
+        }
+        let request = peer.expect_option().await.unwrap();
+        assert_eq!(request.option, option);
+        let ack = OptionReply::ack(option);
+        peer.send_option_reply(ack).await.unwrap();
+    };
+    let (names, ()) = tokio::join!(listing, script);
+    assert_eq!(names.unwrap().len(), 1000);
 }
