@@ -74,9 +74,10 @@ fn k05_a_runtime_that_shuts_down_ends_a_handshake() {
         for runtime in runtimes() {
             let conn = Connection::builder().opt_mode(opt_mode).build();
             let (stream, _silent) = tokio::io::duplex(64);
-            let inside = runtime.enter();
-            let connecting = conn.aio_connect_stream(stream).unwrap();
-            drop(inside);
+            let connecting = {
+                let _inside = runtime.enter();
+                conn.aio_connect_stream(stream).unwrap()
+            };
             drop(runtime);
             assert_matches!(block_on(connecting), Err(Error::Disconnected(..)));
             assert_eq!(conn.state(), State::Dead);

@@ -52,9 +52,9 @@ async fn g01_o10_r05_c48_the_end_at_any_byte_is_an_error() {
         let whole = session(style, server().connect()).await.unwrap();
         let whole = usize::try_from(whole).unwrap();
         // Every byte of the handshake and of all heads; the bulk data in steps.
-        let cuts = (0..1500)
-            .chain((1500..whole - 500).step_by(509))
-            .chain(whole - 500..whole);
+        let cuts = (0..1200)
+            .chain((1200..whole - 200).step_by(997))
+            .chain(whole - 200..whole);
         for cut in cuts.filter(|&cut| cut < whole) {
             let stream = Paced::ending_after(server().connect(), cut);
             let error = session(style, stream).await.expect_err("cut off");
@@ -71,7 +71,7 @@ async fn c47_a_pause_at_any_byte_changes_nothing() {
     for style in STYLES {
         let whole = session(style, server().connect()).await.unwrap();
         let whole = usize::try_from(whole).unwrap();
-        for cut in (0..1500).chain((1500..whole).step_by(251)) {
+        for cut in (0..1200).chain((1200..whole).step_by(503)) {
             let stream = Paced::split_at(server().connect(), cut);
             let received = session(style, stream).await.unwrap();
             assert_eq!(received, whole as u64);
