@@ -190,7 +190,21 @@ impl Execute for Status {
                 .find_context(name)
                 .ok_or_else(|| InvalidRequest::UnknownContext(name.clone()))
         };
-        self.contexts = filter.iter().map(find).collect::<Result<_, _>>()?;
+        self.contexts.clear();
+        for name in filter {
+            let context = find(name)?;
+            // a server refuses an id that comes twice.
+            if !self.contexts.contains(&context) {
+                self.contexts.push(context);
+            }
+        }
+        if self.contexts.is_empty() {
+            let why = "a choice of contexts needs at least one".to_owned();
+            return Err(InvalidRequest::Argument {
+                what: "contexts",
+                why,
+            });
+        }
         Ok(CommandFlags::PAYLOAD_LEN)
     }
 

@@ -7,6 +7,7 @@
 
 mod buffering;
 mod cancel;
+mod commands;
 mod controls;
 mod disconnect;
 mod extents;

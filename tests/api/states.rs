@@ -140,23 +140,6 @@ async fn k08_after_a_failure_everything_fails_with_its_cause() {
 }
 
 #[tokio::test]
-async fn k08_after_disconnecting_nothing_is_sent() {
-    let export = Export::new(1 << 20).log_requests(10);
-    let server = Server::new(export.clone());
-    let conn = Connection::builder()
-        .meta_context("base:allocation")
-        .build();
-    conn.connect_stream(server.connect()).await.unwrap();
-    conn.disconnect().await.unwrap();
-    for error in every_command(&conn).await {
-        assert_matches!(error, Error::Closed(_));
-    }
-    assert_matches!(conn.ready().await, Err(Error::Closed(_)));
-    assert_eq!(export.counters().requests(), 0);
-    assert_eq!(export.counters().disconnects, 1);
-}
-
-#[tokio::test]
 async fn w06_a_server_that_leaves_when_nothing_is_due_closes_the_connection() {
     for style in STYLES {
         let (conn, peer) = ready(style).await;
@@ -179,4 +162,21 @@ async fn r05_a_server_that_leaves_with_requests_in_flight_kills_the_connection()
         assert_eq!(error.delivery(), nbd_client::Delivery::MaybeSent);
         assert_eq!(conn.state(), State::Dead);
     }
+}
+
+#[tokio::test]
+async fn k08_after_disconnecting_nothing_is_sent() {
+    let export = Export::new(1 << 20).log_requests(10);
+    let server = Server::new(export.clone());
+    let conn = Connection::builder()
+        .meta_context("base:allocation")
+        .build();
+    conn.connect_stream(server.connect()).await.unwrap();
+    conn.disconnect().await.unwrap();
+    for error in every_command(&conn).await {
+        assert_matches!(error, Error::Closed(_));
+    }
+    assert_matches!(conn.ready().await, Err(Error::Closed(_)));
+    assert_eq!(export.counters().requests(), 0);
+    assert_eq!(export.counters().disconnects, 1);
 }

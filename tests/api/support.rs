@@ -17,6 +17,7 @@ use nbd_client::wire::{
 use nbd_client::{Builder, Connection, Error};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
+pub(crate) const CHUNKED: [ReplyStyle; 2] = [ReplyStyle::Structured, ReplyStyle::Extended];
 pub(crate) const STYLES: [ReplyStyle; 3] = [
     ReplyStyle::Simple,
     ReplyStyle::Structured,
