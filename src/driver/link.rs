@@ -183,6 +183,11 @@ impl Link {
         }
     }
 
+    /// Why no request is taken any more, if none is.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        self.core().session.refusal()
+    }
+
     pub(crate) fn poll_answer(&self, ticket: Ticket, waker: &Waker) -> Poll<Result<Answer, Error>> {
         self.core().session.poll_answer(ticket, waker)
     }

@@ -114,6 +114,10 @@ impl<O: Execute> Pending<O> {
         check(link, strict, O::COMMAND, self.flags, self.range)?;
         let step = step(link, strict);
         if self.range.length > step {
+            // Of several messages it is not known which were sent, if one fails; of none it is.
+            if let Some(error) = link.refusal() {
+                return Err(error);
+            }
             let parts = self
                 .operation
                 .split(&self.connection, self.range, step, self.flags);

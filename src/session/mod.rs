@@ -180,7 +180,8 @@ impl Session {
         }
     }
 
-    fn refusal(&self) -> Option<Error> {
+    /// Why no request is taken any more, if none is.
+    pub fn refusal(&self) -> Option<Error> {
         if let Some(error) = &self.ended {
             return Some(error.clone().delivered(Delivery::NotSent));
         }

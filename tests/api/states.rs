@@ -180,3 +180,14 @@ async fn k08_after_disconnecting_nothing_is_sent() {
     assert_eq!(export.counters().requests(), 0);
     assert_eq!(export.counters().disconnects, 1);
 }
+
+#[tokio::test]
+async fn k08_a_long_request_on_a_dead_connection_was_not_sent() {
+    let server = Server::new(Export::new(1 << 20).block_sizes(1, 512, 4096));
+    let conn = Connection::new();
+    conn.connect_stream(server.connect()).await.unwrap();
+    server.hang_up();
+    conn.closed().await;
+    let error = conn.write(0, vec![1; 10_000]).await.unwrap_err();
+    assert_eq!(error.delivery(), nbd_client::Delivery::NotSent);
+}
