@@ -1,7 +1,10 @@
 //! How connections end from this side.
 
-use nbd_client::wire::{Command, Errno};
-use nbd_client::{Error, State};
+use std::time::Duration;
+
+use nbd_client::testing::{Export, Server};
+use nbd_client::wire::{Command, Errno, ReplyStyle};
+use nbd_client::{Connection, Error, Phase, State};
 use tokio::time::Instant;
 
 use crate::support::*;
@@ -46,5 +49,114 @@ async fn r08_after_eshutdown_disc_follows_at_once() {
         assert_eq!(start.elapsed().as_millis(), 0);
         drop(peer);
         assert_matches!(conn.closed().await, Error::Closed(_));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn w11_a_server_that_does_not_close_is_left_at_the_deadline() {
+    let (conn, mut peer) = ready(ReplyStyle::Structured).await;
+    let start = Instant::now();
+    let ends = tokio::spawn(conn.disconnect().into_future());
+    peer.expect_command(Command::DISC).await.unwrap();
+    // R15: what it says now answers nothing.
+    peer.send_bytes(b"nonsense").await.unwrap();
+    ends.await.unwrap().unwrap();
+    assert_eq!(start.elapsed(), Duration::from_secs(5));
+    assert!(conn.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn w12_a_disconnect_gives_up_when_told_to() {
+    let (conn, mut peer) = ready(ReplyStyle::Structured).await;
+    let flush = tokio::spawn(conn.flush().into_future());
+    peer.expect_command(Command::FLUSH).await.unwrap();
+    let start = Instant::now();
+    let result = conn.disconnect().timeout(Duration::from_secs(2)).await;
+    assert_matches!(result, Err(Error::Timeout(Phase::Shutdown, _)));
+    assert_eq!(start.elapsed(), Duration::from_secs(2));
+    assert_matches!(flush.await.unwrap(), Err(Error::Timeout(..)));
+    assert!(conn.is_dead());
+    peer.expect_end().await.unwrap();
+}
+
+#[tokio::test]
+async fn k07_disconnecting_twice_or_at_the_same_time_is_no_error() {
+    let server = Server::new(Export::new(1 << 20));
+    let conn = Connection::new();
+    conn.connect_stream(server.connect()).await.unwrap();
+    server.pause();
+    let read = tokio::spawn(conn.read(0, 512).into_future());
+    server.held(1).await;
+    let ends: Vec<_> = (0..5)
+        .map(|_| tokio::spawn(conn.disconnect().into_future()))
+        .collect();
+    settle().await;
+    server.resume();
+    for end in ends {
+        end.await.unwrap().unwrap();
+    }
+    read.await.unwrap().unwrap();
+    conn.disconnect().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disconnect_that_is_dropped_goes_on() {
+    let (conn, mut peer) = ready(ReplyStyle::Simple).await;
+    let dropped = drop_after(1, conn.disconnect().into_future()).await;
+    assert!(dropped.is_none());
+    peer.expect_command(Command::DISC).await.unwrap();
+    drop(peer);
+    assert_matches!(conn.closed().await, Error::Closed(_));
+}
+
+#[tokio::test]
+async fn k06_dropping_the_last_handle_says_goodbye_and_closes() {
+    for style in STYLES {
+        let (conn, mut peer) = ready(style).await;
+        let clone = conn.clone();
+        drop(conn);
+        let read = drop_after(1, clone.read(0, 512).into_future()).await;
+        assert!(read.is_none());
+        drop(clone);
+        peer.expect_command(Command::READ).await.unwrap();
+        peer.expect_command(Command::DISC).await.unwrap();
+        peer.expect_end().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn k06_a_server_that_does_not_read_is_left_without_a_goodbye() {
+    let (conn, mut peer) = narrow(ReplyStyle::Simple, 64).await;
+    let write = drop_after(1, conn.write(0, vec![1; 4096]).into_future()).await;
+    assert!(write.is_none());
+    settle().await;
+    let start = Instant::now();
+    drop(conn);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // What had been written by then, and the end.
+    assert!(peer.expect_request().await.is_err());
+    assert_eq!(start.elapsed(), Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn k06_a_request_keeps_its_connection() {
+    let server = Server::new(Export::new(1 << 20));
+    let conn = Connection::new();
+    conn.connect_stream(server.connect()).await.unwrap();
+    let read = conn.read(0, 512).into_future();
+    drop(conn);
+    assert_eq!(read.await.unwrap().len(), 512);
+    server.connected(0).await;
+}
+
+#[tokio::test]
+async fn k11_dropping_the_last_handle_ends_a_handshake_at_any_point() {
+    for polls in 0..30 {
+        let server = Server::new(Export::new(1 << 20));
+        let conn = Connection::new();
+        let stream = server.connect_with_capacity(20);
+        drop(drop_after(polls, conn.connect_stream(stream)).await);
+        drop(conn);
+        server.connected(0).await;
     }
 }

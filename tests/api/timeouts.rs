@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use nbd_client::testing::{Export, Server};
-use nbd_client::{Connection, Error, InvalidRequest};
+use nbd_client::wire::{Command, Errno};
+use nbd_client::{Connection, Delivery, Error, InvalidRequest, Phase};
+use tokio::time::Instant;
 
 use crate::support::*;
 
@@ -46,4 +48,82 @@ async fn the_longest_deadlines_are_no_deadlines() {
     conn.connect_stream(server.connect()).await.unwrap();
     conn.read(0, 512).timeout(Duration::MAX).await.unwrap();
     conn.disconnect().timeout(Duration::MAX).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn k12_r17_a_request_that_is_not_answered_in_time_ends_the_connection() {
+    for style in STYLES {
+        let (conn, mut peer) = ready(style).await;
+        let other = tokio::spawn(conn.flush().into_future());
+        settle().await;
+        let start = Instant::now();
+        let slow = conn.read(0, 512).timeout(Duration::from_secs(3));
+        let (slow, ()) = tokio::join!(slow.into_future(), async {
+            let request = peer.expect_command(Command::FLUSH).await.unwrap();
+            let read = peer.expect_command(Command::READ).await.unwrap();
+            assert_ne!(request.head.cookie, read.head.cookie);
+            // It stalls in the middle of the reply.
+            let mut bytes = bytes::BytesMut::new();
+            data(style, &read.head, &[1; 512]).encode(&mut bytes);
+            peer.send_bytes(&bytes[..100]).await.unwrap();
+        });
+        assert_eq!(start.elapsed(), Duration::from_secs(3));
+        for result in [slow.map(drop), other.await.unwrap()] {
+            let error = result.unwrap_err();
+            assert_matches!(&error, Error::Timeout(Phase::Request, _));
+            assert_eq!(error.delivery(), Delivery::MaybeSent);
+        }
+        assert_matches!(conn.closed().await, Error::Timeout(..));
+        assert!(conn.is_dead());
+        peer.expect_end().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_never_got_room_expires_alone() {
+    let server = Server::new(Export::new(1 << 20));
+    let conn = Connection::builder().max_in_flight(1).build();
+    conn.connect_stream(server.connect()).await.unwrap();
+    server.pause();
+    let flush = tokio::spawn(conn.flush().into_future());
+    server.held(1).await;
+    let error = conn
+        .write(0, vec![1; 512])
+        .timeout(Duration::from_secs(1))
+        .await
+        .unwrap_err();
+    assert_matches!(&error, Error::Timeout(Phase::Request, _));
+    assert_eq!(error.delivery(), Delivery::NotSent);
+    server.resume();
+    flush.await.unwrap().unwrap();
+    conn.read(0, 512).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn r20_a_write_that_is_refused_early_and_never_read_expires() {
+    for style in STYLES {
+        let (conn, mut peer) = narrow(style, 64).await;
+        let write = conn.write(0, vec![7; 4096]).timeout(Duration::from_secs(2));
+        let write = tokio::spawn(write.into_future());
+        let head = expect_head(&mut peer, style).await;
+        peer.send_error(&head, Errno::EPERM, "no").await.unwrap();
+        // The answer is there, but the request is not: that is the end of the connection.
+        let error = write.await.unwrap().unwrap_err();
+        assert_matches!(error, Error::Timeout(..) | Error::Request(_));
+        assert_matches!(conn.closed().await, Error::Timeout(..));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_is_met_does_nothing() {
+    let server = Server::new(Export::new(1 << 20));
+    let conn = Connection::new();
+    conn.connect_stream(server.connect()).await.unwrap();
+    conn.read(0, 512)
+        .timeout(Duration::from_secs(1))
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(conn.is_ready());
+    conn.read(0, 512).await.unwrap();
 }
