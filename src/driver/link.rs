@@ -374,7 +374,11 @@ impl Link {
 
     /// Drops the write half.
     pub(super) fn shut(&self) {
-        if let Some(mut half) = self.writer().half.take() {
+        let Some(mut half) = self.writer().half.take() else {
+            return;
+        };
+        // A stream that has just panicked may do so again, which would end the whole process.
+        if !std::thread::panicking() {
             // P-106: on TLS this says close_notify, also after a failure, if there is room for it.
             let _ = Pin::new(&mut half).poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }

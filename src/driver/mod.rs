@@ -203,8 +203,13 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        // Reached without an end only when the runtime goes away.
-        let error = std::io::Error::other("the Tokio runtime was shut down");
+        // Reached without an end only when the runtime goes away, or code of the caller's panics
+        // in this task: a stream or a waker.
+        let error = std::io::Error::other(if std::thread::panicking() {
+            "the task of the connection panicked"
+        } else {
+            "the Tokio runtime was shut down"
+        });
         self.shared
             .end(State::Dead, Error::io(Phase::Request, error));
         self.shared.finished.cancel();

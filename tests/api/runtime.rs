@@ -1,9 +1,13 @@
 //! Runtimes that are missing, or go away.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nbd_client::testing::{Export, Server};
 use nbd_client::{Connection, Error, InvalidRequest, State};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::*;
@@ -124,4 +128,58 @@ fn k09_a_handle_works_from_another_runtime_and_from_none() {
         block_on(conn.read(0, 512).into_future()).unwrap()[..],
         [5; 512]
     );
+}
+
+/// A stream that panics when it has been read to a byte.
+struct Fragile<S>(S, usize);
+
+impl<S: AsyncRead + Unpin> AsyncRead for Fragile<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        std::task::ready!(Pin::new(&mut self.0).poll_read(cx, buf))?;
+        let count = buf.filled().len() - before;
+        self.1 = self.1.checked_sub(count).expect("a stream may panic");
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Fragile<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn k13_a_stream_that_panics_ends_its_connection_only() {
+    for fragile in [0, 100, 5000] {
+        let export = Export::new(1 << 20);
+        export.fill(0, 1 << 20, 1);
+        let server = Server::new(export);
+        let conn = Connection::new();
+        let result = async {
+            let stream = Fragile(server.connect(), fragile);
+            conn.connect_stream(stream).await?;
+            conn.read(0, 100_000).await.map(drop)
+        };
+        let error = result.await.unwrap_err();
+        assert!(error.to_string().contains("panicked"), "{error}");
+        assert_eq!(conn.in_flight(), 0);
+        server.connected(0).await;
+    }
 }
