@@ -1,0 +1,74 @@
+"""The servers: started on a processor of their own, stopped at the end."""
+
+import os
+import socket
+import subprocess
+import time
+
+
+def pinned(cpu):
+    return lambda: os.sched_setaffinity(0, {cpu})
+
+
+class Servers:
+    """Starts servers when they are first needed."""
+
+    def __init__(self, tools, folder, cpu):
+        self.tools, self.folder, self.cpu = tools, folder, cpu
+        self.running = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process, _ in self.running.values():
+            process.terminate()
+        for process, _ in self.running.values():
+            process.wait()
+
+    def missing(self, name):
+        """Why this server cannot be had, if it cannot."""
+        return self.tools.missing.get("nbdkit") if name == "nbdkit" else None
+
+    def address(self, name):
+        """Where the server of that name listens: a path, or a port on the loopback."""
+        if name not in self.running:
+            self.running[name] = self.start(name)
+        process, address = self.running[name]
+        if process.poll() is not None:
+            raise RuntimeError(f"server {name} ended with status {process.returncode}")
+        return address
+
+    def start(self, name):
+        address = free_port() if name == "tcp" else os.path.join(self.folder, name)
+        command = {
+            "unix": [self.tools.fastserver, "--unix", address],
+            "memory": [self.tools.fastserver, "--memory", "--unix", address],
+            "tcp": [self.tools.fastserver, "--tcp", f"127.0.0.1:{address}"],
+            "nbdkit": ["nbdkit", "-f", "--exit-with-parent", "-U", address, "memory", "1G"],
+        }[name]
+        process = subprocess.Popen(
+            command, preexec_fn=pinned(self.cpu), stdin=subprocess.DEVNULL
+        )
+        for _ in range(500):
+            if process.poll() is not None or answers(address):
+                break
+            time.sleep(0.01)
+        return process, address
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(address):
+    family = socket.AF_INET if isinstance(address, int) else socket.AF_UNIX
+    target = ("127.0.0.1", address) if isinstance(address, int) else address
+    with socket.socket(family) as probe:
+        try:
+            probe.connect(target)
+            return probe.recv(8) == b"NBDMAGIC"
+        except OSError:
+            return False
