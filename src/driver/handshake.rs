@@ -66,7 +66,7 @@ pub(super) async fn establish(
     match enter(shared, &mut negotiator).await {
         Ok(export) => Ok(Established::Ready(negotiator, export)),
         Err(error) => {
-            if matches!(error, Error::Refused(_)) {
+            if matches!(error, Error::Refused(_) | Error::Invalid(_)) {
                 leave(shared, &mut negotiator, deadline).await;
             }
             Err(error)

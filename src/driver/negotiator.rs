@@ -18,7 +18,9 @@ use crate::session::Context;
 use crate::transport::tls::{Tls, TlsError, TlsFailure, TlsInfo, TlsMode, TlsUpgrade};
 use crate::transport::{Foreign, Stream};
 use crate::wire::codec::{CodecError, Expect, OptionCodec, ServerMessage};
-use crate::wire::option::{ClientMessage, ExportInfo, Greeting, Info, OptionReply, OptionRequest};
+use crate::wire::option::{
+    ClientMessage, ExportInfo, Greeting, Info, MAX_OPTION_REQUEST, OptionReply, OptionRequest,
+};
 use crate::wire::{
     ClientFlags, HandshakeFlags, InfoType, OptionReplyType, OptionType, ProtocolError, ReplyStyle,
 };
@@ -340,13 +342,18 @@ impl Negotiator {
         export: &str,
         queries: &[String],
     ) -> Result<Vec<String>> {
+        let request = OptionRequest::meta_context(option, export, queries);
+        if request.data.len() > MAX_OPTION_REQUEST as usize {
+            let why = "they are longer than 64 KiB in all, more than servers take";
+            return Err(Error::argument("metadata queries", why));
+        }
         let selects = option == OptionType::SET_META_CONTEXT;
         if selects {
             // P-074: each selection replaces the former one, also when it fails.
             self.selected = None;
             self.shared.lock_facts().contexts = None;
         }
-        self.start(OptionRequest::meta_context(option, export, queries))?;
+        self.start(request)?;
         let mut contexts: Vec<Context> = Vec::new();
         let mut ids = HashSet::new();
         loop {

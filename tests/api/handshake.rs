@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use nbd_client::testing::Peer;
+use nbd_client::testing::{Export, Peer, Server};
 use nbd_client::wire::option::{ExportInfo, Greeting, Info, OptionReply};
 use nbd_client::wire::{
     Command, HandshakeFlags, InfoType, OptionReplyType, OptionType, ProtocolError, ReplyStyle,
@@ -798,4 +798,33 @@ async fn o10_options_that_stall_are_given_up_at_the_deadline() {
         assert_eq!(conn.state(), State::Dead);
         drop(peer);
     }
+}
+
+#[tokio::test]
+async fn m08_queries_of_more_than_64_kib_are_refused_here() {
+    let queries: Vec<_> = (0..20)
+        .map(|i| format!("x:{i}{}", "q".repeat(4000)))
+        .collect();
+    let (conn, peer) = crate::options::negotiating().await;
+    let before = peer.received().len();
+    for result in [
+        conn.opt_set_meta_context(queries.clone()).await,
+        conn.opt_list_meta_context(queries.clone()).await,
+    ] {
+        assert_matches!(result, Err(Error::Invalid(_)));
+        assert!(conn.is_negotiating());
+    }
+    assert_eq!(peer.received().len(), before);
+}
+
+#[tokio::test]
+async fn m08_too_many_contexts_end_the_handshake_politely() {
+    let server = Server::new(Export::new(1 << 20));
+    let contexts = (0..20).map(|i| format!("x:{i}{}", "q".repeat(4000)));
+    let builder = contexts.fold(Connection::builder(), Builder::meta_context);
+    let conn = builder.build();
+    let result = conn.connect_stream(server.connect()).await;
+    assert_matches!(result, Err(Error::Invalid(_)));
+    assert_eq!(conn.state(), State::Dead);
+    server.connected(0).await;
 }
