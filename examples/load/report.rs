@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
 use super::Outcome;
 use super::histogram::Histogram;
 
@@ -15,9 +13,6 @@ pub(crate) struct Usage {
 
 impl Usage {
     pub(crate) fn now() -> Self {
-        // The sum is exact; how it is divided is told in hundredths of a second.
-        let time = clock_gettime(ClockId::ProcessCPUTime);
-        let total = time.tv_sec as f64 + time.tv_nsec as f64 / 1e9;
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         // The name of the program may contain anything; what follows it does not.
         let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
@@ -26,16 +21,28 @@ impl Usage {
             field.and_then(|field| field.parse::<f64>().ok())
         };
         let (user, system) = (ticks(11).unwrap_or(0.0), ticks(12).unwrap_or(0.0));
-        let part = if user + system > 0.0 {
-            user / (user + system)
-        } else {
-            1.0
-        };
+        // How time is divided is told in hundredths of a second only; the sum is known better.
+        let total = scheduled().unwrap_or((user + system) / 100.0);
+        let part = user / (user + system).max(1.0);
         Self {
             user: total * part,
             system: total * (1.0 - part),
         }
     }
+}
+
+/// Processor time of all threads there are, in seconds, where the kernel counts it.
+fn scheduled() -> Option<f64> {
+    let mut nanos = 0;
+    for thread in std::fs::read_dir("/proc/self/task").ok()? {
+        let path = thread.ok()?.path().join("schedstat");
+        // A thread that has ended meanwhile is one of the idle helpers of the runtime.
+        let Ok(line) = std::fs::read_to_string(path) else {
+            continue;
+        };
+        nanos += line.split_whitespace().next()?.parse::<u64>().ok()?;
+    }
+    Some(nanos as f64 / 1e9)
 }
 
 pub(crate) struct Report {
