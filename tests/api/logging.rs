@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use nbd_client::Connection;
 use nbd_client::testing::{Export, Server};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::{DefaultGuard, Interest};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 /// Keeps every span and event of this crate as a line.
@@ -15,6 +16,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 struct Log {
     lines: Arc<Mutex<Vec<(Level, String)>>>,
     spans: Arc<AtomicU64>,
+    /// Hears nothing.
+    deaf: bool,
 }
 
 impl Log {
@@ -40,9 +43,26 @@ impl Visit for Line {
     }
 }
 
+/// Listens on this thread from now on.
+fn listen(log: &Log) -> DefaultGuard {
+    // Other tests run meanwhile in threads that nobody listens to. If this were the only
+    // subscriber, what `tracing` learns there about an event would be held against it here.
+    static EVERYBODY: Once = Once::new();
+    let deaf = Log {
+        deaf: true,
+        ..Log::default()
+    };
+    EVERYBODY.call_once(|| tracing::subscriber::set_global_default(deaf).unwrap());
+    tracing::subscriber::set_default(log.clone())
+}
+
 impl Subscriber for Log {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("nbd_client")
+        !self.deaf && metadata.target().starts_with("nbd_client")
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
@@ -67,7 +87,7 @@ impl Subscriber for Log {
 #[tokio::test]
 async fn a_connection_tells_its_story_in_a_span_of_its_own() {
     let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let _guard = listen(&log);
     let server = Server::builder().export("disk", Export::new(4096)).build();
     let conn = Connection::builder().export_name("disk").build();
     let listening = server.listen_tcp("127.0.0.1:0").await.unwrap();
@@ -94,7 +114,7 @@ async fn a_connection_tells_its_story_in_a_span_of_its_own() {
 #[tokio::test]
 async fn a_lost_connection_is_a_warning_with_its_cause() {
     let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let _guard = listen(&log);
     let hang_up = Server::builder()
         .export("", Export::new(4096))
         .hang_up_on(|_| true);
@@ -111,7 +131,7 @@ async fn a_lost_connection_is_a_warning_with_its_cause() {
 #[tokio::test]
 async fn requests_are_traced_without_their_data() {
     let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let _guard = listen(&log);
     let server = Server::new(Export::new(1 << 20));
     let conn = Connection::new();
     conn.connect_stream(server.connect()).await.unwrap();
@@ -132,7 +152,7 @@ async fn requests_are_traced_without_their_data() {
 #[tokio::test]
 async fn a_user_in_a_uri_stays_out_of_the_log() {
     let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let _guard = listen(&log);
     let server = Server::new(Export::new(4096));
     let listening = server.listen_tcp("127.0.0.1:0").await.unwrap();
     let port = listening.local_addr().port();
