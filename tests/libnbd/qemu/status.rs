@@ -126,14 +126,15 @@ async fn status_is_told_for_the_contexts_that_are_wanted() {
     ));
     assert_eq!(conn.stats().messages_sent, sent);
     let none: [&str; 0] = [];
-    let twice = conn.block_status(0, 512).contexts([BASE, BASE]).await;
     let empty = conn.block_status(0, 512).contexts(none).await;
-    for result in [twice, empty] {
-        let error = result.unwrap_err();
-        assert!(matches!(error, Error::Request(_)), "{error}");
-        assert_eq!(error.errno(), Some(22));
-    }
-    assert_eq!(conn.stats().messages_sent, sent + 2);
+    assert!(matches!(
+        empty,
+        Err(Error::Invalid(InvalidRequest::Argument { .. }))
+    ));
+    assert_eq!(conn.stats().messages_sent, sent);
+    // qemu refuses an id that comes twice, so it is sent once.
+    let twice = conn.block_status(0, 512).contexts([BASE, BASE]).await;
+    assert_eq!(twice.unwrap().iter().count(), 1);
 
     let conn = connect(&server, builder().extended_headers(false)).await;
     assert!(!conn.export().unwrap().can_block_status_payload());
