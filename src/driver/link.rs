@@ -9,11 +9,10 @@ use std::{fmt, io};
 
 use tokio::io::AsyncWrite;
 
-use super::buffers::Buffers;
 use crate::chunk::Chunk;
 use crate::error::Error;
 use crate::export::SharedExport;
-use crate::session::{Answer, Bounds, Outbox, SLICES, Session, Submission, Ticket};
+use crate::session::{Answer, Bounds, Buffers, Outbox, SLICES, Session, Submission, Ticket};
 use crate::stats::Stats;
 use crate::transport::WriteHalf;
 use crate::wire::ReplyStyle;
@@ -80,6 +79,7 @@ impl Link {
     ) -> Self {
         let session = Session::new(style, bounds, Session::random_cookie());
         Self {
+            buffers: session.buffers().clone(),
             export,
             style,
             direct,
@@ -98,7 +98,6 @@ impl Link {
             early: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             received: AtomicU64::new(0),
-            buffers: Buffers::default(),
         }
     }
 
@@ -110,7 +109,7 @@ impl Link {
         self.style
     }
 
-    /// Buffers for large reads.
+    /// Where the buffers of reads come from and go back to.
     pub(crate) const fn buffers(&self) -> &Buffers {
         &self.buffers
     }
@@ -388,7 +387,6 @@ impl Link {
     pub(super) fn release(&self) {
         self.writer().outbox.release();
         self.core().session.release();
-        self.buffers.release();
     }
 
     fn flush(&self, writer: &mut Writer, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -3,7 +3,6 @@
 //! It opens the transport, runs the handshake, moves bytes while commands flow, and cleans up,
 //! whichever way that ends: socket closed, child reaped, everybody who waits answered.
 
-mod buffers;
 mod busy;
 mod handshake;
 mod link;

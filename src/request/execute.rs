@@ -71,10 +71,9 @@ impl Message {
 impl Execute for Read {
     const COMMAND: Command = Command::READ;
 
-    fn message(&mut self, link: &Link, range: Range, _flags: CommandFlags) -> Message {
-        let length = usize::try_from(range.length).unwrap_or(usize::MAX);
-        let buffer = link.buffers().take(length);
-        let sink = Sink::Read(Assembly::new(range.offset, range.length, buffer));
+    fn message(&mut self, _link: &Link, range: Range, _flags: CommandFlags) -> Message {
+        // The buffer is taken when there is something to put into it.
+        let sink = Sink::Read(Assembly::new(range.offset, range.length, BytesMut::new()));
         Message {
             sink,
             ..Message::bare(range)

@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::buffers::Buffers;
 use super::coverage::{Coverage, Refused};
 use crate::wire::ProtocolError;
 
@@ -65,8 +66,8 @@ impl Assembly {
     }
 
     /// Copies a claimed piece to its place.
-    pub fn put(&mut self, position: usize, data: &[u8]) {
-        self.reserve();
+    pub fn put(&mut self, position: usize, data: &[u8], buffers: &Buffers) {
+        self.reserve(buffers);
         self.fill_to(position);
         if position == self.buffer.len() {
             self.buffer.extend_from_slice(data);
@@ -79,8 +80,8 @@ impl Assembly {
     }
 
     /// Puts zeroes where a claimed hole is.
-    pub fn put_zeroes(&mut self, position: usize, length: usize) {
-        self.reserve();
+    pub fn put_zeroes(&mut self, position: usize, length: usize, buffers: &Buffers) {
+        self.reserve(buffers);
         self.fill_to(position);
         // A hole in a gap finds its zeroes there already.
         if position == self.buffer.len() {
@@ -89,8 +90,8 @@ impl Assembly {
     }
 
     /// Lends the place of a claimed piece, so that data can be received straight into it.
-    pub fn lend(&mut self, position: usize, length: usize) -> Loan {
-        self.reserve();
+    pub fn lend(&mut self, position: usize, length: usize, buffers: &Buffers) -> Loan {
+        self.reserve(buffers);
         self.fill_to(position);
         let mut place = std::mem::take(&mut self.buffer);
         if position == place.len() {
@@ -139,11 +140,10 @@ impl Assembly {
         Ok(self.buffer)
     }
 
-    fn reserve(&mut self) {
+    fn reserve(&mut self, buffers: &Buffers) {
         let length = usize::try_from(self.length).unwrap_or(usize::MAX);
         if self.buffer.capacity() < length {
-            self.buffer
-                .reserve(length.saturating_sub(self.buffer.len()));
+            self.buffer = buffers.take(length);
         }
     }
 
@@ -166,10 +166,10 @@ pub struct Loan {
 
 impl Loan {
     /// A place of its own.
-    pub fn fresh(length: usize) -> Self {
+    pub fn own(place: BytesMut) -> Self {
         Self {
             before: None,
-            place: BytesMut::with_capacity(length),
+            place,
             after: BytesMut::new(),
         }
     }
@@ -204,11 +204,12 @@ mod tests {
     // P-162
     #[test]
     fn a_read_with_a_gap_never_succeeds() {
+        let buffers = Buffers::default();
         let mut read = Assembly::new(0, 10, BytesMut::new());
         let first = read.claim(0, 4).unwrap();
-        read.put(first, b"abcd");
+        read.put(first, b"abcd", &buffers);
         let last = read.claim(5, 5).unwrap();
-        read.put(last, b"fghij");
+        read.put(last, b"fghij", &buffers);
         let error = read.finish().unwrap_err();
         assert_eq!(
             error,
@@ -238,18 +239,19 @@ mod tests {
             for i in 0..count {
                 pieces.swap(i, (order >> i) as usize % count);
             }
+            let buffers = Buffers::default();
             let mut read = Assembly::new(1 << 40, 200, BytesMut::zeroed(7));
             for ((start, end), way) in pieces.into_iter().zip(ways) {
                 let position = read.claim((1 << 40) + start as u64, (end - start) as u64).unwrap();
                 match way {
-                    0 => read.put(position, &data[start..end]),
+                    0 => read.put(position, &data[start..end], &buffers),
                     1 => {
-                        let mut loan = read.lend(position, end - start);
+                        let mut loan = read.lend(position, end - start, &buffers);
                         loan.place.extend_from_slice(&data[start..end]);
                         read.give_back(loan);
                     }
                     _ => {
-                        read.put_zeroes(position, end - start);
+                        read.put_zeroes(position, end - start, &buffers);
                         expected[start..end].fill(0);
                     }
                 }

@@ -17,6 +17,7 @@
 )]
 
 mod assembly;
+mod buffers;
 mod coverage;
 mod gate;
 mod inflight;
@@ -31,6 +32,7 @@ use std::task::{Poll, Waker};
 use bytes::{Bytes, BytesMut};
 
 pub use assembly::Assembly;
+pub use buffers::Buffers;
 use gate::{Gate, Want};
 use inflight::{Entry, Inflight, Stage, changes};
 pub use outbox::{Outbox, SLICES};
@@ -102,6 +104,7 @@ pub struct Session {
     inflight: Inflight,
     gate: Gate,
     outbox: Outbox,
+    buffers: Buffers,
     /// Bytes queued since the start.
     queued: u64,
     /// Bytes written since the start, as far as is known here.
@@ -131,6 +134,7 @@ impl Session {
             inflight: Inflight::new(first_cookie),
             gate: Gate::new(bounds.requests, bounds.bytes),
             outbox: Outbox::default(),
+            buffers: Buffers::default(),
             queued: 0,
             written: 0,
             messages_sent: 0,
@@ -222,6 +226,11 @@ impl Session {
             .push(self.style == ReplyStyle::Extended, head, payload);
         self.queued = self.queued.wrapping_add(sent);
         self.messages_sent = self.messages_sent.wrapping_add(1);
+    }
+
+    /// Where the buffers of reads come from and go back to.
+    pub const fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     /// How many messages have been queued and received.
@@ -489,6 +498,7 @@ impl Session {
     pub fn release(&mut self) {
         self.outbox.release();
         self.inflight.release();
+        self.buffers.release();
         self.woken.shrink_to(16);
     }
 }

@@ -170,7 +170,7 @@ impl Session {
         match &mut entry.sink {
             Sink::Read(read) => read.give_back(bulk.loan),
             Sink::Chunks(..) => {
-                let data = bulk.loan.place.freeze();
+                let data = self.buffers.lend(bulk.loan.place);
                 let offset = bulk.offset;
                 self.hand_over(bulk.entry, Chunk::Data { offset, data })?;
             }
@@ -361,7 +361,7 @@ impl Session {
             Sink::Read(read) => {
                 let length =
                     usize::try_from(length).map_err(|_| ProtocolError::length("hole", length))?;
-                read.put_zeroes(position, length);
+                read.put_zeroes(position, length, &self.buffers);
             }
             Sink::Chunks(..) => {
                 let offset = hole.offset;
@@ -408,9 +408,11 @@ impl Session {
         }
         let start = entry.offset;
         match &mut entry.sink {
-            Sink::Read(read) => read.put(position(start, offset)?, data),
+            Sink::Read(read) => read.put(position(start, offset)?, data, &self.buffers),
             Sink::Chunks(..) => {
-                let data = bytes::Bytes::copy_from_slice(data);
+                let mut copy = self.buffers.take(data.len());
+                copy.extend_from_slice(data);
+                let data = self.buffers.lend(copy);
                 self.hand_over(place, Chunk::Data { offset, data })?;
             }
             Sink::None | Sink::Status(_) => {}
@@ -446,11 +448,13 @@ impl Session {
             Some(entry) => {
                 let start = entry.offset;
                 match &mut entry.sink {
-                    Sink::Read(read) => read.lend(position(start, offset)?, length),
-                    _ => Loan::fresh(length),
+                    Sink::Read(read) => {
+                        read.lend(position(start, offset)?, length, &self.buffers)
+                    }
+                    _ => Loan::own(self.buffers.take(length)),
                 }
             }
-            None => Loan::fresh(length),
+            None => Loan::own(self.buffers.take(length)),
         };
         Ok(Bulk {
             entry: place,

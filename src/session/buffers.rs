@@ -1,0 +1,193 @@
+//! Buffers for reads, used again.
+//!
+//! Fresh memory costs a page fault for every page, and an allocator gives memory back to the
+//! system as soon as much of it is free: reading into the same few buffers is several times as
+//! fast.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+
+/// Reads of at least this many bytes use a buffer again: every allocator is quick with less.
+const SMALLEST: usize = 1 << SMALLEST_LOG;
+const SMALLEST_LOG: usize = 10;
+/// Memory kept for later, in bytes.
+const KEPT: usize = 16 << 20;
+
+/// Buffers that were used and wait for the next read.
+#[derive(Clone, Default)]
+pub struct Buffers(Arc<Mutex<Shelf>>);
+
+#[derive(Default)]
+struct Shelf {
+    /// By class of their capacity.
+    free: Vec<Vec<BytesMut>>,
+    bytes: usize,
+}
+
+impl Buffers {
+    /// An empty buffer with room for `length` bytes.
+    pub fn take(&self, length: usize) -> BytesMut {
+        if length < SMALLEST {
+            return BytesMut::with_capacity(length);
+        }
+        let size = rounded(length);
+        let mut shelf = self.shelf();
+        // The last one put back is the one most likely to be in a cache.
+        match shelf.free.get_mut(class(size)).and_then(Vec::pop) {
+            Some(buffer) => {
+                shelf.bytes = shelf.bytes.saturating_sub(buffer.capacity());
+                buffer
+            }
+            None => {
+                drop(shelf);
+                BytesMut::with_capacity(size)
+            }
+        }
+    }
+
+    /// Hands out what was read; its memory comes back when the last of it is dropped.
+    pub fn lend(&self, data: BytesMut) -> Bytes {
+        if data.capacity() < SMALLEST {
+            return data.freeze();
+        }
+        Bytes::from_owner(Lent {
+            data,
+            home: self.clone(),
+        })
+    }
+
+    /// Gives all memory back that is not in use.
+    pub fn release(&self) {
+        *self.shelf() = Shelf::default();
+    }
+
+    fn put(&self, mut buffer: BytesMut) {
+        buffer.clear();
+        let capacity = buffer.capacity();
+        let class = class(capacity);
+        let mut shelf = self.shelf();
+        let bytes = shelf.bytes.saturating_add(capacity);
+        if bytes > KEPT {
+            drop(shelf);
+            return;
+        }
+        if shelf.free.len() <= class {
+            shelf.free.resize_with(class.saturating_add(1), Vec::new);
+        }
+        if let Some(free) = shelf.free.get_mut(class) {
+            free.push(buffer);
+            shelf.bytes = bytes;
+        }
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The size of the buffer for `length` bytes: the same for similar lengths, and at most a quarter
+/// more.
+fn rounded(length: usize) -> usize {
+    let step = quarter(length);
+    length.checked_next_multiple_of(step).unwrap_or(length)
+}
+
+/// Four classes for each doubling; a buffer belongs to the largest that it has room for.
+fn class(size: usize) -> usize {
+    let doublings = (size.max(SMALLEST).ilog2() as usize).saturating_sub(SMALLEST_LOG);
+    let quarters = size / quarter(size);
+    doublings.saturating_mul(4).saturating_add(quarters % 4)
+}
+
+fn quarter(size: usize) -> usize {
+    1 << size.max(SMALLEST).ilog2().saturating_sub(2)
+}
+
+impl fmt::Debug for Buffers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffers").finish_non_exhaustive()
+    }
+}
+
+/// Data in a buffer that goes home when it is not needed any more.
+struct Lent {
+    data: BytesMut,
+    home: Buffers,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.home.put(std::mem::take(&mut self.data));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lend(buffers: &Buffers, length: usize) -> Bytes {
+        let mut buffer = buffers.take(length);
+        buffer.resize(length, 1);
+        buffers.lend(buffer)
+    }
+
+    #[test]
+    fn a_buffer_is_used_again_when_its_data_is_dropped() {
+        let buffers = Buffers::default();
+        let data = lend(&buffers, 4096);
+        let half = data.slice(..10);
+        let place = data.as_ptr();
+        drop(data);
+        assert_eq!(buffers.shelf().bytes, 0, "half of it is in use");
+        drop(half);
+        assert_eq!(buffers.shelf().bytes, 4096);
+        assert_eq!(buffers.take(4096).as_ptr(), place);
+        assert_eq!(buffers.shelf().bytes, 0);
+    }
+
+    #[test]
+    fn a_buffer_is_used_for_similar_lengths_only() {
+        let buffers = Buffers::default();
+        for length in (SMALLEST..100_000).step_by(37).chain([64 << 20, 1 << 31]) {
+            let size = rounded(length);
+            assert!(size >= length && size - length <= length / 4, "{length}");
+            assert_eq!(rounded(size), size);
+            assert_eq!(class(size + quarter(size) - 1), class(size), "{length}");
+            assert_eq!(class(size + quarter(size)), class(size) + 1, "{length}");
+        }
+        drop(lend(&buffers, 5000));
+        let kept = buffers.shelf().bytes;
+        assert!(buffers.take(64 << 10).capacity() >= 64 << 10);
+        assert!(buffers.take(2048).capacity() < 5000);
+        assert_eq!(buffers.shelf().bytes, kept);
+        assert!(buffers.take(4900).capacity() >= 5000);
+        assert_eq!(buffers.shelf().bytes, 0);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_the_limit() {
+        let buffers = Buffers::default();
+        let lent: Vec<_> = (0..20).map(|_| lend(&buffers, 1 << 20)).collect();
+        drop(lent);
+        assert_eq!(buffers.shelf().bytes, KEPT);
+        buffers.release();
+        assert_eq!(buffers.shelf().bytes, 0);
+        drop(lend(&buffers, KEPT + 1));
+        assert_eq!(buffers.shelf().bytes, 0, "too large alone");
+    }
+
+    #[test]
+    fn tiny_reads_neither_take_nor_give() {
+        let buffers = Buffers::default();
+        drop(lend(&buffers, SMALLEST - 1));
+        assert_eq!(buffers.shelf().bytes, 0);
+    }
+}
