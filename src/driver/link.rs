@@ -34,6 +34,7 @@ pub(crate) struct Link {
     /// Somebody waits for `written` to grow.
     early: AtomicBool,
     in_flight: AtomicUsize,
+    expected: AtomicU64,
     received: AtomicU64,
     buffers: Buffers,
 }
@@ -97,6 +98,7 @@ impl Link {
             written: AtomicU64::new(0),
             early: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
+            expected: AtomicU64::new(0),
             received: AtomicU64::new(0),
         }
     }
@@ -116,6 +118,16 @@ impl Link {
 
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes of data the server owes.
+    pub(super) fn expected(&self) -> u64 {
+        self.expected.load(Ordering::Relaxed)
+    }
+
+    fn publish(&self, session: &Session) {
+        self.in_flight.store(session.in_flight(), Ordering::Relaxed);
+        self.expected.store(session.expected(), Ordering::Relaxed);
     }
 
     /// Takes note of bytes that were received.
@@ -145,8 +157,7 @@ impl Link {
         let before = core.session.in_flight();
         let result = core.session.poll_submit(submission, place, waker);
         if let Poll::Ready(Ok(_)) = result {
-            self.in_flight
-                .store(core.session.in_flight(), Ordering::Relaxed);
+            self.publish(&core.session);
             self.start_sending(core, before);
         }
         result
@@ -282,8 +293,7 @@ impl Link {
         let mut core = self.core();
         let result = change(&mut core.session);
         core.session.take_woken(woken);
-        self.in_flight
-            .store(core.session.in_flight(), Ordering::Relaxed);
+        self.publish(&core.session);
         result
     }
 

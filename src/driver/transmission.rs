@@ -24,10 +24,10 @@ use crate::timer::Timer;
 use crate::transport::ReadHalf;
 use crate::wire::ProtocolError;
 
-/// Input buffer of a connection that was quiet.
+/// What one read can take at least, and at most. In between it is half of the data that the server
+/// owes: so while one half is worked on here, the other is worked on there.
 const MIN_INPUT: usize = 16 << 10;
-/// Input buffer of a busy connection: what one read can take.
-const MAX_INPUT: usize = 256 << 10;
+const MAX_INPUT: usize = 128 << 10;
 /// What one read takes while bulk data is expected: its head, and little of the data, which is
 /// better left in the socket until its place is known.
 const STAGE: usize = 4 << 10;
@@ -51,8 +51,6 @@ pub(super) struct Transmission {
     link: Arc<Link>,
     read: ReadHalf,
     input: BytesMut,
-    /// How much one read may take.
-    window: usize,
     /// How many bytes the next message needs.
     needed: usize,
     bulk: Option<Bulk>,
@@ -87,7 +85,6 @@ impl Transmission {
             link,
             read,
             input,
-            window: MIN_INPUT,
             needed: 0,
             bulk: None,
             large: false,
@@ -200,6 +197,7 @@ impl Transmission {
 
     /// Reads once: into the place of bulk data, or into the input.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let window = self.window();
         let read = Pin::new(&mut self.read);
         if let Some(bulk) = &mut self.bulk {
             let left = bulk.left();
@@ -209,7 +207,6 @@ impl Transmission {
             self.link.count_received(count);
             return Poll::Ready(Ok(count));
         }
-        let window = if self.large { STAGE } else { self.window };
         let want = window.max(self.needed.saturating_sub(self.input.len()));
         // Moves what is left to the front, so that the buffer need not grow.
         self.input.reserve(want);
@@ -219,10 +216,16 @@ impl Transmission {
             Poll::Pending => std::task::ready!(self.poll_busy(cx))?,
         };
         self.link.count_received(count);
-        if count == self.window && self.window < MAX_INPUT {
-            self.window *= 2;
-        }
         Poll::Ready(Ok(count))
+    }
+
+    /// How much one read may take.
+    fn window(&self) -> usize {
+        if self.large {
+            return STAGE;
+        }
+        let half = usize::try_from(self.link.expected() / 2).unwrap_or(usize::MAX);
+        half.clamp(MIN_INPUT, MAX_INPUT)
     }
 
     /// Nothing has been announced: looks by itself for a while, if that is wanted.
@@ -345,7 +348,6 @@ impl Transmission {
             self.idle.poll_expired(cx);
         } else if self.idle.is_set() {
             self.idle.clear();
-            self.window = MIN_INPUT;
             if self.input.is_empty() {
                 self.input = BytesMut::new();
             }

@@ -63,6 +63,15 @@ impl Entry {
         }
     }
 
+    /// How many bytes of data the server owes for it.
+    pub fn data(&self) -> u64 {
+        if self.command == Command::READ {
+            self.length
+        } else {
+            0
+        }
+    }
+
     /// What the request changes on the export, if anything.
     pub fn changes(&self) -> Option<Range<u64>> {
         changes(self.command, self.offset, self.length)

@@ -114,6 +114,8 @@ pub struct Session {
     messages_received: u64,
     /// Requests whose reply has not ended.
     pending: usize,
+    /// Bytes of data that are to come.
+    expected: u64,
     /// Abandoned requests that change data and are not answered yet.
     orphan_writes: usize,
     /// Requests that were answered before they were fully written.
@@ -140,6 +142,7 @@ impl Session {
             messages_sent: 0,
             messages_received: 0,
             pending: 0,
+            expected: 0,
             orphan_writes: 0,
             early: Vec::new(),
             awaiting: None,
@@ -215,6 +218,7 @@ impl Session {
         entry.bytes = bytes;
         entry.single_chunk = flags.contains(CommandFlags::DF);
         entry.waker = Some(waker.clone());
+        self.expected = self.expected.saturating_add(entry.data());
         self.inflight.insert(entry);
         self.pending = self.pending.saturating_add(1);
         Ticket(cookie)
@@ -310,6 +314,11 @@ impl Session {
         self.pending
     }
 
+    /// How many bytes of data the server owes.
+    pub const fn expected(&self) -> u64 {
+        self.expected
+    }
+
     /// Takes all that is queued, to be written.
     pub fn take_outbox(&mut self, into: &mut Outbox) {
         std::mem::swap(&mut self.outbox, into);
@@ -373,6 +382,7 @@ impl Session {
         };
         self.pending = self.pending.saturating_sub(1);
         self.gate.leave(entry.bytes);
+        self.expected = self.expected.saturating_sub(entry.data());
         if entry.orphan {
             if entry.changes().is_some() {
                 self.orphan_writes = self.orphan_writes.saturating_sub(1);

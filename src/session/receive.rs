@@ -448,9 +448,7 @@ impl Session {
             Some(entry) => {
                 let start = entry.offset;
                 match &mut entry.sink {
-                    Sink::Read(read) => {
-                        read.lend(position(start, offset)?, length, &self.buffers)
-                    }
+                    Sink::Read(read) => read.lend(position(start, offset)?, length, &self.buffers),
                     _ => Loan::own(self.buffers.take(length)),
                 }
             }
