@@ -22,6 +22,7 @@ pub(crate) struct Config {
     pub(crate) handshake_flags: HandshakeFlags,
     pub(crate) handshake_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
+    pub(crate) stall_timeout: Option<Duration>,
     pub(crate) busy_poll: Duration,
     pub(crate) max_in_flight: usize,
     pub(crate) max_in_flight_bytes: u64,
@@ -77,6 +78,7 @@ impl Default for Builder {
                 handshake_flags: HandshakeFlags::all(),
                 handshake_timeout: Duration::from_secs(30),
                 shutdown_timeout: Duration::from_secs(5),
+                stall_timeout: None,
                 busy_poll: Duration::ZERO,
                 max_in_flight: 1024,
                 max_in_flight_bytes: 128 << 20,
@@ -215,6 +217,26 @@ impl Builder {
     /// follows; by default 5 seconds.
     pub const fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.config.shutdown_timeout = timeout;
+        self
+    }
+
+    /// How long the server may be silent while it owes replies: if not one byte comes for so long
+    /// with at least one request in flight, the connection is ended with
+    /// [`Error::Timeout`](crate::Error::Timeout) in [`Phase::Stall`](crate::Phase::Stall). By
+    /// default there is no limit.
+    ///
+    /// It counts from the last byte received, or from the first request in flight if that is
+    /// later, and stands still while the connection is idle. Any byte starts it anew: a slow
+    /// server is not cut off, one that has gone without a word is. What is sent does not count,
+    /// so it must be longer than it takes to send what may be in flight. A
+    /// [`timeout`](crate::Request::timeout) limits a single request.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let builder = nbd_client::Connection::builder().stall_timeout(Duration::from_secs(20));
+    /// ```
+    pub const fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.config.stall_timeout = Some(timeout);
         self
     }
 

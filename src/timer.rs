@@ -6,15 +6,19 @@ use std::task::Context;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::InvalidRequest;
 
 /// The end of a period that begins now; of one too long to count, a time that does not come.
 pub(crate) fn after(period: Duration) -> Instant {
+    since(Instant::now(), period)
+}
+
+/// The end of a period that began at `start`; of one too long to count, a time that does not come.
+pub(crate) fn since(start: Instant, period: Duration) -> Instant {
     const DECADES: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
-    let now = Instant::now();
-    now.checked_add(period).unwrap_or_else(|| now + DECADES)
+    start.checked_add(period).unwrap_or(start + DECADES)
 }
 
 /// Checks that deadlines work here.
@@ -39,9 +43,14 @@ impl Timer {
 
     /// Starts to count.
     pub(crate) fn set(&mut self, period: Duration) {
+        self.set_until(after(period));
+    }
+
+    /// Counts to this time.
+    pub(crate) fn set_until(&mut self, end: Instant) {
         match &mut self.0 {
-            Some(sleep) => sleep.as_mut().reset(after(period)),
-            None => self.0 = Some(Box::pin(sleep(period))),
+            Some(sleep) => sleep.as_mut().reset(end),
+            None => self.0 = Some(Box::pin(sleep_until(end))),
         }
     }
 

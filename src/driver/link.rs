@@ -8,7 +8,9 @@ use std::task::{Context, Poll, Waker};
 use std::{fmt, io};
 
 use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
+use crate::builder::Config;
 use crate::chunk::Chunk;
 use crate::error::Error;
 use crate::export::SharedExport;
@@ -27,6 +29,8 @@ pub(crate) struct Link {
     style: ReplyStyle,
     /// Whether callers may write by themselves; not if the driver is to see every request.
     direct: bool,
+    /// Whether it matters since when the server owes replies.
+    timed: bool,
     core: Mutex<Core>,
     // Lock order: the writer before the core. Whoever holds the core may only try the writer.
     writer: Mutex<Writer>,
@@ -46,6 +50,10 @@ struct Core {
     scheduled: bool,
     /// Nobody holds the connection any more.
     abandoned: bool,
+    /// Since when requests have been in flight without a break; only if that matters.
+    owing: Option<Instant>,
+    /// The driver is to see the next request, so as to begin to count.
+    unwatched: bool,
 }
 
 /// The write half, and what is on its way through it. Never held across an await: every write
@@ -76,19 +84,23 @@ impl Link {
         style: ReplyStyle,
         bounds: Bounds,
         half: WriteHalf,
-        direct: bool,
+        config: &Config,
     ) -> Self {
+        let timed = config.stall_timeout.is_some();
         let session = Session::new(style, bounds, Session::random_cookie());
         Self {
             buffers: session.buffers().clone(),
             export,
             style,
-            direct,
+            direct: config.busy_poll.is_zero(),
+            timed,
             core: Mutex::new(Core {
                 session,
                 driver: None,
                 scheduled: true,
                 abandoned: false,
+                owing: None,
+                unwatched: timed,
             }),
             writer: Mutex::new(Writer {
                 half: Some(half),
@@ -157,6 +169,9 @@ impl Link {
         let before = core.session.in_flight();
         let result = core.session.poll_submit(submission, place, waker);
         if let Poll::Ready(Ok(_)) = result {
+            if self.timed && before == 0 {
+                core.owing = Some(Instant::now());
+            }
             self.publish(&core.session);
             self.start_sending(core, before);
         }
@@ -170,7 +185,7 @@ impl Link {
             return;
         }
         let driver = core.driver.clone();
-        if self.direct && before < DIRECT {
+        if self.direct && before < DIRECT && !core.unwatched {
             if let (Some(waker), Some(mut writer)) = (&driver, self.try_writer()) {
                 if writer.outbox.is_empty() {
                     core.session.take_outbox(&mut writer.outbox);
@@ -348,6 +363,14 @@ impl Link {
         } else {
             Duty::Serve
         }
+    }
+
+    /// For the driver: since when the server has owed replies without a break. If it owes none, the
+    /// driver will be woken by the next request.
+    pub(super) fn owing(&self) -> Option<Instant> {
+        let mut core = self.core();
+        core.unwatched = core.session.in_flight() == 0;
+        core.owing.filter(|_| !core.unwatched)
     }
 
     /// For the driver: it will run again soon, so nobody needs to wake it.

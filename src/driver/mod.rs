@@ -9,6 +9,7 @@ mod link;
 mod negotiator;
 mod options;
 mod shared;
+mod stall;
 mod transmission;
 
 use std::future::Future;
@@ -164,20 +165,8 @@ impl Task {
         let style = negotiator.style;
         let (stream, input) = negotiator.into_stream();
         let (read, write) = stream.into_halves();
-        let link = Arc::new(Link::new(
-            Arc::new(export),
-            style,
-            bounds,
-            write,
-            config.busy_poll.is_zero(),
-        ));
-        let transmission = Transmission::new(
-            link.clone(),
-            read,
-            input,
-            config.shutdown_timeout,
-            config.busy_poll,
-        );
+        let link = Arc::new(Link::new(Arc::new(export), style, bounds, write, config));
+        let transmission = Transmission::new(link.clone(), read, input, config);
         shared.set_link(link.clone());
         shared.set_state(State::Ready);
         (link, transmission)

@@ -18,6 +18,8 @@ use tokio_util::io::poll_read_buf;
 
 use super::busy::BusyPoll;
 use super::link::{Duty, Link};
+use super::stall::Stall;
+use crate::builder::Config;
 use crate::error::{Error, Phase};
 use crate::session::{Bulk, Intake, Session};
 use crate::timer::Timer;
@@ -68,18 +70,13 @@ pub(super) struct Transmission {
     active: bool,
     /// When to give memory back.
     idle: Timer,
+    stall: Option<Stall>,
     goodbye: bool,
 }
 
 impl Transmission {
     /// A driver for `link`; `input` holds what was read ahead during the handshake.
-    pub(super) fn new(
-        link: Arc<Link>,
-        read: ReadHalf,
-        input: BytesMut,
-        shutdown_timeout: Duration,
-        busy_poll: Duration,
-    ) -> Self {
+    pub(super) fn new(link: Arc<Link>, read: ReadHalf, input: BytesMut, config: &Config) -> Self {
         link.count_received(input.len());
         Self {
             link,
@@ -89,13 +86,14 @@ impl Transmission {
             bulk: None,
             large: false,
             woken: Vec::new(),
-            shutdown_timeout,
-            patience: shutdown_timeout,
+            shutdown_timeout: config.shutdown_timeout,
+            patience: config.shutdown_timeout,
             deadline: Timer::default(),
-            busy_poll: BusyPoll::new(busy_poll),
+            busy_poll: BusyPoll::new(config.busy_poll),
             parting: false,
             active: false,
             idle: Timer::default(),
+            stall: config.stall_timeout.map(Stall::new),
             goodbye: false,
         }
     }
@@ -139,6 +137,9 @@ impl Transmission {
                 Poll::Pending => {
                     return match broken {
                         Some(error) => Poll::Ready(self.lost(error)),
+                        None if self.poll_stall(cx) => {
+                            Poll::Ready(Ended::Failed(Error::timeout(Phase::Stall)))
+                        }
                         None => {
                             self.poll_idle(cx);
                             Poll::Pending
@@ -147,6 +148,9 @@ impl Transmission {
                 }
             }
             self.busy_poll.rest();
+            if let Some(stall) = &mut self.stall {
+                stall.heard();
+            }
             match self.process() {
                 Ok(true) => {}
                 Ok(false) => continue,
@@ -335,6 +339,15 @@ impl Transmission {
             return Ended::Orderly(Error::closed());
         }
         Ended::Failed(Error::io(Phase::Request, error))
+    }
+
+    /// About to wait: says whether that has been for nothing for too long.
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> bool {
+        // After DISC there is another deadline.
+        let is_parting = self.deadline.is_set();
+        self.stall
+            .as_mut()
+            .is_some_and(|stall| !is_parting && stall.poll(&self.link, cx))
     }
 
     /// About to wait: gives memory back once a whole period has passed without a reply.
