@@ -41,7 +41,15 @@ impl BusyPoll {
             return false;
         }
         let now = Instant::now();
-        now < *self.end.get_or_insert(now + self.period)
+        let end = match self.end {
+            Some(end) => end,
+            None => match now.checked_add(self.period) {
+                Some(end) => *self.end.insert(end),
+                // Longer than can be counted is for ever.
+                None => return true,
+            },
+        };
+        now < end
     }
 
     /// Looks once.

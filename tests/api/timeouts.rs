@@ -45,6 +45,7 @@ async fn the_longest_deadlines_are_no_deadlines() {
         .handshake_timeout(Duration::MAX)
         .shutdown_timeout(Duration::MAX)
         .stall_timeout(Duration::MAX)
+        .busy_poll(Duration::MAX)
         .build();
     conn.connect_stream(server.connect()).await.unwrap();
     conn.read(0, 512).timeout(Duration::MAX).await.unwrap();
