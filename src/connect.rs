@@ -20,7 +20,8 @@ use tokio::net::UnixStream;
 
 use crate::connection::{Connection, State};
 use crate::driver::{self, Address, Shared};
-use crate::error::{Error, InvalidRequest, Result};
+use crate::error::{Error, Result};
+use crate::runtime;
 use crate::transport::child::Child;
 use crate::transport::socket::Socket;
 use crate::transport::{Foreign, Stream, Transport, activation, command, fd, tcp, unix};
@@ -82,12 +83,10 @@ impl fmt::Debug for Connecting {
 /// Connecting. Allowed once, on a new handle; in any other state each of these calls fails with
 /// an error that names the state, and changes nothing.
 ///
-/// An argument that cannot be used, or the lack of a Tokio runtime, is an error that leaves the
-/// handle [`Created`](State::Created). Any failure after that leaves it [`Dead`](State::Dead).
+/// An argument that cannot be used, or the lack of a Tokio runtime whose time is enabled (and,
+/// but for a stream, its I/O), is an error that leaves the handle [`Created`](State::Created). Any failure after that leaves it [`Dead`](State::Dead).
 /// The whole attempt has one deadline, see
 /// [`handshake_timeout`](crate::Builder::handshake_timeout).
-///
-/// The runtime must have I/O and time enabled, or the calls may panic.
 ///
 /// # Cancel safety
 ///
@@ -183,7 +182,9 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        self.prepare()?;
+        // Whether I/O is enabled here is up to the stream.
+        self.check_created()?;
+        self.shared().tls().check(None)?;
         let stream: Box<dyn Stream> = Box::new(Foreign(stream));
         self.begin(async {
             Ok(Transport {
@@ -340,6 +341,7 @@ impl Connection {
     /// The same for a server of this name.
     fn prepare_for(&self, host: Option<&str>) -> Result<()> {
         self.check_created()?;
+        runtime::check_io()?;
         self.shared().tls().check(host)
     }
 
@@ -349,10 +351,7 @@ impl Connection {
         if state != State::Created {
             return Err(Error::state(state, "created"));
         }
-        if tokio::runtime::Handle::try_current().is_err() {
-            let why = "connect calls must be made inside one";
-            return Err(InvalidRequest::NoRuntime(why).into());
-        }
+        runtime::check_time("connect calls must be made inside one")?;
         self.check_names()
     }
 

@@ -116,6 +116,7 @@ mod extent;
 mod extents;
 mod option;
 mod request;
+mod runtime;
 #[cfg(not(feature = "test-util"))]
 mod session;
 /// For the benches of this crate; not part of its interface.

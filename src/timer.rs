@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::task::Context;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::InvalidRequest;
+use crate::runtime;
 
 /// The end of a period that begins now; of one too long to count, a time that does not come.
 pub(crate) fn after(period: Duration) -> Instant {
@@ -21,16 +21,6 @@ pub(crate) fn since(start: Instant, period: Duration) -> Instant {
     start.checked_add(period).unwrap_or(start + DECADES)
 }
 
-/// Checks that deadlines work here.
-pub(crate) fn check_runtime() -> Result<(), InvalidRequest> {
-    match Handle::try_current() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(InvalidRequest::NoRuntime(
-            "timeouts must be awaited inside one",
-        )),
-    }
-}
-
 /// A deadline inside a hand-written future; costs nothing until it is set.
 #[derive(Debug, Default)]
 pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
@@ -41,7 +31,19 @@ impl Timer {
         Self(None)
     }
 
-    /// Starts to count.
+    /// Starts to count, wherever that may be.
+    ///
+    /// # Errors
+    /// If deadlines do not work here.
+    pub(crate) fn start(&mut self, period: Duration) -> Result<(), InvalidRequest> {
+        let end = after(period);
+        let why = "timeouts must be awaited inside one";
+        let sleep = runtime::check_time_with(why, || sleep_until(end))?;
+        self.0 = Some(Box::pin(sleep));
+        Ok(())
+    }
+
+    /// Starts to count. Only where time is known to be enabled.
     pub(crate) fn set(&mut self, period: Duration) {
         self.set_until(after(period));
     }

@@ -6,6 +6,7 @@ use super::{Connecting, tls};
 use crate::connection::Connection;
 use crate::driver::Address;
 use crate::error::{Error, Result};
+use crate::runtime;
 use crate::transport::command::{self, Argv};
 use crate::transport::unix;
 use crate::uri::{Endpoint, Uri};
@@ -90,6 +91,7 @@ impl Connection {
         U: TryInto<Uri, Error: Into<Error>>,
     {
         self.check_created()?;
+        runtime::check_io()?;
         let uri: Uri = uri.try_into().map_err(Into::into)?;
         self.shared().config.uri_policy.check(&uri)?;
         let way = Way::find(&uri)?;

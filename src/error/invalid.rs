@@ -41,8 +41,9 @@ pub enum InvalidRequest {
     /// of the caller's.
     #[error("the connection was not made to an address, so no URI leads there")]
     NoAddress,
-    /// There is no Tokio runtime here.
-    #[error("no Tokio runtime: {0}")]
+    /// There is no Tokio runtime here, or none that can do what is needed: some can be built
+    /// without time, or without I/O.
+    #[error("no Tokio runtime that will do: {0}")]
     NoRuntime(&'static str),
     /// Read, write, trim, zero, cache or status of nothing.
     #[error("{0} of 0 bytes")]

@@ -12,7 +12,7 @@ use crate::chunk::Chunk;
 use crate::connection::Connection;
 use crate::error::{Delivery, Error, InvalidRequest, Phase, Result};
 use crate::session::{self, Assembly, Sink, Submission, Ticket};
-use crate::timer::{Timer, check_runtime};
+use crate::timer::Timer;
 use crate::wire::{Command, CommandFlags};
 use bytes::BytesMut;
 use futures::Stream;
@@ -170,11 +170,10 @@ impl Stream for Chunks {
             return Poll::Ready(None);
         }
         if let Some(timeout) = this.timeout.take() {
-            if let Err(error) = check_runtime() {
+            if let Err(error) = this.timer.start(timeout) {
                 this.stage = Stage::Over;
                 return Poll::Ready(Some(Err(error.into())));
             }
-            this.timer.set(timeout);
         }
         let item = match this.poll_chunk(cx) {
             Poll::Ready(item) => item,

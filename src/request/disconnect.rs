@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::connection::{Connection, State};
 use crate::error::{Error, Phase, Result};
-use crate::timer::check_runtime;
+use crate::runtime::check_time;
 
 /// The end of a connection, not begun yet: await it.
 ///
@@ -49,7 +49,7 @@ impl Disconnect {
 
     async fn run(self) -> Result<()> {
         if self.timeout.is_some() {
-            check_runtime()?;
+            check_time("timeouts must be awaited inside one")?;
         }
         let shared = self.connection.shared();
         match self.connection.state() {

@@ -14,7 +14,7 @@ use crate::driver::Link;
 use crate::error::{Delivery, Error, Phase, Result};
 use crate::session::{Submission, Ticket};
 use crate::strict::Strict;
-use crate::timer::{Timer, check_runtime};
+use crate::timer::Timer;
 use crate::wire::{Command, CommandFlags, ReplyStyle};
 
 /// A request that is being answered.
@@ -186,11 +186,10 @@ impl<O: Execute> Future for Pending<O> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if let Some(timeout) = this.timeout.take() {
-            if let Err(error) = check_runtime() {
+            if let Err(error) = this.timer.start(timeout) {
                 this.stage = Stage::Over;
                 return Poll::Ready(Err(error.into()));
             }
-            this.timer.set(timeout);
         }
         let result = match this.poll_answer(cx) {
             Poll::Ready(result) => result,

@@ -40,6 +40,78 @@ fn connecting_without_a_runtime_is_an_error_that_leaves_the_handle_new() {
     assert_eq!(conn.state(), State::Created);
 }
 
+fn is_no_runtime(result: nbd_client::Result<()>) {
+    assert_matches!(result, Err(Error::Invalid(InvalidRequest::NoRuntime(_))));
+}
+
+#[test]
+fn a_runtime_without_time_is_an_error_that_leaves_the_handle_new() {
+    for runtime in [
+        Builder::new_current_thread().build().unwrap(),
+        Builder::new_current_thread().enable_io().build().unwrap(),
+        Builder::new_multi_thread().enable_io().build().unwrap(),
+    ] {
+        runtime.block_on(async {
+            let conn = Connection::new();
+            let (stream, _other) = tokio::io::duplex(64);
+            is_no_runtime(conn.aio_connect_stream(stream).map(drop));
+            is_no_runtime(conn.aio_connect_unix("/nowhere").map(drop));
+            is_no_runtime(conn.connect_tcp("localhost", 1).await);
+            is_no_runtime(conn.aio_connect_command(["true"]).map(drop));
+            is_no_runtime(conn.connect_uri("nbd://localhost:1").await);
+            assert_eq!(conn.state(), State::Created);
+        });
+    }
+}
+
+#[test]
+fn a_runtime_without_io_connects_streams_and_nothing_else() {
+    for runtime in [
+        Builder::new_current_thread().enable_time().build().unwrap(),
+        Builder::new_multi_thread().enable_time().build().unwrap(),
+    ] {
+        runtime.block_on(async {
+            let conn = Connection::new();
+            let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+            is_no_runtime(conn.aio_connect_socket(socket).map(drop));
+            is_no_runtime(conn.aio_connect_unix("/nowhere").map(drop));
+            is_no_runtime(conn.connect_tcp("localhost", 1).await);
+            is_no_runtime(conn.aio_connect_command(["true"]).map(drop));
+            let activation = conn.aio_connect_systemd_socket_activation(["true"]);
+            is_no_runtime(activation.map(drop));
+            is_no_runtime(conn.connect_uri("nbd://localhost:1").await);
+            assert_eq!(conn.state(), State::Created);
+            let server = Server::new(Export::new(1 << 20));
+            conn.connect_stream(server.connect()).await.unwrap();
+            conn.read(0, 512).await.unwrap();
+            conn.disconnect().await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_deadline_where_time_is_not_enabled_is_an_error() {
+    let home = Builder::new_multi_thread().enable_all().build().unwrap();
+    let timeless = Builder::new_current_thread().build().unwrap();
+    let server = Server::new(Export::new(1 << 20));
+    let conn = Connection::new();
+    home.block_on(conn.connect_stream({
+        let _inside = home.enter();
+        server.connect()
+    }))
+    .unwrap();
+    timeless.block_on(async {
+        let second = Duration::from_secs(1);
+        is_no_runtime(conn.read(0, 512).timeout(second).await.map(drop));
+        is_no_runtime(conn.disconnect().timeout(second).await);
+        let mut chunks = conn.read_structured(0, 512).timeout(second);
+        let chunk =
+            std::future::poll_fn(|cx| futures::Stream::poll_next(Pin::new(&mut chunks), cx));
+        is_no_runtime(chunk.await.unwrap().map(drop));
+        conn.read(0, 512).await.unwrap();
+    });
+}
+
 #[test]
 fn k05_a_runtime_that_shuts_down_answers_futures_held_elsewhere() {
     for how in 0..3 {
