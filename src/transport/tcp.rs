@@ -23,6 +23,9 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_interval(Duration::from_secs(10))
     .with_retries(6);
 
+/// The longest user timeout that fits the system's count of milliseconds: about 25 days.
+const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// Which addresses of a host may be used.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -191,7 +194,8 @@ async fn attempt(address: SocketAddr, options: &TcpOptions) -> io::Result<TcpStr
     // P-004
     sock.set_tcp_nodelay(true)?;
     sock.set_tcp_keepalive(&KEEPALIVE)?;
-    sock.set_tcp_user_timeout(options.user_timeout)?;
+    let longest = |timeout: Duration| timeout.min(LONGEST);
+    sock.set_tcp_user_timeout(options.user_timeout.map(longest))?;
     if let Some(bind) = options.bind {
         socket.bind(SocketAddr::new(bind, 0))?;
     }
@@ -265,6 +269,21 @@ mod tests {
         assert_eq!(sock.tcp_user_timeout().unwrap(), options.user_timeout);
         let peer = listener.accept().unwrap().1;
         assert_eq!(Some(peer.ip()), options.bind);
+    }
+
+    #[tokio::test]
+    async fn a_user_timeout_too_long_for_the_system_is_as_long_as_can_be() {
+        let (_listener, address) = listen("127.0.0.1:0");
+        for timeout in [Duration::MAX, Duration::from_secs(1 << 22)] {
+            let options = TcpOptions {
+                user_timeout: Some(timeout),
+                ..TcpOptions::default()
+            };
+            let stream = connect("127.0.0.1", address.port(), &options).await;
+            let stream = stream.unwrap().0;
+            let set = SockRef::from(&stream).tcp_user_timeout().unwrap();
+            assert_eq!(set, Some(LONGEST));
+        }
     }
 
     #[tokio::test]
