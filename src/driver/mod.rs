@@ -52,6 +52,7 @@ pub(crate) fn spawn(
     let task = Task {
         shared,
         child: None,
+        phase: Phase::Connect,
     };
     tokio::spawn(task.run(open).instrument(span));
 }
@@ -60,6 +61,8 @@ pub(crate) fn spawn(
 struct Task {
     shared: Arc<Shared>,
     child: Option<Child>,
+    /// What is going on.
+    phase: Phase,
 }
 
 impl Task {
@@ -90,22 +93,21 @@ impl Task {
         open: impl Future<Output = Result<Transport>>,
     ) -> Result<Established> {
         let shared = self.shared.clone();
-        let mut phase = Phase::Connect;
         let deadline = after(shared.config.handshake_timeout);
-        let child = &mut self.child;
+        let (child, phase) = (&mut self.child, &mut self.phase);
         let established = async {
             let transport = open.await?;
             if let Some(started) = transport.child {
                 shared.lock_facts().child = Some(started.process().clone());
                 *child = Some(started);
             }
-            establish(&shared, transport.stream, &mut phase, deadline).await
+            establish(&shared, transport.stream, phase, deadline).await
         };
         let result = tokio::select! {
             result = timeout_at(deadline, established) => result.ok(),
             () = shared.abandoned.cancelled() => Some(Err(Error::closed())),
         };
-        result.unwrap_or_else(|| Err(Error::timeout(phase)))
+        result.unwrap_or_else(|| Err(Error::timeout(self.phase)))
     }
 
     /// Option mode, and what follows it.
@@ -147,7 +149,8 @@ impl Task {
     }
 
     /// Makes the connection ready.
-    fn enter(&self, negotiator: Negotiator, export: Export) -> (Arc<Link>, Transmission) {
+    fn enter(&mut self, negotiator: Negotiator, export: Export) -> (Arc<Link>, Transmission) {
+        self.phase = Phase::Request;
         let shared = &self.shared;
         let config = &shared.config;
         let bounds = Bounds {
@@ -198,8 +201,7 @@ impl Drop for Task {
         } else {
             "the Tokio runtime was shut down"
         });
-        self.shared
-            .end(State::Dead, Error::io(Phase::Request, error));
+        self.shared.end(State::Dead, Error::io(self.phase, error));
         self.shared.finished.cancel();
     }
 }

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nbd_client::testing::{Export, Server};
-use nbd_client::{Connection, Error, InvalidRequest, State};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use nbd_client::{Connection, Error, InvalidRequest, Phase, State};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::*;
@@ -112,6 +112,29 @@ fn a_deadline_where_time_is_not_enabled_is_an_error() {
     });
 }
 
+/// In which phase a connection was lost.
+#[track_caller]
+fn lost_in<T>(result: nbd_client::Result<T>) -> Phase {
+    match result {
+        Err(Error::Disconnected(lost, _)) => lost.phase(),
+        other => panic!("not lost: {:?}", other.err()),
+    }
+}
+
+#[test]
+fn k05_a_runtime_that_goes_away_at_once_was_connecting() {
+    let conn = Connection::new();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let connecting = {
+        let _inside = runtime.enter();
+        let (stream, _silent) = tokio::io::duplex(64);
+        conn.aio_connect_stream(stream).unwrap()
+    };
+    // Its task has never run.
+    drop(runtime);
+    assert_eq!(lost_in(block_on(connecting)), Phase::Connect);
+}
+
 #[test]
 fn k05_a_runtime_that_shuts_down_answers_futures_held_elsewhere() {
     for how in 0..3 {
@@ -129,7 +152,7 @@ fn k05_a_runtime_that_shuts_down_answers_futures_held_elsewhere() {
                 1 => runtime.shutdown_background(),
                 _ => runtime.shutdown_timeout(Duration::from_secs(5)),
             }
-            assert_matches!(block_on(read), Err(Error::Disconnected(..)));
+            assert_eq!(lost_in(block_on(read)), Phase::Request);
             assert_matches!(
                 block_on(conn.flush().into_future()),
                 Err(Error::Disconnected(..))
@@ -149,13 +172,15 @@ fn k05_a_runtime_that_shuts_down_ends_a_handshake() {
     for opt_mode in [false, true] {
         for runtime in runtimes() {
             let conn = Connection::builder().opt_mode(opt_mode).build();
-            let (stream, _silent) = tokio::io::duplex(64);
+            let (stream, mut server) = tokio::io::duplex(1);
             let connecting = {
                 let _inside = runtime.enter();
                 conn.aio_connect_stream(stream).unwrap()
             };
+            // The pipe holds one byte: the other one is being read.
+            runtime.block_on(server.write_all(b"NB")).unwrap();
             drop(runtime);
-            assert_matches!(block_on(connecting), Err(Error::Disconnected(..)));
+            assert_eq!(lost_in(block_on(connecting)), Phase::Greeting);
             assert_eq!(conn.state(), State::Dead);
         }
     }
@@ -182,7 +207,7 @@ fn k05_a_runtime_that_shuts_down_answers_options() {
             std::mem::forget(peer);
         });
         drop(runtime);
-        assert_matches!(block_on(list), Err(Error::Disconnected(..)));
+        assert_eq!(lost_in(block_on(list)), Phase::Handshake);
     }
 }
 
@@ -250,7 +275,9 @@ async fn k13_a_stream_that_panics_ends_its_connection_only() {
             conn.read(0, 100_000).await.map(drop)
         };
         let error = result.await.unwrap_err();
-        assert!(error.to_string().contains("panicked"), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("panicked"), "{text}");
+        assert_eq!(text.contains("transmission"), fragile == 5000, "{text}");
         assert_eq!(conn.in_flight(), 0);
         server.connected(0).await;
     }
