@@ -88,7 +88,7 @@ impl Execute for Read {
         flags: CommandFlags,
     ) -> Option<Parts<Bytes>> {
         let parts = split::read(connection, BytesMut::new(), range, step, flags);
-        Some(Box::pin(async { parts.await.map(BytesMut::freeze) }))
+        Some(parts.map(BytesMut::freeze))
     }
 
     fn output(&mut self, link: &Link, answer: Answer) -> Bytes {

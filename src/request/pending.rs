@@ -156,7 +156,7 @@ impl<O: Execute> Pending<O> {
                 *ticket = None;
                 Poll::Ready(answer.map(|answer| self.operation.output(link, answer)))
             }
-            Stage::Split(parts) => parts.as_mut().poll(cx),
+            Stage::Split(parts) => parts.poll(cx),
             Stage::New | Stage::Over => Poll::Ready(Err(Error::closed())),
         }
     }
@@ -165,12 +165,7 @@ impl<O: Execute> Pending<O> {
     /// so the connection cannot go on as if nothing was the matter.
     fn expire(&self) -> Error {
         let error = Error::timeout(Phase::Request);
-        let is_sent = match &self.stage {
-            Stage::Single { ticket, .. } => ticket.is_some(),
-            Stage::Split(_) => true,
-            Stage::New | Stage::Over => false,
-        };
-        if !is_sent {
+        if !self.is_sent() {
             return error;
         }
         if let Ok(link) = self.connection.link() {
@@ -202,6 +197,15 @@ impl<O: Execute> Future for Pending<O> {
 }
 
 impl<O: Operation> Pending<O> {
+    /// Whether any part of it was sent and is not answered yet.
+    pub(super) fn is_sent(&self) -> bool {
+        match &self.stage {
+            Stage::Single { ticket, .. } => ticket.is_some(),
+            Stage::Split(parts) => parts.is_sent(),
+            Stage::New | Stage::Over => false,
+        }
+    }
+
     /// Lets go of a request that is not answered.
     fn release(&mut self) {
         if let Stage::Single { place, ticket, .. } = std::mem::replace(&mut self.stage, Stage::Over)

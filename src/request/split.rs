@@ -2,19 +2,80 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use futures::future::try_join_all;
 
-use super::execute::Range;
-use super::op::{ReadInto, Write};
+use super::execute::{Execute, Range};
+use super::op::{Operation, ReadInto, Write};
 use super::pending::Pending;
 use crate::connection::Connection;
 use crate::error::{Delivery, Result};
 use crate::wire::CommandFlags;
 
 /// A request that is several messages.
-pub(super) type Parts<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+pub(super) struct Parts<T> {
+    whole: Pin<Box<dyn Future<Output = Result<T>> + Send>>,
+    sent: Sent,
+}
+
+/// Whether any message of a request was sent.
+#[derive(Clone, Default)]
+struct Sent(Arc<AtomicBool>);
+
+impl Sent {
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl<T: 'static> Parts<T> {
+    fn new(sent: Sent, whole: impl Future<Output = Result<T>> + Send + 'static) -> Self {
+        let whole = Box::pin(whole);
+        Self { whole, sent }
+    }
+
+    /// The same with another result.
+    pub(super) fn map<U: 'static>(self, map: impl FnOnce(T) -> U + Send + 'static) -> Parts<U> {
+        let whole = self.whole;
+        Parts::new(self.sent, async { whole.await.map(map) })
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T>> {
+        let result = std::task::ready!(self.whole.as_mut().poll(cx));
+        Poll::Ready(result.map_err(|error| match self.is_sent() {
+            // If one message fails, others may have been sent, whatever is true of it.
+            true => error.delivered(Delivery::MaybeSent),
+            false => error,
+        }))
+    }
+
+    /// Whether any part of it was sent.
+    pub(super) fn is_sent(&self) -> bool {
+        self.sent.get()
+    }
+}
+
+/// One of several messages, which tells when it is sent.
+struct Part<O: Operation> {
+    pending: Pending<O>,
+    sent: Sent,
+}
+
+impl<O: Execute> Future for Part<O> {
+    type Output = Result<O::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = Pin::new(&mut self.pending).poll(cx);
+        if self.pending.is_sent() || matches!(result, Poll::Ready(Ok(_))) {
+            self.sent.0.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
 
 /// The ranges of the messages that make up `range`, each of at most `step` bytes.
 fn ranges(range: Range, step: u64) -> impl Iterator<Item = Range> {
@@ -43,17 +104,20 @@ pub(super) fn read(
 ) -> Parts<BytesMut> {
     buffer.clear();
     buffer.reserve(usize::try_from(range.length).unwrap_or(usize::MAX));
-    let mut parts = Vec::new();
+    let (sent, mut parts) = (Sent::default(), Vec::new());
     for range in ranges(range, step) {
         let end = usize::try_from(range.length)
             .unwrap_or(usize::MAX)
             .min(buffer.capacity());
         let rest = buffer.split_off(end);
         let part = ReadInto(std::mem::replace(&mut buffer, rest));
-        parts.push(Pending::new(connection.clone(), part, range, flags, None));
+        parts.push(Part {
+            pending: Pending::new(connection.clone(), part, range, flags, None),
+            sent: sent.clone(),
+        });
     }
-    Box::pin(async move {
-        let mut parts = all(parts).await?.into_iter();
+    Parts::new(sent, async move {
+        let mut parts = try_join_all(parts).await?.into_iter();
         let mut whole = parts.next().unwrap_or_default();
         // Neighbours in memory: joining them moves nothing.
         parts.for_each(|part| whole.unsplit(part));
@@ -69,20 +133,16 @@ pub(super) fn write(
     step: u64,
     flags: CommandFlags,
 ) -> Parts<()> {
-    let mut parts = Vec::new();
+    let (sent, mut parts) = (Sent::default(), Vec::new());
     for range in ranges(range, step) {
         let end = usize::try_from(range.length)
             .unwrap_or(usize::MAX)
             .min(data.len());
         let part = Write(data.split_to(end));
-        parts.push(Pending::new(connection.clone(), part, range, flags, None));
+        parts.push(Part {
+            pending: Pending::new(connection.clone(), part, range, flags, None),
+            sent: sent.clone(),
+        });
     }
-    Box::pin(async move { all(parts).await.map(drop) })
-}
-
-/// Waits for all messages. If one fails, others may have been sent, whatever is true of it.
-async fn all<F: Future<Output = Result<T>>, T>(parts: Vec<F>) -> Result<Vec<T>> {
-    try_join_all(parts)
-        .await
-        .map_err(|error| error.delivered(Delivery::MaybeSent))
+    Parts::new(sent, async move { try_join_all(parts).await.map(drop) })
 }

@@ -102,6 +102,59 @@ async fn a_request_that_never_got_room_expires_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_split_request_that_never_got_room_expires_alone() {
+    let export = Export::new(1 << 20).block_sizes(1, 4096, 8192);
+    let server = Server::new(export.clone());
+    let conn = Connection::builder().max_in_flight(1).build();
+    conn.connect_stream(server.connect()).await.unwrap();
+    server.pause();
+    let flush = tokio::spawn(conn.flush().into_future());
+    server.held(1).await;
+    let second = Duration::from_secs(1);
+    let write = conn.write(0, vec![1; 100_000]).timeout(second).await;
+    let read = conn.read(0, 100_000).timeout(second).await;
+    for error in [write.unwrap_err(), read.unwrap_err()] {
+        assert_matches!(&error, Error::Timeout(Phase::Request, _));
+        assert_eq!(error.delivery(), Delivery::NotSent);
+    }
+    server.resume();
+    flush.await.unwrap().unwrap();
+    conn.read(0, 100_000).await.unwrap();
+    assert_eq!(export.counters().writes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn k12_a_split_request_of_which_a_part_was_sent_ends_the_connection() {
+    let server = Server::new(Export::new(1 << 20).block_sizes(1, 4096, 8192));
+    let conn = Connection::builder().max_in_flight(1).build();
+    conn.connect_stream(server.connect()).await.unwrap();
+    server.pause();
+    let second = Duration::from_secs(1);
+    let write = conn.write(0, vec![1; 100_000]).timeout(second).await;
+    let error = write.unwrap_err();
+    assert_matches!(&error, Error::Timeout(Phase::Request, _));
+    assert_eq!(error.delivery(), Delivery::MaybeSent);
+    assert_matches!(conn.closed().await, Error::Timeout(Phase::Request, _));
+}
+
+#[tokio::test]
+async fn a_split_request_that_never_got_room_was_not_sent_when_the_connection_is_lost() {
+    let server = Server::new(Export::new(1 << 20).block_sizes(1, 4096, 8192));
+    let conn = Connection::builder().max_in_flight(1).build();
+    conn.connect_stream(server.connect()).await.unwrap();
+    server.pause();
+    let flush = tokio::spawn(conn.flush().into_future());
+    server.held(1).await;
+    let write = tokio::spawn(conn.write(0, vec![1; 100_000]).into_future());
+    settle().await;
+    server.hang_up();
+    assert_matches!(flush.await.unwrap(), Err(Error::Disconnected(..)));
+    let error = write.await.unwrap().unwrap_err();
+    assert_matches!(&error, Error::Disconnected(..));
+    assert_eq!(error.delivery(), Delivery::NotSent);
+}
+
+#[tokio::test(start_paused = true)]
 async fn r20_a_write_that_is_refused_early_and_never_read_expires() {
     for style in STYLES {
         let (conn, mut peer) = narrow(style, 64).await;
