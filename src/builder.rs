@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::connection::Connection;
 use crate::driver::Shared;
+use crate::limits::Limits;
 use crate::strict::Strict;
 use crate::transport::tcp::{AddressFamily, TcpOptions};
 use crate::transport::tls::{Tls, TlsMode, TlsUpgrade};
@@ -26,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) busy_poll: Duration,
     pub(crate) max_in_flight: usize,
     pub(crate) max_in_flight_bytes: u64,
+    pub(crate) limits: Limits,
     pub(crate) strict: Strict,
     pub(crate) tcp: TcpOptions,
     pub(crate) socket_name: Option<String>,
@@ -82,6 +84,7 @@ impl Default for Builder {
                 busy_poll: Duration::ZERO,
                 max_in_flight: 1024,
                 max_in_flight_bytes: 128 << 20,
+                limits: Limits::default(),
                 strict: Strict::default(),
                 tcp: TcpOptions::default(),
                 socket_name: None,
@@ -261,6 +264,12 @@ impl Builder {
     /// By default 128 MiB. A larger request goes alone.
     pub const fn max_in_flight_bytes(mut self, bytes: u64) -> Self {
         self.config.max_in_flight_bytes = bytes;
+        self
+    }
+
+    /// How much the server may send before it counts as hostile; by default [`Limits::default`].
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
         self
     }
 

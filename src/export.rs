@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::session::Context;
 use crate::wire::{ProtocolError, Text, TransmissionFlags};
 
-/// Largest payload this crate sends in one request, whatever the server allows: 64 MiB.
+/// Largest payload this crate sends or asks for in one message, whatever the server allows: 64 MiB,
+/// unless [`Limits::payload`](crate::Limits::payload) says otherwise.
 pub const MAX_PAYLOAD: u32 = 64 << 20;
 /// Payload limit where the server does not say one ("Size constraints"): 32 MiB.
 const DEFAULT_PAYLOAD: u32 = 32 << 20;
@@ -44,6 +45,8 @@ pub struct Export {
     pub(crate) flags: TransmissionFlags,
     pub(crate) block_size: Option<BlockSize>,
     pub(crate) contexts: Vec<Context>,
+    /// The most that this side sends or takes in one message, in bytes.
+    pub(crate) payload_limit: u32,
 }
 
 /// The block sizes a server advertises ("Size constraints").
@@ -119,6 +122,7 @@ impl Export {
             flags,
             block_size: None,
             contexts: Vec::new(),
+            payload_limit: MAX_PAYLOAD,
         })
     }
 
@@ -155,14 +159,15 @@ impl Export {
     }
 
     /// The largest payload of one message, in bytes: what the server says, or 32 MiB if it does
-    /// not, and at most [`MAX_PAYLOAD`]. Longer reads and writes are split.
+    /// not, and at most [`Limits::payload`](crate::Limits::payload). Longer reads and writes are
+    /// split.
     #[must_use]
     pub fn max_payload(&self) -> u32 {
         // P-112, P-116
         let Some(sizes) = self.block_size else {
-            return DEFAULT_PAYLOAD;
+            return self.payload_limit.clamp(1, DEFAULT_PAYLOAD);
         };
-        let largest = sizes.maximum.min(MAX_PAYLOAD);
+        let largest = sizes.maximum.min(self.payload_limit).max(sizes.minimum);
         largest - largest % sizes.minimum
     }
 

@@ -31,6 +31,7 @@
 //! | [`Chunks`], [`Chunk`] | A read that arrives piece by piece. |
 //! | [`Extents`], [`Extent`] | Where data is, and where it was changed; [`context`] names the metadata contexts. |
 //! | [`Export`] | What the server says about the disk: size, abilities, block sizes. |
+//! | [`Limits`] | How much a server may send before it counts as hostile. |
 //! | [`Uri`], [`UriPolicy`] | Where a server is, as text, and what such text may ask for. |
 //! | [`TlsMode`], [`TlsUpgrade`], [`TlsInfo`] | Encryption: whether, by whose help, and what came of it. |
 //! | [`Error`], [`ErrorKind`] | Why something failed, and whose fault it is. |
@@ -114,6 +115,7 @@ mod error;
 mod export;
 mod extent;
 mod extents;
+mod limits;
 mod option;
 mod request;
 mod runtime;
@@ -140,6 +142,7 @@ pub use error::*;
 pub use export::{BlockSize, Export, Handshake, ListedExport, MAX_PAYLOAD, Protocol};
 pub use extent::{BlockStatus, Extent};
 pub use extents::{Extents, JointExtent, JointExtents};
+pub use limits::Limits;
 pub use request::{Chunks, Disconnect, Pending, Request, op};
 pub use stats::Stats;
 pub use strict::Strict;

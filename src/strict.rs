@@ -10,7 +10,7 @@ bitflags! {
     ///
     /// All of them, by default. Programs that test servers switch some off, to see how a server
     /// answers a request that it should refuse. Some checks always apply: no message has more than
-    /// [64 MiB](crate::MAX_PAYLOAD) of payload, no length is cut off to fit its header, and a
+    /// [64 MiB](crate::Limits::payload) of payload, no length is cut off to fit its header, and a
     /// choice of contexts needs extended headers and contexts that were negotiated. How replies
     /// are checked does not change.
     ///

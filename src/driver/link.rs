@@ -87,7 +87,8 @@ impl Link {
         config: &Config,
     ) -> Self {
         let timed = config.stall_timeout.is_some();
-        let session = Session::new(style, bounds, Session::random_cookie());
+        let session =
+            Session::new(style, bounds, Session::random_cookie()).with_limits(config.limits);
         Self {
             buffers: session.buffers().clone(),
             export,

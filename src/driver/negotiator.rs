@@ -14,6 +14,7 @@ use tokio_util::codec::Framed;
 use super::shared::Shared;
 use crate::error::{Error, InvalidRequest, Phase, Refusal, Result};
 use crate::export::{BlockSize, Export, Handshake, ListedExport, Protocol};
+use crate::limits::Limits;
 use crate::session::Context;
 use crate::transport::tls::{Tls, TlsError, TlsFailure, TlsInfo, TlsMode, TlsUpgrade};
 use crate::transport::{Foreign, Stream};
@@ -24,14 +25,6 @@ use crate::wire::option::{
 use crate::wire::{
     ClientFlags, HandshakeFlags, InfoType, OptionReplyType, OptionType, ProtocolError, ReplyStyle,
 };
-
-/// Most exports a server can list, and the most bytes their names and descriptions can have.
-const MAX_EXPORTS: usize = 10_000;
-const MAX_LIST_BYTES: usize = 8 << 20;
-/// Most metadata contexts a server can name in one answer.
-const MAX_CONTEXTS: usize = 1024;
-/// Most pieces of information a server can give about one export.
-const MAX_INFO: usize = 64;
 
 /// What the server's greeting led to.
 #[derive(Debug)]
@@ -67,9 +60,10 @@ pub(super) struct Negotiator {
 
 impl Negotiator {
     pub(super) fn new(shared: Arc<Shared>, stream: Box<dyn Stream>) -> Self {
+        let codec = OptionCodec::new(shared.config.limits.info_bytes);
         Self {
             shared,
-            framed: Framed::new(stream, OptionCodec::default()),
+            framed: Framed::new(stream, codec),
             handshake: Handshake::Oldstyle,
             no_zeroes: false,
             style: ReplyStyle::Simple,
@@ -77,6 +71,10 @@ impl Negotiator {
             tls: None,
             unaccepted: false,
         }
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.shared.config.limits
     }
 
     /// Takes the stream back, with what was read ahead.
@@ -90,6 +88,7 @@ impl Negotiator {
         let chunks = self.style != ReplyStyle::Simple;
         let extended = self.style == ReplyStyle::Extended;
         let mut export = Export::new(name, info.size, info.flags, chunks, extended)?;
+        export.payload_limit = self.limits().payload;
         // P-058, P-085: contexts count only for the export they were selected for.
         if let Some((selected, contexts)) = &self.selected {
             if selected == name {
@@ -186,13 +185,14 @@ impl Negotiator {
 
     /// Replaces the stream by a secure one.
     async fn upgrade(&mut self, upgrade: &dyn TlsUpgrade, name: Option<&str>) -> Result<TlsInfo> {
+        let codec = OptionCodec::new(self.limits().info_bytes);
         let framed = &mut self.framed;
         let flushed = poll_fn(|cx| Pin::new(&mut *framed).poll_flush(cx)).await;
         flushed.map_err(|error| fault(Phase::Tls, error))?;
 
         // From here on there is no clear stream that could be read or written by mistake.
         let nothing: Box<dyn Stream> = Box::new(Foreign(tokio::io::empty()));
-        let clear = std::mem::replace(framed, Framed::new(nothing, OptionCodec::default()));
+        let clear = std::mem::replace(framed, Framed::new(nothing, codec));
         let parts = clear.into_parts();
         // P-094: nothing that was said in clear is taken for a part of what is said securely.
         if !parts.read_buf.is_empty() {
@@ -207,7 +207,7 @@ impl Negotiator {
             .upgrade(Box::new(parts.io), name)
             .await
             .map_err(Error::tls)?;
-        self.framed = Framed::new(Box::new(Foreign(stream)), OptionCodec::default());
+        self.framed = Framed::new(Box::new(Foreign(stream)), codec);
         self.expect(Expect::Reply);
         Ok(info)
     }
@@ -240,6 +240,8 @@ impl Negotiator {
     pub(super) async fn list(&mut self) -> Result<Vec<ListedExport>> {
         let option = OptionType::LIST;
         self.start(OptionRequest::bare(option))?;
+        let limits = *self.limits();
+        let (most, most_bytes) = (limits.listed_exports as usize, limits.listed_bytes as usize);
         let mut exports = Vec::new();
         let mut bytes = 0;
         loop {
@@ -248,7 +250,7 @@ impl Negotiator {
                 OptionReplyType::ACK => return Ok(exports),
                 OptionReplyType::SERVER => {
                     bytes += reply.payload.len();
-                    if exports.len() == MAX_EXPORTS || bytes > MAX_LIST_BYTES {
+                    if exports.len() >= most || bytes > most_bytes {
                         return Err(ProtocolError::TooManyReplies(option).into());
                     }
                     let (name, description) = reply.parse_server()?;
@@ -285,7 +287,7 @@ impl Negotiator {
                 OptionReplyType::INFO => count += 1,
                 _ => return Err(unexpected(&reply)),
             }
-            if count > MAX_INFO {
+            if count > self.limits().infos {
                 return Err(ProtocolError::TooManyReplies(option).into());
             }
             // P-047: in any order.
@@ -363,7 +365,7 @@ impl Negotiator {
                 OptionReplyType::META_CONTEXT => {}
                 _ => return Err(unexpected(&reply)),
             }
-            if contexts.len() == MAX_CONTEXTS {
+            if contexts.len() >= self.limits().contexts as usize {
                 return Err(ProtocolError::TooManyReplies(option).into());
             }
             let (id, name) = reply.parse_meta_context()?;

@@ -3,7 +3,7 @@
 use super::execute::Range;
 use crate::driver::Link;
 use crate::error::InvalidRequest;
-use crate::export::{Export, MAX_PAYLOAD};
+use crate::export::Export;
 use crate::strict::Strict;
 use crate::wire::{Command, CommandFlags, ReplyStyle, TransmissionFlags};
 
@@ -61,7 +61,7 @@ pub(super) fn step(link: &Link, strict: Strict) -> u64 {
     let limit = if strict.contains(Strict::PAYLOAD) {
         link.export().max_payload()
     } else {
-        MAX_PAYLOAD
+        link.export().payload_limit.max(1)
     };
     limit.into()
 }

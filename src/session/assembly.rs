@@ -4,6 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::buffers::Buffers;
 use super::coverage::{Coverage, Refused};
+use crate::limits::Limits;
 use crate::wire::ProtocolError;
 
 /// A read whose data arrives in one or more pieces, in any order.
@@ -37,7 +38,12 @@ impl Assembly {
     ///
     /// # Errors
     /// If it lies outside the request, overlaps an earlier piece, or is one piece too many.
-    pub fn claim(&mut self, offset: u64, length: u64) -> Result<usize, ProtocolError> {
+    pub fn claim(
+        &mut self,
+        offset: u64,
+        length: u64,
+        limits: &Limits,
+    ) -> Result<usize, ProtocolError> {
         // P-160: inside the request, in checked arithmetic.
         let start = offset.checked_sub(self.offset);
         let range = start.and_then(|start| Some((start, start.checked_add(length)?)));
@@ -51,7 +57,7 @@ impl Assembly {
         };
         // P-160: no overlap with earlier content.
         self.coverage
-            .insert(start, end, self.length)
+            .insert(start, end, || limits.most_fragments(self.length))
             .map_err(|refused| match refused {
                 Refused::Overlap => ProtocolError::Overlap { offset, length },
                 Refused::Fragments => ProtocolError::TooFragmented,
@@ -181,6 +187,10 @@ mod tests {
 
     use super::*;
 
+    fn claim(read: &mut Assembly, offset: u64, length: u64) -> Result<usize, ProtocolError> {
+        read.claim(offset, length, &Limits::default())
+    }
+
     #[test]
     fn content_outside_the_request_is_refused() {
         let mut read = Assembly::new(1000, 100, BytesMut::new());
@@ -192,13 +202,13 @@ mod tests {
             (u64::MAX - 10, 100),
             (u64::MAX, 1),
         ] {
-            let result = read.claim(offset, length);
+            let result = claim(&mut read, offset, length);
             assert!(
                 matches!(result, Err(ProtocolError::OutOfRange { .. })),
                 "{offset}+{length}"
             );
         }
-        assert_eq!(read.claim(1000, 100), Ok(0));
+        assert_eq!(claim(&mut read, 1000, 100), Ok(0));
     }
 
     // P-162
@@ -206,9 +216,9 @@ mod tests {
     fn a_read_with_a_gap_never_succeeds() {
         let buffers = Buffers::default();
         let mut read = Assembly::new(0, 10, BytesMut::new());
-        let first = read.claim(0, 4).unwrap();
+        let first = claim(&mut read, 0, 4).unwrap();
         read.put(first, b"abcd", &buffers);
-        let last = read.claim(5, 5).unwrap();
+        let last = claim(&mut read, 5, 5).unwrap();
         read.put(last, b"fghij", &buffers);
         let error = read.finish().unwrap_err();
         assert_eq!(
@@ -242,7 +252,7 @@ mod tests {
             let buffers = Buffers::default();
             let mut read = Assembly::new(1 << 40, 200, BytesMut::zeroed(7));
             for ((start, end), way) in pieces.into_iter().zip(ways) {
-                let position = read.claim((1 << 40) + start as u64, (end - start) as u64).unwrap();
+                let position = claim(&mut read, (1 << 40) + start as u64, (end - start) as u64).unwrap();
                 match way {
                     0 => read.put(position, &data[start..end], &buffers),
                     1 => {

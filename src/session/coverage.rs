@@ -31,8 +31,13 @@ impl Coverage {
         }
     }
 
-    /// Adds `start..end` of a read of `length` bytes.
-    pub fn insert(&mut self, start: u64, end: u64, length: u64) -> Result<(), Refused> {
+    /// Adds `start..end`; there can be at most `limit()` disjoint pieces.
+    pub fn insert(
+        &mut self,
+        start: u64,
+        end: u64,
+        limit: impl FnOnce() -> u64,
+    ) -> Result<(), Refused> {
         if start < self.prefix {
             return Err(Refused::Overlap);
         }
@@ -44,8 +49,7 @@ impl Coverage {
             }
             return Ok(());
         };
-        // An honest server fragments at blocks; memory stays in proportion to the read.
-        let limit = usize::try_from(length / 512).unwrap_or(usize::MAX).max(64);
+        let limit = usize::try_from(limit()).unwrap_or(usize::MAX);
         insert(islands, start, end, limit)?;
         if let Some(&(first, end)) = islands.first() {
             if first == self.prefix {
@@ -118,7 +122,7 @@ mod tests {
     fn pieces_in_order_need_no_memory() {
         let mut coverage = Coverage::new();
         for i in 0..4096 {
-            coverage.insert(i, i + 1, 4096).unwrap();
+            coverage.insert(i, i + 1, || 64).unwrap();
         }
         assert_eq!(coverage.covered(), 4096);
         assert!(coverage.islands.is_none());
@@ -127,7 +131,7 @@ mod tests {
     #[test]
     fn every_second_byte_first_is_refused_at_the_limit() {
         let mut coverage = Coverage::new();
-        let refused = (0..).find_map(|i| coverage.insert(2 * i + 1, 2 * i + 2, 65536).err());
+        let refused = (0..).find_map(|i| coverage.insert(2 * i + 1, 2 * i + 2, || 128).err());
         assert_eq!(refused, Some(Refused::Fragments));
         assert_eq!(coverage.islands.unwrap().len(), 128);
     }
@@ -142,7 +146,7 @@ mod tests {
                 let end = start + length;
                 let range = start as usize..end as usize;
                 let overlaps = bitmap[range.clone()].iter().any(|&set| set);
-                let result = coverage.insert(start, end, 80);
+                let result = coverage.insert(start, end, || 64);
                 prop_assert_eq!(result.is_err(), overlaps);
                 if !overlaps {
                     bitmap[range].fill(true);

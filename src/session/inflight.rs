@@ -26,7 +26,7 @@ pub struct Entry {
     pub sink: Sink,
     /// The first error of its reply.
     pub error: Option<RequestError>,
-    pub errors: u8,
+    pub errors: u16,
     pub stage: Stage,
     /// Nobody waits for the answer any more.
     pub orphan: bool,

@@ -42,6 +42,7 @@ pub use status::{Context, StatusAssembly};
 use crate::chunk::Chunk;
 use crate::error::{Delivery, Error};
 use crate::extent::BlockStatus;
+use crate::limits::Limits;
 use crate::wire::request::RequestHead;
 use crate::wire::{Command, CommandFlags, ReplyStyle};
 
@@ -101,6 +102,7 @@ pub struct Bounds {
 #[derive(Debug)]
 pub struct Session {
     style: ReplyStyle,
+    limits: Limits,
     inflight: Inflight,
     gate: Gate,
     outbox: Outbox,
@@ -133,6 +135,7 @@ impl Session {
     pub fn new(style: ReplyStyle, bounds: Bounds, first_cookie: u64) -> Self {
         Self {
             style,
+            limits: Limits::default(),
             inflight: Inflight::new(first_cookie),
             gate: Gate::new(bounds.requests, bounds.bytes),
             outbox: Outbox::default(),
@@ -151,6 +154,12 @@ impl Session {
             ended: None,
             woken: Vec::new(),
         }
+    }
+
+    /// The same with other limits on what the server may send.
+    pub const fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// A start for cookies that a server cannot guess.

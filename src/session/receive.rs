@@ -10,12 +10,6 @@ use crate::wire::{ChunkType, Command, Errno, ProtocolError, ReplyStyle, Text};
 
 /// Data of at least this many bytes is received straight into its place.
 pub const BULK: usize = 32 << 10;
-/// Most error chunks that one reply can have.
-const MAX_ERRORS: u8 = 64;
-
-/// Most pieces of a read that are kept for a caller who has not taken them; more if they are of
-/// a sector each at least.
-const MAX_QUEUED: u64 = 4096;
 
 /// What is needed to go on.
 #[derive(Debug)]
@@ -274,7 +268,7 @@ impl Session {
                 chunk,
             });
         }
-        head.check_length()?;
+        head.check_length_within(self.limits.extents)?;
         if chunk == ChunkType::OFFSET_DATA && head.length.saturating_sub(8) > entry.length {
             return Err(ProtocolError::length("chunk OFFSET_DATA", head.length));
         }
@@ -345,7 +339,7 @@ impl Session {
         if entry.single_chunk && read.pieces() > 0 {
             return Err(ProtocolError::Fragmented);
         }
-        read.claim(offset, length)
+        read.claim(offset, length, &self.limits)
     }
 
     fn take_hole(&mut self, place: usize, hole: Hole) -> Result<(), ProtocolError> {
@@ -377,7 +371,7 @@ impl Session {
             return Ok(());
         };
         entry.errors = entry.errors.saturating_add(1);
-        if entry.errors > MAX_ERRORS {
+        if entry.errors > self.limits.error_chunks {
             return Err(ProtocolError::TooManyErrors);
         }
         // P-165: an offset outside the request says nothing and is left out.
@@ -427,7 +421,7 @@ impl Session {
         };
         if let Sink::Chunks(chunks) = &mut entry.sink {
             // Each piece costs memory beyond its bytes, of which there may be a single one.
-            if chunks.queue.len() as u64 >= MAX_QUEUED.max(entry.length / 512) {
+            if chunks.queue.len() as u64 >= self.limits.most_queued(entry.length) {
                 return Err(ProtocolError::TooFragmented);
             }
             chunks.queue.push_back(piece);

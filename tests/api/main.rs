@@ -13,6 +13,7 @@ mod disconnect;
 mod extents;
 mod flow;
 mod handshake;
+mod limits;
 mod load;
 mod logging;
 mod options;

@@ -22,7 +22,7 @@ pub const STRUCTURED_REPLY: usize = 20;
 /// Bytes of an extended chunk header.
 pub const EXTENDED_REPLY: usize = 32;
 /// Most extents that one status chunk can carry (P-175).
-pub const MAX_EXTENTS: u64 = 1 << 20;
+pub const MAX_EXTENTS: u32 = 1 << 20;
 
 /// The form of replies that was negotiated.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -176,19 +176,26 @@ impl ChunkHead {
     /// # Errors
     /// If no body of this type has this length, or the type is unknown and not an error.
     pub fn check_length(&self) -> Result<(), ProtocolError> {
+        self.check_length_within(MAX_EXTENTS)
+    }
+
+    /// The same, with another limit than [`MAX_EXTENTS`] on the extents of a status chunk.
+    ///
+    /// # Errors
+    /// As [`check_length`](Self::check_length).
+    pub fn check_length_within(&self, max_extents: u32) -> Result<(), ProtocolError> {
         let length = self.length;
+        let extents = u64::from(max_extents);
         let fits = match self.chunk {
             ChunkType::NONE => length == 0,
             // P-160
             ChunkType::OFFSET_DATA => length > 8,
             ChunkType::OFFSET_HOLE => length == 12,
             // P-168, P-175
-            ChunkType::BLOCK_STATUS => {
-                length >= 12 && length % 8 == 4 && length <= 4 + 8 * MAX_EXTENTS
-            }
+            ChunkType::BLOCK_STATUS => length >= 12 && length % 8 == 4 && length <= 4 + 8 * extents,
             //
             ChunkType::BLOCK_STATUS_EXT => {
-                length >= 24 && length % 16 == 8 && length <= 8 + 16 * MAX_EXTENTS
+                length >= 24 && length % 16 == 8 && length <= 8 + 16 * extents
             }
             // P-159: number, message length, message; and an offset. An unknown error type may
             // carry more than a message, but not without bound.
