@@ -16,6 +16,7 @@ pub struct Entry {
     generation: u32,
     pub command: Command,
     pub offset: u64,
+    /// How many bytes of the export it is about.
     pub length: u64,
     /// Where its bytes begin and end in the stream to the server.
     pub sent: Range<u64>,

@@ -221,6 +221,11 @@ impl Session {
             offset,
             length,
         };
+        // with a choice of contexts, the header's length is that of the payload.
+        let length = match &sink {
+            Sink::Status(status) => status.length(),
+            _ => length,
+        };
         let begin = self.queued;
         self.push(&head, payload);
         let mut entry = Entry::new(command, (offset, length), begin..self.queued, sink);

@@ -40,6 +40,11 @@ impl StatusAssembly {
         }
     }
 
+    /// How many bytes of the export the query is about.
+    pub const fn length(&self) -> u64 {
+        self.length
+    }
+
     /// Adds the status of one context.
     ///
     /// # Errors

@@ -243,6 +243,37 @@ fn b18_an_error_after_the_status_fails_the_request() {
     }
 }
 
+// P-165
+#[test]
+fn an_error_offset_is_told_if_it_lies_in_the_range_that_was_asked_about() {
+    for style in CHUNKED {
+        for chooses in [false, true] {
+            for (at, told) in [
+                (4095, None),
+                (4096, Some(4096)),
+                (4096 + 65535, Some(4096 + 65535)),
+                (4096 + 65536, None),
+            ] {
+                let mut wire = Wire::new(style);
+                let mut submission = query();
+                // the effect length and one id.
+                if chooses && style == EXTENDED {
+                    submission.flags = CommandFlags::PAYLOAD_LEN;
+                    submission.payload = Bytes::from_static(&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 10]);
+                    submission.length = 12;
+                }
+                let ticket = wire.submit(submission);
+                let head = wire.send().pop().unwrap().head;
+                let body = error_body(Errno::EIO, "", Some(at));
+                wire.feed(&chunk(style, &head, DONE, ChunkType::ERROR_OFFSET, body))
+                    .unwrap();
+                assert_eq!(wire.request_error(ticket).offset, told);
+                wire.assert_usable();
+            }
+        }
+    }
+}
+
 // P-170
 #[test]
 fn several_extents_although_one_was_asked_for_kill_the_connection() {
