@@ -1,6 +1,9 @@
 //! The handshake's messages: one linear `async fn` for each thing to agree on.
 
-use std::collections::HashSet;
+mod context;
+mod export;
+mod tls;
+
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -12,19 +15,20 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_util::codec::Framed;
 
 use super::shared::Shared;
-use crate::error::{Error, InvalidRequest, Phase, Refusal, Result};
-use crate::export::{BlockSize, Export, Handshake, ListedExport, Protocol};
+use crate::error::{Error, Phase, Refusal, Result};
+use crate::export::{Export, Handshake, Protocol};
 use crate::limits::Limits;
 use crate::session::Context;
-use crate::transport::tls::{Tls, TlsError, TlsFailure, TlsInfo, TlsMode, TlsUpgrade};
-use crate::transport::{Foreign, Stream};
+use crate::transport::Stream;
+use crate::transport::tls::{TlsInfo, TlsMode};
 use crate::wire::codec::{CodecError, Expect, OptionCodec, ServerMessage};
-use crate::wire::option::{
-    ClientMessage, ExportInfo, Greeting, Info, MAX_OPTION_REQUEST, OptionReply, OptionRequest,
-};
+use crate::wire::option::{ClientMessage, ExportInfo, Greeting, OptionReply, OptionRequest};
 use crate::wire::{
-    ClientFlags, HandshakeFlags, InfoType, OptionReplyType, OptionType, ProtocolError, ReplyStyle,
+    ClientFlags, HandshakeFlags, OptionReplyType, OptionType, ProtocolError, ReplyStyle,
 };
+
+pub(super) use export::Ask;
+use tls::not_possible;
 
 /// What the server's greeting led to.
 #[derive(Debug)]
@@ -33,15 +37,6 @@ pub(super) enum Greeted {
     Oldstyle(ExportInfo),
     /// Options can be sent.
     Newstyle,
-}
-
-/// What to ask about an export.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ask {
-    /// Canonical name and description.
-    pub(super) full: bool,
-    /// Block sizes; this promises to obey them.
-    pub(super) block_size: bool,
 }
 
 /// One handshake: the stream and what has been agreed on it so far.
@@ -153,65 +148,6 @@ impl Negotiator {
         Ok(Greeted::Newstyle)
     }
 
-    /// Makes the connection secure. A refusal by the server leaves it in clear, and usable; after
-    /// any other failure nothing can be sent any more.
-    pub(super) async fn starttls(&mut self, tls: &Tls) -> Result<()> {
-        let Some(upgrade) = &tls.upgrade else {
-            let why = "there is nothing to do it with: see Builder::tls";
-            return Err(Error::argument("TLS", why));
-        };
-        // P-092
-        if self.tls.is_some() {
-            let why = "the connection is encrypted already";
-            return Err(InvalidRequest::NotNegotiated(why).into());
-        }
-        let name = tls.server_name.as_deref();
-        upgrade.check(name)?;
-        let option = OptionType::STARTTLS;
-        // P-093: without data.
-        self.start(OptionRequest::bare(option))?;
-        self.finish(option).await?;
-        let info = self.upgrade(&**upgrade, name).await?;
-        tracing::debug!(
-            version = info.version(),
-            suite = info.cipher_suite(),
-            "encrypted"
-        );
-        self.shared.lock_facts().tls = Some(info.clone());
-        self.tls = Some(info);
-        self.unaccepted = true;
-        Ok(())
-    }
-
-    /// Replaces the stream by a secure one.
-    async fn upgrade(&mut self, upgrade: &dyn TlsUpgrade, name: Option<&str>) -> Result<TlsInfo> {
-        let codec = OptionCodec::new(self.limits().info_bytes);
-        let framed = &mut self.framed;
-        let flushed = poll_fn(|cx| Pin::new(&mut *framed).poll_flush(cx)).await;
-        flushed.map_err(|error| fault(Phase::Tls, error))?;
-
-        // From here on there is no clear stream that could be read or written by mistake.
-        let nothing: Box<dyn Stream> = Box::new(Foreign(tokio::io::empty()));
-        let clear = std::mem::replace(framed, Framed::new(nothing, codec));
-        let parts = clear.into_parts();
-        // P-094: nothing that was said in clear is taken for a part of what is said securely.
-        if !parts.read_buf.is_empty() {
-            return Err(ProtocolError::ClearBytesBeforeTls(parts.read_buf.len()).into());
-        }
-        // P-102: what was agreed in clear may have been agreed with anybody.
-        self.style = ReplyStyle::Simple;
-        self.selected = None;
-        self.shared.forget_export();
-
-        let (stream, info) = upgrade
-            .upgrade(Box::new(parts.io), name)
-            .await
-            .map_err(Error::tls)?;
-        self.framed = Framed::new(Box::new(Foreign(stream)), codec);
-        self.expect(Expect::Reply);
-        Ok(info)
-    }
-
     /// Asks for a feature that needs nothing but a yes; `false` if the server refuses.
     pub(super) async fn feature(&mut self, option: OptionType) -> Result<bool> {
         self.start(OptionRequest::bare(option))?;
@@ -234,159 +170,6 @@ impl Negotiator {
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// Lists the exports.
-    pub(super) async fn list(&mut self) -> Result<Vec<ListedExport>> {
-        let option = OptionType::LIST;
-        self.start(OptionRequest::bare(option))?;
-        let limits = *self.limits();
-        let (most, most_bytes) = (limits.listed_exports as usize, limits.listed_bytes as usize);
-        let mut exports = Vec::new();
-        let mut bytes = 0;
-        loop {
-            let reply = self.reply(option).await?;
-            match reply.reply {
-                OptionReplyType::ACK => return Ok(exports),
-                OptionReplyType::SERVER => {
-                    bytes += reply.payload.len();
-                    if exports.len() >= most || bytes > most_bytes {
-                        return Err(ProtocolError::TooManyReplies(option).into());
-                    }
-                    let (name, description) = reply.parse_server()?;
-                    exports.push(ListedExport { name, description });
-                }
-                _ => return Err(unexpected(&reply)),
-            }
-        }
-    }
-
-    /// Asks about an export with `INFO`, or enters it with `GO`.
-    pub(super) async fn info(
-        &mut self,
-        option: OptionType,
-        name: &str,
-        ask: Ask,
-    ) -> Result<Export> {
-        let mut asked = Vec::new();
-        // P-110
-        if ask.block_size {
-            asked.push(InfoType::BLOCK_SIZE);
-        }
-        if ask.full {
-            asked.extend([InfoType::NAME, InfoType::DESCRIPTION]);
-        }
-        self.start(OptionRequest::info(option, name, &asked))?;
-        let (mut export, mut block_size) = (None, None);
-        let (mut canonical_name, mut description) = (None, None);
-        let mut count = 0;
-        loop {
-            let reply = self.reply(option).await?;
-            match reply.reply {
-                OptionReplyType::ACK => break,
-                OptionReplyType::INFO => count += 1,
-                _ => return Err(unexpected(&reply)),
-            }
-            if count > self.limits().infos {
-                return Err(ProtocolError::TooManyReplies(option).into());
-            }
-            // P-047: in any order.
-            match Info::decode(&reply.payload)? {
-                Info::Export(info) => export = Some(info),
-                Info::Name(name) if ask.full => canonical_name = name,
-                Info::Description(text) if ask.full => description = Some(text),
-                // P-111: sizes bind only who asked for them.
-                Info::BlockSize {
-                    minimum,
-                    preferred,
-                    maximum,
-                } if ask.block_size => {
-                    block_size = Some(BlockSize::new(minimum, preferred, maximum)?);
-                }
-                // P-046, P-050: what was not asked for or is not known.
-                _ => {}
-            }
-        }
-        // P-048: an ACK without size and flags is a violation.
-        let info = export.ok_or(ProtocolError::NoExportInfo(option))?;
-        let mut export = self.export(name, info)?;
-        export.block_size = block_size;
-        export.canonical_name = canonical_name;
-        export.description = description;
-        Ok(export)
-    }
-
-    /// Enters an export the old way, without any answer if the server refuses.
-    pub(super) async fn export_name(&mut self, name: &str) -> Result<Export> {
-        self.start(OptionRequest::export_name(name))?;
-        self.expect(Expect::Export {
-            padding: !self.no_zeroes,
-        });
-        match self.receive(Phase::Handshake).await {
-            Ok(ServerMessage::Export(info)) => Ok(self.export(name, info)?),
-            Ok(_) => Err(ProtocolError::NoExportInfo(OptionType::EXPORT_NAME).into()),
-            // P-018: closing the connection is how a server says no here.
-            Err(Error::Disconnected(..)) => Err(Error::io(
-                Phase::Handshake,
-                io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    format!("server closed the connection when asked for export {name:?}"),
-                ),
-            )),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Lists or selects metadata contexts; `found` gets each name.
-    pub(super) async fn meta_context(
-        &mut self,
-        option: OptionType,
-        export: &str,
-        queries: &[String],
-    ) -> Result<Vec<String>> {
-        let request = OptionRequest::meta_context(option, export, queries);
-        if request.data.len() > MAX_OPTION_REQUEST as usize {
-            let why = "they are longer than 64 KiB in all, more than servers take";
-            return Err(Error::argument("metadata queries", why));
-        }
-        let selects = option == OptionType::SET_META_CONTEXT;
-        if selects {
-            // P-074: each selection replaces the former one, also when it fails.
-            self.selected = None;
-            self.shared.lock_facts().contexts = None;
-        }
-        self.start(request)?;
-        let mut contexts: Vec<Context> = Vec::new();
-        let mut ids = HashSet::new();
-        loop {
-            let reply = self.reply(option).await?;
-            match reply.reply {
-                OptionReplyType::ACK => break,
-                OptionReplyType::META_CONTEXT => {}
-                _ => return Err(unexpected(&reply)),
-            }
-            if contexts.len() >= self.limits().contexts as usize {
-                return Err(ProtocolError::TooManyReplies(option).into());
-            }
-            let (id, name) = reply.parse_meta_context()?;
-            // P-076: ids mean nothing in a list. P-077: in a selection they are unique.
-            if selects && !ids.insert(id) {
-                return Err(ProtocolError::DuplicateContext(id).into());
-            }
-            contexts.push(Context {
-                id,
-                name: name.into(),
-            });
-        }
-        let names: Vec<_> = contexts
-            .iter()
-            .map(|context| context.name.to_string())
-            .collect();
-        if selects {
-            self.shared.lock_facts().contexts = Some(names.clone());
-            self.selected = Some((export.to_owned(), contexts));
-        }
-        Ok(names)
     }
 
     /// Ends the session politely.
@@ -494,18 +277,6 @@ impl Negotiator {
             None => Err(Error::eof(phase)),
         }
     }
-
-    /// The stream failed before anything came through TLS.
-    fn not_accepted(&self, error: io::Error) -> Error {
-        let client = self.tls.as_ref().map(TlsInfo::client_certificate);
-        Error::tls(TlsError::unaccepted(client.unwrap_or_default(), error))
-    }
-}
-
-/// The server is of a kind that has no TLS.
-fn not_possible(why: &'static str) -> Error {
-    let error = io::Error::new(io::ErrorKind::Unsupported, why);
-    Error::tls(TlsError::new(TlsFailure::NotPossible, error))
 }
 
 fn unexpected(reply: &OptionReply) -> Error {

@@ -1,0 +1,122 @@
+//! What is said about exports: `LIST`, `INFO`, `GO` and `EXPORT_NAME`.
+
+use std::io;
+
+use super::{Negotiator, unexpected};
+use crate::error::{Error, Phase, Result};
+use crate::export::{BlockSize, Export, ListedExport};
+use crate::wire::codec::{Expect, ServerMessage};
+use crate::wire::option::{Info, OptionRequest};
+use crate::wire::{InfoType, OptionReplyType, OptionType, ProtocolError};
+
+/// What to ask about an export.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::driver) struct Ask {
+    /// Canonical name and description.
+    pub(in crate::driver) full: bool,
+    /// Block sizes; this promises to obey them.
+    pub(in crate::driver) block_size: bool,
+}
+
+impl Negotiator {
+    /// Lists the exports.
+    pub(in crate::driver) async fn list(&mut self) -> Result<Vec<ListedExport>> {
+        let option = OptionType::LIST;
+        self.start(OptionRequest::bare(option))?;
+        let limits = *self.limits();
+        let (most, most_bytes) = (limits.listed_exports as usize, limits.listed_bytes as usize);
+        let mut exports = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let reply = self.reply(option).await?;
+            match reply.reply {
+                OptionReplyType::ACK => return Ok(exports),
+                OptionReplyType::SERVER => {
+                    bytes += reply.payload.len();
+                    if exports.len() >= most || bytes > most_bytes {
+                        return Err(ProtocolError::TooManyReplies(option).into());
+                    }
+                    let (name, description) = reply.parse_server()?;
+                    exports.push(ListedExport { name, description });
+                }
+                _ => return Err(unexpected(&reply)),
+            }
+        }
+    }
+
+    /// Asks about an export with `INFO`, or enters it with `GO`.
+    pub(in crate::driver) async fn info(
+        &mut self,
+        option: OptionType,
+        name: &str,
+        ask: Ask,
+    ) -> Result<Export> {
+        let mut asked = Vec::new();
+        // P-110
+        if ask.block_size {
+            asked.push(InfoType::BLOCK_SIZE);
+        }
+        if ask.full {
+            asked.extend([InfoType::NAME, InfoType::DESCRIPTION]);
+        }
+        self.start(OptionRequest::info(option, name, &asked))?;
+        let (mut export, mut block_size) = (None, None);
+        let (mut canonical_name, mut description) = (None, None);
+        let mut count = 0;
+        loop {
+            let reply = self.reply(option).await?;
+            match reply.reply {
+                OptionReplyType::ACK => break,
+                OptionReplyType::INFO => count += 1,
+                _ => return Err(unexpected(&reply)),
+            }
+            if count > self.limits().infos {
+                return Err(ProtocolError::TooManyReplies(option).into());
+            }
+            // P-047: in any order.
+            match Info::decode(&reply.payload)? {
+                Info::Export(info) => export = Some(info),
+                Info::Name(name) if ask.full => canonical_name = name,
+                Info::Description(text) if ask.full => description = Some(text),
+                // P-111: sizes bind only who asked for them.
+                Info::BlockSize {
+                    minimum,
+                    preferred,
+                    maximum,
+                } if ask.block_size => {
+                    block_size = Some(BlockSize::new(minimum, preferred, maximum)?);
+                }
+                // P-046, P-050: what was not asked for or is not known.
+                _ => {}
+            }
+        }
+        // P-048: an ACK without size and flags is a violation.
+        let info = export.ok_or(ProtocolError::NoExportInfo(option))?;
+        let mut export = self.export(name, info)?;
+        export.block_size = block_size;
+        export.canonical_name = canonical_name;
+        export.description = description;
+        Ok(export)
+    }
+
+    /// Enters an export the old way, without any answer if the server refuses.
+    pub(in crate::driver) async fn export_name(&mut self, name: &str) -> Result<Export> {
+        self.start(OptionRequest::export_name(name))?;
+        self.expect(Expect::Export {
+            padding: !self.no_zeroes,
+        });
+        match self.receive(Phase::Handshake).await {
+            Ok(ServerMessage::Export(info)) => Ok(self.export(name, info)?),
+            Ok(_) => Err(ProtocolError::NoExportInfo(OptionType::EXPORT_NAME).into()),
+            // P-018: closing the connection is how a server says no here.
+            Err(Error::Disconnected(..)) => Err(Error::io(
+                Phase::Handshake,
+                io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    format!("server closed the connection when asked for export {name:?}"),
+                ),
+            )),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The handshake made secure: `STARTTLS`, and what follows from it.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+
+use futures::Sink;
+use tokio_util::codec::Framed;
+
+use super::{Negotiator, fault};
+use crate::error::{Error, InvalidRequest, Phase, Result};
+use crate::transport::tls::{Tls, TlsError, TlsFailure, TlsInfo, TlsUpgrade};
+use crate::transport::{Foreign, Stream};
+use crate::wire::codec::{Expect, OptionCodec};
+use crate::wire::option::OptionRequest;
+use crate::wire::{OptionType, ProtocolError, ReplyStyle};
+
+impl Negotiator {
+    /// Makes the connection secure. A refusal by the server leaves it in clear, and usable; after
+    /// any other failure nothing can be sent any more.
+    pub(in crate::driver) async fn starttls(&mut self, tls: &Tls) -> Result<()> {
+        let Some(upgrade) = &tls.upgrade else {
+            let why = "there is nothing to do it with: see Builder::tls";
+            return Err(Error::argument("TLS", why));
+        };
+        // P-092
+        if self.tls.is_some() {
+            let why = "the connection is encrypted already";
+            return Err(InvalidRequest::NotNegotiated(why).into());
+        }
+        let name = tls.server_name.as_deref();
+        upgrade.check(name)?;
+        let option = OptionType::STARTTLS;
+        // P-093: without data.
+        self.start(OptionRequest::bare(option))?;
+        self.finish(option).await?;
+        let info = self.upgrade(&**upgrade, name).await?;
+        tracing::debug!(
+            version = info.version(),
+            suite = info.cipher_suite(),
+            "encrypted"
+        );
+        self.shared.lock_facts().tls = Some(info.clone());
+        self.tls = Some(info);
+        self.unaccepted = true;
+        Ok(())
+    }
+
+    /// Replaces the stream by a secure one.
+    async fn upgrade(&mut self, upgrade: &dyn TlsUpgrade, name: Option<&str>) -> Result<TlsInfo> {
+        let codec = OptionCodec::new(self.limits().info_bytes);
+        let framed = &mut self.framed;
+        let flushed = poll_fn(|cx| Pin::new(&mut *framed).poll_flush(cx)).await;
+        flushed.map_err(|error| fault(Phase::Tls, error))?;
+
+        // From here on there is no clear stream that could be read or written by mistake.
+        let nothing: Box<dyn Stream> = Box::new(Foreign(tokio::io::empty()));
+        let clear = std::mem::replace(framed, Framed::new(nothing, codec));
+        let parts = clear.into_parts();
+        // P-094: nothing that was said in clear is taken for a part of what is said securely.
+        if !parts.read_buf.is_empty() {
+            return Err(ProtocolError::ClearBytesBeforeTls(parts.read_buf.len()).into());
+        }
+        // P-102: what was agreed in clear may have been agreed with anybody.
+        self.style = ReplyStyle::Simple;
+        self.selected = None;
+        self.shared.forget_export();
+
+        let (stream, info) = upgrade
+            .upgrade(Box::new(parts.io), name)
+            .await
+            .map_err(Error::tls)?;
+        self.framed = Framed::new(Box::new(Foreign(stream)), codec);
+        self.expect(Expect::Reply);
+        Ok(info)
+    }
+
+    /// The stream failed before anything came through TLS.
+    pub(super) fn not_accepted(&self, error: io::Error) -> Error {
+        let client = self.tls.as_ref().map(TlsInfo::client_certificate);
+        Error::tls(TlsError::unaccepted(client.unwrap_or_default(), error))
+    }
+}
+
+/// The server is of a kind that has no TLS.
+pub(super) fn not_possible(why: &'static str) -> Error {
+    let error = io::Error::new(io::ErrorKind::Unsupported, why);
+    Error::tls(TlsError::new(TlsFailure::NotPossible, error))
+}
