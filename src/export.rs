@@ -47,6 +47,8 @@ pub struct Export {
     pub(crate) contexts: Vec<Context>,
     /// The most that this side sends or takes in one message, in bytes.
     pub(crate) payload_limit: u32,
+    /// Contexts the server reports although they were not asked for.
+    pub(crate) strays: Vec<Context>,
 }
 
 /// The block sizes a server advertises ("Size constraints").
@@ -123,6 +125,7 @@ impl Export {
             block_size: None,
             contexts: Vec::new(),
             payload_limit: MAX_PAYLOAD,
+            strays: Vec::new(),
         })
     }
 

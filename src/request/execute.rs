@@ -177,6 +177,7 @@ impl Execute for Status {
         let export = link.export();
         let Some(filter) = &self.filter else {
             self.contexts.clone_from(&export.contexts);
+            self.contexts.extend_from_slice(&export.strays);
             return Ok(CommandFlags::empty());
         };
         // the filter is a payload, which only extended headers can announce.
@@ -236,9 +237,17 @@ impl Execute for Status {
         }
     }
 
-    fn output(&mut self, _link: &Link, answer: Answer) -> BlockStatus {
+    fn output(&mut self, link: &Link, answer: Answer) -> BlockStatus {
         match answer {
-            Answer::Status(status) => status,
+            Answer::Status(mut status) => {
+                // M03: what nobody asked for is checked like the rest, and left out.
+                if !link.export().strays.is_empty() {
+                    status
+                        .contexts
+                        .retain(|(name, _)| link.export().has_context(name));
+                }
+                status
+            }
             Answer::Done | Answer::Data(_) => BlockStatus::default(),
         }
     }

@@ -8,6 +8,16 @@ use crate::session::Context;
 use crate::wire::option::{MAX_OPTION_REQUEST, OptionRequest};
 use crate::wire::{OptionReplyType, OptionType, ProtocolError};
 
+/// What the last `SET_META_CONTEXT` has led to.
+#[derive(Debug)]
+pub(super) struct Selection {
+    /// The export it is for.
+    pub(super) export: String,
+    pub(super) contexts: Vec<Context>,
+    /// Contexts that were not asked for.
+    pub(super) strays: Vec<Context>,
+}
+
 impl Negotiator {
     /// Lists or selects metadata contexts; `found` gets each name.
     pub(in crate::driver) async fn meta_context(
@@ -28,7 +38,7 @@ impl Negotiator {
             self.shared.lock_facts().contexts = None;
         }
         self.start(request)?;
-        let mut contexts: Vec<Context> = Vec::new();
+        let (mut contexts, mut strays) = (Vec::new(), Vec::new());
         let mut ids = HashSet::new();
         loop {
             let reply = self.reply(option).await?;
@@ -37,7 +47,7 @@ impl Negotiator {
                 OptionReplyType::META_CONTEXT => {}
                 _ => return Err(unexpected(&reply)),
             }
-            if contexts.len() >= self.limits().contexts as usize {
+            if contexts.len() + strays.len() >= self.limits().contexts as usize {
                 return Err(ProtocolError::TooManyReplies(option).into());
             }
             let (id, name) = reply.parse_meta_context()?;
@@ -45,19 +55,41 @@ impl Negotiator {
             if selects && !ids.insert(id) {
                 return Err(ProtocolError::DuplicateContext(id).into());
             }
-            contexts.push(Context {
+            // Nobody asked for its status, which is sent all the same.
+            let stray = selects && !selected(queries, &name);
+            let list = if stray { &mut strays } else { &mut contexts };
+            list.push(Context {
                 id,
                 name: name.into(),
             });
         }
-        let names: Vec<_> = contexts
-            .iter()
-            .map(|context| context.name.to_string())
-            .collect();
+        if !strays.is_empty() {
+            tracing::debug!(?strays, "contexts that were not asked for");
+        }
+        let name = |context: &Context| context.name.to_string();
+        let names: Vec<_> = contexts.iter().map(name).collect();
         if selects {
             self.shared.lock_facts().contexts = Some(names.clone());
-            self.selected = Some((export.to_owned(), contexts));
+            self.selected = Some(Selection {
+                export: export.to_owned(),
+                contexts,
+                strays,
+            });
         }
         Ok(names)
     }
+}
+
+/// Whether one of the queries can have selected a context of this name.
+fn selected(queries: &[String], name: &str) -> bool {
+    // "Metadata querying": a query in `base:` is a name. What one in another namespace means is
+    // for that to say, and so is what it selects.
+    let space = namespace(name).filter(|&space| space != "base");
+    queries
+        .iter()
+        .any(|query| query == name || space.is_some() && namespace(query) == space)
+}
+
+fn namespace(text: &str) -> Option<&str> {
+    text.split_once(':').map(|(space, _)| space)
 }

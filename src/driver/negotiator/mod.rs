@@ -18,7 +18,6 @@ use super::shared::Shared;
 use crate::error::{Error, Phase, Refusal, Result};
 use crate::export::{Export, Handshake, Protocol};
 use crate::limits::Limits;
-use crate::session::Context;
 use crate::transport::Stream;
 use crate::transport::tls::{TlsInfo, TlsMode};
 use crate::wire::codec::{CodecError, Expect, OptionCodec, ServerMessage};
@@ -27,6 +26,7 @@ use crate::wire::{
     ClientFlags, HandshakeFlags, OptionReplyType, OptionType, ProtocolError, ReplyStyle,
 };
 
+use context::Selection;
 pub(super) use export::Ask;
 use tls::not_possible;
 
@@ -46,8 +46,8 @@ pub(super) struct Negotiator {
     pub(super) handshake: Handshake,
     no_zeroes: bool,
     pub(super) style: ReplyStyle,
-    /// The contexts of the last selection, and the export they belong to.
-    selected: Option<(String, Vec<Context>)>,
+    /// The last selection of contexts.
+    selected: Option<Selection>,
     tls: Option<TlsInfo>,
     /// Nothing has come through TLS yet: the server may still not accept this client.
     unaccepted: bool,
@@ -85,10 +85,9 @@ impl Negotiator {
         let mut export = Export::new(name, info.size, info.flags, chunks, extended)?;
         export.payload_limit = self.limits().payload;
         // P-058, P-085: contexts count only for the export they were selected for.
-        if let Some((selected, contexts)) = &self.selected {
-            if selected == name {
-                export.contexts.clone_from(contexts);
-            }
+        if let Some(selection) = self.selected.as_ref().filter(|s| s.export == name) {
+            export.contexts.clone_from(&selection.contexts);
+            export.strays.clone_from(&selection.strays);
         }
         Ok(export)
     }

@@ -1,5 +1,9 @@
 //! Metadata contexts.
 
+use nbd_client::wire::ChunkType;
+use nbd_client::wire::reply::status_body;
+use nbd_client::{BlockStatus, InvalidRequest};
+
 use super::*;
 
 /// Selects contexts at a server that answers with these replies.
@@ -39,6 +43,83 @@ async fn m01_m04_contexts_of_the_wrong_form_are_a_violation() {
     ] {
         violation(selected(&[reply]).await.1);
     }
+}
+
+/// Opens an export whose server selects `given` although `base:allocation` was asked for, and
+/// answers for each of them.
+async fn given(style: ReplyStyle, given: &[(u32, &str)]) -> (Connection, Result<BlockStatus>) {
+    let (mut peer, stream) = Peer::pair();
+    let conn = builder(style).meta_context("base:allocation").build();
+    let script = async {
+        peer.greet(HandshakeFlags::all()).await.unwrap();
+        loop {
+            let request = peer.expect_option().await.unwrap();
+            match request.option {
+                OptionType::SET_META_CONTEXT => {
+                    for (id, name) in given {
+                        peer.send_option_reply(context(*id, name)).await.unwrap();
+                    }
+                    peer.send_option_reply(SET_ACK).await.unwrap();
+                }
+                OptionType::GO => {
+                    peer.send_export(OptionType::GO, INFO).await.unwrap();
+                    break peer.speak(style);
+                }
+                option => {
+                    peer.send_option_reply(OptionReply::ack(option))
+                        .await
+                        .unwrap();
+                }
+            }
+        }
+    };
+    let (result, ()) = tokio::join!(conn.connect_stream(stream), script);
+    result.unwrap();
+    let script = async {
+        let request = peer.expect_command(Command::BLOCK_STATUS).await.unwrap();
+        for (id, _) in given {
+            let extended = style == ReplyStyle::Extended;
+            let body = status_body(extended, *id, &[(512, u64::from(*id))]);
+            let kind = if extended {
+                ChunkType::BLOCK_STATUS_EXT
+            } else {
+                ChunkType::BLOCK_STATUS
+            };
+            let chunk = peer.chunk(&request.head, kind, body);
+            peer.send_reply(chunk).await.unwrap();
+        }
+        peer.acknowledge(&request.head).await.unwrap();
+    };
+    let status = tokio::select! {
+        status = conn.block_status(0, 512).into_future() => status,
+        () = async { script.await; std::future::pending().await } => unreachable!(),
+    };
+    (conn, status)
+}
+
+#[tokio::test]
+async fn m03_a_context_that_was_not_asked_for_is_drained_and_not_reported() {
+    for style in CHUNKED {
+        let contexts = [(5, "x:y"), (7, "base:allocation"), (9, "base:other")];
+        let (conn, status) = given(style, &contexts).await;
+        let export = conn.export().unwrap();
+        assert_eq!(export.contexts().collect::<Vec<_>>(), ["base:allocation"]);
+        let status = status.unwrap();
+        assert_eq!(status.len(), 1);
+        let extents = status.get("base:allocation").unwrap();
+        assert_eq!((extents[0].length, extents[0].flags), (512, 7));
+        assert!(conn.is_ready());
+        // With nothing else there is nothing to ask for.
+        let (conn, status) = given(style, &[(5, "x:y")]).await;
+        assert_matches!(status, Err(Error::Invalid(InvalidRequest::NoContexts)));
+        assert!(conn.is_ready());
+    }
+}
+
+#[tokio::test]
+async fn m03_a_query_may_select_any_name_of_its_namespace_but_base() {
+    let (_, names) = selected(&[context(1, "a:z"), context(2, "e:b"), SET_ACK]).await;
+    assert_eq!(names.unwrap(), ["a:z"]);
 }
 
 #[tokio::test]
