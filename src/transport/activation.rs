@@ -224,18 +224,16 @@ mod tests {
         }
     }
 
-    // K41
     #[test]
-    fn program_that_looks_like_an_option_is_refused() {
+    fn k41_program_that_looks_like_an_option_is_refused() {
         let argv = command::check(["-c", "true"]).unwrap();
         let error = spawn(argv, None).unwrap_err();
         let text = "invalid command: the name of the program begins with \"-\"";
         assert_eq!(error.to_string(), text);
     }
 
-    // K41
     #[tokio::test]
-    async fn arguments_are_passed_as_they_are() {
+    async fn k41_arguments_are_passed_as_they_are() {
         let printf = "printf '%s|' \"$@\" >&2";
         let report = ending(
             ["sh", "-c", printf, "sh", "a b", "$HOME;'\"", "-x", ""],
@@ -245,9 +243,8 @@ mod tests {
         assert_eq!(report.stderr().as_str(), "a b|$HOME;'\"|-x||");
     }
 
-    // K42
     #[tokio::test]
-    async fn program_that_cannot_run_is_named_by_the_child() {
+    async fn k42_program_that_cannot_run_is_named_by_the_child() {
         let dir = tempfile::tempdir().unwrap();
         let plain = dir.path().join("plain");
         fs::write(&plain, "").unwrap();
@@ -262,18 +259,16 @@ mod tests {
         }
     }
 
-    // K42
     #[tokio::test]
-    async fn stream_of_a_child_that_exits_at_once_ends() {
+    async fn k42_stream_of_a_child_that_exits_at_once_ends() {
         let report = ending(["sh", "-c", "echo why >&2; exit 3"], None).await;
         assert_eq!(report.status().unwrap().code(), Some(3));
         assert_eq!(report.stderr().as_str(), "why\n");
     }
 
-    // K48
     #[test]
-    fn variables_of_our_own_activation_are_replaced() {
-        let name = "transport::activation::tests::variables_of_our_own_activation_are_replaced";
+    fn k48_variables_of_our_own_activation_are_replaced() {
+        let name = "transport::activation::tests::k48_variables_of_our_own_activation_are_replaced";
         if !alone(
             name,
             &[
@@ -294,11 +289,9 @@ mod tests {
         }
     }
 
-    // K46
     #[test]
-    fn child_gets_the_listening_socket_and_no_other_descriptor() {
-        let name =
-            "transport::activation::tests::child_gets_the_listening_socket_and_no_other_descriptor";
+    fn k46_child_gets_the_listening_socket_and_no_other_descriptor() {
+        let name = "transport::activation::tests::k46_child_gets_the_listening_socket_and_no_other_descriptor";
         if !alone(name, &[]) {
             return;
         }
@@ -320,9 +313,8 @@ mod tests {
         assert_eq!(unknown.count(), 1);
     }
 
-    // K48
     #[test]
-    fn directory_is_ours_alone_and_leaves_with_its_socket() {
+    fn k48_directory_is_ours_alone_and_leaves_with_its_socket() {
         let root = tempfile::tempdir().unwrap();
         let directory = Directory::new(root.path()).unwrap();
         let mode = fs::metadata(&directory.0).unwrap().permissions().mode();
@@ -332,9 +324,8 @@ mod tests {
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
-    // K48
     #[test]
-    fn nothing_is_left_when_the_socket_cannot_be_made() {
+    fn k48_nothing_is_left_when_the_socket_cannot_be_made() {
         let root = tempfile::tempdir().unwrap();
         // Too long for the address of a socket.
         let deep = root.path().join("a".repeat(108));
@@ -344,10 +335,9 @@ mod tests {
         assert_eq!(fs::read_dir(&deep).unwrap().count(), 0);
     }
 
-    // K48
     #[test]
-    fn nothing_is_left_while_the_server_runs() {
-        let name = "transport::activation::tests::nothing_is_left_while_the_server_runs";
+    fn k48_nothing_is_left_while_the_server_runs() {
+        let name = "transport::activation::tests::k48_nothing_is_left_while_the_server_runs";
         let root = tempfile::tempdir().unwrap();
         let root = root.path().to_str().unwrap();
         if !alone(name, &[&format!("TMPDIR={root}")]) {

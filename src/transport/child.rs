@@ -162,9 +162,8 @@ mod tests {
             .map(|builder| builder.enable_all().build().unwrap())
     }
 
-    // K42
     #[tokio::test]
-    async fn status_and_last_words_are_reported_as_often_as_asked() {
+    async fn k42_status_and_last_words_are_reported_as_often_as_asked() {
         let mut child = run("echo first >&2; echo last >&2; exit 7");
         for _ in 0..2 {
             let report = child.wait().await;
@@ -206,9 +205,8 @@ mod tests {
         assert_eq!(report.status().unwrap().code(), Some(7));
     }
 
-    // K45
     #[tokio::test]
-    async fn grandchild_that_holds_standard_error_is_not_waited_for() {
+    async fn k45_grandchild_that_holds_standard_error_is_not_waited_for() {
         let mut child = run("sleep 1000 & echo $! >&2; exit 3");
         let report = child.wait().await;
         let grandchild = report.stderr().as_str().trim().parse().unwrap();
@@ -248,9 +246,8 @@ mod tests {
         assert_eq!(report.status().unwrap().signal(), Some(15));
     }
 
-    // K44
     #[tokio::test]
-    async fn stubborn_process_is_killed_and_reaped() {
+    async fn k44_stubborn_process_is_killed_and_reaped() {
         let child = run_stubborn();
         let place = place(&child);
         let start = Instant::now();
@@ -260,9 +257,8 @@ mod tests {
         assert!(!place.exists());
     }
 
-    // K44
     #[tokio::test]
-    async fn dropped_processes_are_ended_and_reaped() {
+    async fn k44_dropped_processes_are_ended_and_reaped() {
         let children = [run(WILLING), run_stubborn(), run("exit 0"), run_stubborn()];
         let places = children.each_ref().map(place);
         let start = Instant::now();
@@ -271,9 +267,8 @@ mod tests {
         eventually("reaped", || !places.iter().any(|place| place.exists()));
     }
 
-    // K44
     #[test]
-    fn processes_of_a_dropped_runtime_are_ended_and_reaped() {
+    fn k44_processes_of_a_dropped_runtime_are_ended_and_reaped() {
         let mut places = Vec::new();
         for runtime in runtimes() {
             for _ in 0..10 {
@@ -292,9 +287,8 @@ mod tests {
         eventually("reaped", || !places.iter().any(|place| place.exists()));
     }
 
-    // K44
     #[tokio::test]
-    async fn process_of_a_panicking_task_is_ended_and_reaped() {
+    async fn k44_process_of_a_panicking_task_is_ended_and_reaped() {
         let child = run(WILLING);
         let place = place(&child);
         let task = tokio::spawn(async move {
@@ -305,9 +299,8 @@ mod tests {
         eventually("reaped", || !place.exists());
     }
 
-    // K11
     #[tokio::test]
-    async fn process_of_a_dropped_termination_is_ended_and_reaped() {
+    async fn k11_process_of_a_dropped_termination_is_ended_and_reaped() {
         let child = run(WILLING);
         let place = place(&child);
         let terminating = child.terminate(Duration::from_secs(1000));
@@ -315,9 +308,8 @@ mod tests {
         eventually("reaped", || !place.exists());
     }
 
-    // K47
     #[tokio::test]
-    async fn process_that_somebody_else_reaped_has_no_status() {
+    async fn k47_process_that_somebody_else_reaped_has_no_status() {
         let mut child = run("exit 7");
         let pid = Pid::from_raw(child.process.number().try_into().unwrap()).unwrap();
         waitpid(Some(pid), WaitOptions::empty()).unwrap();
@@ -326,10 +318,9 @@ mod tests {
         assert_eq!(error.raw_os_error(), Some(Errno::SRCH.raw_os_error()));
     }
 
-    // K47
     #[test]
-    fn ignored_sigchld_costs_only_the_status() {
-        let name = "transport::child::tests::ignored_sigchld_costs_only_the_status";
+    fn k47_ignored_sigchld_costs_only_the_status() {
+        let name = "transport::child::tests::k47_ignored_sigchld_costs_only_the_status";
         if !alone(name, &["--ignore-signal=CHLD"]) {
             return;
         }

@@ -107,9 +107,8 @@ mod tests {
         start(&check(argv).unwrap(), io::sink()).unwrap()
     }
 
-    // K41
     #[test]
-    fn impossible_commands_are_refused_with_a_reason() {
+    fn k41_impossible_commands_are_refused_with_a_reason() {
         let refused = |argv: &[&str]| check(argv).unwrap_err().to_string();
         assert_eq!(refused(&[]), "invalid command: it is empty");
         let empty = "invalid command: the name of the program is empty";
@@ -119,9 +118,8 @@ mod tests {
         assert_eq!(refused(&["true", "\0"]), nul);
     }
 
-    // K41
     #[tokio::test]
-    async fn program_that_cannot_run_is_named_and_the_reason_kept() {
+    async fn k41_program_that_cannot_run_is_named_and_the_reason_kept() {
         let dir = tempfile::tempdir().unwrap();
         let plain = dir.path().join("plain");
         fs::write(&plain, "").unwrap();
@@ -164,9 +162,8 @@ mod tests {
         assert!(report.status().unwrap().success(), "{report}");
     }
 
-    // K42
     #[tokio::test]
-    async fn stream_of_a_child_that_exits_at_once_ends() {
+    async fn k42_stream_of_a_child_that_exits_at_once_ends() {
         let (mut stream, mut child) = run(["sh", "-c", "echo hello; echo why >&2; exit 3"]);
         let mut said = String::new();
         stream.read_to_string(&mut said).await.unwrap();
@@ -184,10 +181,9 @@ mod tests {
         assert_eq!(report.status().unwrap().signal(), Some(13));
     }
 
-    // K46
     #[test]
-    fn child_gets_no_other_descriptor() {
-        let name = "transport::command::tests::child_gets_no_other_descriptor";
+    fn k46_child_gets_no_other_descriptor() {
+        let name = "transport::command::tests::k46_child_gets_no_other_descriptor";
         if !alone(name, &[]) {
             return;
         }
@@ -218,10 +214,9 @@ mod tests {
         assert_eq!(seen, expected);
     }
 
-    // K46
     #[test]
-    fn no_descriptor_is_left_behind() {
-        let name = "transport::command::tests::no_descriptor_is_left_behind";
+    fn k46_no_descriptor_is_left_behind() {
+        let name = "transport::command::tests::k46_no_descriptor_is_left_behind";
         if !alone(name, &[]) {
             return;
         }

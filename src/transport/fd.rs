@@ -119,19 +119,17 @@ mod tests {
         rustix::fs::open(path, flags, Mode::empty()).unwrap()
     }
 
-    // K20 to K23
+    fn not_connected(what: &str) -> String {
+        format!("invalid socket: this is {what}, not a connected stream socket")
+    }
+
     #[tokio::test]
-    async fn everything_but_a_connected_stream_is_refused() {
-        const NETLINK: i32 = 16;
-        let dir = tempfile::tempdir().unwrap();
+    async fn k20_what_is_no_socket_is_refused_by_name() {
         let (sender, receiver) = tokio::net::unix::pipe::pipe().unwrap();
-        let seqpacket = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap().0;
         let null = open("/dev/null", OFlags::RDWR);
         let terminal = open("/dev/ptmx", OFlags::RDWR | OFlags::NOCTTY);
         let link = open("/proc/self/exe", OFlags::PATH | OFlags::NOFOLLOW);
-        let connected = UdpSocket::bind("127.0.0.1:0").unwrap();
-        connected.connect("127.0.0.1:9").unwrap();
-
+        let special = inotify::init(inotify::CreateFlags::CLOEXEC).unwrap();
         for (refused, what) in [
             (refusal(tempfile::tempfile().unwrap()), "a regular file"),
             (refusal(File::open("/").unwrap()), "a directory"),
@@ -140,39 +138,45 @@ mod tests {
             (refusal(receiver.into_blocking_fd().unwrap()), "a pipe"),
             (refusal(null), "a character device"),
             (refusal(terminal), "a terminal"),
-            (
-                refusal(inotify::init(inotify::CreateFlags::CLOEXEC).unwrap()),
-                "a special file such as an eventfd",
-            ),
-            (refusal(connected), "a datagram socket"),
-            (
-                refusal(UnixDatagram::pair().unwrap().0),
-                "a datagram socket",
-            ),
-            (refusal(seqpacket), "a seqpacket socket"),
-            (
-                refusal(socket(Domain::from(NETLINK), Type::RAW)),
-                "a raw socket",
-            ),
-            (
-                refusal(TcpListener::bind("127.0.0.1:0").unwrap()),
-                "a listening socket",
-            ),
-            (
-                refusal(UnixListener::bind(dir.path().join("socket")).unwrap()),
-                "a listening socket",
-            ),
-            (
-                refusal(socket(Domain::IPV4, Type::STREAM)),
-                "a socket without a peer",
-            ),
-            (
-                refusal(socket(Domain::UNIX, Type::STREAM)),
-                "a socket without a peer",
-            ),
+            (refusal(special), "a special file such as an eventfd"),
         ] {
-            let expected = format!("invalid socket: this is {what}, not a connected stream socket");
-            assert_eq!(refused, expected);
+            assert_eq!(refused, not_connected(what));
+        }
+    }
+
+    #[tokio::test]
+    async fn k21_sockets_of_other_types_are_refused_by_name() {
+        const NETLINK: i32 = 16;
+        let connected = UdpSocket::bind("127.0.0.1:0").unwrap();
+        connected.connect("127.0.0.1:9").unwrap();
+        let local = UnixDatagram::pair().unwrap().0;
+        let seqpacket = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap().0;
+        let raw = socket(Domain::from(NETLINK), Type::RAW);
+        for (refused, what) in [
+            (refusal(connected), "a datagram socket"),
+            (refusal(local), "a datagram socket"),
+            (refusal(seqpacket), "a seqpacket socket"),
+            (refusal(raw), "a raw socket"),
+        ] {
+            assert_eq!(refused, not_connected(what));
+        }
+    }
+
+    #[tokio::test]
+    async fn k22_sockets_that_listen_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let unix = UnixListener::bind(dir.path().join("socket")).unwrap();
+        for refused in [refusal(tcp), refusal(unix)] {
+            assert_eq!(refused, not_connected("a listening socket"));
+        }
+    }
+
+    #[tokio::test]
+    async fn k23_sockets_without_a_peer_are_refused() {
+        for domain in [Domain::IPV4, Domain::IPV6, Domain::UNIX] {
+            let refused = refusal(socket(domain, Type::STREAM));
+            assert_eq!(refused, not_connected("a socket without a peer"));
         }
     }
 
@@ -206,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn blocking_unix_stream_is_adopted() {
+    async fn k24_blocking_unix_stream_is_adopted() {
         let (ours, theirs) = unix::net::UnixStream::pair().unwrap();
         echoes(adopt(ours.into()).unwrap(), theirs).await;
     }
@@ -225,9 +229,8 @@ mod tests {
         }
     }
 
-    // K25
     #[tokio::test]
-    async fn duplicate_becomes_non_blocking_too() {
+    async fn k25_duplicate_becomes_non_blocking_too() {
         let (ours, _theirs) = unix::net::UnixStream::pair().unwrap();
         let mut copy = ours.try_clone().unwrap();
         let _adopted = adopt(ours.into()).unwrap();
@@ -235,9 +238,8 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 
-    // K46
     #[tokio::test]
-    async fn adopted_descriptor_is_closed_on_exec() {
+    async fn k46_adopted_descriptor_is_closed_on_exec() {
         let (ours, _theirs) = unix::net::UnixStream::pair().unwrap();
         fcntl_setfd(&ours, FdFlags::empty()).unwrap();
         let info = format!("/proc/self/fdinfo/{}", ours.as_raw_fd());

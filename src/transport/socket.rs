@@ -210,10 +210,9 @@ mod tests {
         pending & 1 << 12 != 0
     }
 
-    // K47
     #[test]
-    fn lost_peer_is_an_error_and_no_signal() {
-        let name = "transport::socket::tests::lost_peer_is_an_error_and_no_signal";
+    fn k47_lost_peer_is_an_error_and_no_signal() {
+        let name = "transport::socket::tests::k47_lost_peer_is_an_error_and_no_signal";
         // Signals that are blocked are kept even though the runtime of Rust ignores this one.
         if !alone(name, &["--block-signal=PIPE"]) {
             return;

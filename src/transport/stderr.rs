@@ -129,9 +129,8 @@ mod tests {
         stderr.tail()
     }
 
-    // K42
     #[tokio::test]
-    async fn more_than_a_pipe_holds_is_copied_and_the_end_kept() {
+    async fn k42_more_than_a_pipe_holds_is_copied_and_the_end_kept() {
         let (sender, receiver) = mpsc::channel();
         let script = "head -c 200000 /dev/zero >&2; printf 'no newline \\377' >&2";
         let tail = tail(script, Copy(sender)).await;

@@ -348,9 +348,8 @@ mod tests {
         assert!(error.to_string().contains(&text), "{error}");
     }
 
-    // K49
     #[tokio::test]
-    async fn next_address_is_tried_at_once_after_a_refusal() {
+    async fn k49_next_address_is_tried_at_once_after_a_refusal() {
         let (_listener, open) = listen("[::1]:0");
         let mut addresses = vec![closed(); 20];
         addresses.push(open);
@@ -360,9 +359,8 @@ mod tests {
         assert_eq!(stream.peer_addr().unwrap(), open);
     }
 
-    // K49
     #[tokio::test]
-    async fn silent_address_is_overtaken() {
+    async fn k49_silent_address_is_overtaken() {
         // Once the queue of a listener is full, Linux does not answer.
         let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         silent

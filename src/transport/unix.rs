@@ -90,9 +90,8 @@ mod tests {
         connect(path(bytes)).await.unwrap_err().to_string()
     }
 
-    // K38
     #[tokio::test]
-    async fn impossible_paths_are_refused_with_a_reason() {
+    async fn k38_impossible_paths_are_refused_with_a_reason() {
         assert_eq!(refusal(b"").await, "invalid socket path: it is empty");
         assert_eq!(
             refusal(b"/tmp/a\0b").await,

@@ -311,9 +311,8 @@ mod tests {
         );
     }
 
-    // K40
     #[test]
-    fn default_lets_a_uri_connect_and_do_nothing_else() {
+    fn k40_default_lets_a_uri_connect_and_do_nothing_else() {
         let default = UriPolicy::default();
         for uri in [
             "nbd+unix:///?socket=/s",

@@ -134,7 +134,7 @@ mod tests {
     };
 
     #[test]
-    fn a_compact_header_has_the_layout_of_the_document() {
+    fn k53_a_compact_header_has_the_layout_of_the_document_on_any_machine() {
         let mut out = BytesMut::new();
         HEAD.encode(false, &mut out);
         let expected: &[u8] = &[

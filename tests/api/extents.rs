@@ -261,9 +261,8 @@ async fn hole_of_many_terabytes_is_one_request() {
     assert_eq!(disk.log().len(), 1);
 }
 
-// K36
 #[tokio::test]
-async fn hole_of_many_terabytes_takes_compact_headers_a_request_each_four_gigabytes() {
+async fn k36_hole_of_many_terabytes_takes_compact_headers_a_request_each_four_gigabytes() {
     let disk = Export::new(10 << 40);
     disk.fill(5 << 40, 65_536, 1);
     let server = Server::builder().extended_headers(false);

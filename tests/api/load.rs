@@ -7,37 +7,42 @@ use nbd_client::{Connection, Error};
 
 use crate::support::*;
 
-#[tokio::test(start_paused = true)]
-async fn w01_k31_thousands_of_requests_are_sent_within_the_bounds() {
-    for style in STYLES {
-        let (conn, mut peer) = ready_with(builder(style).max_in_flight(16), style).await;
-        let reads: Vec<_> = (0..10_000)
-            .map(|i| conn.read(i * 64, 8).into_future())
-            .collect();
-        let all = tokio::spawn(try_join_all(reads));
-        let mut waiting = std::collections::VecDeque::new();
-        for i in 0..10_000 {
-            while waiting.len() < 16.min(10_000 - i) {
-                waiting.push_back(peer.expect_command(Command::READ).await.unwrap().head);
-            }
-            if i % 500 == 0 {
-                settle().await;
-            }
-            assert!(conn.in_flight() <= 16);
-            let head = waiting.pop_front().unwrap();
-            // First come, first served.
-            assert_eq!(head.offset, i as u64 * 64);
-            peer.send_data(&head, &(i as u64).to_be_bytes())
-                .await
-                .unwrap();
+/// As many requests as this wait at once.
+const THOUSANDS: u64 = 10_000;
+
+/// All are sent in the order in which they were asked for, and never more than `bound` at once.
+async fn send_thousands(style: ReplyStyle, bound: usize) {
+    let (conn, mut peer) = ready_with(builder(style).max_in_flight(bound), style).await;
+    let reads = (0..THOUSANDS).map(|i| conn.read(i * 64, 8).into_future());
+    let all = tokio::spawn(try_join_all(reads.collect::<Vec<_>>()));
+    let mut waiting = std::collections::VecDeque::new();
+    for i in 0..THOUSANDS {
+        let due = bound.min((THOUSANDS - i) as usize);
+        while waiting.len() < due {
+            waiting.push_back(peer.expect_command(Command::READ).await.unwrap().head);
         }
-        let answers = all.await.unwrap().unwrap();
-        assert!(
-            (0u64..)
-                .zip(answers)
-                .all(|(i, data)| data[..] == i.to_be_bytes())
-        );
-        assert_eq!(conn.in_flight(), 0);
+        if i % 500 == 0 {
+            settle().await;
+            assert_eq!(conn.in_flight(), due);
+        }
+        assert!(conn.in_flight() <= bound);
+        let head = waiting.pop_front().unwrap();
+        // First come, first served.
+        assert_eq!(head.offset, i * 64);
+        peer.send_data(&head, &i.to_be_bytes()).await.unwrap();
+    }
+    let answers = all.await.unwrap().unwrap();
+    let mut answers = (0u64..).zip(answers);
+    assert!(answers.all(|(i, data)| data[..] == i.to_be_bytes()));
+    assert_eq!(conn.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn k31_w01_ten_thousand_requests_are_sent_within_the_bounds() {
+    for style in STYLES {
+        for bound in [16, 1024] {
+            send_thousands(style, bound).await;
+        }
     }
 }
 

@@ -129,7 +129,7 @@ async fn a_lost_connection_is_a_warning_with_its_cause() {
 }
 
 #[tokio::test]
-async fn requests_are_traced_without_their_data() {
+async fn k51_requests_are_traced_without_their_data() {
     let log = Log::default();
     let _guard = listen(&log);
     let server = Server::new(Export::new(1 << 20));
@@ -148,9 +148,8 @@ async fn requests_are_traced_without_their_data() {
     assert!(!everything.contains("115, 101, 115"), "{everything}");
 }
 
-// K51
 #[tokio::test]
-async fn a_user_in_a_uri_stays_out_of_the_log() {
+async fn k51_a_user_in_a_uri_stays_out_of_the_log() {
     let log = Log::default();
     let _guard = listen(&log);
     let server = Server::new(Export::new(4096));

@@ -120,9 +120,8 @@ async fn no_message_is_longer_than_64_mib_whatever_is_switched_off() {
     assert_eq!(lengths, [1 << 20, 64 << 20]);
 }
 
-// K36
 #[tokio::test]
-async fn no_length_is_cut_off_whatever_is_switched_off() {
+async fn k36_no_length_is_cut_off_whatever_is_switched_off() {
     let server = Server::builder()
         .export("", Export::new(1 << 40))
         .extended_headers(false)

@@ -116,9 +116,8 @@ async fn tls_that_is_not_built_in_is_an_error_of_its_own() {
     }
 }
 
-// K40
 #[tokio::test]
-async fn refused_uri_does_nothing_at_all() {
+async fn k40_refused_uri_does_nothing_at_all() {
     let dir = TempDir::new().unwrap();
     let path = socket(&dir);
     let listener = UnixListener::bind(&path).unwrap();

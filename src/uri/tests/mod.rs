@@ -21,7 +21,7 @@ fn error(text: &str) -> UriError {
 }
 
 #[test]
-fn debug_leaves_out_what_could_be_secret() {
+fn k51_debug_leaves_out_what_could_be_secret() {
     for text in [
         "nbds://canary@h/x?tls-type=psk",
         "nbds+unix://canary@/x?socket=/s",

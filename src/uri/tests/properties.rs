@@ -117,12 +117,12 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_refused_or_reads_back_equal(text in any::<String>()) {
+    fn k39_any_text_is_refused_or_reads_back_equal(text in any::<String>()) {
         refused_or_reads_back_equal(&text)?;
     }
 
     #[test]
-    fn nearly_a_uri_is_refused_or_reads_back_equal(text in nearly()) {
+    fn k39_nearly_a_uri_is_refused_or_reads_back_equal(text in nearly()) {
         refused_or_reads_back_equal(&text)?;
     }
 

@@ -242,16 +242,14 @@ async fn cancel_and_verify(seed: u64) {
 /// A deadline far beyond what it takes: a request that got lost would be waited for for ever.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-// K01
 #[tokio::test]
-async fn a_hundred_thousand_cancellations_on_one_thread_do_no_harm() {
+async fn k01_a_hundred_thousand_cancellations_on_one_thread_do_no_harm() {
     let all = timeout(DEADLINE, cancel_and_verify(100));
     all.await.expect("a request was never answered");
 }
 
-// K01
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_hundred_thousand_cancellations_on_many_threads_do_no_harm() {
+async fn k01_a_hundred_thousand_cancellations_on_many_threads_do_no_harm() {
     let all = timeout(DEADLINE, cancel_and_verify(101));
     all.await.expect("a request was never answered");
 }

@@ -38,9 +38,8 @@ async fn closing_waits_until_the_server_is_reaped() {
     assert_eq!(conn.child_id(), None);
 }
 
-// K44
 #[tokio::test]
-async fn dropping_the_last_handle_ends_the_server() {
+async fn k44_dropping_the_last_handle_ends_the_server() {
     let (conn, pid) = connect(&MEMORY).await;
     let other = conn.clone();
     drop(conn);
@@ -63,9 +62,8 @@ async fn dropping_a_connection_that_is_being_made_ends_the_server() {
     assert_eq!(connecting.await.unwrap_err().kind(), ErrorKind::Closed);
 }
 
-// K44
 #[test]
-fn the_end_of_the_runtime_ends_the_server() {
+fn k44_the_end_of_the_runtime_ends_the_server() {
     let runtime = || tokio::runtime::Runtime::new().unwrap();
     let first = runtime();
     let (conn, pid) = first.block_on(connect(&MEMORY));
@@ -74,9 +72,8 @@ fn the_end_of_the_runtime_ends_the_server() {
     assert_eq!(conn.state(), State::Dead);
 }
 
-// K48
 #[tokio::test]
-async fn a_server_takes_over_a_socket_and_ends_with_the_connection() {
+async fn k48_a_server_takes_over_a_socket_and_ends_with_the_connection() {
     let conn = Connection::new();
     let argv = ["nbdkit", "-f", "--exit-with-parent", "memory", "1M"];
     conn.connect_systemd_socket_activation(argv).await.unwrap();
@@ -99,9 +96,8 @@ async fn aborting_the_negotiation_ends_the_server() {
     eventually("the server is reaped", || is_gone(pid)).await;
 }
 
-// K42
 #[tokio::test]
-async fn a_server_that_does_not_start_says_why() {
+async fn k42_a_server_that_does_not_start_says_why() {
     let conn = Connection::new();
     let argv = ["nbdkit", "-s", "no-such-plugin-anywhere"];
     let error = conn.connect_command(argv).await.unwrap_err();
@@ -131,9 +127,8 @@ async fn a_server_that_refuses_the_export_says_why() {
     assert_eq!(conn.child_id(), None);
 }
 
-// K41
 #[tokio::test]
-async fn a_program_that_does_not_exist_is_named() {
+async fn k41_a_program_that_does_not_exist_is_named() {
     let conn = Connection::new();
     let argv = ["no-such-program-anywhere", "-s"];
     let error = conn.connect_command(argv).await.unwrap_err();
@@ -143,9 +138,8 @@ async fn a_program_that_does_not_exist_is_named() {
     assert!(text.contains("no-such-program-anywhere"), "{text}");
 }
 
-// K43
 #[tokio::test]
-async fn killing_the_server_fails_all_that_is_in_flight() {
+async fn k43_killing_the_server_fails_all_that_is_in_flight() {
     const READS: usize = 16;
     let slow = ["nbdkit", "-s", "--exit-with-parent", "--filter=delay"];
     let argv = [&slow[..], &["pattern", "1M", "rdelay=1000"]].concat();
@@ -173,10 +167,10 @@ async fn killing_the_server_fails_all_that_is_in_flight() {
     eventually("the server is reaped", || is_gone(pid)).await;
 }
 
-// K44, K46
 #[tokio::test]
-async fn fifty_connections_leave_neither_descriptors_nor_processes_behind() {
-    let name = "nbdkit::child::fifty_connections_leave_neither_descriptors_nor_processes_behind";
+async fn k44_k46_fifty_connections_leave_neither_descriptors_nor_processes_behind() {
+    let name =
+        "nbdkit::child::k44_k46_fifty_connections_leave_neither_descriptors_nor_processes_behind";
     if in_a_process_of_its_own(name) {
         return;
     }

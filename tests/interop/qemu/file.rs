@@ -75,9 +75,8 @@ async fn many_tasks_mix_reads_and_writes_on_many_threads() {
     }
 }
 
-// K48
 #[tokio::test]
-async fn a_server_takes_over_a_socket_and_ends_with_the_connection() {
+async fn k48_a_server_takes_over_a_socket_and_ends_with_the_connection() {
     let dir = Dir::new();
     let disk = dir.disk("disk", SIZE);
     let conn = Connection::new();
