@@ -432,6 +432,9 @@ impl Session {
             let Some(entry) = self.inflight.get_mut(place) else {
                 continue;
             };
+            if matches!(entry.stage, Stage::Done(_)) {
+                continue;
+            }
             if entry.sent.start >= self.written {
                 unsent.push(place);
             } else {

@@ -247,6 +247,26 @@ fn w12_disc_waits_for_what_is_in_flight() {
 }
 
 #[test]
+fn requests_are_given_up_once_however_often_that_is_asked() {
+    for style in STYLES {
+        let mut wire = Wire::new(style);
+        let (sent, head) = wire.ask(Command::FLUSH);
+        let unsent = wire.command(Command::FLUSH);
+        wire.session.close();
+        for _ in 0..3 {
+            wire.session.drop_unsent();
+            assert_eq!(wire.session.in_flight(), 1);
+            assert_eq!(wire.session.messages().0, 1);
+        }
+        assert!(!wire.session.try_disconnect(), "one is still in flight");
+        assert_matches!(wire.answer(unsent), Err(Error::Closed(_)));
+        wire.feed(&success(style, &head)).unwrap();
+        assert_matches!(wire.answer(sent), Ok(Answer::Done));
+        assert!(wire.session.try_disconnect());
+    }
+}
+
+#[test]
 fn k08_a_closed_session_takes_nothing() {
     let mut wire = Wire::new(SIMPLE);
     wire.session.close();
