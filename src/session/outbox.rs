@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::wire::request::RequestHead;
 
 /// Payloads up to this many bytes are copied behind their header: cheaper than one more slice.
-const INLINE: usize = 8 << 10;
+const INLINE: usize = 2 << 10;
 /// Slices handed to one system call.
 pub const SLICES: usize = 128;
 /// The run of bytes is given back when it is empty and larger than this.
