@@ -73,14 +73,17 @@ def idle_memory(client, address, emit):
 def tail_latency(client, address, seconds, emit):
     """Small reads alone, and beside large ones on the same connection."""
     rows = []
-    for beside in (0, 1, 16, 64):
+    for beside, payload in ((0, 0), (1, 0), (16, 0), (64, 0), (64, 1)):
         load = w.Workload("tail", "randread", 4 * w.KIB, 16)
         limit = ["--seconds", seconds]
         if beside:
             limit += ["--beside", f"{beside}M"]
+        if payload:
+            limit += ["--payload", f"{payload}M"]
         figures = reported(client.execute(client.command(load, address, *limit))[0])
-        emit(kind="tail", client=client.name, beside_mib=beside, **figures)
+        emit(kind="tail", client=client.name, beside_mib=beside, payload_mib=payload, **figures)
         name = f"reads of {beside} MiB" if beside else "nothing"
+        name += f", in messages of {payload} MiB" * (payload > 0)
         rows.append([name, *(number(figures[key]) for key in ("iops", "p50_us", "p99_us"))])
     head = ["4 KiB randread QD16 beside", "IOPS", "p50 µs", "p99 µs"]
     return table(head, rows, right=(1, 2, 3))

@@ -17,6 +17,7 @@ usage: load (--unix PATH | --tcp HOST:PORT | --uri URI | -- COMMAND ARGS...) [op
   --export NAME      export name
   --verify           mix reads and writes of up to --bs bytes and check every byte
   --beside SIZE      on each connection, read so much at a time beside the load
+  --payload SIZE     bytes of one message; longer requests are sent as several
   --idle             read once per --qd, wait for memory to be given back, and report it
   --reuse            read into the same buffers again
   --simple           do not ask for structured replies
@@ -39,6 +40,8 @@ pub(crate) struct Args {
     pub(crate) verify: bool,
     /// Bytes of each large read beside the load; zero for none.
     pub(crate) beside: u64,
+    /// Most bytes of payload of one message.
+    pub(crate) payload: Option<u32>,
     pub(crate) idle: bool,
     pub(crate) reuse: bool,
     pub(crate) simple: bool,
@@ -83,6 +86,7 @@ impl Args {
             export: String::new(),
             verify: false,
             beside: 0,
+            payload: None,
             idle: false,
             reuse: false,
             simple: false,
@@ -103,6 +107,10 @@ impl Args {
                 "--help" | "-h" => return Ok(None),
                 "--verify" => args.verify = true,
                 "--beside" => args.beside = size(&text()?)?,
+                "--payload" => {
+                    let payload = u32::try_from(size(&text()?)?);
+                    args.payload = Some(payload.map_err(|e| e.to_string())?);
+                }
                 "--idle" => args.idle = true,
                 "--reuse" => args.reuse = true,
                 "--simple" => args.simple = true,

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nbd_client::{Connection, Result, UriPolicy};
+use nbd_client::{Connection, Limits, Result, UriPolicy};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinHandle;
 
@@ -160,7 +160,10 @@ async fn finish(tasks: Vec<JoinHandle<Result<Outcome>>>) -> Result<Outcome> {
 
 async fn connect(args: &Args) -> Result<Connection> {
     let wanted = (args.qd as u64).saturating_mul(args.bs as u64) + args.beside;
+    let mut limits = Limits::default();
+    limits.payload = args.payload.unwrap_or(limits.payload);
     let conn = Connection::builder()
+        .limits(limits)
         .export_name(&args.export)
         .structured_replies(!args.simple)
         .busy_poll(Duration::from_micros(args.busy_poll))

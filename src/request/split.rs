@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use futures::future::try_join_all;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::execute::{Execute, Range};
 use super::op::{Operation, ReadInto, Write};
@@ -15,6 +16,10 @@ use super::pending::Pending;
 use crate::connection::Connection;
 use crate::error::{Delivery, Result};
 use crate::wire::CommandFlags;
+
+/// How much of a long read is asked for ahead of what has come, in bytes, as long as that is not
+/// less than four messages: requests that come in between wait for no more than that.
+const AHEAD: u64 = 4 << 20;
 
 /// A request that is several messages.
 pub(super) struct Parts<T> {
@@ -116,8 +121,10 @@ pub(super) fn read(
             sent: sent.clone(),
         });
     }
+    let ahead = usize::try_from(AHEAD / step).unwrap_or(usize::MAX).max(4);
     Parts::new(sent, async move {
-        let mut parts = try_join_all(parts).await?.into_iter();
+        let parts = stream::iter(parts).buffered(ahead);
+        let mut parts = parts.try_collect::<Vec<_>>().await?.into_iter();
         let mut whole = parts.next().unwrap_or_default();
         // Neighbours in memory: joining them moves nothing.
         parts.for_each(|part| whole.unsplit(part));
