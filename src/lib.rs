@@ -59,7 +59,8 @@
 //!
 //! **Backpressure.** At most [`max_in_flight`](Builder::max_in_flight) requests and
 //! [`max_in_flight_bytes`](Builder::max_in_flight_bytes) of payload are in flight; further ones
-//! wait in line, holding nothing but their own data. Answers are read at all times, so a slow
+//! wait in line, holding nothing but their own data, and are sent when it is their turn, whatever
+//! their callers are doing then. Answers are read at all times, so a slow
 //! caller holds up nobody else.
 //!
 //! **The end.** [`disconnect`](Connection::disconnect) waits for what is in flight and says

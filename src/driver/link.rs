@@ -231,9 +231,15 @@ impl Link {
         self.core().session.abandon(ticket);
     }
 
-    /// A request that waited for room gives up.
-    pub(crate) fn leave_queue(&self, place: u64) {
-        self.change(|session| session.leave_queue(place));
+    /// A request that waited for room gives up. If it was let go meanwhile, this gives its ticket.
+    pub(crate) fn leave_queue(&self, place: u64) -> Option<Ticket> {
+        let (ticket, has_output) =
+            self.change(|session| (session.leave_queue(place), session.has_output()));
+        // Others may have their turn now.
+        if has_output {
+            self.wake_driver();
+        }
+        ticket
     }
 
     /// Takes no further requests, lets those in flight finish, then disconnects.

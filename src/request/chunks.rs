@@ -149,15 +149,27 @@ impl Chunks {
         link.poll_chunk(ticket, cx.waker())
     }
 
-    fn expire(&self) -> Error {
+    fn expire(&mut self) -> Error {
         let error = Error::timeout(Phase::Request);
-        if self.ticket.is_none() {
+        if !self.release() {
             return error;
         }
         if let Ok(link) = self.connection.link() {
             link.fail(&error);
         }
         error.delivered(Delivery::MaybeSent)
+    }
+
+    /// Lets go of the read; says whether it was sent.
+    fn release(&mut self) -> bool {
+        let (place, ticket) = (self.place.take(), self.ticket.take());
+        let Ok(link) = self.connection.link() else {
+            return false;
+        };
+        // It may have been sent since it was last looked at.
+        let ticket = ticket.or_else(|| link.leave_queue(place?));
+        ticket.into_iter().for_each(|ticket| link.abandon(ticket));
+        ticket.is_some()
     }
 }
 
@@ -189,14 +201,7 @@ impl Stream for Chunks {
 
 impl Drop for Chunks {
     fn drop(&mut self) {
-        if let Ok(link) = self.connection.link() {
-            self.place
-                .into_iter()
-                .for_each(|place| link.leave_queue(place));
-            self.ticket
-                .into_iter()
-                .for_each(|ticket| link.abandon(ticket));
-        }
+        self.release();
     }
 }
 

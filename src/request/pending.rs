@@ -146,11 +146,18 @@ impl<O: Execute> Pending<O> {
                 ticket,
             } => {
                 let link = self.connection.link()?;
-                let Some(taken) = *ticket else {
-                    let sent = link.poll_submit(submission, place, cx.waker());
-                    *ticket = Some(std::task::ready!(sent)?);
-                    // Its waker is registered, and no answer can be there yet.
-                    return Poll::Pending;
+                let taken = match *ticket {
+                    Some(ticket) => ticket,
+                    None => {
+                        let waited = place.is_some();
+                        let sent = link.poll_submit(submission, place, cx.waker());
+                        let sent = *ticket.insert(std::task::ready!(sent)?);
+                        if !waited {
+                            // Its waker is registered, and no answer can be there yet.
+                            return Poll::Pending;
+                        }
+                        sent
+                    }
                 };
                 let answer = std::task::ready!(link.poll_answer(taken, cx.waker()));
                 *ticket = None;
@@ -163,9 +170,9 @@ impl<O: Execute> Pending<O> {
 
     /// The deadline has passed: a request that was sent may still be carried out by the server,
     /// so the connection cannot go on as if nothing was the matter.
-    fn expire(&self) -> Error {
+    fn expire(&mut self) -> Error {
         let error = Error::timeout(Phase::Request);
-        if !self.is_sent() {
+        if !self.release() {
             return error;
         }
         if let Ok(link) = self.connection.link() {
@@ -206,17 +213,20 @@ impl<O: Operation> Pending<O> {
         }
     }
 
-    /// Lets go of a request that is not answered.
-    fn release(&mut self) {
-        if let Stage::Single { place, ticket, .. } = std::mem::replace(&mut self.stage, Stage::Over)
-        {
-            if place.is_none() && ticket.is_none() {
-                return;
-            }
-            if let Ok(link) = self.connection.link() {
-                place.into_iter().for_each(|place| link.leave_queue(place));
+    /// Lets go of a request that is not answered; says whether any part of it was sent.
+    pub(super) fn release(&mut self) -> bool {
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Single { place, ticket, .. } => {
+                let Ok(link) = self.connection.link() else {
+                    return false;
+                };
+                // It may have been sent since it was last looked at.
+                let ticket = ticket.or_else(|| link.leave_queue(place?));
                 ticket.into_iter().for_each(|ticket| link.abandon(ticket));
+                ticket.is_some()
             }
+            Stage::Split(parts) => parts.give_up(),
+            Stage::New | Stage::Over => false,
         }
     }
 }

@@ -51,11 +51,20 @@ impl<T: 'static> Parts<T> {
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T>> {
         let result = std::task::ready!(self.whole.as_mut().poll(cx));
-        Poll::Ready(result.map_err(|error| match self.is_sent() {
+        Poll::Ready(result.map_err(|error| {
             // If one message fails, others may have been sent, whatever is true of it.
-            true => error.delivered(Delivery::MaybeSent),
-            false => error,
+            self.whole = Box::pin(std::future::pending());
+            match self.is_sent() {
+                true => error.delivered(Delivery::MaybeSent),
+                false => error,
+            }
         }))
+    }
+
+    /// Lets go of it; says whether any part of it was sent.
+    pub(super) fn give_up(self) -> bool {
+        drop(self.whole);
+        self.sent.get()
     }
 
     /// Whether any part of it was sent.
@@ -97,6 +106,14 @@ fn ranges(range: Range, step: u64) -> impl Iterator<Item = Range> {
         length -= now.length;
         (now.length > 0).then_some(now)
     })
+}
+
+impl<O: Operation> Drop for Part<O> {
+    fn drop(&mut self) {
+        if self.pending.release() {
+            self.sent.0.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Reads `range` into `buffer`, each message straight into its part of it.

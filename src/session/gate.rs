@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 
 /// What a request needs to pass.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -16,17 +16,25 @@ pub struct Want {
 
 /// A bound on requests and payload in flight, first come, first served.
 #[derive(Debug)]
-pub struct Gate {
+pub struct Gate<T> {
     max_requests: usize,
     max_bytes: u64,
     requests: usize,
     bytes: u64,
     next: u64,
-    waiting: BTreeMap<u64, (Want, Waker)>,
-    granted: BTreeMap<u64, Want>,
+    waiting: BTreeMap<u64, Waiter<T>>,
 }
 
-impl Gate {
+/// A request that waits, with all that is needed to send it: it does not depend on its caller,
+/// who may have other things to do when its turn comes.
+#[derive(Debug)]
+pub struct Waiter<T> {
+    pub want: Want,
+    pub item: T,
+    pub waker: Waker,
+}
+
+impl<T> Gate<T> {
     pub const fn new(max_requests: usize, max_bytes: u64) -> Self {
         Self {
             max_requests,
@@ -35,40 +43,30 @@ impl Gate {
             bytes: 0,
             next: 0,
             waiting: BTreeMap::new(),
-            granted: BTreeMap::new(),
         }
     }
 
-    /// Lets a request pass, or makes it wait. `place` is its place in the queue, once it has one.
-    pub fn enter(
-        &mut self,
-        place: &mut Option<u64>,
-        want: &Want,
-        is_open: impl Fn(&Want) -> bool,
-        waker: &Waker,
-    ) -> Poll<()> {
-        match *place {
-            None if self.fits(want) && is_open(want) && !self.has_turn(is_open) => {
-                self.take(want);
-                Poll::Ready(())
-            }
-            None => {
-                self.waiting
-                    .insert(self.next, (want.clone(), waker.clone()));
-                *place = Some(self.next);
-                self.next = self.next.wrapping_add(1);
-                Poll::Pending
-            }
-            Some(number) => {
-                if self.granted.remove(&number).is_some() {
-                    *place = None;
-                    return Poll::Ready(());
-                }
-                if let Some((_, old)) = self.waiting.get_mut(&number) {
-                    old.clone_from(waker);
-                }
-                Poll::Pending
-            }
+    /// Lets a request pass, or says that it has to wait.
+    pub fn enter(&mut self, want: &Want, is_open: impl Fn(&Want) -> bool) -> bool {
+        let passes = self.fits(want) && is_open(want) && !self.has_turn(is_open);
+        if passes {
+            self.take(want);
+        }
+        passes
+    }
+
+    /// Puts a request at the end of the queue; says what its place is.
+    pub fn wait(&mut self, waiter: Waiter<T>) -> u64 {
+        let place = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.waiting.insert(place, waiter);
+        place
+    }
+
+    /// Whom to wake when the turn of a waiting request comes.
+    pub fn set_waker(&mut self, place: u64, waker: &Waker) {
+        if let Some(waiter) = self.waiting.get_mut(&place) {
+            waiter.waker.clone_from(waker);
         }
     }
 
@@ -79,11 +77,8 @@ impl Gate {
     }
 
     /// A waiting request gives up.
-    pub fn cancel(&mut self, place: u64) {
-        if let Some(want) = self.granted.remove(&place) {
-            self.leave(want.bytes);
-        }
-        self.waiting.remove(&place);
+    pub fn cancel(&mut self, place: u64) -> Option<Waiter<T>> {
+        self.waiting.remove(&place)
     }
 
     /// Whether anybody waits.
@@ -91,45 +86,33 @@ impl Gate {
         !self.waiting.is_empty()
     }
 
-    /// Whether nobody waits, nor has been told to go and not gone yet.
-    #[cfg(test)]
-    fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.granted.is_empty()
-    }
-
-    /// Lets those pass who can, in order. Who waits for an abandoned write is overtaken; who
-    /// waits for room is not.
-    pub fn grant(&mut self, is_open: impl Fn(&Want) -> bool, woken: &mut Vec<Waker>) {
-        let mut next = 0;
-        while let Some((&number, (want, _))) = self.waiting.range(next..).next() {
-            next = number.saturating_add(1);
-            if !is_open(want) {
-                continue;
-            }
-            if !self.fits(want) {
-                break;
-            }
-            if let Some((want, waker)) = self.waiting.remove(&number) {
-                self.take(&want);
-                self.granted.insert(number, want);
-                woken.push(waker);
-            }
+    /// Lets the next one pass who can, in order from the place `from` on. Who waits for an
+    /// abandoned write is overtaken; who waits for room is not.
+    pub fn grant(
+        &mut self,
+        from: &mut u64,
+        is_open: impl Fn(&Want) -> bool,
+    ) -> Option<(u64, Waiter<T>)> {
+        let mut line = self.waiting.range(*from..);
+        let (&place, waiter) = line.find(|(_, waiter)| is_open(&waiter.want))?;
+        if !self.fits(&waiter.want) {
+            return None;
         }
+        *from = place.saturating_add(1);
+        let waiter = self.waiting.remove(&place)?;
+        self.take(&waiter.want);
+        Some((place, waiter))
     }
 
-    /// Wakes everybody: the connection has ended.
+    /// Wakes everybody: nobody will pass any more.
     pub fn wake_all(&mut self, woken: &mut Vec<Waker>) {
-        self.granted.clear();
-        woken.extend(
-            std::mem::take(&mut self.waiting)
-                .into_values()
-                .map(|(_, waker)| waker),
-        );
+        let waiting = std::mem::take(&mut self.waiting);
+        woken.extend(waiting.into_values().map(|waiter| waiter.waker));
     }
 
     /// Whether somebody waits whose turn it is: for room, not for an abandoned write.
     fn has_turn(&self, is_open: impl Fn(&Want) -> bool) -> bool {
-        self.waiting.values().any(|(want, _)| is_open(want))
+        self.waiting.values().any(|waiter| is_open(&waiter.want))
     }
 
     const fn fits(&self, want: &Want) -> bool {
@@ -148,59 +131,76 @@ impl Gate {
 mod tests {
     use super::*;
 
-    fn enter(gate: &mut Gate, place: &mut Option<u64>, bytes: u64) -> bool {
-        let want = Want {
+    fn want(bytes: u64) -> Want {
+        Want {
             bytes,
             changes: None,
-        };
-        gate.enter(place, &want, |_| true, Waker::noop()).is_ready()
+        }
+    }
+
+    /// Lets a request pass, or gives it a place.
+    fn enter(gate: &mut Gate<()>, want: &Want, is_open: impl Fn(&Want) -> bool) -> Option<u64> {
+        if gate.enter(want, is_open) {
+            return None;
+        }
+        Some(gate.wait(Waiter {
+            want: want.clone(),
+            item: (),
+            waker: Waker::noop().clone(),
+        }))
+    }
+
+    /// The places of all who can pass now.
+    fn grant(gate: &mut Gate<()>, is_open: impl Fn(&Want) -> bool) -> Vec<u64> {
+        let mut from = 0;
+        let next = || gate.grant(&mut from, &is_open).map(|(place, _)| place);
+        std::iter::from_fn(next).collect()
     }
 
     #[test]
     fn waiters_pass_in_the_order_they_came() {
         let mut gate = Gate::new(1, 100);
-        let (mut a, mut b, mut c) = (None, None, None);
-        assert!(enter(&mut gate, &mut a, 0));
-        assert!(!enter(&mut gate, &mut b, 0));
-        assert!(!enter(&mut gate, &mut c, 0));
-        let mut woken = Vec::new();
+        assert_eq!(enter(&mut gate, &want(0), |_| true), None);
+        let b = enter(&mut gate, &want(0), |_| true).unwrap();
+        let c = enter(&mut gate, &want(0), |_| true).unwrap();
         gate.leave(0);
-        gate.grant(|_| true, &mut woken);
-        assert_eq!(woken.len(), 1);
-        assert!(!enter(&mut gate, &mut c, 0), "b was first");
-        assert!(enter(&mut gate, &mut b, 0));
+        assert_eq!(grant(&mut gate, |_| true), [b]);
+        gate.leave(0);
+        assert_eq!(grant(&mut gate, |_| true), [c]);
     }
 
     #[test]
     fn bytes_are_bounded_but_one_large_request_passes_alone() {
         let mut gate = Gate::new(10, 100);
-        let (mut a, mut b) = (None, None);
-        assert!(enter(&mut gate, &mut a, 1000));
-        assert!(!enter(&mut gate, &mut b, 1));
-        let mut woken = Vec::new();
+        assert_eq!(enter(&mut gate, &want(1000), |_| true), None);
+        let b = enter(&mut gate, &want(1), |_| true).unwrap();
+        assert_eq!(grant(&mut gate, |_| true), []);
         gate.leave(1000);
-        gate.grant(|_| true, &mut woken);
-        assert!(enter(&mut gate, &mut b, 1));
+        assert_eq!(grant(&mut gate, |_| true), [b]);
     }
 
     #[test]
     fn a_waiter_that_gives_up_leaves_nothing_behind() {
         let mut gate = Gate::new(1, 100);
-        let (mut a, mut b, mut c) = (None, None, None);
-        assert!(enter(&mut gate, &mut a, 0));
-        assert!(!enter(&mut gate, &mut b, 0));
-        assert!(!enter(&mut gate, &mut c, 0));
-        let mut woken = Vec::new();
+        assert_eq!(enter(&mut gate, &want(0), |_| true), None);
+        let b = enter(&mut gate, &want(0), |_| true).unwrap();
+        let c = enter(&mut gate, &want(0), |_| true).unwrap();
+        assert!(gate.cancel(b).is_some());
+        assert!(gate.cancel(b).is_none());
         gate.leave(0);
-        gate.grant(|_| true, &mut woken);
-        gate.cancel(b.unwrap());
-        gate.grant(|_| true, &mut woken);
-        assert!(
-            enter(&mut gate, &mut c, 0),
-            "b was told to go, gave up, and c took its place"
-        );
-        gate.leave(0);
-        assert!(gate.is_empty());
+        assert_eq!(grant(&mut gate, |_| true), [c]);
+        assert!(!gate.has_waiting());
+    }
+
+    #[test]
+    fn who_waits_for_room_is_not_overtaken() {
+        let mut gate = Gate::new(10, 100);
+        assert_eq!(enter(&mut gate, &want(60), |_| true), None);
+        let large = enter(&mut gate, &want(60), |_| true).unwrap();
+        let small = enter(&mut gate, &want(1), |_| true).unwrap();
+        assert_eq!(grant(&mut gate, |_| true), []);
+        gate.leave(60);
+        assert_eq!(grant(&mut gate, |_| true), [large, small]);
     }
 
     #[test]
@@ -211,22 +211,9 @@ mod tests {
             bytes: 1,
             changes: Some(0..1),
         };
-        let mut a = None;
-        assert!(
-            gate.enter(&mut a, &fenced, closed, Waker::noop())
-                .is_pending()
-        );
-        let mut b = None;
-        let free = Want {
-            bytes: 1,
-            changes: None,
-        };
-        assert!(gate.enter(&mut b, &free, closed, Waker::noop()).is_ready());
-        let mut woken = Vec::new();
-        gate.grant(|_| true, &mut woken);
-        assert!(
-            gate.enter(&mut a, &fenced, closed, Waker::noop())
-                .is_ready()
-        );
+        let a = enter(&mut gate, &fenced, closed).unwrap();
+        assert_eq!(enter(&mut gate, &want(1), closed), None);
+        assert_eq!(grant(&mut gate, closed), []);
+        assert_eq!(grant(&mut gate, |_| true), [a]);
     }
 }

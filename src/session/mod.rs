@@ -25,7 +25,7 @@ mod outbox;
 mod receive;
 mod status;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::task::{Poll, Waker};
 
@@ -33,7 +33,7 @@ use bytes::{Bytes, BytesMut};
 
 pub use assembly::Assembly;
 pub use buffers::Buffers;
-use gate::{Gate, Want};
+use gate::{Gate, Waiter, Want};
 use inflight::{Entry, Inflight, Stage, changes};
 pub use outbox::{Outbox, SLICES};
 pub use receive::{Bulk, Intake};
@@ -104,7 +104,9 @@ pub struct Session {
     style: ReplyStyle,
     limits: Limits,
     inflight: Inflight,
-    gate: Gate,
+    gate: Gate<Submission>,
+    /// What waited at the gate and was let go, until its caller looks.
+    granted: BTreeMap<u64, Ticket>,
     outbox: Outbox,
     buffers: Buffers,
     /// Bytes queued since the start.
@@ -138,6 +140,7 @@ impl Session {
             limits: Limits::default(),
             inflight: Inflight::new(first_cookie),
             gate: Gate::new(bounds.requests, bounds.bytes),
+            granted: BTreeMap::new(),
             outbox: Outbox::default(),
             buffers: Buffers::default(),
             queued: 0,
@@ -167,33 +170,41 @@ impl Session {
         Inflight::random_start()
     }
 
-    /// Queues the request as soon as there is room for it; from then on it is sent whatever the
-    /// caller does. `place` is the caller's place among those who wait.
+    /// Queues the request as soon as there is room for it, whether or not the caller looks; from
+    /// then on it is sent whatever the caller does. `place` is its place among those who wait.
     ///
-    /// Returns the ticket and the number of bytes queued.
+    /// Returns the ticket. The answer may be there already if the request had a place.
     pub fn poll_submit(
         &mut self,
         submission: &mut Option<Submission>,
         place: &mut Option<u64>,
         waker: &Waker,
     ) -> Poll<Result<Ticket, Error>> {
+        if let Some(ticket) = place.and_then(|place| self.granted.remove(&place)) {
+            *place = None;
+            return Poll::Ready(Ok(ticket));
+        }
         if let Some(error) = self.refusal() {
             return Poll::Ready(Err(error));
         }
-        let Some(wanted) = submission else {
+        if let Some(place) = *place {
+            self.gate.set_waker(place, waker);
+            return Poll::Pending;
+        }
+        let Some(item) = submission.take() else {
             return Poll::Pending;
         };
-        let want = want(wanted);
-        let inflight = &self.inflight;
-        let orphans = self.orphan_writes;
-        let is_open = |want: &Want| is_open(inflight, orphans, want);
-        if self.gate.enter(place, &want, is_open, waker).is_pending() {
-            return Poll::Pending;
+        let want = want(&item);
+        let (inflight, orphans) = (&self.inflight, self.orphan_writes);
+        if self
+            .gate
+            .enter(&want, |want| is_open(inflight, orphans, want))
+        {
+            return Poll::Ready(Ok(self.queue(item, &want, waker)));
         }
-        match submission.take() {
-            Some(submission) => Poll::Ready(Ok(self.queue(submission, want.bytes, waker))),
-            None => Poll::Pending,
-        }
+        let waker = waker.clone();
+        *place = Some(self.gate.wait(Waiter { want, item, waker }));
+        Poll::Pending
     }
 
     /// Why no request is taken any more, if none is.
@@ -204,7 +215,7 @@ impl Session {
         self.closing.then(Error::closed)
     }
 
-    fn queue(&mut self, submission: Submission, bytes: u64, waker: &Waker) -> Ticket {
+    fn queue(&mut self, submission: Submission, want: &Want, waker: &Waker) -> Ticket {
         let cookie = self.inflight.next_cookie();
         let Submission {
             command,
@@ -229,7 +240,7 @@ impl Session {
         let begin = self.queued;
         self.push(&head, payload);
         let mut entry = Entry::new(command, (offset, length), begin..self.queued, sink);
-        entry.bytes = bytes;
+        entry.bytes = want.bytes;
         entry.single_chunk = flags.contains(CommandFlags::DF);
         entry.waker = Some(waker.clone());
         self.expected = self.expected.saturating_add(entry.data());
@@ -317,10 +328,13 @@ impl Session {
         }
     }
 
-    /// A waiting request gives up its place.
-    pub fn leave_queue(&mut self, place: u64) {
-        self.gate.cancel(place);
-        self.grant();
+    /// A waiting request gives up its place. If it was let go meanwhile, this gives its ticket.
+    pub fn leave_queue(&mut self, place: u64) -> Option<Ticket> {
+        let ticket = self.granted.remove(&place);
+        if self.gate.cancel(place).is_some() {
+            self.grant();
+        }
+        ticket
     }
 
     /// How many requests are not answered yet.
@@ -411,10 +425,22 @@ impl Session {
         }
     }
 
+    /// Queues what waited and has its turn now.
     fn grant(&mut self) {
-        let (inflight, orphans) = (&self.inflight, self.orphan_writes);
-        self.gate
-            .grant(|want| is_open(inflight, orphans, want), &mut self.woken);
+        if self.closing || self.ended.is_some() {
+            return;
+        }
+        let mut from = 0;
+        loop {
+            let (inflight, orphans) = (&self.inflight, self.orphan_writes);
+            let is_open = |want: &Want| is_open(inflight, orphans, want);
+            let Some((place, waiter)) = self.gate.grant(&mut from, is_open) else {
+                return;
+            };
+            let ticket = self.queue(waiter.item, &waiter.want, &waiter.waker);
+            self.granted.insert(place, ticket);
+            self.woken.push(waiter.waker);
+        }
     }
 
     /// Takes no further requests. Those in flight go on.

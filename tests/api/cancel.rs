@@ -79,6 +79,31 @@ async fn k01_a_request_dropped_while_it_waits_for_room_is_never_sent() {
 }
 
 #[tokio::test]
+async fn a_request_that_has_its_turn_holds_nobody_up_if_its_caller_does_not_look() {
+    let export = Export::new(1 << 20).block_sizes(1, 4096, 8192);
+    let server = Server::new(export.clone());
+    let conn = Connection::builder().max_in_flight(2).build();
+    conn.connect_stream(server.connect()).await.unwrap();
+    // Polled once, and then left alone until all else is done.
+    let mut writes: Vec<_> = (0..10)
+        .map(|n| conn.write(n * 512, vec![1; 512]).into_future())
+        .collect();
+    let mut long = Box::pin(conn.read(0, 100_000).into_future());
+    for write in &mut writes {
+        assert!(drop_after(1, write).await.is_none());
+    }
+    assert!(drop_after(1, &mut long).await.is_none());
+    conn.flush().await.unwrap();
+    conn.read(0, 512).await.unwrap();
+    assert_eq!(export.counters().writes, 10);
+    assert_eq!(long.await.unwrap().len(), 100_000);
+    for write in writes {
+        write.await.unwrap();
+    }
+    assert_eq!(conn.in_flight(), 0);
+}
+
+#[tokio::test]
 async fn k01_a_request_that_is_never_polled_is_never_sent() {
     let export = Export::new(1 << 20);
     let server = Server::new(export.clone());

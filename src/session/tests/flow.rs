@@ -88,30 +88,72 @@ fn who_waits_for_room_is_woken_when_there_is_some() {
 }
 
 #[test]
-fn room_that_nobody_took_goes_to_the_next_in_line() {
+fn who_has_its_turn_is_sent_whether_or_not_its_caller_looks() {
+    for style in STYLES {
+        let mut wire = Wire::bounded(style, 1, u64::MAX);
+        let (_, head) = wire.ask(Command::FLUSH);
+        let mut places = [None, None, None];
+        for place in &mut places {
+            assert!(wire.try_submit(read(0, 4), place).is_pending());
+        }
+        let [first, second, third] = places;
+        // One answer after the other, and nobody has looked yet.
+        wire.feed(&success(style, &head)).unwrap();
+        for answer in [b"old1", b"old2"] {
+            let sent = wire.send();
+            assert_eq!(sent.len(), 1);
+            let head = sent[0].head;
+            wire.feed(&data(style, &head, 0, answer, DONE)).unwrap();
+        }
+        let mut place = first;
+        let sent = wire
+            .session
+            .poll_submit(&mut None, &mut place, Waker::noop());
+        let Poll::Ready(Ok(ticket)) = sent else {
+            panic!("not sent: {sent:?}");
+        };
+        assert_eq!((place, &wire.data(ticket)[..]), (None, &b"old1"[..]));
+        // It is too late to give up what was sent, but it can be abandoned.
+        wire.give_up(second);
+        wire.give_up(third);
+        let head = wire.send().pop().unwrap().head;
+        wire.feed(&data(style, &head, 0, b"data", DONE)).unwrap();
+        wire.assert_usable();
+    }
+}
+
+#[test]
+fn who_had_its_turn_when_the_session_ended_learns_what_became_of_the_request() {
+    for (written, delivery) in [(0, Delivery::NotSent), (9, Delivery::MaybeSent)] {
+        let mut wire = Wire::bounded(SIMPLE, 1, u64::MAX);
+        let (_, head) = wire.ask(Command::FLUSH);
+        let (mut granted, mut waiting) = (None, None);
+        assert!(wire.try_submit(read(0, 4), &mut granted).is_pending());
+        assert!(wire.try_submit(read(0, 4), &mut waiting).is_pending());
+        wire.feed(&success(SIMPLE, &head)).unwrap();
+        wire.write_out(written);
+        wire.session.fail(&Error::eof(Phase::Request));
+        let mut poll =
+            |place: &mut Option<u64>| wire.session.poll_submit(&mut None, place, Waker::noop());
+        let late = poll(&mut waiting);
+        assert_matches!(late, Poll::Ready(Err(e)) if e.delivery() == Delivery::NotSent);
+        let Poll::Ready(Ok(ticket)) = poll(&mut granted) else {
+            panic!("it was let go");
+        };
+        assert_eq!(wire.answer(ticket).unwrap_err().delivery(), delivery);
+        assert_eq!(wire.session.in_flight(), 0);
+    }
+}
+
+#[test]
+fn nothing_is_let_go_after_goodbye() {
     let mut wire = Wire::bounded(SIMPLE, 1, u64::MAX);
     let (_, head) = wire.ask(Command::FLUSH);
-    let (mut first, mut first_place) = (Some(read(0, 4)), None);
-    let (mut second, mut second_place) = (Some(read(0, 4)), None);
-    let waker = Waker::noop();
-    let session = &mut wire.session;
-    assert!(
-        session
-            .poll_submit(&mut first, &mut first_place, waker)
-            .is_pending()
-    );
-    assert!(
-        session
-            .poll_submit(&mut second, &mut second_place, waker)
-            .is_pending()
-    );
+    assert!(wire.try_submit(read(0, 4), &mut None).is_pending());
+    wire.session.disconnect_now();
+    assert_eq!(wire.send().len(), 1);
     wire.feed(&success(SIMPLE, &head)).unwrap();
-    // The first was told to go, and gave up.
-    wire.session.leave_queue(first_place.unwrap());
-    let second = wire
-        .session
-        .poll_submit(&mut second, &mut second_place, waker);
-    assert!(second.is_ready());
+    assert!(!wire.session.has_output());
 }
 
 #[test]
@@ -328,7 +370,7 @@ fn random_use(wire: &mut Wire, seed: u64) {
             }
             4 if !waiting.is_empty() => {
                 let (_, place) = waiting.swap_remove(random(waiting.len() as u64) as usize);
-                place.into_iter().for_each(|p| wire.session.leave_queue(p));
+                wire.give_up(place);
             }
             _ => {}
         }
@@ -345,8 +387,9 @@ fn random_use(wire: &mut Wire, seed: u64) {
         flying.retain(|&ticket| wire.poll(ticket).is_pending());
     }
     for (_, place) in waiting.drain(..) {
-        place.into_iter().for_each(|p| wire.session.leave_queue(p));
+        wire.give_up(place);
     }
+    unanswered.extend(wire.send().iter().map(|request| request.head));
     for head in unanswered {
         wire.feed(&error(style, &head, Errno::EIO, "", DONE))
             .unwrap();

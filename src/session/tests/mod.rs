@@ -82,6 +82,12 @@ impl Wire {
             .poll_submit(&mut submission, place, Waker::noop())
     }
 
+    /// Drops a request that has a place among those who wait, as its caller does.
+    fn give_up(&mut self, place: Option<u64>) {
+        let ticket = place.and_then(|place| self.session.leave_queue(place));
+        ticket.into_iter().for_each(|t| self.session.abandon(t));
+    }
+
     fn read(&mut self, offset: u64, length: u64) -> Ticket {
         self.submit(read(offset, length))
     }
