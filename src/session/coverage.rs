@@ -1,5 +1,7 @@
 //! Which bytes of a read have arrived.
 
+use std::collections::BTreeMap;
+
 /// Why a piece cannot be added.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refused {
@@ -11,15 +13,16 @@ pub enum Refused {
 
 /// A set of disjoint byte ranges of one read, with a bound on how many.
 ///
-/// The usual reply arrives in order and touches `prefix` only.
+/// The usual reply arrives in order and touches `prefix` only. For any other, whatever its order,
+/// a piece costs no more than a search.
 #[derive(Debug)]
 pub struct Coverage {
     /// Everything below this has arrived.
     prefix: u64,
-    /// What has arrived above it: sorted, disjoint, not touching. A box keeps the table of
-    /// requests small, and few reads need it.
+    /// What has arrived above it, from start to end: disjoint and not touching. A box keeps the
+    /// table of requests small, and few reads need it.
     #[allow(clippy::box_collection)]
-    islands: Option<Box<Vec<(u64, u64)>>>,
+    islands: Option<Box<BTreeMap<u64, u64>>>,
 }
 
 impl Coverage {
@@ -41,21 +44,37 @@ impl Coverage {
         if start < self.prefix {
             return Err(Refused::Overlap);
         }
-        let Some(islands) = &mut self.islands else {
-            if start == self.prefix {
-                self.prefix = end;
-            } else {
-                self.islands = Some(Box::new(vec![(start, end)]));
-            }
+        if start == self.prefix && self.islands.is_none() {
+            self.prefix = end;
             return Ok(());
+        }
+        let islands = self.islands.get_or_insert_default();
+        let next = islands.range(start..).next().map(|(&at, &end)| (at, end));
+        if next.is_some_and(|(at, _)| at < end) {
+            return Err(Refused::Overlap);
+        }
+        let before = islands.range_mut(..start).next_back();
+        if before.as_ref().is_some_and(|(_, far)| **far > start) {
+            return Err(Refused::Overlap);
+        }
+        // One that touches the next one takes it in.
+        let far = match next {
+            Some((at, far)) if at == end => far,
+            _ => end,
         };
-        let limit = usize::try_from(limit()).unwrap_or(usize::MAX);
-        insert(islands, start, end, limit)?;
-        if let Some(&(first, end)) = islands.first() {
-            if first == self.prefix {
-                self.prefix = end;
-                islands.remove(0);
+        let joins_next = far > end;
+        match before.filter(|(_, far)| **far == start) {
+            Some((_, reach)) => *reach = far,
+            None if start == self.prefix => self.prefix = far,
+            None => {
+                if !joins_next && islands.len() as u64 >= limit() {
+                    return Err(Refused::Fragments);
+                }
+                islands.insert(start, far);
             }
+        }
+        if joins_next {
+            islands.remove(&end);
         }
         if islands.is_empty() {
             self.islands = None;
@@ -68,47 +87,6 @@ impl Coverage {
         let islands = self.islands.iter().flat_map(|islands| islands.iter());
         let lengths = islands.map(|(start, end)| end.saturating_sub(*start));
         lengths.fold(self.prefix, u64::saturating_add)
-    }
-}
-
-/// Adds `start..end` to sorted and disjoint ranges, joining it with what it touches.
-fn insert(
-    islands: &mut Vec<(u64, u64)>,
-    start: u64,
-    end: u64,
-    limit: usize,
-) -> Result<(), Refused> {
-    // The first island that ends at or after `start`: it touches, overlaps or lies beyond.
-    let at = islands.partition_point(|island| island.1 < start);
-    let touches = islands.get(at).is_some_and(|island| island.1 == start);
-    let next = if touches { at.saturating_add(1) } else { at };
-    if islands.get(next).is_some_and(|island| island.0 < end) {
-        return Err(Refused::Overlap);
-    }
-    let joins_next = islands.get(next).is_some_and(|island| island.0 == end);
-    let far = if joins_next {
-        islands.get(next).map_or(end, |island| island.1)
-    } else {
-        end
-    };
-    match (touches, joins_next) {
-        (false, false) if islands.len() >= limit => return Err(Refused::Fragments),
-        (false, false) => islands.insert(at, (start, end)),
-        (false, true) => set(islands, next, (start, far)),
-        (true, joins_next) => {
-            let from = islands.get(at).map_or(start, |island| island.0);
-            set(islands, at, (from, far));
-            if joins_next {
-                islands.remove(next);
-            }
-        }
-    }
-    Ok(())
-}
-
-fn set(islands: &mut [(u64, u64)], at: usize, island: (u64, u64)) {
-    if let Some(place) = islands.get_mut(at) {
-        *place = island;
     }
 }
 
@@ -134,6 +112,19 @@ mod tests {
         let refused = (0..).find_map(|i| coverage.insert(2 * i + 1, 2 * i + 2, || 128).err());
         assert_eq!(refused, Some(Refused::Fragments));
         assert_eq!(coverage.islands.unwrap().len(), 128);
+    }
+
+    #[test]
+    fn pieces_of_a_sector_in_the_worst_order_are_put_together() {
+        // Of the longest read there is: every second one from the end, then the others likewise.
+        let (count, limit) = (1u64 << 17, || 1 << 17);
+        let mut coverage = Coverage::new();
+        let halves = [1, 2].map(|first| (0..count / 2).map(move |i| count - first - 2 * i));
+        for i in halves.into_iter().flatten() {
+            coverage.insert(512 * i, 512 * (i + 1), limit).unwrap();
+        }
+        assert_eq!(coverage.covered(), 512 * count);
+        assert!(coverage.islands.is_none());
     }
 
     proptest! {
