@@ -26,18 +26,27 @@ impl Negotiator {
         let limits = *self.limits();
         let (most, most_bytes) = (limits.listed_exports as usize, limits.listed_bytes as usize);
         let mut exports = Vec::new();
-        let mut bytes = 0;
+        let (mut count, mut bytes) = (0, 0);
         loop {
             let reply = self.reply(option).await?;
             match reply.reply {
                 OptionReplyType::ACK => return Ok(exports),
                 OptionReplyType::SERVER => {
+                    count += 1;
                     bytes += reply.payload.len();
-                    if exports.len() >= most || bytes > most_bytes {
+                    if count > most || bytes > most_bytes {
                         return Err(ProtocolError::TooManyReplies(option).into());
                     }
-                    let (name, description) = reply.parse_server()?;
-                    exports.push(ListedExport { name, description });
+                    match reply.parse_server() {
+                        Ok((name, description)) => {
+                            exports.push(ListedExport { name, description });
+                        }
+                        // L03: an export that nobody could ask for hides no other.
+                        Err(ProtocolError::Text(_)) => {
+                            tracing::debug!("an export whose name is no string");
+                        }
+                        Err(violation) => return Err(violation.into()),
+                    }
                 }
                 _ => return Err(unexpected(&reply)),
             }
