@@ -73,7 +73,16 @@ impl Negotiator {
         let (mut canonical_name, mut description) = (None, None);
         let mut count = 0;
         loop {
-            let reply = self.reply(option).await?;
+            let reply = match self.reply(option).await {
+                // "Option types": never to who has asked for the sizes.
+                Err(Error::Refused(refusal))
+                    if ask.block_size && refusal.reply == OptionReplyType::ERR_BLOCK_SIZE_REQD =>
+                {
+                    let reply = refusal.reply;
+                    return Err(ProtocolError::UnexpectedOptionReply { option, reply }.into());
+                }
+                reply => reply?,
+            };
             match reply.reply {
                 OptionReplyType::ACK => break,
                 OptionReplyType::INFO => count += 1,
