@@ -10,15 +10,16 @@ use crate::support::*;
 
 /// A connection in option mode without any options sent, and its peer.
 pub(crate) async fn negotiating() -> (Connection, Peer) {
-    let (mut peer, stream) = Peer::pair();
+    negotiating_by(Way::Memory).await
+}
+
+pub(crate) async fn negotiating_by(way: Way) -> (Connection, Peer) {
     let conn = Connection::builder()
         .opt_mode(true)
         .structured_replies(false)
         .build();
-    let (connected, greeted) = tokio::join!(
-        conn.connect_stream(stream),
-        peer.greet(HandshakeFlags::all())
-    );
+    let (mut peer, connecting) = way.connect(&conn);
+    let (connected, greeted) = tokio::join!(connecting, peer.greet(HandshakeFlags::all()));
     greeted.unwrap();
     connected.unwrap();
     assert_eq!(conn.state(), State::Negotiating);

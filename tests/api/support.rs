@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -14,7 +15,7 @@ use nbd_client::wire::request::RequestHead;
 use nbd_client::wire::{
     ChunkType, Errno, ProtocolError, ReplyFlags, ReplyStyle, TransmissionFlags,
 };
-use nbd_client::{Builder, Connection, Error};
+use nbd_client::{Builder, Connecting, Connection, Error};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 pub(crate) const CHUNKED: [ReplyStyle; 2] = [ReplyStyle::Structured, ReplyStyle::Extended];
@@ -69,6 +70,35 @@ pub(crate) async fn ready_on(
     greeted.unwrap();
     connected.unwrap();
     (conn, peer)
+}
+
+/// A way to a scripted server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Way {
+    /// In memory.
+    Memory,
+    /// Through the kernel.
+    Unix,
+}
+
+pub(crate) const WAYS: [Way; 2] = [Way::Memory, Way::Unix];
+
+impl Way {
+    /// Begins to connect to a peer.
+    pub(crate) fn connect(self, conn: &Connection) -> (Peer, Connecting) {
+        match self {
+            Self::Memory => {
+                let (peer, stream) = Peer::pair();
+                (peer, conn.aio_connect_stream(stream).unwrap())
+            }
+            Self::Unix => {
+                let (server, client) = UnixStream::pair().unwrap();
+                server.set_nonblocking(true).unwrap();
+                let server = tokio::net::UnixStream::from_std(server).unwrap();
+                (Peer::new(server), conn.aio_connect_socket(client).unwrap())
+            }
+        }
+    }
 }
 
 /// The violation that ended a connection.

@@ -7,17 +7,21 @@ use nbd_client::{BlockStatus, InvalidRequest};
 use super::*;
 
 /// Selects contexts at a server that answers with these replies.
-async fn selected(replies: &[OptionReply]) -> (Connection, Result<Vec<String>>) {
-    let (conn, mut peer) = crate::options::negotiating().await;
-    let mut bytes = BytesMut::new();
-    replies.iter().for_each(|reply| reply.encode(&mut bytes));
-    let script = async {
-        peer.expect_option().await.unwrap();
-        let _ = peer.send_bytes(&bytes).await;
-    };
-    let (result, ()) = tokio::join!(conn.opt_set_meta_context(["a:b", "c:d"]), script);
-    drop(peer);
-    (conn, result)
+async fn selected(replies: &[OptionReply]) -> Result<Vec<String>> {
+    let bytes = encode(replies);
+    let mut results = Vec::new();
+    for way in WAYS {
+        let (conn, mut peer) = crate::options::negotiating_by(way).await;
+        let script = async {
+            peer.expect_option().await.unwrap();
+            // The client may be gone before all of it is sent.
+            let _ = peer.send_bytes(&bytes).await;
+        };
+        let (result, ()) = tokio::join!(conn.opt_set_meta_context(["a:b", "c:d"]), script);
+        results.push(result);
+    }
+    assert_eq!(format!("{:?}", results[0]), format!("{:?}", results[1]));
+    results.remove(0)
 }
 
 fn context(id: u32, name: &str) -> OptionReply {
@@ -26,22 +30,37 @@ fn context(id: u32, name: &str) -> OptionReply {
 
 const SET_ACK: OptionReply = OptionReply::ack(OptionType::SET_META_CONTEXT);
 
-#[tokio::test]
-async fn m01_m04_contexts_of_the_wrong_form_are_a_violation() {
-    let raw = |payload: &'static [u8]| OptionReply {
-        payload: Bytes::from_static(payload),
+/// A reply with this payload.
+fn raw(payload: impl Into<Bytes>) -> OptionReply {
+    OptionReply {
+        payload: payload.into(),
         ..context(0, "")
-    };
-    let long = format!("a:{}", "x".repeat(4095));
-    for reply in [
-        raw(b""),
-        raw(b"\0\0\0"),
-        raw(b"\0\0\0\x01"),
-        raw(b"\0\0\0\x01a:\xff"),
-        context(1, "nocolon"),
-        context(1, &long),
-    ] {
-        violation(selected(&[reply]).await.1);
+    }
+}
+
+#[tokio::test]
+async fn m01_a_context_without_a_name_or_with_one_too_long_is_a_violation() {
+    for length in 0..=4 {
+        violation(selected(&[raw(vec![0; length])]).await);
+    }
+    let most = format!("a:{}", "x".repeat(4094));
+    let names = selected(&[context(1, &most), SET_ACK]).await.unwrap();
+    assert_eq!(names, [&*most]);
+    let long = most + "x";
+    assert_matches!(
+        violation(selected(&[context(1, &long)]).await),
+        ProtocolError::Length { length: 4097, .. }
+    );
+}
+
+#[tokio::test]
+async fn m04_a_context_whose_name_is_no_string_or_has_no_namespace_is_a_violation() {
+    for name in [&b"a:\xff"[..], b"a:\0", b"\xff:b", b"nocolon"] {
+        let payload = [b"\0\0\0\x01", name].concat();
+        assert_matches!(
+            violation(selected(&[raw(payload)]).await),
+            ProtocolError::Text(_)
+        );
     }
 }
 
@@ -118,31 +137,54 @@ async fn m03_a_context_that_was_not_asked_for_is_drained_and_not_reported() {
 
 #[tokio::test]
 async fn m03_a_query_may_select_any_name_of_its_namespace_but_base() {
-    let (_, names) = selected(&[context(1, "a:z"), context(2, "e:b"), SET_ACK]).await;
+    let names = selected(&[context(1, "a:z"), context(2, "e:b"), SET_ACK]).await;
     assert_eq!(names.unwrap(), ["a:z"]);
 }
 
 #[tokio::test]
-async fn m05_no_context_is_no_violation() {
-    let (_, names) = selected(&[SET_ACK]).await;
-    assert_eq!(names.unwrap(), Vec::<String>::new());
+async fn m05_without_a_context_no_status_is_asked_for() {
+    assert_eq!(selected(&[SET_ACK]).await.unwrap(), Vec::<String>::new());
+    for style in CHUNKED {
+        let (conn, status) = given(style, &[]).await;
+        assert_matches!(status, Err(Error::Invalid(InvalidRequest::NoContexts)));
+        assert_eq!(conn.export().unwrap().contexts().count(), 0);
+        assert!(conn.is_ready());
+    }
 }
 
 #[tokio::test]
 async fn m07_endless_contexts_are_a_violation() {
-    let replies: Vec<_> = (0..1025).map(|id| context(id, "a:b")).collect();
-    assert_matches!(
-        violation(selected(&replies).await.1),
-        ProtocolError::TooManyReplies(_)
-    );
+    // Those that were not asked for count like the others.
+    for name in ["a:b", "x:y"] {
+        let mut replies: Vec<_> = (0..1024).map(|id| context(id, name)).collect();
+        replies.push(SET_ACK);
+        selected(&replies).await.unwrap();
+        replies.insert(1024, context(1024, name));
+        assert_matches!(
+            violation(selected(&replies).await),
+            ProtocolError::TooManyReplies(_)
+        );
+    }
 }
 
 #[tokio::test]
 async fn m09_any_id_is_fine_but_each_once() {
-    let (_, names) = selected(&[context(0, "c:d"), context(u32::MAX, "a:b"), SET_ACK]).await;
+    let names = selected(&[context(0, "c:d"), context(u32::MAX, "a:b"), SET_ACK]).await;
     assert_eq!(names.unwrap(), ["c:d", "a:b"]);
     let twice = selected(&[context(7, "a:b"), context(7, "c:d"), SET_ACK]).await;
-    assert_eq!(violation(twice.1), ProtocolError::DuplicateContext(7));
+    assert_eq!(violation(twice), ProtocolError::DuplicateContext(7));
+}
+
+#[tokio::test]
+async fn m09_status_is_told_by_any_id() {
+    for (style, id) in CHUNKED
+        .into_iter()
+        .flat_map(|style| [(style, 0), (style, u32::MAX)])
+    {
+        let (_conn, status) = given(style, &[(id, "base:allocation")]).await;
+        let status = status.unwrap();
+        assert_eq!(status.get("base:allocation").unwrap()[0].flags, id.into());
+    }
 }
 
 #[tokio::test(start_paused = true)]

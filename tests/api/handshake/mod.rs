@@ -6,6 +6,7 @@ mod greeting;
 mod list;
 mod options;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -37,31 +38,60 @@ fn assert_eof(result: Result<()>, expected: Phase) {
     }
 }
 
-/// Connects to a server that answers `GO` with these replies; gives what else it received.
+/// Connects to a server that answers `GO` with these replies, by each way; gives what else it
+/// received.
 async fn gone(replies: Vec<OptionReply>) -> (Connection, Result<()>, Option<OptionType>) {
-    let mut bytes = BytesMut::new();
-    replies.iter().for_each(|reply| reply.encode(&mut bytes));
-    gone_with(builder(ReplyStyle::Simple), &bytes).await
+    gone_with(&builder(ReplyStyle::Simple), &encode(&replies)).await
 }
 
-async fn gone_with(builder: Builder, bytes: &[u8]) -> (Connection, Result<()>, Option<OptionType>) {
-    let (mut peer, stream) = Peer::pair();
-    let conn = builder.build();
+async fn gone_with(
+    builder: &Builder,
+    bytes: &[u8],
+) -> (Connection, Result<()>, Option<OptionType>) {
+    let first = gone_by(Way::Memory, builder, bytes).await;
+    let second = gone_by(Way::Unix, builder, bytes).await;
+    assert_eq!(format!("{:?}", first.1), format!("{:?}", second.1));
+    assert_eq!(first.2, second.2);
+    second
+}
+
+async fn gone_by(
+    way: Way,
+    builder: &Builder,
+    bytes: &[u8],
+) -> (Connection, Result<()>, Option<OptionType>) {
+    let conn = builder.clone().build();
+    let (mut peer, connecting) = way.connect(&conn);
     let script = async {
         peer.greet(HandshakeFlags::all()).await.unwrap();
         let go = peer.expect_option().await.unwrap();
         assert_eq!(go.option, OptionType::GO);
+        // The client may be gone before all of it is sent.
         let _ = peer.send_bytes(bytes).await;
-        // Whatever the client says next, or that it leaves.
-        let next = drop_after(200, peer.expect_option()).await;
-        let next = next.and_then(|next| next.ok()).map(|next| next.option);
+        // What the client says next, or that it leaves.
+        let next = peer.expect_option().await.ok().map(|next| next.option);
         if next == Some(OptionType::ABORT) {
             peer.half_close().await.unwrap();
         }
         next
     };
-    let (result, next) = tokio::join!(conn.connect_stream(stream), script);
+    let mut script = pin!(script);
+    let mut connecting = pin!(connecting);
+    let (result, next) = tokio::select! {
+        next = &mut script => (connecting.await, next),
+        result = &mut connecting => match result {
+            // It has nothing more to say.
+            Ok(()) => (Ok(()), None),
+            Err(error) => (Err(error), script.await),
+        },
+    };
     (conn, result, next)
+}
+
+fn encode(replies: &[OptionReply]) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    replies.iter().for_each(|reply| reply.encode(&mut bytes));
+    bytes
 }
 
 fn export() -> OptionReply {

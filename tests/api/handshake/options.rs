@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn o01_a_wrong_reply_magic_is_told_from_its_bytes_alone() {
     let builder = builder(ReplyStyle::Simple);
-    let (_, result, _) = gone_with(builder, &7u64.to_be_bytes()).await;
+    let (_, result, _) = gone_with(&builder, &7u64.to_be_bytes()).await;
     assert_eq!(violation(result), ProtocolError::OptionReplyMagic(7));
 }
 
@@ -16,8 +16,9 @@ async fn o02_a_reply_to_another_option_is_a_violation() {
 }
 
 #[tokio::test]
-async fn o03_l08_replies_of_other_types_are_a_violation() {
-    for kind in [0, 2, 4, 77].map(OptionReplyType) {
+async fn o03_replies_of_other_types_are_a_violation() {
+    // LIST's and SET_META_CONTEXT's are as wrong here as those that nobody knows.
+    for kind in [0, 2, 4, 77, 0x7fff_ffff].map(OptionReplyType) {
         assert_matches!(
             fatal(vec![reply(kind, Bytes::new())]).await,
             ProtocolError::UnexpectedOptionReply { .. }
@@ -25,51 +26,65 @@ async fn o03_l08_replies_of_other_types_are_a_violation() {
     }
 }
 
-#[tokio::test]
-async fn o04_o05_every_refusal_is_told_with_its_reason_and_the_server_is_left_politely() {
-    use OptionReplyType as R;
-    for kind in [
-        R::ERR_POLICY,
-        R::ERR_INVALID,
-        R::ERR_PLATFORM,
-        R::ERR_TLS_REQD,
-        R::ERR_UNKNOWN,
-        R::ERR_SHUTDOWN,
-        R::ERR_BLOCK_SIZE_REQD,
-        R::ERR_TOO_BIG,
-        R::ERR_EXT_HEADER_REQD,
-        OptionReplyType(0x8000_ffff),
-    ] {
-        let (conn, result, next) = gone(vec![reply(kind, "why not")]).await;
-        match result {
-            Err(Error::Refused(refusal)) => {
-                assert_eq!(refusal.option(), OptionType::GO);
-                assert_eq!(refusal.reply(), kind);
-                assert_eq!(refusal.message().as_str(), "why not");
-            }
-            other => panic!("{other:?}"),
+/// Refuses `GO` so; the client must tell it, and leave politely.
+async fn refused(kind: OptionReplyType) {
+    // Block sizes are not asked for: see I22.
+    let builder = builder(ReplyStyle::Simple).request_block_size(false);
+    let bytes = encode(&[reply(kind, "why not")]);
+    let (conn, result, next) = gone_with(&builder, &bytes).await;
+    match result {
+        Err(Error::Refused(refusal)) => {
+            assert_eq!(refusal.option(), OptionType::GO);
+            assert_eq!(refusal.reply(), kind);
+            assert_eq!(refusal.message().as_str(), "why not");
         }
-        assert_eq!(next, Some(OptionType::ABORT), "{kind}");
-        assert_eq!(conn.state(), State::Dead);
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(next, Some(OptionType::ABORT), "{kind}");
+    assert_eq!(conn.state(), State::Dead);
+}
+
+#[tokio::test]
+async fn o04_an_unknown_refusal_is_a_refusal() {
+    for kind in [0x8000_0000, 0x8000_000b, 0x8000_ffff, u32::MAX] {
+        refused(OptionReplyType(kind)).await;
+    }
+}
+
+#[tokio::test]
+async fn o05_every_refusal_is_told_with_its_reason_and_the_server_is_left_politely() {
+    // UNSUP is answered with EXPORT_NAME: see I17.
+    for kind in 2..=10 {
+        refused(OptionReplyType(0x8000_0000 + kind)).await;
     }
 }
 
 #[tokio::test]
 async fn o05_a_refusal_leaves_option_mode_usable() {
-    let (conn, mut peer) = crate::options::negotiating().await;
-    for kind in 1..=10 {
-        let kind = OptionReplyType(0x8000_0000 + kind);
-        // Shutting down is the end; without GO the name alone is tried.
-        if [OptionReplyType::ERR_SHUTDOWN, OptionReplyType::ERR_UNSUP].contains(&kind) {
-            continue;
-        }
-        for what in 0..4 {
+    for (way, what) in WAYS
+        .into_iter()
+        .flat_map(|way| (0..7).map(move |what| (way, what)))
+    {
+        let (conn, mut peer) = crate::options::negotiating_by(way).await;
+        conn.set_request_block_size(false).unwrap();
+        for kind in 1..=10 {
+            let kind = OptionReplyType(0x8000_0000 + kind);
+            // Shutting down is the end; without GO the name alone is tried.
+            if kind == OptionReplyType::ERR_SHUTDOWN
+                || what == 2 && kind == OptionReplyType::ERR_UNSUP
+            {
+                continue;
+            }
             let ask = async {
                 match what {
                     0 => conn.opt_list().await.map(drop),
                     1 => conn.opt_info().await.map(drop),
                     2 => conn.opt_go().await,
-                    _ => conn.opt_list_meta_context(["a:"]).await.map(drop),
+                    3 => conn.opt_list_meta_context(["a:"]).await.map(drop),
+                    4 => conn.opt_set_meta_context(["a:b"]).await.map(drop),
+                    // A feature is there or not.
+                    5 => conn.opt_structured_reply().await.map(|on| assert!(!on)),
+                    _ => conn.opt_extended_headers().await.map(|on| assert!(!on)),
                 }
             };
             let (result, ()) = tokio::join!(ask, async {
@@ -77,9 +92,44 @@ async fn o05_a_refusal_leaves_option_mode_usable() {
                 let refusal = OptionReply::error(option, kind, "no");
                 peer.send_option_reply(refusal).await.unwrap();
             });
-            assert_matches!(result, Err(Error::Refused(_)));
+            match result {
+                Err(Error::Refused(refusal)) if what < 5 => assert_eq!(refusal.reply(), kind),
+                Ok(()) if what >= 5 => {}
+                other => panic!("{what}, {kind}: {other:?}"),
+            }
             assert_eq!(conn.state(), State::Negotiating);
         }
+    }
+}
+
+#[tokio::test]
+async fn o05_a_server_that_shuts_down_is_left_whatever_was_asked() {
+    for (way, what) in WAYS
+        .into_iter()
+        .flat_map(|way| (0..4).map(move |what| (way, what)))
+    {
+        let (conn, mut peer) = crate::options::negotiating_by(way).await;
+        let ask = async {
+            match what {
+                0 => conn.opt_list().await.map(drop),
+                1 => conn.opt_info().await.map(drop),
+                2 => conn.opt_go().await,
+                _ => conn.opt_set_meta_context(["a:b"]).await.map(drop),
+            }
+        };
+        let (result, ()) = tokio::join!(ask, async {
+            let option = peer.expect_option().await.unwrap().option;
+            let refusal = OptionReply::error(option, OptionReplyType::ERR_SHUTDOWN, "");
+            peer.send_option_reply(refusal).await.unwrap();
+            let abort = peer.expect_option().await.unwrap().option;
+            assert_eq!(abort, OptionType::ABORT);
+            peer.send_option_reply(OptionReply::ack(abort))
+                .await
+                .unwrap();
+            peer.expect_end().await.unwrap();
+        });
+        assert_matches!(result, Err(Error::Refused(r)) if r.reply() == OptionReplyType::ERR_SHUTDOWN);
+        assert_eq!(conn.state(), State::Dead);
     }
 }
 
@@ -92,7 +142,7 @@ async fn o07_an_impossible_length_is_told_at_the_head() {
             head.put_u32(OptionType::GO.0);
             head.put_u32(kind);
             head.put_u32(length);
-            let (_, result, _) = gone_with(builder(ReplyStyle::Simple), &head).await;
+            let (_, result, _) = gone_with(&builder(ReplyStyle::Simple), &head).await;
             assert_matches!(violation(result), ProtocolError::Length { .. });
         }
     }
@@ -126,14 +176,16 @@ async fn o12_endless_information_is_a_violation() {
 
 #[tokio::test]
 async fn o14_replies_sent_before_they_were_asked_for_do_no_harm() {
-    let (mut peer, stream) = Peer::pair();
-    let conn = builder(ReplyStyle::Simple).build();
     let mut bytes = greeting(Greeting::Newstyle(HandshakeFlags::all()));
     export().encode(&mut bytes);
     ack().encode(&mut bytes);
-    let (result, _) = tokio::join!(conn.connect_stream(stream), peer.send_bytes(&bytes));
-    result.unwrap();
-    assert_eq!(conn.size().unwrap(), INFO.size);
+    for way in WAYS {
+        let conn = builder(ReplyStyle::Simple).build();
+        let (mut peer, connecting) = way.connect(&conn);
+        let (result, _) = tokio::join!(connecting, peer.send_bytes(&bytes));
+        result.unwrap();
+        assert_eq!(conn.size().unwrap(), INFO.size);
+    }
 }
 
 #[tokio::test(start_paused = true)]
