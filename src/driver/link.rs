@@ -10,6 +10,7 @@ use std::{fmt, io};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
+use super::wake::wake_all;
 use crate::builder::Config;
 use crate::chunk::Chunk;
 use crate::error::Error;
@@ -290,9 +291,7 @@ impl Link {
             session.truncate_outbox(keep.saturating_sub(taken));
         });
         drop(writer);
-        for waker in woken {
-            waker.wake();
-        }
+        wake_all(woken);
         self.wake_driver();
     }
 
@@ -300,9 +299,7 @@ impl Link {
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Session) -> T) -> T {
         let mut woken = Vec::new();
         let result = self.change_with(&mut woken, change);
-        for waker in woken {
-            waker.wake();
-        }
+        wake_all(woken);
         result
     }
 

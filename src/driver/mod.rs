@@ -11,6 +11,7 @@ mod options;
 mod shared;
 mod stall;
 mod transmission;
+mod wake;
 
 use std::future::Future;
 use std::sync::Arc;

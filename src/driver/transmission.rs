@@ -19,6 +19,7 @@ use tokio_util::io::poll_read_buf;
 use super::busy::BusyPoll;
 use super::link::{Duty, Link};
 use super::stall::Stall;
+use super::wake::wake_all;
 use crate::builder::Config;
 use crate::error::{Error, Phase};
 use crate::session::{Bulk, Intake, Session};
@@ -314,9 +315,7 @@ impl Transmission {
         if yields {
             self.link.mark_scheduled();
         }
-        for waker in self.woken.drain(..) {
-            waker.wake();
-        }
+        wake_all(self.woken.drain(..));
         yields
     }
 

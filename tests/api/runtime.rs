@@ -2,7 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use nbd_client::testing::{Export, Server};
@@ -281,4 +282,47 @@ async fn k13_a_stream_that_panics_ends_its_connection_only() {
         assert_eq!(conn.in_flight(), 0);
         server.connected(0).await;
     }
+}
+
+/// A waker that panics.
+struct Explosive;
+
+impl std::task::Wake for Explosive {
+    fn wake(self: Arc<Self>) {
+        panic!("on purpose");
+    }
+}
+
+// On a clock that stands still a caller that is never woken fails at once.
+#[tokio::test(start_paused = true)]
+async fn k13_a_waker_that_panics_ends_its_connection_and_wakes_everybody_else() {
+    let server = Server::new(Export::new(1 << 20));
+    let conn = Connection::new();
+    conn.connect_stream(server.connect()).await.unwrap();
+    server.pause();
+    let read = || conn.read(0, 512).into_future();
+    let others = |count| (0..count).map(|_| tokio::spawn(read())).collect::<Vec<_>>();
+    let mut rest = others(4);
+    settle().await;
+    let mut explosive = Box::pin(read());
+    let waker = Waker::from(Arc::new(Explosive));
+    let polled = explosive.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    rest.extend(others(4));
+    server.held(9).await;
+    // All answers come at once.
+    server.resume();
+    for task in rest {
+        let answer = tokio::time::timeout(Duration::from_secs(60), task).await;
+        match answer.expect("never woken").unwrap() {
+            Ok(data) => assert_eq!(data.len(), 512),
+            Err(error) => assert!(error.to_string().contains("panicked"), "{error}"),
+        }
+    }
+    assert_matches!(conn.closed().await, Error::Disconnected(..));
+    assert_eq!(conn.state(), State::Dead);
+    // No lock is poisoned.
+    assert_eq!(conn.in_flight(), 0);
+    assert_matches!(conn.flush().await, Err(Error::Disconnected(..)));
+    server.connected(0).await;
 }
