@@ -349,3 +349,37 @@ async fn long_queries_are_written_while_replies_are_read() {
     let (names, ()) = tokio::join!(listing, script);
     assert_eq!(names.unwrap().len(), 1000);
 }
+
+#[tokio::test]
+async fn k37_export_names_are_any_text_of_at_most_4096_bytes_without_nul() {
+    let longest = "n".repeat(4096);
+    for name in [
+        "",
+        "/",
+        "//a",
+        " a b ",
+        "..",
+        "\u{e4}\u{1f980}",
+        "a\nb",
+        &longest,
+    ] {
+        let server = Server::builder().export(name, Export::new(7)).build();
+        let conn = Connection::builder().export_name(name).build();
+        conn.connect_stream(server.connect()).await.unwrap();
+        assert_eq!(conn.size().unwrap(), 7, "{name:?}");
+    }
+    let too_long = "\u{e4}".repeat(2049);
+    for name in ["a\0b", "\0", &too_long] {
+        let conn = Connection::builder().export_name(name).build();
+        let (stream, mut other) = tokio::io::duplex(64);
+        let error = conn.connect_stream(stream).await.unwrap_err();
+        assert_matches!(error, Error::Invalid(_));
+        // Not a byte was sent, and the handle is as it was.
+        let mut byte = [0; 1];
+        let end = tokio::io::AsyncReadExt::read(&mut other, &mut byte).await;
+        assert_eq!(end.unwrap(), 0);
+        assert!(conn.is_created());
+        let negotiating = negotiating(Connection::builder(), &server()).await;
+        assert_matches!(negotiating.set_export_name(name), Err(Error::Invalid(_)));
+    }
+}

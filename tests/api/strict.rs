@@ -43,6 +43,73 @@ where
 }
 
 #[tokio::test]
+async fn k34_what_cannot_be_done_is_refused_before_any_byte_is_sent() {
+    use CommandFlags as F;
+    let all = Export::new(1 << 20).block_sizes(512, 4096, 1 << 20);
+    let poor = picky();
+    let read_only = Export::new(1 << 20).read_only(true);
+    for (export, name) in [(&all, "all"), (&poor, "poor"), (&read_only, "read-only")] {
+        let conn = connect(export).await;
+        let sent = conn.stats().bytes_sent;
+        let end = 1 << 20;
+        let unknown = F::from_bits_retain(1 << 15);
+        let mut refused = vec![
+            // Nothing at all.
+            conn.read(0, 0).await.map(drop),
+            conn.write(0, vec![]).await,
+            conn.trim(0, 0).await,
+            conn.write_zeroes(0, 0).await,
+            conn.cache(0, 0).await,
+            conn.block_status(0, 0).await.map(drop),
+            // Beyond the end, and beyond all numbers.
+            conn.read(end - 4096, 8192).await.map(drop),
+            conn.read(u64::MAX, 1).await.map(drop),
+            conn.read(u64::MAX - 4095, 4096).await.map(drop),
+            conn.write(end, vec![0; 4096]).await,
+            conn.trim(0, end + 4096).await,
+            conn.write_zeroes(u64::MAX - 4095, u64::MAX).await,
+            conn.cache(end, 4096).await,
+            conn.block_status(0, u64::MAX).await.map(drop),
+            // Flags of other commands, and of none.
+            conn.read(0, 4096).flags(F::REQ_ONE).await.map(drop),
+            conn.read(0, 4096).flags(unknown).await.map(drop),
+            conn.write(0, vec![0; 4096]).flags(F::DF).await,
+            conn.flush().flags(F::FUA | F::NO_HOLE).await,
+            conn.trim(0, 4096).flags(F::FAST_ZERO).await,
+            conn.cache(0, 4096).flags(F::REQ_ONE).await,
+            // No context was negotiated.
+            conn.block_status(0, 4096).await.map(drop),
+        ];
+        if name != "read-only" {
+            // Not in blocks.
+            refused.push(conn.read(1, 4096).await.map(drop));
+            refused.push(conn.write(0, vec![0; 511]).await);
+            refused.push(conn.trim(256, 4096).await);
+        }
+        if name == "poor" {
+            // Not offered.
+            refused.push(conn.flush().await);
+            refused.push(conn.trim(0, 4096).await);
+            refused.push(conn.cache(0, 4096).await);
+            refused.push(conn.write(0, vec![0; 4096]).fua().await);
+            refused.push(conn.write_zeroes(0, 4096).fast_zero().await);
+            refused.push(conn.read(0, 4096).dont_fragment().await.map(drop));
+        }
+        if name == "read-only" {
+            refused.push(conn.write(0, vec![0; 4096]).await);
+            refused.push(conn.trim(0, 4096).await);
+            refused.push(conn.write_zeroes(0, 4096).await);
+        }
+        for (index, result) in refused.into_iter().enumerate() {
+            let is_ours = matches!(result, Err(Error::Invalid(_)));
+            assert!(is_ours, "{name}, {index}: {result:?}");
+        }
+        assert_eq!(conn.stats().bytes_sent, sent, "{name}");
+        conn.read(0, 4096).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn commands_that_are_not_offered_reach_the_server_on_demand() {
     let ask = async |conn: &Connection| conn.trim(0, 4096).await.unwrap_err();
     twice(&picky(), Strict::COMMANDS, 22, ask).await;
