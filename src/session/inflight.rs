@@ -109,6 +109,10 @@ impl Inflight {
 
     /// An unpredictable start for cookies.
     pub fn random_start() -> u64 {
+        #[cfg(feature = "test-util")]
+        if let Some(start) = super::FIXED_COOKIES.get() {
+            return *start;
+        }
         RandomState::new().build_hasher().finish()
     }
 

@@ -98,6 +98,16 @@ pub struct Bounds {
     pub bytes: u64,
 }
 
+/// Where the cookies of every connection start, if that is fixed.
+#[cfg(feature = "test-util")]
+static FIXED_COOKIES: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+
+/// Makes cookies start here from now on, so that the inputs of a fuzzer can name them.
+#[cfg(feature = "test-util")]
+pub fn fix_cookies(start: u64) {
+    let _ = FIXED_COOKIES.set(start);
+}
+
 /// The transmission phase of one connection.
 #[derive(Debug)]
 pub struct Session {
