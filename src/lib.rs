@@ -51,7 +51,8 @@
 //!
 //! **Ordering.** The server may carry out the requests of one connection, and answer them, in any
 //! order. One that must see the effect of another has to wait for its answer. A
-//! [`flush`](Connection::flush) covers the writes that were answered before it was sent.
+//! [`flush`](Connection::flush) is the exception: it waits for the writes that were begun before it,
+//! and covers them.
 //!
 //! **Cancellation.** Every future of this crate can be dropped at any time; each says under
 //! *Cancel safety* what then happens. A request that was not sent never will be. One that was is

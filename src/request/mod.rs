@@ -309,7 +309,16 @@ impl Connection {
         Request::new(self, Write(data), offset, length)
     }
 
-    /// Makes all writes durable that were answered before this is sent (`NBD_CMD_FLUSH`).
+    /// Makes durable what was written, trimmed and zeroed before (`NBD_CMD_FLUSH`).
+    ///
+    /// The protocol has a flush cover only what was answered before it was sent. So this one first
+    /// waits until all changes are answered that were begun on this connection before it was first
+    /// polled: by whatever task, waiting for room, or abandoned by their callers. Changes that
+    /// come later pass it, and it does not wait for them. A change that fails does not keep the
+    /// flush from being sent; whoever began it is told.
+    ///
+    /// Changes made over other connections are covered only if the server
+    /// [says so](crate::Export::can_multi_conn), and if they were answered before this was called.
     pub fn flush(&self) -> Request<Flush> {
         Request::new(self, Flush, 0, 0)
     }

@@ -12,6 +12,9 @@ pub struct Want {
     /// What it changes, in bytes from the start of the export: abandoned writes that overlap it
     /// must be answered first.
     pub changes: Option<Range<u64>>,
+    /// The span of a change, see [`Barrier`](super::barrier::Barrier); of a flush, the one before
+    /// which all changes have to be answered.
+    pub span: u64,
 }
 
 /// A bound on requests and payload in flight, first come, first served.
@@ -23,6 +26,9 @@ pub struct Gate<T> {
     bytes: u64,
     next: u64,
     waiting: BTreeMap<u64, Waiter<T>>,
+    /// Flushes that wait for changes before them. They are looked at only when such changes have
+    /// been answered; until then they are in nobody's way.
+    held: BTreeMap<u64, Waiter<T>>,
 }
 
 /// A request that waits, with all that is needed to send it: it does not depend on its caller,
@@ -43,6 +49,7 @@ impl<T> Gate<T> {
             bytes: 0,
             next: 0,
             waiting: BTreeMap::new(),
+            held: BTreeMap::new(),
         }
     }
 
@@ -57,15 +64,40 @@ impl<T> Gate<T> {
 
     /// Puts a request at the end of the queue; says what its place is.
     pub fn wait(&mut self, waiter: Waiter<T>) -> u64 {
-        let place = self.next;
-        self.next = self.next.wrapping_add(1);
+        let place = self.place();
         self.waiting.insert(place, waiter);
         place
     }
 
+    /// Holds a flush back until [`release`](Self::release); says what its place is then.
+    pub fn hold(&mut self, waiter: Waiter<T>) -> u64 {
+        let place = self.place();
+        self.held.insert(place, waiter);
+        place
+    }
+
+    const fn place(&mut self) -> u64 {
+        let place = self.next;
+        self.next = self.next.wrapping_add(1);
+        place
+    }
+
+    /// Puts the flushes that need not be held back any more into the queue. They have come in the
+    /// order of their spans.
+    pub fn release(&mut self, is_past: impl Fn(u64) -> bool) {
+        while let Some(first) = self.held.first_entry() {
+            if !is_past(first.get().want.span) {
+                return;
+            }
+            let (place, waiter) = first.remove_entry();
+            self.waiting.insert(place, waiter);
+        }
+    }
+
     /// Whom to wake when the turn of a waiting request comes.
     pub fn set_waker(&mut self, place: u64, waker: &Waker) {
-        if let Some(waiter) = self.waiting.get_mut(&place) {
+        let waiter = self.waiting.get_mut(&place);
+        if let Some(waiter) = waiter.or_else(|| self.held.get_mut(&place)) {
             waiter.waker.clone_from(waker);
         }
     }
@@ -78,7 +110,9 @@ impl<T> Gate<T> {
 
     /// A waiting request gives up.
     pub fn cancel(&mut self, place: u64) -> Option<Waiter<T>> {
-        self.waiting.remove(&place)
+        self.waiting
+            .remove(&place)
+            .or_else(|| self.held.remove(&place))
     }
 
     /// Whether anybody waits.
@@ -106,8 +140,10 @@ impl<T> Gate<T> {
 
     /// Wakes everybody: nobody will pass any more.
     pub fn wake_all(&mut self, woken: &mut Vec<Waker>) {
-        let waiting = std::mem::take(&mut self.waiting);
-        woken.extend(waiting.into_values().map(|waiter| waiter.waker));
+        for line in [&mut self.waiting, &mut self.held] {
+            let line = std::mem::take(line);
+            woken.extend(line.into_values().map(|waiter| waiter.waker));
+        }
     }
 
     /// Whether somebody waits whose turn it is: for room, not for an abandoned write.
@@ -135,6 +171,7 @@ mod tests {
         Want {
             bytes,
             changes: None,
+            span: 0,
         }
     }
 
@@ -210,6 +247,7 @@ mod tests {
         let fenced = Want {
             bytes: 1,
             changes: Some(0..1),
+            span: 0,
         };
         let a = enter(&mut gate, &fenced, closed).unwrap();
         assert_eq!(enter(&mut gate, &want(1), closed), None);

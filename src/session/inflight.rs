@@ -22,6 +22,8 @@ pub struct Entry {
     pub sent: Range<u64>,
     /// Payload it is accounted for, in bytes.
     pub bytes: u64,
+    /// The span of a change, see [`Barrier`](super::barrier::Barrier).
+    pub span: u64,
     /// Whether a reply may have one chunk of content only.
     pub single_chunk: bool,
     pub sink: Sink,
@@ -54,6 +56,7 @@ impl Entry {
             length: range.1,
             sent,
             bytes: 0,
+            span: 0,
             single_chunk: false,
             sink,
             error: None,

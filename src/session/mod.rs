@@ -17,6 +17,7 @@
 )]
 
 mod assembly;
+mod barrier;
 mod buffers;
 mod coverage;
 mod gate;
@@ -32,6 +33,7 @@ use std::task::{Poll, Waker};
 use bytes::{Bytes, BytesMut};
 
 pub use assembly::Assembly;
+use barrier::Barrier;
 pub use buffers::Buffers;
 use gate::{Gate, Waiter, Want};
 use inflight::{Entry, Inflight, Stage, changes};
@@ -117,6 +119,7 @@ pub struct Session {
     gate: Gate<Submission>,
     /// What waited at the gate and was let go, until its caller looks.
     granted: BTreeMap<u64, Ticket>,
+    barrier: Barrier,
     outbox: Outbox,
     buffers: Buffers,
     /// Bytes queued since the start.
@@ -151,6 +154,7 @@ impl Session {
             inflight: Inflight::new(first_cookie),
             gate: Gate::new(bounds.requests, bounds.bytes),
             granted: BTreeMap::new(),
+            barrier: Barrier::default(),
             outbox: Outbox::default(),
             buffers: Buffers::default(),
             queued: 0,
@@ -204,7 +208,12 @@ impl Session {
         let Some(item) = submission.take() else {
             return Poll::Pending;
         };
-        let want = want(&item);
+        let want = self.want(&item);
+        if item.command == Command::FLUSH && !self.barrier.is_past(want.span) {
+            let waker = waker.clone();
+            *place = Some(self.gate.hold(Waiter { want, item, waker }));
+            return Poll::Pending;
+        }
         let (inflight, orphans) = (&self.inflight, self.orphan_writes);
         if self
             .gate
@@ -215,6 +224,24 @@ impl Session {
         let waker = waker.clone();
         *place = Some(self.gate.wait(Waiter { want, item, waker }));
         Poll::Pending
+    }
+
+    /// What the gate should know of a request.
+    fn want(&mut self, submission: &Submission) -> Want {
+        let (command, offset, length) = (submission.command, submission.offset, submission.length);
+        let changes = changes(command, offset, length);
+        Want {
+            bytes: match command {
+                Command::READ | Command::WRITE => length,
+                _ => 0,
+            },
+            span: match command {
+                Command::FLUSH => self.barrier.cut(),
+                _ if changes.is_some() => self.barrier.begin(),
+                _ => 0,
+            },
+            changes,
+        }
     }
 
     /// Why no request is taken any more, if none is.
@@ -251,6 +278,7 @@ impl Session {
         self.push(&head, payload);
         let mut entry = Entry::new(command, (offset, length), begin..self.queued, sink);
         entry.bytes = want.bytes;
+        entry.span = want.span;
         entry.single_chunk = flags.contains(CommandFlags::DF);
         entry.waker = Some(waker.clone());
         self.expected = self.expected.saturating_add(entry.data());
@@ -341,7 +369,10 @@ impl Session {
     /// A waiting request gives up its place. If it was let go meanwhile, this gives its ticket.
     pub fn leave_queue(&mut self, place: u64) -> Option<Ticket> {
         let ticket = self.granted.remove(&place);
-        if self.gate.cancel(place).is_some() {
+        if let Some(waiter) = self.gate.cancel(place) {
+            if waiter.want.changes.is_some() {
+                self.end_change(waiter.want.span);
+            }
             self.grant();
         }
         ticket
@@ -421,8 +452,9 @@ impl Session {
         self.pending = self.pending.saturating_sub(1);
         self.gate.leave(entry.bytes);
         self.expected = self.expected.saturating_sub(entry.data());
+        let (changes, span) = (entry.changes().is_some(), entry.span);
         if entry.orphan {
-            if entry.changes().is_some() {
+            if changes {
                 self.orphan_writes = self.orphan_writes.saturating_sub(1);
             }
             self.inflight.remove(place);
@@ -430,8 +462,20 @@ impl Session {
             entry.stage = Stage::Done(result);
             self.woken.extend(entry.waker.take());
         }
+        if changes {
+            self.end_change(span);
+        }
         if self.gate.has_waiting() {
             self.grant();
+        }
+    }
+
+    /// A change of this span is answered, or will not be sent: flushes that waited for it have
+    /// their turn.
+    fn end_change(&mut self, span: u64) {
+        if self.barrier.end(span) {
+            let barrier = &self.barrier;
+            self.gate.release(|span| barrier.is_past(span));
         }
     }
 
@@ -563,18 +607,6 @@ impl Session {
         self.inflight.release();
         self.buffers.release();
         self.woken.shrink_to(16);
-    }
-}
-
-/// What the gate should know of a request.
-fn want(submission: &Submission) -> Want {
-    let bytes = match submission.command {
-        Command::READ | Command::WRITE => submission.length,
-        _ => 0,
-    };
-    Want {
-        bytes,
-        changes: changes(submission.command, submission.offset, submission.length),
     }
 }
 

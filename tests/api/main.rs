@@ -11,6 +11,7 @@ mod commands;
 mod controls;
 mod cut;
 mod disconnect;
+mod durability;
 mod extents;
 mod fairness;
 mod flow;

@@ -347,6 +347,7 @@ fn random_use(wire: &mut Wire, seed: u64) {
                     Some(match random(3) {
                         0 => read(offset, 64 + random(1000)),
                         1 => write(style, offset, &vec![1; 64 + random(1000) as usize]),
+                        _ if random(2) == 0 => bare(Command::FLUSH, 0, 0),
                         _ => bare(Command::TRIM, offset, 64),
                     }),
                     None,

@@ -3,6 +3,7 @@
 mod chunks;
 mod extended;
 mod flow;
+mod flush;
 mod orphans;
 mod simple;
 mod status;

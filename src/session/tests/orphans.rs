@@ -192,7 +192,7 @@ fn k04_what_does_not_overlap_passes_a_waiting_change() {
         for free in [
             read(0, 512),
             write(style, 512, &[1]),
-            bare(Command::FLUSH, 0, 0),
+            bare(Command::CACHE, 0, 512),
         ] {
             let mut place = None;
             assert!(wire.try_submit(free, &mut place).is_ready());
@@ -205,8 +205,8 @@ fn k04_a_waiting_change_that_has_no_room_either_holds_nobody_up() {
     let mut wire = Wire::bounded(SIMPLE, 3, 1000);
     let (orphan, _) = wire.ask(Command::WRITE);
     wire.session.abandon(orphan);
-    let (flush, head) = wire.ask(Command::FLUSH);
-    let fill = wire.submit(bare(Command::FLUSH, 0, 0));
+    let (cache, head) = wire.ask(Command::CACHE);
+    let fill = wire.submit(bare(Command::CACHE, 0, 512));
     let mut fenced = None;
     let waits = wire.try_submit(write(SIMPLE, 0, &[1; 900]), &mut fenced);
     assert!(waits.is_pending());
@@ -217,7 +217,7 @@ fn k04_a_waiting_change_that_has_no_room_either_holds_nobody_up() {
     };
     assert!(submit(&mut wire).is_pending());
     wire.feed(&simple(&head, Errno::OK)).unwrap();
-    assert!(wire.answer(flush).is_ok());
+    assert!(wire.answer(cache).is_ok());
     assert!(submit(&mut wire).is_ready());
     assert!(wire.poll(fill).is_pending());
 }

@@ -1,0 +1,214 @@
+//! Flushes, and the changes they wait for.
+
+use super::*;
+
+/// A flush that is polled when asked.
+struct Flush {
+    submission: Option<Submission>,
+    place: Option<u64>,
+}
+
+impl Flush {
+    fn new() -> Self {
+        Self {
+            submission: Some(bare(Command::FLUSH, 0, 0)),
+            place: None,
+        }
+    }
+
+    fn poll(&mut self, wire: &mut Wire) -> Poll<Ticket> {
+        let session = &mut wire.session;
+        session
+            .poll_submit(&mut self.submission, &mut self.place, Waker::noop())
+            .map(Result::unwrap)
+    }
+
+    /// A flush that has been polled and has to wait.
+    #[track_caller]
+    fn held(wire: &mut Wire) -> Self {
+        let mut flush = Self::new();
+        assert!(flush.poll(wire).is_pending());
+        assert!(!wire.session.has_output());
+        flush
+    }
+}
+
+fn changes(style: ReplyStyle) -> [Submission; 3] {
+    [
+        write(style, 0, &[1; 512]),
+        bare(Command::TRIM, 0, 512),
+        bare(Command::WRITE_ZEROES, 0, 512),
+    ]
+}
+
+/// Submits a change and sends it.
+fn begin(wire: &mut Wire, change: Submission) -> (Ticket, RequestHead) {
+    let ticket = wire.submit(change);
+    (ticket, wire.send().pop().unwrap().head)
+}
+
+#[test]
+fn a_flush_waits_for_every_kind_of_change_and_then_leaves_by_itself() {
+    for style in STYLES {
+        for change in changes(style) {
+            let mut wire = Wire::new(style);
+            let (_, head) = begin(&mut wire, change);
+            let mut flush = Flush::held(&mut wire);
+            wire.feed(&success(style, &head)).unwrap();
+            // Nobody has polled it again.
+            let sent = wire.send();
+            assert_eq!(sent[0].head.command, Command::FLUSH);
+            let Poll::Ready(ticket) = flush.poll(&mut wire) else {
+                panic!("still held");
+            };
+            wire.feed(&success(style, &sent[0].head)).unwrap();
+            assert!(wire.answer(ticket).is_ok());
+        }
+    }
+}
+
+#[test]
+fn a_flush_waits_for_no_other_request() {
+    for style in STYLES {
+        let mut wire = Wire::new(style);
+        for other in [Command::READ, Command::CACHE, Command::FLUSH] {
+            wire.ask(other);
+        }
+        let (_, head) = wire.ask(Command::WRITE);
+        wire.feed(&success(style, &head)).unwrap();
+        assert!(Flush::new().poll(&mut wire).is_ready());
+    }
+}
+
+#[test]
+fn a_flush_waits_for_changes_that_were_abandoned_and_for_those_that_fail() {
+    for style in STYLES {
+        let mut wire = Wire::new(style);
+        let (orphan, first) = begin(&mut wire, write(style, 0, &[1; 512]));
+        let (_, second) = begin(&mut wire, write(style, 512, &[1; 512]));
+        wire.session.abandon(orphan);
+        let mut flush = Flush::held(&mut wire);
+        wire.feed(&error(style, &second, Errno::EIO, "", DONE))
+            .unwrap();
+        assert!(flush.poll(&mut wire).is_pending());
+        wire.feed(&success(style, &first)).unwrap();
+        assert!(flush.poll(&mut wire).is_ready());
+    }
+}
+
+#[test]
+fn a_flush_does_not_starve_behind_later_changes_nor_hold_them_up() {
+    for style in STYLES {
+        let mut wire = Wire::new(style);
+        let (_, head) = begin(&mut wire, write(style, 0, &[1; 512]));
+        let mut flush = Flush::held(&mut wire);
+        // There is always a later one in flight.
+        let mut later = Vec::new();
+        for _ in 0..100 {
+            later.push(begin(&mut wire, write(style, 0, &[2; 512])));
+            if later.len() > 3 {
+                let (ticket, head) = later.remove(0);
+                wire.feed(&success(style, &head)).unwrap();
+                assert!(wire.answer(ticket).is_ok());
+            }
+            assert!(flush.poll(&mut wire).is_pending());
+        }
+        wire.feed(&success(style, &head)).unwrap();
+        assert!(flush.poll(&mut wire).is_ready());
+        assert_eq!(later.len(), 3, "which it did not wait for");
+    }
+}
+
+#[test]
+fn a_flush_waits_for_changes_that_wait_for_room() {
+    for style in STYLES {
+        let mut wire = Wire::bounded(style, 1, u64::MAX);
+        let (_, mut head) = wire.ask(Command::READ);
+        let mut places = [None; 3];
+        for place in &mut places {
+            let waits = wire.try_submit(write(style, 0, &[1; 512]), place);
+            assert!(waits.is_pending());
+        }
+        let mut flush = Flush::held(&mut wire);
+        let later = write(style, 0, &[2; 512]);
+        assert!(wire.try_submit(later, &mut None).is_pending());
+        wire.feed(&error(style, &head, Errno::EIO, "", DONE))
+            .unwrap();
+        // One is given up, the others are sent one after the other.
+        wire.give_up(places[1]);
+        for _ in 0..2 {
+            assert!(flush.poll(&mut wire).is_pending());
+            let sent = wire.send();
+            head = sent[0].head;
+            assert_eq!((sent.len(), head.command), (1, Command::WRITE));
+            wire.feed(&success(style, &head)).unwrap();
+        }
+        assert_eq!(wire.send()[0].head.command, Command::FLUSH);
+        assert!(flush.poll(&mut wire).is_ready(), "before what came later");
+    }
+}
+
+#[test]
+fn k04_a_flush_waits_for_changes_that_wait_for_abandoned_ones() {
+    for style in STYLES {
+        let mut wire = Wire::new(style);
+        let (orphan, old) = begin(&mut wire, write(style, 0, &[1; 512]));
+        wire.session.abandon(orphan);
+        let mut fenced = None;
+        let waits = wire.try_submit(write(style, 0, &[2; 512]), &mut fenced);
+        assert!(waits.is_pending());
+        let mut flush = Flush::held(&mut wire);
+        wire.feed(&success(style, &old)).unwrap();
+        assert!(flush.poll(&mut wire).is_pending());
+        let newer = wire.send().pop().unwrap().head;
+        assert_eq!(newer.command, Command::WRITE);
+        wire.feed(&success(style, &newer)).unwrap();
+        assert!(flush.poll(&mut wire).is_ready());
+    }
+}
+
+#[test]
+fn a_change_that_gives_up_its_place_lets_the_flush_go() {
+    let mut wire = Wire::bounded(SIMPLE, 2, 512);
+    wire.ask(Command::READ);
+    let mut place = None;
+    let waits = wire.try_submit(write(SIMPLE, 0, &[1; 512]), &mut place);
+    assert!(waits.is_pending());
+    let mut flush = Flush::held(&mut wire);
+    wire.give_up(place);
+    assert!(flush.poll(&mut wire).is_ready());
+}
+
+#[test]
+fn a_flush_dropped_while_it_waits_is_never_sent() {
+    for style in STYLES {
+        let mut wire = Wire::new(style);
+        let (ticket, head) = begin(&mut wire, write(style, 0, &[1; 512]));
+        let dropped = Flush::held(&mut wire);
+        let mut other = Flush::held(&mut wire);
+        wire.give_up(dropped.place);
+        wire.feed(&success(style, &head)).unwrap();
+        assert_eq!(wire.send().len(), 1);
+        assert!(other.poll(&mut wire).is_ready());
+        assert!(wire.answer(ticket).is_ok());
+        assert_eq!(wire.session.in_flight(), 1);
+    }
+}
+
+#[test]
+fn a_flush_that_waits_ends_with_the_connection() {
+    for is_orderly in [true, false] {
+        let mut wire = Wire::new(SIMPLE);
+        begin(&mut wire, write(SIMPLE, 0, &[1; 512]));
+        let mut flush = Flush::held(&mut wire);
+        if is_orderly {
+            wire.session.close();
+        } else {
+            wire.session.fail(&Error::eof(crate::error::Phase::Request));
+        }
+        let session = &mut wire.session;
+        let late = session.poll_submit(&mut flush.submission, &mut flush.place, Waker::noop());
+        assert_matches!(late, Poll::Ready(Err(e)) if e.delivery() == Delivery::NotSent);
+        assert!(wire.send().is_empty());
+    }
+}
