@@ -160,6 +160,62 @@ impl Connection {
         self.shared().link().map_or(0, |link| link.in_flight())
     }
 
+    /// Whether the server has acknowledged changes (writes, trims, zeroes) that are not known to be
+    /// durable: they were sent without `fua`, and no flush has succeeded that covers them, or one
+    /// has failed that should have. It stays known after the connection has ended.
+    ///
+    /// A connection that ends in this state says so in its error, see
+    /// [`Error::has_unflushed_writes`]. That includes the cause that [`closed`](Self::closed) gives
+    /// after [`disconnect`](Self::disconnect), which itself succeeds: not to flush is your choice.
+    #[must_use]
+    pub fn has_unflushed_writes(&self) -> bool {
+        self.shared()
+            .link()
+            .is_some_and(|link| link.has_unflushed())
+    }
+
+    /// Lets flushes succeed again after one has failed.
+    ///
+    /// A server may drop what it could not write when a flush fails, and then have nothing to
+    /// complain about at the next. So from the first failure on, flushes of this connection are
+    /// still sent, but where the server says that one succeeded, its caller gets
+    /// [`Error::DurabilityUnknown`], whichever task it is. With this call you say that you know, and
+    /// have written again, or given up, what was acknowledged before the flush that failed.
+    ///
+    /// It has no effect if no flush has failed, or if nothing was at stake when it did.
+    ///
+    /// ```
+    /// # use nbd_client::{Connection, Error, testing, wire::{Command, Errno}};
+    /// # use std::sync::atomic::{AtomicBool, Ordering};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// # static FAILED: AtomicBool = AtomicBool::new(false);
+    /// # let server = testing::Server::builder()
+    /// #     .export("", testing::Export::new(1 << 20))
+    /// #     .fail_with(|head| {
+    /// #         let fails = head.command == Command::FLUSH && !FAILED.swap(true, Ordering::SeqCst);
+    /// #         fails.then(|| (Errno::EIO, String::new()))
+    /// #     })
+    /// #     .build();
+    /// # let conn = Connection::new();
+    /// # conn.connect_stream(server.connect()).await?;
+    /// conn.write(0, "data").await?;
+    /// assert!(conn.flush().await.is_err()); // EIO
+    /// assert!(matches!(conn.flush().await, Err(Error::DurabilityUnknown(_))));
+    ///
+    /// conn.write(0, "data").await?; // once more
+    /// conn.clear_flush_error();
+    /// conn.flush().await?;
+    /// assert!(!conn.has_unflushed_writes());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn clear_flush_error(&self) {
+        if let Some(link) = self.shared().link() {
+            link.clear_flush_error();
+        }
+    }
+
     /// Waits until commands are accepted.
     ///
     /// On a connection that nobody connects, or that stays in option mode, this waits until

@@ -261,16 +261,28 @@ impl Link {
         }
     }
 
-    /// Ends everything with this error, at once.
-    pub(crate) fn fail(&self, error: &Error) {
+    /// Whether changes are acknowledged that are not known to be durable.
+    pub(crate) fn has_unflushed(&self) -> bool {
+        self.core().session.has_unflushed()
+    }
+
+    /// Lets flushes succeed again although one has failed.
+    pub(crate) fn clear_flush_error(&self) {
+        self.core().session.clear_flush_error();
+    }
+
+    /// Ends everything with this error, at once. Gives it with what is to be said of the end.
+    pub(crate) fn fail(&self, error: Error) -> Error {
+        let error = error.with_unflushed(self.has_unflushed());
         // Nobody writes while it is decided what has been sent.
         let writer = self.writer();
         self.change(|session| {
             session.set_written(self.written.load(Ordering::SeqCst));
-            session.fail(error);
+            session.fail(&error);
         });
         drop(writer);
         self.wake_driver();
+        error
     }
 
     /// Gives up every request of which nothing has been written. One of which a part has been

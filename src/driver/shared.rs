@@ -142,6 +142,8 @@ impl Shared {
 
     /// Ends the connection, once: the first cause stands.
     pub(crate) fn end(&self, state: State, error: Error) {
+        let unflushed = self.link.get().is_some_and(|link| link.has_unflushed());
+        let error = error.with_unflushed(unflushed);
         if self.end.set(error.clone()).is_err() {
             return;
         }
@@ -153,7 +155,7 @@ impl Shared {
         }
         self.set_state(state);
         if let Some(link) = self.link.get() {
-            link.fail(&error);
+            link.fail(error);
             link.shut();
         }
     }

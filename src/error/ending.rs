@@ -90,6 +90,7 @@ impl fmt::Display for LostConnection {
 #[derive(Clone, Debug, Default)]
 pub struct Ending {
     pub(super) delivery: Delivery,
+    pub(super) unflushed: bool,
     pub(super) child: Option<Arc<ChildReport>>,
 }
 
@@ -98,6 +99,12 @@ impl Ending {
     #[must_use]
     pub const fn delivery(&self) -> Delivery {
         self.delivery
+    }
+
+    /// Whether the server had acknowledged changes that are not known to be durable.
+    #[must_use]
+    pub const fn has_unflushed_writes(&self) -> bool {
+        self.unflushed
     }
 
     /// How the server process ended, if this connection ran one.

@@ -18,15 +18,16 @@ pub use request::RequestError;
 use crate::connection::State;
 use crate::transport::raw_os_error;
 use crate::transport::tls::{TlsError, TlsFailure};
-use crate::wire::{Errno, OptionReplyType, ProtocolError};
+use crate::wire::{Command, Errno, OptionReplyType, ProtocolError};
 
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why something failed, sorted by who is at fault.
 ///
-/// [`Invalid`](Self::Invalid) and [`Request`](Self::Request) leave the connection usable, and in
-/// option mode so does [`Refused`](Self::Refused). The others are about the connection as a whole:
+/// [`Invalid`](Self::Invalid), [`Request`](Self::Request) and
+/// [`DurabilityUnknown`](Self::DurabilityUnknown) leave the connection usable, and in option mode so
+/// does [`Refused`](Self::Refused). The others are about the connection as a whole:
 /// it has ended, once, and everybody who was waiting gets the same cause. (A request that timed
 /// out before it was sent fails alone.)
 ///
@@ -69,6 +70,10 @@ pub enum Error {
     Refused(Refusal),
     /// The request failed on the server.
     Request(RequestError),
+    /// A flush succeeded, but an earlier one has failed with this error, and changes that were
+    /// acknowledged before that one may be lost: see
+    /// [`Connection::clear_flush_error`](crate::Connection::clear_flush_error).
+    DurabilityUnknown(RequestError),
     /// The server broke the protocol; the connection is dead.
     Protocol(ProtocolError, Ending),
     /// The connection could not be made, or was lost.
@@ -110,7 +115,7 @@ impl Error {
         match self {
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::Refused(_) => ErrorKind::Refused,
-            Self::Request(_) => ErrorKind::Request,
+            Self::Request(_) | Self::DurabilityUnknown(_) => ErrorKind::Request,
             Self::Protocol(..) => ErrorKind::Protocol,
             Self::Disconnected(..) => ErrorKind::Disconnected,
             Self::Tls(..) => ErrorKind::Tls,
@@ -129,7 +134,9 @@ impl Error {
         match self {
             Self::Invalid(invalid) => Some(invalid.errno()),
             Self::Refused(refusal) => refusal.errno(),
-            Self::Request(request) => i32::try_from(request.errno.known().0).ok(),
+            Self::Request(request) | Self::DurabilityUnknown(request) => {
+                i32::try_from(request.errno.known().0).ok()
+            }
             Self::Protocol(..) => Some(71),
             Self::Disconnected(lost, _) => raw_os_error(lost.io()).or(Some(ENOTCONN)),
             Self::Tls(error, _) if error.failure() == TlsFailure::NotPossible => Some(95),
@@ -151,7 +158,10 @@ impl Error {
             Self::Tls(error, _) => error.is_retryable(),
             Self::Request(request) => request.errno == Errno::ESHUTDOWN,
             Self::Refused(refusal) => refusal.reply == OptionReplyType::ERR_SHUTDOWN,
-            Self::Invalid(_) | Self::Protocol(..) | Self::Closed(_) => false,
+            Self::Invalid(_)
+            | Self::DurabilityUnknown(_)
+            | Self::Protocol(..)
+            | Self::Closed(_) => false,
         }
     }
 
@@ -163,10 +173,39 @@ impl Error {
     pub fn delivery(&self) -> Delivery {
         match self {
             Self::Invalid(_) | Self::Refused(_) => Delivery::NotSent,
-            Self::Request(_) => Delivery::MaybeSent,
+            Self::Request(_) | Self::DurabilityUnknown(_) => Delivery::MaybeSent,
             _ => self
                 .ending()
                 .map_or(Delivery::NotSent, |ending| ending.delivery),
+        }
+    }
+
+    /// Whether changes that the server has acknowledged may be lost for this reason: a flush failed
+    /// or tells of an earlier one that did, or the connection ended before what was acknowledged
+    /// had been flushed.
+    ///
+    /// It says nothing of requests that were not acknowledged: see [`delivery`](Self::delivery).
+    ///
+    /// ```
+    /// # use nbd_client::{Connection, testing};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// # let conn = Connection::new();
+    /// # conn.connect_stream(server.connect()).await?;
+    /// conn.write(0, "lost?").await?;
+    /// assert!(conn.has_unflushed_writes());
+    /// server.hang_up(); // as it does when it crashes
+    /// assert!(conn.closed().await.has_unflushed_writes());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn has_unflushed_writes(&self) -> bool {
+        match self {
+            Self::Request(request) => request.command == Command::FLUSH,
+            Self::DurabilityUnknown(_) => true,
+            _ => self.ending().is_some_and(Ending::has_unflushed_writes),
         }
     }
 
@@ -198,6 +237,14 @@ impl Error {
     pub(crate) fn delivered(mut self, delivery: Delivery) -> Self {
         if let Some(ending) = self.ending_mut() {
             ending.delivery = delivery;
+        }
+        self
+    }
+
+    /// The same error for a connection that ended like this.
+    pub(crate) fn with_unflushed(mut self, unflushed: bool) -> Self {
+        if let Some(ending) = self.ending_mut() {
+            ending.unflushed |= unflushed;
         }
         self
     }
@@ -255,11 +302,18 @@ impl fmt::Display for Error {
             Self::Invalid(invalid) => invalid.fmt(f)?,
             Self::Refused(refusal) => refusal.fmt(f)?,
             Self::Request(request) => request.fmt(f)?,
+            Self::DurabilityUnknown(request) => write!(
+                f,
+                "what was written before an earlier flush may be lost: {request}"
+            )?,
             Self::Protocol(violation, _) => write!(f, "server broke the protocol: {violation}")?,
             Self::Disconnected(lost, _) => lost.fmt(f)?,
             Self::Tls(error, _) => error.fmt(f)?,
             Self::Timeout(phase, _) => write!(f, "timed out during {phase}")?,
             Self::Closed(_) => f.write_str("connection closed by this side")?,
+        }
+        if self.ending().is_some_and(Ending::has_unflushed_writes) {
+            f.write_str("; not all acknowledged writes were flushed")?;
         }
         match self.ending().and_then(Ending::child) {
             Some(child) => write!(f, "; {child}"),
@@ -310,6 +364,7 @@ impl From<Error> for io::Error {
                 Errno::ENOTSUP => io::ErrorKind::Unsupported,
                 _ => io::ErrorKind::Other,
             },
+            Error::DurabilityUnknown(_) => io::ErrorKind::Other,
             Error::Protocol(..) => io::ErrorKind::InvalidData,
             Error::Disconnected(lost, _) => lost.io().kind(),
             Error::Tls(error, _) => error.io().kind(),

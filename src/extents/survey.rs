@@ -141,9 +141,9 @@ impl Survey {
     /// before, because its extents do not end where its blocks do.
     pub(super) fn stuck(&self) -> Error {
         let error = Error::from(ProtocolError::Extents("extents that end inside a block"));
-        if let Ok(link) = self.connection.link() {
-            link.fail(&error);
+        match self.connection.link() {
+            Ok(link) => link.fail(error),
+            Err(_) => error,
         }
-        error
     }
 }

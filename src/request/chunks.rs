@@ -154,10 +154,10 @@ impl Chunks {
         if !self.release() {
             return error;
         }
-        if let Ok(link) = self.connection.link() {
-            link.fail(&error);
+        match self.connection.link() {
+            Ok(link) => link.fail(error).delivered(Delivery::MaybeSent),
+            Err(ended) => ended,
         }
-        error.delivered(Delivery::MaybeSent)
     }
 
     /// Lets go of the read; says whether it was sent.

@@ -80,9 +80,9 @@ impl Disconnect {
 
     /// Ends the connection whatever is still to be done. A server process is seen to later.
     async fn give_up(&self) -> Error {
-        let error = Error::timeout(Phase::Shutdown);
+        let mut error = Error::timeout(Phase::Shutdown);
         if let Ok(link) = self.connection.link() {
-            link.fail(&error);
+            error = link.fail(error);
         }
         self.connection.closed().await;
         error

@@ -317,6 +317,10 @@ impl Connection {
     /// come later pass it, and it does not wait for them. A change that fails does not keep the
     /// flush from being sent; whoever began it is told.
     ///
+    /// If an earlier flush of this connection has failed, this one fails with
+    /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown) even if the server says that
+    /// it succeeded, until [`clear_flush_error`](Self::clear_flush_error) is called.
+    ///
     /// Changes made over other connections are covered only if the server
     /// [says so](crate::Export::can_multi_conn), and if they were answered before this was called.
     pub fn flush(&self) -> Request<Flush> {
@@ -369,7 +373,8 @@ impl Connection {
     /// Ends the connection: waits until what is in flight is answered, says goodbye
     /// (`NBD_CMD_DISC`), and waits until the server has closed too and, if this connection runs
     /// it, has exited. In option mode it aborts the negotiation. It does not flush: do that
-    /// before.
+    /// before. Whether it was necessary shows in
+    /// [`has_unflushed_writes`](Self::has_unflushed_writes).
     ///
     /// From the first poll on no further requests are taken. Doing it twice is no error.
     #[doc(alias = "shutdown")]

@@ -175,10 +175,10 @@ impl<O: Execute> Pending<O> {
         if !self.release() {
             return error;
         }
-        if let Ok(link) = self.connection.link() {
-            link.fail(&error);
+        match self.connection.link() {
+            Ok(link) => link.fail(error).delivered(Delivery::MaybeSent),
+            Err(ended) => ended,
         }
-        error.delivered(Delivery::MaybeSent)
     }
 }
 

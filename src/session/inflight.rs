@@ -22,8 +22,11 @@ pub struct Entry {
     pub sent: Range<u64>,
     /// Payload it is accounted for, in bytes.
     pub bytes: u64,
-    /// The span of a change, see [`Barrier`](super::barrier::Barrier).
-    pub span: u64,
+    /// The span of a change, see [`Barrier`](super::barrier::Barrier); what a flush covers, see
+    /// [`Ledger`](super::ledger::Ledger).
+    pub mark: u64,
+    /// Whether a change is durable once it is acknowledged.
+    pub fua: bool,
     /// Whether a reply may have one chunk of content only.
     pub single_chunk: bool,
     pub sink: Sink,
@@ -56,7 +59,8 @@ impl Entry {
             length: range.1,
             sent,
             bytes: 0,
-            span: 0,
+            mark: 0,
+            fua: false,
             single_chunk: false,
             sink,
             error: None,

@@ -22,6 +22,7 @@ mod buffers;
 mod coverage;
 mod gate;
 mod inflight;
+mod ledger;
 mod outbox;
 mod receive;
 mod status;
@@ -37,6 +38,7 @@ use barrier::Barrier;
 pub use buffers::Buffers;
 use gate::{Gate, Waiter, Want};
 use inflight::{Entry, Inflight, Stage, changes};
+use ledger::Ledger;
 pub use outbox::{Outbox, SLICES};
 pub use receive::{Bulk, Intake};
 pub use status::{Context, StatusAssembly};
@@ -120,6 +122,7 @@ pub struct Session {
     /// What waited at the gate and was let go, until its caller looks.
     granted: BTreeMap<u64, Ticket>,
     barrier: Barrier,
+    ledger: Ledger,
     outbox: Outbox,
     buffers: Buffers,
     /// Bytes queued since the start.
@@ -155,6 +158,7 @@ impl Session {
             gate: Gate::new(bounds.requests, bounds.bytes),
             granted: BTreeMap::new(),
             barrier: Barrier::default(),
+            ledger: Ledger::default(),
             outbox: Outbox::default(),
             buffers: Buffers::default(),
             queued: 0,
@@ -278,7 +282,11 @@ impl Session {
         self.push(&head, payload);
         let mut entry = Entry::new(command, (offset, length), begin..self.queued, sink);
         entry.bytes = want.bytes;
-        entry.span = want.span;
+        entry.mark = match command {
+            Command::FLUSH => self.ledger.mark(),
+            _ => want.span,
+        };
+        entry.fua = flags.contains(CommandFlags::FUA);
         entry.single_chunk = flags.contains(CommandFlags::DF);
         entry.waker = Some(waker.clone());
         self.expected = self.expected.saturating_add(entry.data());
@@ -452,7 +460,14 @@ impl Session {
         self.pending = self.pending.saturating_sub(1);
         self.gate.leave(entry.bytes);
         self.expected = self.expected.saturating_sub(entry.data());
-        let (changes, span) = (entry.changes().is_some(), entry.span);
+        let (changes, mark) = (entry.changes().is_some(), entry.mark);
+        let result = match entry.command {
+            Command::FLUSH => self.ledger.flushed(mark, result),
+            _ => result,
+        };
+        if changes && !entry.fua && result.is_ok() {
+            self.ledger.acknowledge();
+        }
         if entry.orphan {
             if changes {
                 self.orphan_writes = self.orphan_writes.saturating_sub(1);
@@ -463,7 +478,7 @@ impl Session {
             self.woken.extend(entry.waker.take());
         }
         if changes {
-            self.end_change(span);
+            self.end_change(mark);
         }
         if self.gate.has_waiting() {
             self.grant();
@@ -576,6 +591,7 @@ impl Session {
         if self.ended.is_some() {
             return;
         }
+        let error = &error.clone().with_unflushed(self.has_unflushed());
         self.ended = Some(error.clone());
         self.outbox = Outbox::default();
         self.early.clear();
@@ -599,6 +615,16 @@ impl Session {
             self.complete(place, result);
         }
         self.gate.wake_all(&mut self.woken);
+    }
+
+    /// Whether changes are acknowledged that are not known to be durable.
+    pub const fn has_unflushed(&self) -> bool {
+        self.ledger.has_unflushed()
+    }
+
+    /// Lets flushes succeed again although one has failed.
+    pub fn clear_flush_error(&mut self) {
+        self.ledger.forgive();
     }
 
     /// Gives memory back; for a connection that is idle.

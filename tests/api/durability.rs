@@ -1,7 +1,12 @@
-//! What a flush covers.
+//! What a flush covers, and what is said of acknowledged writes that none has covered.
 
-use nbd_client::Connection;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use nbd_client::testing::{Export, Server};
+use nbd_client::wire::{Command, Errno};
+use nbd_client::{Connection, Delivery, Error, ErrorKind};
 
 use crate::support::*;
 
@@ -70,4 +75,163 @@ async fn later_writes_pass_a_flush_that_waits() {
     first.await.unwrap().unwrap();
     server.resume();
     flush.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_is_unflushed_until_a_flush_has_covered_it() {
+    let server = Server::new(Export::new(1 << 20));
+    let conn = Connection::new();
+    assert!(!conn.has_unflushed_writes());
+    conn.connect_stream(server.connect()).await.unwrap();
+    conn.read(0, 512).await.unwrap();
+    conn.cache(0, 512).await.unwrap();
+    conn.write(0, vec![1; 512]).fua().await.unwrap();
+    assert!(!conn.has_unflushed_writes());
+    for what in 0..3 {
+        match what {
+            0 => conn.write(0, vec![1; 512]).await.unwrap(),
+            1 => conn.trim(0, 512).await.unwrap(),
+            _ => conn.write_zeroes(0, 512).await.unwrap(),
+        }
+        assert!(conn.has_unflushed_writes());
+        // Durable by itself, it covers nothing else.
+        conn.write(512, vec![1; 512]).fua().await.unwrap();
+        assert!(conn.has_unflushed_writes());
+        conn.flush().await.unwrap();
+        assert!(!conn.has_unflushed_writes());
+    }
+    // What was acknowledged after the flush had been sent is not covered.
+    server.pause();
+    let flush = tokio::spawn(conn.flush().into_future());
+    server.held(1).await;
+    let write = tokio::spawn(conn.write(0, vec![1; 512]).into_future());
+    server.held(2).await;
+    server.resume();
+    flush.await.unwrap().unwrap();
+    write.await.unwrap().unwrap();
+    assert!(conn.has_unflushed_writes());
+}
+
+/// A server that answers these commands as told.
+fn failing(fails: impl Fn(Command) -> bool + Send + Sync + 'static) -> Server {
+    Server::builder()
+        .export("", Export::new(1 << 20))
+        .fail_with(move |head| fails(head.command).then(|| (Errno::EIO, "bad disk".into())))
+        .build()
+}
+
+#[tokio::test]
+async fn a_write_that_fails_is_nothing_to_flush_and_does_not_keep_a_flush_from_leaving() {
+    let server = failing(|command| command == Command::WRITE);
+    let conn = Connection::new();
+    conn.connect_stream(server.connect()).await.unwrap();
+    let (write, flush) = tokio::join!(
+        conn.write(0, vec![1; 512]).into_future(),
+        conn.flush().into_future()
+    );
+    assert_matches!(write, Err(Error::Request(_)));
+    flush.unwrap();
+    assert!(!conn.has_unflushed_writes());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_lost_says_whether_acknowledged_writes_were_flushed() {
+    for flushed in [false, true] {
+        let server = Server::new(Export::new(1 << 20));
+        let conn = Connection::new();
+        conn.connect_stream(server.connect()).await.unwrap();
+        conn.write(0, vec![1; 512]).await.unwrap();
+        if flushed {
+            conn.flush().await.unwrap();
+        }
+        server.pause();
+        let read = tokio::spawn(conn.read(0, 512).into_future());
+        server.held(1).await;
+        server.hang_up();
+        let errors = [
+            read.await.unwrap().unwrap_err(),
+            conn.closed().await,
+            conn.write(0, vec![1; 512]).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::Disconnected);
+            assert_eq!(error.has_unflushed_writes(), !flushed, "{error}");
+            assert_eq!(error.to_string().contains("flushed"), !flushed, "{error}");
+        }
+        assert_eq!(conn.has_unflushed_writes(), !flushed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_does_one_that_ends_at_a_deadline_or_by_its_own_goodbye() {
+    for how in 0..3 {
+        let server = Server::new(Export::new(1 << 20));
+        let conn = Connection::new();
+        conn.connect_stream(server.connect()).await.unwrap();
+        conn.write(0, vec![1; 512]).await.unwrap();
+        let second = Duration::from_secs(1);
+        server.pause();
+        match how {
+            0 => {
+                let error = conn.flush().timeout(second).await.unwrap_err();
+                assert_eq!(error.delivery(), Delivery::MaybeSent);
+                assert!(error.has_unflushed_writes(), "{error}");
+            }
+            1 => {
+                let read = tokio::spawn(conn.read(0, 512).into_future());
+                server.held(1).await;
+                let error = conn.disconnect().timeout(second).await.unwrap_err();
+                assert!(error.has_unflushed_writes(), "{error}");
+                assert!(read.await.unwrap().unwrap_err().has_unflushed_writes());
+            }
+            _ => conn.disconnect().await.unwrap(),
+        }
+        assert!(conn.closed().await.has_unflushed_writes(), "{how}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_failed_flush_no_flush_succeeds_until_that_is_acknowledged() {
+    let flushes = Arc::new(AtomicUsize::new(0));
+    let count = flushes.clone();
+    let server = failing(move |command| {
+        command == Command::FLUSH && count.fetch_add(1, Ordering::SeqCst) == 1
+    });
+    let conn = Connection::new();
+    conn.connect_stream(server.connect()).await.unwrap();
+    conn.write(0, vec![1; 512]).await.unwrap();
+    conn.flush().await.unwrap();
+    conn.write(0, vec![2; 512]).await.unwrap();
+    let first = conn.flush().await.unwrap_err();
+    assert_matches!(&first, Error::Request(_));
+    assert!(first.has_unflushed_writes());
+    // To the server all is well again. Nobody else knows, whichever handle is used.
+    let other = conn.clone();
+    for _ in 0..2 {
+        other.write(0, vec![3; 512]).await.unwrap();
+        let later = other.flush().await.unwrap_err();
+        assert_matches!(&later, Error::DurabilityUnknown(e) if e.errno() == Errno::EIO);
+        assert_eq!((later.kind(), later.errno()), (ErrorKind::Request, Some(5)));
+        assert!(later.has_unflushed_writes() && !later.is_retryable());
+        assert!(later.to_string().contains("bad disk"), "{later}");
+        assert!(conn.is_ready());
+    }
+    assert_eq!(flushes.load(Ordering::SeqCst), 4, "each was sent");
+    conn.clear_flush_error();
+    conn.flush().await.unwrap();
+    assert!(!conn.has_unflushed_writes());
+}
+
+#[tokio::test]
+async fn a_failed_flush_of_nothing_leaves_no_doubt() {
+    let flushes = AtomicUsize::new(0);
+    let server = failing(move |command| {
+        command == Command::FLUSH && flushes.fetch_add(1, Ordering::SeqCst) == 0
+    });
+    let conn = Connection::new();
+    conn.connect_stream(server.connect()).await.unwrap();
+    assert_matches!(conn.flush().await, Err(Error::Request(_)));
+    assert!(!conn.has_unflushed_writes());
+    conn.write(0, vec![1; 512]).await.unwrap();
+    conn.flush().await.unwrap();
 }
