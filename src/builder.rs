@@ -25,6 +25,7 @@ pub(crate) struct Config {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) stall_timeout: Option<Duration>,
     pub(crate) busy_poll: Duration,
+    pub(crate) emulate_fua: bool,
     pub(crate) max_in_flight: usize,
     pub(crate) max_in_flight_bytes: u64,
     pub(crate) limits: Limits,
@@ -82,6 +83,7 @@ impl Default for Builder {
                 shutdown_timeout: Duration::from_secs(5),
                 stall_timeout: None,
                 busy_poll: Duration::ZERO,
+                emulate_fua: false,
                 max_in_flight: 1024,
                 max_in_flight_bytes: 128 << 20,
                 limits: Limits::default(),
@@ -251,6 +253,20 @@ impl Builder {
     /// runtime go on. A few tens of microseconds suit a server on the same machine.
     pub const fn busy_poll(mut self, period: Duration) -> Self {
         self.config.busy_poll = period;
+        self
+    }
+
+    /// Whether `fua` is made up for where the server does not offer it: the command is sent without
+    /// the flag, and once it is answered a [`flush`](Connection::flush), whose result is the result.
+    /// By default no: a request with `fua` is refused then, as it is if the server does not offer
+    /// to flush either.
+    ///
+    /// That is more than was asked for and can take much longer, since a flush waits for all
+    /// changes before it, and the server writes out all it holds. If the command succeeded and the
+    /// flush fails, the change is made, but not known to be durable. A
+    /// [`timeout`](crate::Request::timeout) is for both together.
+    pub const fn emulate_fua(mut self, emulate: bool) -> Self {
+        self.config.emulate_fua = emulate;
         self
     }
 

@@ -39,6 +39,16 @@ pub(super) trait Execute: Operation {
         None
     }
 
+    /// The command and then a flush, if it is a change.
+    fn flushed(
+        &mut self,
+        _connection: &Connection,
+        _range: Range,
+        _flags: CommandFlags,
+    ) -> Option<Parts<Self::Output>> {
+        None
+    }
+
     /// What the caller gets.
     fn output(&mut self, link: &Link, answer: Answer) -> Self::Output;
 }
@@ -145,30 +155,51 @@ impl Execute for Write {
         Some(split::write(connection, data, range, step, flags))
     }
 
+    fn flushed(
+        &mut self,
+        connection: &Connection,
+        range: Range,
+        flags: CommandFlags,
+    ) -> Option<Parts<()>> {
+        let write = Self(std::mem::take(&mut self.0));
+        Some(split::flushed(connection, write, range, flags))
+    }
+
     fn output(&mut self, _link: &Link, _answer: Answer) {}
 }
 
 /// Commands that are a header and nothing else.
 macro_rules! bare_operation {
-    ($($name:ident = $command:ident),*) => {$(
+    ($($name:ident = $command:ident $({ $($more:tt)* })?),*) => {$(
         impl Execute for $name {
-                    const COMMAND: Command = Command::$command;
+            const COMMAND: Command = Command::$command;
 
             fn message(&mut self, _link: &Link, range: Range, _flags: CommandFlags) -> Message {
                 Message::bare(range)
             }
 
             fn output(&mut self, _link: &Link, _answer: Answer) {}
+
+            $($($more)*)?
         }
     )*};
+    (change $name:ident = $command:ident) => {
+        bare_operation!($name = $command {
+            fn flushed(
+                &mut self,
+                connection: &Connection,
+                range: Range,
+                flags: CommandFlags,
+            ) -> Option<Parts<()>> {
+                Some(split::flushed(connection, Self, range, flags))
+            }
+        });
+    };
 }
 
-bare_operation!(
-    Flush = FLUSH,
-    Trim = TRIM,
-    WriteZeroes = WRITE_ZEROES,
-    Cache = CACHE
-);
+bare_operation!(Flush = FLUSH, Cache = CACHE);
+bare_operation!(change Trim = TRIM);
+bare_operation!(change WriteZeroes = WRITE_ZEROES);
 
 impl Execute for Status {
     const COMMAND: Command = Command::BLOCK_STATUS;

@@ -118,7 +118,9 @@ impl Request<ReadInto> {
 macro_rules! fua {
     ($($operation:ty),*) => {$(
         impl Request<$operation> {
-            /// Asks for an answer only when the change is durable (`FUA`).
+            /// Asks for an answer only when the change is durable (`FUA`). Where the server
+            /// does not [offer](crate::Export::can_fua) that, the request is refused, unless
+            /// [`emulate_fua`](crate::Builder::emulate_fua) is on.
             pub fn fua(self) -> Self {
                 self.flag(CommandFlags::FUA)
             }

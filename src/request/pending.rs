@@ -110,6 +110,14 @@ impl<O: Execute> Pending<O> {
             let announces = O::COMMAND == Command::WRITE && link.style() == ReplyStyle::Extended;
             self.flags.set(CommandFlags::PAYLOAD_LEN, announces);
         }
+        if self.emulates_fua(link) {
+            let flags = self.flags - CommandFlags::FUA;
+            let flushed = self.operation.flushed(&self.connection, self.range, flags);
+            if let Some(parts) = flushed {
+                self.stage = Stage::Split(parts);
+                return Ok(());
+            }
+        }
         self.flags |= self.operation.check(link)?;
         check(link, strict, O::COMMAND, self.flags, self.range)?;
         let step = step(link, strict);
@@ -133,6 +141,15 @@ impl<O: Execute> Pending<O> {
             ticket: None,
         };
         Ok(())
+    }
+
+    /// Whether a flush has to stand in for the flag.
+    fn emulates_fua(&self, link: &Link) -> bool {
+        let export = link.export();
+        self.flags.contains(CommandFlags::FUA)
+            && self.connection.shared().config.emulate_fua
+            && !export.can_fua()
+            && export.can_flush()
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<O::Output>> {

@@ -1,4 +1,5 @@
-//! Reads and writes longer than one message can be: several messages, side by side.
+//! Requests that are several messages: reads and writes longer than one message can be, side by
+//! side, and changes with a flush after them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +12,7 @@ use futures::future::try_join_all;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::execute::{Execute, Range};
-use super::op::{Operation, ReadInto, Write};
+use super::op::{Flush, Operation, ReadInto, Write};
 use super::pending::Pending;
 use crate::connection::Connection;
 use crate::error::{Delivery, Result};
@@ -169,4 +170,27 @@ pub(super) fn write(
         });
     }
     Parts::new(sent, async move { try_join_all(parts).await.map(drop) })
+}
+
+/// Makes a change, and then a flush in place of `FUA`.
+pub(super) fn flushed<O: Execute<Output = ()>>(
+    connection: &Connection,
+    change: O,
+    range: Range,
+    flags: CommandFlags,
+) -> Parts<()> {
+    let sent = Sent::default();
+    let change = Part {
+        pending: Pending::new(connection.clone(), change, range, flags, None),
+        sent: sent.clone(),
+    };
+    let (nowhere, none) = (Range::default(), CommandFlags::empty());
+    let flush = Part {
+        pending: Pending::new(connection.clone(), Flush, nowhere, none, None),
+        sent: sent.clone(),
+    };
+    Parts::new(sent, async {
+        change.await?;
+        flush.await
+    })
 }

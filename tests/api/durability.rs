@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nbd_client::testing::{Export, Server};
-use nbd_client::wire::{Command, Errno};
+use nbd_client::wire::{Command, Errno, TransmissionFlags};
 use nbd_client::{Connection, Delivery, Error, ErrorKind};
 
 use crate::support::*;
@@ -234,4 +234,102 @@ async fn a_failed_flush_of_nothing_leaves_no_doubt() {
     assert!(!conn.has_unflushed_writes());
     conn.write(0, vec![1; 512]).await.unwrap();
     conn.flush().await.unwrap();
+}
+
+/// An export that offers everything but these flags.
+fn without(flags: TransmissionFlags) -> Export {
+    Export::new(1 << 20)
+        .block_sizes(1, 4096, 8192)
+        .flags(all_flags() - flags)
+        .log_requests(100)
+}
+
+async fn change(conn: &Connection, what: usize) -> nbd_client::Result<()> {
+    match what {
+        0 => conn.write(0, vec![1; 512]).fua().await,
+        1 => conn.trim(0, 512).fua().await,
+        2 => conn.write_zeroes(0, 512).fua().no_hole().await,
+        // In three parts.
+        _ => conn.write(0, vec![1; 20_000]).fua().await,
+    }
+}
+
+#[tokio::test]
+async fn fua_that_is_not_offered_is_made_up_for_by_a_flush_if_asked_to() {
+    for style in STYLES {
+        for what in 0..4 {
+            let export = without(TransmissionFlags::SEND_FUA);
+            let server = Server::new(export.clone());
+            let conn = builder(style).emulate_fua(true).build();
+            conn.connect_stream(server.connect()).await.unwrap();
+            change(&conn, what).await.unwrap();
+            assert!(!conn.has_unflushed_writes());
+            let log = export.log();
+            let last = log.last().unwrap();
+            assert_eq!(last.command, Command::FLUSH, "{what}");
+            assert_eq!(log.len(), if what == 3 { 4 } else { 2 });
+            assert_eq!(export.counters().fua, 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn fua_is_sent_where_it_is_offered_and_refused_where_it_cannot_be_had() {
+    use TransmissionFlags as F;
+    for (missing, emulate) in [
+        (F::empty(), true),
+        (F::SEND_FUA, false),
+        (F::SEND_FUA | F::SEND_FLUSH, true),
+    ] {
+        for what in 0..4 {
+            let export = without(missing);
+            let server = Server::new(export.clone());
+            let conn = Connection::builder().emulate_fua(emulate).build();
+            conn.connect_stream(server.connect()).await.unwrap();
+            let result = change(&conn, what).await;
+            let counters = export.counters();
+            assert_eq!(counters.flushes, 0);
+            if missing.is_empty() {
+                result.unwrap();
+                assert_eq!(counters.fua, counters.requests());
+            } else {
+                let error = result.unwrap_err();
+                assert!(error.to_string().contains("FUA"), "{error}");
+                assert_eq!(error.kind(), ErrorKind::Invalid);
+                assert_eq!(counters.requests(), 0);
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_of_a_change_and_its_flush_is_the_result() {
+    for fails in [Command::WRITE, Command::FLUSH] {
+        let export = without(TransmissionFlags::SEND_FUA);
+        let server = Server::builder()
+            .export("", export.clone())
+            .fail_with(move |head| (head.command == fails).then(|| (Errno::EIO, String::new())))
+            .build();
+        let conn = Connection::builder().emulate_fua(true).build();
+        conn.connect_stream(server.connect()).await.unwrap();
+        let write = conn.write(0, vec![1; 512]).fua().await;
+        assert_matches!(&write, Err(Error::Request(e)) if e.command() == fails);
+        let is_flush = fails == Command::FLUSH;
+        assert_eq!(export.counters().flushes, u64::from(is_flush));
+        assert_eq!(write.unwrap_err().has_unflushed_writes(), is_flush);
+        // What is wrong with the request itself is found before anything is sent.
+        let outside = conn.write(1 << 20, vec![1; 512]).fua().await;
+        assert_matches!(outside, Err(Error::Invalid(_)));
+    }
+    // One deadline for both.
+    let server = Server::new(without(TransmissionFlags::SEND_FUA));
+    let conn = Connection::builder().emulate_fua(true).build();
+    conn.connect_stream(server.connect()).await.unwrap();
+    server.pause();
+    server.release(1);
+    let write = conn.write(0, vec![1; 512]).fua();
+    let late = write.timeout(Duration::from_secs(1)).await.unwrap_err();
+    assert_matches!(&late, Error::Timeout(..));
+    assert_eq!(late.delivery(), Delivery::MaybeSent);
+    assert!(late.has_unflushed_writes());
 }
