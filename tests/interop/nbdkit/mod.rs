@@ -3,6 +3,7 @@
 mod block_size;
 mod cancel;
 mod child;
+mod durability;
 mod errors;
 mod exports;
 mod file;
