@@ -54,6 +54,12 @@
 //! [`flush`](Connection::flush) is the exception: it waits for the writes that were begun before it,
 //! and covers them.
 //!
+//! **Durability.** A write that succeeds is acknowledged, and durable only with `fua` or after a
+//! [`flush`](Connection::flush) that succeeds. What no flush has covered,
+//! [`has_unflushed_writes`](Connection::has_unflushed_writes) tells, also in the
+//! [error](Error::has_unflushed_writes) that ends the connection. The README says in full what
+//! success means, and what is known when it fails.
+//!
 //! **Cancellation.** Every future of this crate can be dropped at any time; each says under
 //! *Cancel safety* what then happens. A request that was not sent never will be. One that was is
 //! finished in the background, its answer checked and thrown away.
@@ -61,8 +67,8 @@
 //! **Backpressure.** At most [`max_in_flight`](Builder::max_in_flight) requests and
 //! [`max_in_flight_bytes`](Builder::max_in_flight_bytes) of payload are in flight; further ones
 //! wait in line, holding nothing but their own data, and are sent when it is their turn, whatever
-//! their callers are doing then. Answers are read at all times, so a slow
-//! caller holds up nobody else.
+//! their callers are doing then. Answers are read at all times, so a slow caller holds up nobody
+//! else.
 //!
 //! **The end.** [`disconnect`](Connection::disconnect) waits for what is in flight and says
 //! goodbye. Dropping the last handle says goodbye at once, in the background. A failure ends the
