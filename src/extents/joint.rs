@@ -191,8 +191,11 @@ impl Walk {
         let mut progress = true;
         for (name, known) in self.names.iter().zip(&mut self.known) {
             if known.is_empty() {
-                let extents = answer.take(name).unwrap_or_default();
-                progress &= extents.last().is_some_and(|last| last.end() > place.at);
+                let mut extents = answer.take(name).unwrap_or_default();
+                if extents.last().is_none_or(|last| last.end() <= place.at) {
+                    extents = self.survey.rest_of_block(name).into_iter().collect();
+                }
+                progress &= !extents.is_empty();
                 *known = extents.into();
             }
         }

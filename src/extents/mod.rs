@@ -138,9 +138,13 @@ impl Walk {
                 .take(&self.context)
                 .ok_or_else(|| InvalidRequest::UnknownContext(self.context.clone()))?;
             // Progress: something lies beyond what is known.
-            if extents.last().is_none_or(|last| last.end() <= place.at) {
-                return Poll::Ready(Some(Err(self.survey.stuck())));
-            }
+            let extents = match extents.last() {
+                Some(last) if last.end() > place.at => extents,
+                _ => match self.survey.rest_of_block(&self.context) {
+                    Some(rest) => vec![rest],
+                    None => return Poll::Ready(Some(Err(self.survey.stuck()))),
+                },
+            };
             self.answer = extents.into_iter();
         }
     }

@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::connection::Connection;
+use crate::context::BASE_ALLOCATION;
 use crate::error::{Error, InvalidRequest, Result};
-use crate::extent::BlockStatus;
+use crate::extent::{BlockStatus, Extent};
 use crate::request::{Pending, op};
 use crate::wire::{Command, ProtocolError, ReplyStyle};
 
@@ -135,6 +136,16 @@ impl Survey {
         let answer = std::task::ready!(Pin::new(pending).poll(cx));
         self.pending = None;
         Poll::Ready(answer)
+    }
+
+    /// What to take for the status from here on, of a server that stands still because its extents
+    /// do not end where its blocks do. As in QEMU, a block that is in part allocated counts as
+    /// allocated; for other contexts there is no such answer that is never wrong.
+    pub(super) fn rest_of_block(&self, context: &str) -> Option<Extent> {
+        let place = self.place.filter(|_| context == BASE_ALLOCATION)?;
+        let rest = place.block - place.at % place.block;
+        let length = rest.min(place.size - place.at);
+        Some(Extent::new(place.at, length, 0))
     }
 
     /// The error of a server that stands still: it describes nothing beyond what it described
