@@ -1,7 +1,6 @@
 //! How every case is run: a connection with requests in flight, one of which is answered wrongly.
 
 use std::fmt::Debug;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::answer::To;
 pub(crate) use crate::ask::{Ask, BARE, Got};
+pub(crate) use crate::random::Random;
 
 pub(crate) const SIMPLE: [ReplyStyle; 1] = [ReplyStyle::Simple];
 pub(crate) const STRUCTURED: [ReplyStyle; 1] = [ReplyStyle::Structured];
@@ -31,6 +31,14 @@ pub(crate) const STYLES: [ReplyStyle; 3] = [
 pub(crate) const SIZE: u64 = 1 << 33;
 /// The metadata contexts of the export, and their ids.
 pub(crate) const CONTEXTS: [(u32, &str); 2] = [(10, "base:allocation"), (11, "x:y")];
+
+/// An export that can do everything.
+pub(crate) const fn info(size: u64) -> ExportInfo {
+    let flags = TransmissionFlags::all()
+        .difference(TransmissionFlags::READ_ONLY)
+        .difference(TransmissionFlags::SEND_RESIZE);
+    ExportInfo { size, flags }
+}
 
 /// Only hangs are found by this: nothing here takes as long even on a busy machine.
 const WATCHDOG: Duration = Duration::from_secs(60);
@@ -80,12 +88,6 @@ impl Transport {
         style: ReplyStyle,
         builder: Builder,
     ) -> (Connection, Peer) {
-        let info = ExportInfo {
-            size,
-            flags: TransmissionFlags::all()
-                .difference(TransmissionFlags::READ_ONLY)
-                .difference(TransmissionFlags::SEND_RESIZE),
-        };
         let conn = builder
             .structured_replies(style != ReplyStyle::Simple)
             .extended_headers(style == ReplyStyle::Extended)
@@ -102,8 +104,10 @@ impl Transport {
                 (conn.aio_connect_socket(OwnedFd::from(client)), peer)
             }
         };
-        let (connected, greeted) =
-            tokio::join!(connecting.unwrap(), peer.handshake(style, info, &CONTEXTS));
+        let (connected, greeted) = tokio::join!(
+            connecting.unwrap(),
+            peer.handshake(style, info(size), &CONTEXTS)
+        );
         greeted.unwrap();
         connected.unwrap();
         (conn, peer)
@@ -371,26 +375,5 @@ pub(crate) fn violation<T: Debug>(result: Result<T>) -> ProtocolError {
 pub(crate) async fn settle() {
     for _ in 0..64 {
         tokio::task::yield_now().await;
-    }
-}
-
-/// Random numbers, from a seed that is printed and can be given as `NBD_SEED`.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn seeded() -> Self {
-        let seed = std::env::var("NBD_SEED")
-            .ok()
-            .map(|seed| seed.parse().unwrap());
-        let seed = seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
-        println!("NBD_SEED={seed}");
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub(crate) const fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
     }
 }

@@ -12,8 +12,11 @@
 mod answer;
 mod ask;
 mod chunks;
+mod ends;
 mod extended;
+mod flow;
 mod harness;
 mod pieces;
+mod random;
 mod simple;
 mod status;

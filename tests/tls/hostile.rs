@@ -238,6 +238,35 @@ async fn entered() -> (Connection, TlsStream<DuplexStream>) {
 }
 
 #[tokio::test]
+async fn w16_the_end_inside_a_record_loses_the_connection() {
+    // The head of a record of 1000 bytes, and some of them.
+    let record = [&[0x17, 3, 3, 3, 0xe8][..], &[0x55; 100]].concat();
+    for in_flight in [false, true] {
+        for cut in [1, 4, 5, 6, 105] {
+            let (conn, mut server) = entered().await;
+            let read = in_flight.then(|| tokio::spawn(conn.read(0, 512).into_future()));
+            if in_flight {
+                server.read_exact(&mut [0; 28]).await.unwrap();
+            }
+            let (mut clear, _) = server.into_inner();
+            clear.write_all(&record[..cut]).await.unwrap();
+            drop(clear);
+            let mut errors = vec![conn.closed().await];
+            if let Some(read) = read {
+                errors.push(read.await.unwrap().unwrap_err());
+            }
+            for error in errors {
+                let Error::Disconnected(lost, _) = error else {
+                    panic!("{error:?}");
+                };
+                assert_eq!(lost.io().kind(), io::ErrorKind::UnexpectedEof);
+            }
+            assert!(conn.is_dead());
+        }
+    }
+}
+
+#[tokio::test]
 async fn close_notify_follows_disconnect() {
     let (conn, server) = entered().await;
     let (result, ()) = tokio::join!(conn.disconnect(), hears_goodbye(server));
