@@ -199,24 +199,36 @@ pub(crate) fn data(style: ReplyStyle, head: &RequestHead, data: &[u8]) -> Reply 
     )
 }
 
-/// A stream that reads as `pace` says: at most so many bytes at a time, then a pause, and the end
-/// after so many in all.
+/// How a stream stops.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
+    /// It ends.
+    End,
+    /// It is reset.
+    Reset,
+    /// It stays silent.
+    Stall,
+}
+
+/// A stream that reads at most so many bytes at a time, pauses, and stops after so many in all.
 pub(crate) struct Paced<S> {
     inner: S,
     step: usize,
     left: usize,
+    stop: Stop,
     /// Where to make the one pause.
     cut: Option<usize>,
     read: usize,
 }
 
 impl<S> Paced<S> {
-    /// The end comes after `left` bytes.
-    pub(crate) const fn ending_after(inner: S, left: usize) -> Self {
+    /// It stops after `left` bytes.
+    pub(crate) const fn stopping_after(inner: S, left: usize, stop: Stop) -> Self {
         Self {
             inner,
             step: usize::MAX,
             left,
+            stop,
             cut: None,
             read: 0,
         }
@@ -226,7 +238,7 @@ impl<S> Paced<S> {
     pub(crate) fn dripping(inner: S, step: usize) -> Self {
         Self {
             step,
-            ..Self::ending_after(inner, usize::MAX)
+            ..Self::stopping_after(inner, usize::MAX, Stop::End)
         }
     }
 
@@ -234,7 +246,7 @@ impl<S> Paced<S> {
     pub(crate) fn split_at(inner: S, cut: usize) -> Self {
         Self {
             cut: Some(cut),
-            ..Self::ending_after(inner, usize::MAX)
+            ..Self::stopping_after(inner, usize::MAX, Stop::End)
         }
     }
 }
@@ -250,8 +262,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         if let Some(cut) = this.cut.filter(|&cut| cut > this.read) {
             most = most.min(cut - this.read);
         }
-        if most == 0 {
-            return Poll::Ready(Ok(()));
+        if this.left == 0 {
+            return match this.stop {
+                Stop::End => Poll::Ready(Ok(())),
+                Stop::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                Stop::Stall => Poll::Pending,
+            };
         }
         let mut scratch = vec![0; most.min(64 << 10)];
         let mut part = ReadBuf::new(&mut scratch);

@@ -1,102 +1,110 @@
-//! The stream ends, or pauses, at every byte of a session.
+//! The server stops at every byte of a conversation.
 
-use nbd_client::testing::{Export, Server};
-use nbd_client::wire::ReplyStyle;
-use nbd_client::{Error, Result, State};
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::time::Duration;
+
+use nbd_client::Error;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, DuplexStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::time::timeout;
 
 use crate::support::*;
+use crate::talk::Talk;
 
-/// A whole session: handshake, a write, reads small and large, status, goodbye.
-async fn session<S>(style: ReplyStyle, stream: S) -> Result<u64>
+/// More than any conversation takes; under a paused clock, more than all deadlines together.
+const WATCHDOG: Duration = Duration::from_secs(300);
+
+/// Every byte of what is short; of the bulk every byte of the handshake, and then each seventh.
+async fn cuts() -> Vec<(Talk, usize)> {
+    let mut cuts = Vec::new();
+    for talk in Talk::SHORT {
+        let (_, whole) = talk.whole().await;
+        cuts.extend((0..whole).map(|cut| (talk, cut)));
+    }
+    for (style, step) in STYLES.into_iter().zip([97, 7, 101]) {
+        let talk = Talk::Bulk(style);
+        let (_, whole) = talk.whole().await;
+        assert!(whole > 64 << 10);
+        cuts.extend((300..whole).step_by(step).map(|cut| (talk, cut)));
+    }
+    assert!(cuts.len() >= 10_000, "{} cuts", cuts.len());
+    cuts
+}
+
+/// Cuts all conversations in memory; gives the errors that came of it.
+async fn stopped(stop: Stop, is_right: impl Fn(&Error) -> bool) {
+    for (talk, cut) in cuts().await {
+        let stream = Paced::stopping_after(talk.server().connect(), cut, stop);
+        let held = timeout(WATCHDOG, talk.hold(stream)).await;
+        let held = held.unwrap_or_else(|_| panic!("{talk:?} hangs with {stop:?} at {cut}"));
+        let error = held.expect_err("cut off");
+        assert!(is_right(&error), "{talk:?}, {stop:?} at {cut}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn o10_r05_c48_the_end_at_any_byte_is_an_error() {
+    stopped(Stop::End, |error| matches!(error, Error::Disconnected(..))).await;
+}
+
+#[tokio::test]
+async fn o10_r05_c48_a_reset_at_any_byte_is_an_error() {
+    stopped(Stop::Reset, |error| {
+        matches!(error, Error::Disconnected(..))
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn g14_c36_a_stall_at_any_byte_ends_with_a_deadline() {
+    stopped(Stop::Stall, |error| matches!(error, Error::Timeout(..))).await;
+}
+
+/// Passes on what the client says, and so many bytes of what the server says.
+async fn pass_on<S>(server: DuplexStream, client: &mut S, cut: usize)
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
-    let conn = builder(style)
-        .meta_context("base:allocation")
-        .full_info(true)
-        .build();
-    let result = async {
-        conn.connect_stream(stream).await?;
-        conn.write(512, vec![7; 100]).await?;
-        assert_eq!(conn.read(500, 50).await?[12..], [7; 38]);
-        let large = conn.read(0, 40_000).await?;
-        assert!(large[612..].iter().all(|&byte| byte == 0));
-        if style != ReplyStyle::Simple {
-            let status = conn.block_status(0, 1 << 20).await?;
-            assert_eq!(status.len(), 1);
-        }
-        conn.flush().await
-    };
-    match result.await {
-        Ok(()) => {
-            let received = conn.stats().bytes_received;
-            conn.disconnect().await?;
-            Ok(received)
-        }
-        Err(error) => {
-            conn.closed().await;
-            assert!(matches!(conn.state(), State::Dead | State::Closed));
-            Err(error)
-        }
-    }
-}
-
-fn server() -> Server {
-    Server::new(Export::new(1 << 20).description("a disk"))
-}
-
-#[tokio::test]
-async fn g01_o10_r05_c48_the_end_at_any_byte_is_an_error() {
-    for style in STYLES {
-        let whole = session(style, server().connect()).await.unwrap();
-        let whole = usize::try_from(whole).unwrap();
-        // Every byte of the handshake and of all heads; the bulk data in steps.
-        let cuts = (0..1200)
-            .chain((1200..whole - 200).step_by(997))
-            .chain(whole - 200..whole);
-        for cut in cuts.filter(|&cut| cut < whole) {
-            let stream = Paced::ending_after(server().connect(), cut);
-            let error = session(style, stream).await.expect_err("cut off");
-            assert!(
-                matches!(error, Error::Disconnected(..)),
-                "{style:?} cut off at {cut}: {error:?}"
-            );
-        }
+    let (answers, mut questions) = tokio::io::split(server);
+    let (mut there, mut back) = tokio::io::split(client);
+    let mut answers = answers.take(cut as u64);
+    tokio::select! {
+        // The client may have given up.
+        _ = tokio::io::copy(&mut answers, &mut back) => {}
+        _ = tokio::io::copy(&mut there, &mut questions) => {}
     }
 }
 
 #[tokio::test]
-async fn c47_a_pause_at_any_byte_changes_nothing() {
-    for style in STYLES {
-        let whole = session(style, server().connect()).await.unwrap();
-        let whole = usize::try_from(whole).unwrap();
-        for cut in (0..1200).chain((1200..whole).step_by(503)) {
-            let stream = Paced::split_at(server().connect(), cut);
-            let received = session(style, stream).await.unwrap();
-            assert_eq!(received, whole as u64);
-        }
+async fn o10_r05_c48_the_end_of_a_socket_at_any_byte_is_an_error() {
+    for (talk, cut) in cuts().await {
+        let (client, mut far) = UnixStream::pair().unwrap();
+        let line = async {
+            pass_on(talk.server().connect(), &mut far, cut).await;
+            drop(far);
+        };
+        let (held, ()) = tokio::join!(timeout(WATCHDOG, talk.hold(client)), line);
+        let error = held.expect("a hang").expect_err("cut off");
+        assert_matches!(error, Error::Disconnected(..));
     }
 }
 
 #[tokio::test]
-async fn o16_r14_drips_of_any_size_change_nothing() {
-    for style in STYLES {
-        let whole = session(style, server().connect()).await.unwrap();
-        for step in [1, 2, 3, 7, 17, 19, 64, 1000] {
-            let stream = Paced::dripping(server().connect(), step);
-            assert_eq!(session(style, stream).await.unwrap(), whole);
+async fn o10_r05_c48_a_reset_of_a_socket_at_any_byte_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for (talk, cut) in cuts().await {
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (client, mut far) = (client.unwrap(), accepted.unwrap().0);
+        for stream in [&client, &far] {
+            stream.set_nodelay(true).unwrap();
         }
-    }
-}
-
-#[tokio::test]
-async fn k29_pipes_of_any_size_change_nothing() {
-    for style in STYLES {
-        for capacity in [1, 2, 5, 27, 28, 29, 100, 4096] {
-            session(style, server().connect_with_capacity(capacity))
-                .await
-                .unwrap();
-        }
+        let line = async {
+            pass_on(talk.server().connect(), &mut far, cut).await;
+            far.set_zero_linger().unwrap();
+            drop(far);
+        };
+        let (held, ()) = tokio::join!(timeout(WATCHDOG, talk.hold(client)), line);
+        let error = held.expect("a hang").expect_err("cut off");
+        assert_matches!(error, Error::Disconnected(..));
     }
 }

@@ -1,0 +1,62 @@
+//! What the server says comes in pieces: nothing may depend on where they begin and end.
+
+use nbd_client::wire::ReplyStyle;
+
+use crate::support::*;
+use crate::talk::Talk;
+
+/// Every conversation, of those with much data all that is not in the middle of it.
+async fn splits() -> Vec<(Talk, usize)> {
+    let mut splits = Vec::new();
+    for talk in Talk::SHORT {
+        let (_, whole) = talk.whole().await;
+        splits.extend((1..whole).map(|cut| (talk, cut)));
+    }
+    // The handshake, and the first three chunks with their heads.
+    for style in STYLES {
+        splits.extend((1..400).map(|cut| (Talk::Bulk(style), cut)));
+        let chunks = 400..3 * 5000;
+        splits.extend(chunks.step_by(53).map(|cut| (Talk::Bulk(style), cut)));
+    }
+    splits
+}
+
+#[tokio::test]
+async fn c47_a_conversation_split_in_two_anywhere_is_the_same() {
+    let splits = splits().await;
+    assert!(splits.len() >= 4000, "{} splits", splits.len());
+    for (talk, cut) in splits {
+        let (undivided, _) = talk.whole().await;
+        let stream = Paced::split_at(talk.server().connect(), cut);
+        let heard = talk.hold(stream).await.unwrap();
+        assert_eq!(heard, undivided, "{talk:?} split at {cut}");
+    }
+}
+
+#[tokio::test]
+async fn o16_r14_drips_of_any_size_change_nothing() {
+    let bulks = STYLES.map(Talk::Bulk);
+    for talk in Talk::SHORT.into_iter().chain(bulks) {
+        let (undivided, _) = talk.whole().await;
+        for step in [1, 2, 3, 7, 17, 19, 64, 1000] {
+            let stream = Paced::dripping(talk.server().connect(), step);
+            let heard = talk.hold(stream).await.unwrap();
+            assert_eq!(heard, undivided, "{talk:?} in drips of {step}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn k29_pipes_of_any_size_change_nothing() {
+    for talk in Talk::SHORT
+        .into_iter()
+        .chain([Talk::Bulk(ReplyStyle::Extended)])
+    {
+        let (undivided, _) = talk.whole().await;
+        for capacity in [1, 2, 5, 27, 28, 29, 100, 4096] {
+            let stream = talk.server().connect_with_capacity(capacity);
+            let heard = talk.hold(stream).await.unwrap();
+            assert_eq!(heard, undivided, "{talk:?} through {capacity} bytes");
+        }
+    }
+}
