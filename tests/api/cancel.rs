@@ -1,5 +1,8 @@
 //! Requests that are dropped, at every point.
 
+mod points;
+mod random;
+
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -8,6 +11,9 @@ use nbd_client::wire::{Command, ReplyStyle};
 use nbd_client::{Connection, Error};
 
 use crate::support::*;
+
+/// How many kinds of requests [`act`] knows.
+const ACTS: usize = 9;
 
 /// What a test can do to a connection and give up half way.
 async fn act(conn: &Connection, what: usize) {
@@ -19,6 +25,7 @@ async fn act(conn: &Connection, what: usize) {
         4 => conn.write_zeroes(0, 4096).await,
         5 => conn.flush().await,
         6 => conn.cache(0, 512).await,
+        7 => conn.block_status(0, 4096).await.map(drop),
         _ => {
             let mut chunks = conn.read_structured(0, 5000);
             loop {
@@ -36,16 +43,26 @@ async fn act(conn: &Connection, what: usize) {
     outcome.unwrap();
 }
 
+/// The kinds of requests that there are in this style.
+fn acts(style: ReplyStyle) -> impl Iterator<Item = usize> {
+    (0..ACTS).filter(move |&what| what != 7 || style != ReplyStyle::Simple)
+}
+
+/// A builder for connections that can do all of that.
+fn asking(style: ReplyStyle) -> nbd_client::Builder {
+    builder(style).meta_context("base:allocation")
+}
+
 #[tokio::test]
 async fn k01_k02_k03_a_request_dropped_at_any_poll_leaves_the_stream_in_sync() {
     for style in STYLES {
         for capacity in [3, 64, 4096] {
             let export = Export::new(1 << 20);
             let server = Server::new(export.clone());
-            let conn = builder(style).build();
+            let conn = asking(style).build();
             let stream = server.connect_with_capacity(capacity);
             conn.connect_stream(stream).await.unwrap();
-            for what in 0..8 {
+            for what in acts(style) {
                 for polls in 0..12 {
                     drop_after(polls, act(&conn, what)).await;
                     // It overlaps what was dropped, and is newer.

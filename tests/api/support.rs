@@ -302,6 +302,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
 pub(crate) struct Random(u64);
 
 impl Random {
+    /// Starts from `NBD_SEED` if that is set, and prints where it started.
+    pub(crate) fn seeded(default: u64) -> Self {
+        let seed = std::env::var("NBD_SEED").map_or(default, |seed| {
+            seed.parse().expect("NBD_SEED must be a number")
+        });
+        println!("NBD_SEED={seed}");
+        Self::new(seed)
+    }
+
     pub(crate) const fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
