@@ -9,9 +9,11 @@
 )]
 
 mod disk;
+mod durable;
 mod load;
 mod nbd_server;
 mod nbdkit;
+mod process;
 mod qemu;
 mod random;
 mod server;

@@ -1,12 +1,11 @@
 //! nbdkit as child process of the client.
 
 use std::future::IntoFuture;
-use std::time::{Duration, Instant};
 
 use nbd_client::{Connection, Delivery, Error, ErrorKind, State};
 use tokio::task::{JoinSet, yield_now};
 
-use crate::server::is_gone;
+use crate::process::{descriptors, eventually, in_a_process_of_its_own, is_gone};
 
 const MEMORY: [&str; 5] = ["nbdkit", "-s", "--exit-with-parent", "memory", "1M"];
 
@@ -17,15 +16,6 @@ async fn connect(argv: &[&str]) -> (Connection, u32) {
     let pid = conn.child_id().unwrap();
     assert!(!is_gone(pid));
     (conn, pid)
-}
-
-/// Waits for what comes without anybody telling, such as the end of a process.
-async fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "still not: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test]
@@ -197,26 +187,4 @@ async fn every_way() {
     let failed = conn.connect_command(["no-such-program-anywhere"]).await;
     failed.unwrap_err();
     eventually("the server is reaped", || is_gone(pid)).await;
-}
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-/// Runs this test again, alone in a process where no other test opens or closes anything.
-/// False if this is that process.
-fn in_a_process_of_its_own(name: &str) -> bool {
-    const ALONE: &str = "NBD_TEST_ALONE";
-    if std::env::var_os(ALONE).is_some() {
-        return false;
-    }
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name])
-        .env(ALONE, "1")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}");
-    assert!(text.contains("1 passed"), "{text}");
-    true
 }

@@ -1,5 +1,6 @@
 //! The client against nbdkit.
 
+pub(crate) mod baseline;
 mod block_size;
 mod cancel;
 mod child;
@@ -8,6 +9,7 @@ mod errors;
 mod exports;
 mod file;
 mod handshake;
+mod killed;
 mod libnbd;
 mod socket;
 mod status;

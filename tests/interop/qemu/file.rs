@@ -5,8 +5,9 @@ use nbd_client::{Builder, Connection};
 use super::connect;
 use crate::disk::Model;
 use crate::load;
+use crate::process::is_gone;
 use crate::random::Random;
-use crate::server::{Dir, Server, is_gone, run};
+use crate::server::{Dir, Server, run};
 
 const SIZE: u64 = 1 << 20;
 

@@ -1,6 +1,7 @@
 //! The client against qemu-nbd.
 
 mod bitmap;
+mod endurance;
 mod exports;
 mod extended;
 mod file;

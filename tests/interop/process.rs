@@ -1,0 +1,142 @@
+//! This process: what it holds, and how to have one for a test alone.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Says to a test that it runs in a process of its own.
+const ALONE: &str = "NBD_TEST_ALONE";
+
+/// How much is done in a long run, for so much in a short one: `NBD_LONG` times as much.
+pub(crate) fn times(count: u64) -> u64 {
+    let factor = std::env::var("NBD_LONG").map_or(1, |factor| {
+        factor.parse().expect("NBD_LONG must be a number")
+    });
+    count * factor
+}
+
+/// Waits for what comes without anybody telling, such as the end of a process.
+pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "still not: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whether a process has gone and left nothing behind, not even a zombie.
+pub(crate) fn is_gone(pid: u32) -> bool {
+    !Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Whether a process that is not ours to reap runs no more.
+pub(crate) fn has_ended(pid: u32) -> bool {
+    status(&format!("/proc/{pid}/status"), "State:").is_none_or(|state| state.starts_with('Z'))
+}
+
+/// How many descriptors this process has open.
+pub(crate) fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// How many threads this process has.
+pub(crate) fn threads() -> usize {
+    fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// How many children this process has, zombies included.
+pub(crate) fn children() -> usize {
+    let us = std::process::id().to_string();
+    let processes = fs::read_dir("/proc").unwrap().map(Result::unwrap);
+    let is_child = |entry: &fs::DirEntry| {
+        let path = entry.path().join("status");
+        status(path.to_str().unwrap(), "PPid:").as_ref() == Some(&us)
+    };
+    processes.filter(is_child).count()
+}
+
+/// How much memory this process has in use, in bytes.
+pub(crate) fn memory() -> u64 {
+    let kibibytes = status("/proc/self/status", "VmRSS:").unwrap();
+    kibibytes.trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+fn status(path: &str, key: &str) -> Option<String> {
+    // None: it has just gone.
+    let status = fs::read_to_string(path).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(key))?;
+    Some(value.trim().to_owned())
+}
+
+/// What must be the same before and after, in a process of its own.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Baseline {
+    descriptors: usize,
+    children: usize,
+    threads: usize,
+    tasks: usize,
+}
+
+impl Baseline {
+    /// In a runtime whose threads have all started.
+    pub(crate) fn now() -> Self {
+        Self {
+            descriptors: descriptors(),
+            children: children(),
+            threads: threads(),
+            tasks: tokio::runtime::Handle::current()
+                .metrics()
+                .num_alive_tasks(),
+        }
+    }
+
+    /// Waits until it is so again.
+    pub(crate) async fn returns(&self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Self::now() != *self {
+            let now = Self::now();
+            assert!(Instant::now() < deadline, "{now:?} is not {self:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// This test once more, in a process of its own; with `runner` to run it if that is not empty.
+pub(crate) fn again(runner: &[&str], name: &str) -> Command {
+    let this = std::env::current_exe().unwrap();
+    let mut command = match runner {
+        [] => Command::new(this),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(this);
+            command
+        }
+    };
+    command
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(ALONE, "1")
+        .stdin(Stdio::null());
+    command
+}
+
+/// Whether this is a process that was started by [`again`].
+pub(crate) fn is_alone() -> bool {
+    std::env::var_os(ALONE).is_some()
+}
+
+/// Runs this test again, alone in a process where no other test opens or closes anything.
+/// False if this is that process.
+pub(crate) fn in_a_process_of_its_own(name: &str) -> bool {
+    if is_alone() {
+        return false;
+    }
+    let output = again(&[], name).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    print!("{text}");
+    std::io::stderr().write_all(&output.stderr).unwrap();
+    assert!(output.status.success(), "{}", output.status);
+    assert!(text.contains("1 passed"), "{text}");
+    true
+}
