@@ -11,6 +11,7 @@
 mod disk;
 mod durable;
 mod load;
+mod memory;
 mod nbd_server;
 mod nbdkit;
 mod process;
