@@ -11,6 +11,7 @@ mod file;
 mod handshake;
 mod killed;
 mod libnbd;
+mod limits;
 mod socket;
 mod status;
 mod uri;
