@@ -18,4 +18,5 @@ mod process;
 mod qemu;
 mod random;
 mod server;
+mod soak;
 mod state;

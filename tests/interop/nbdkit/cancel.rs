@@ -19,6 +19,7 @@ use nbd_client::Connection;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::process::times;
 use crate::random::Random;
 use crate::server::Server;
 
@@ -210,13 +211,14 @@ async fn cancel_and_verify(seed: u64) {
     conn.connect_unix(server.socket()).await.unwrap();
     let greetings = conn.stats().messages_sent;
     let tally = Arc::new(Tally::default());
+    let cancellations = times(CANCELLATIONS);
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {
         let mut part = Part::new(conn.clone(), random.fork(), task, tally.clone());
         tasks.spawn(async move {
             loop {
                 let sent = part.conn.stats().messages_sent - greetings;
-                if part.tally.cancelled(sent) >= CANCELLATIONS {
+                if part.tally.cancelled(sent) >= cancellations {
                     break;
                 }
                 part.step().await;
@@ -233,24 +235,29 @@ async fn cancel_and_verify(seed: u64) {
         part.check(&conn).await;
         part.check(&other).await;
     }
-    println!("answered {:?}, dropped {:?}", tally.answered, tally.dropped);
+    println!(
+        "reached: {cancellations} cancellations, {:?} answered, {:?} dropped",
+        tally.answered, tally.dropped
+    );
     drop(parts);
     conn.disconnect().await.unwrap();
     assert!(conn.is_closed());
 }
 
 /// A deadline far beyond what it takes: a request that got lost would be waited for for ever.
-const DEADLINE: Duration = Duration::from_secs(300);
+fn deadline() -> Duration {
+    Duration::from_secs(times(300))
+}
 
 #[tokio::test]
 async fn k01_a_hundred_thousand_cancellations_on_one_thread_do_no_harm() {
-    let all = timeout(DEADLINE, cancel_and_verify(100));
+    let all = timeout(deadline(), cancel_and_verify(100));
     all.await.expect("a request was never answered");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn k01_a_hundred_thousand_cancellations_on_many_threads_do_no_harm() {
-    let all = timeout(DEADLINE, cancel_and_verify(101));
+    let all = timeout(deadline(), cancel_and_verify(101));
     all.await.expect("a request was never answered");
 }
 
