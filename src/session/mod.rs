@@ -607,9 +607,10 @@ impl Session {
             } else {
                 Delivery::NotSent
             };
-            // An answer that came before its request was fully written still stands.
+            // A refusal that came before its request was fully written still stands. A success does
+            // not: nobody can have done what nobody has received.
             let result = match std::mem::replace(&mut entry.stage, Stage::Waiting) {
-                Stage::Early(result) => result,
+                Stage::Early(Err(refusal)) => Err(refusal),
                 _ => Err(error.clone().delivered(delivery)),
             };
             self.complete(place, result);

@@ -263,6 +263,25 @@ fn r18_an_early_error_stands_if_the_connection_then_dies() {
 }
 
 #[test]
+fn r18_an_early_success_does_not_stand_if_the_connection_then_dies() {
+    for style in STYLES {
+        let mut wire = Wire::new(style);
+        let ticket = wire.write(0, &[1; 100]);
+        wire.write_out(encoded_length(style));
+        let head = RequestHead {
+            cookie: ticket.0,
+            ..head_of(Command::WRITE)
+        };
+        wire.feed(&success(style, &head)).unwrap();
+        wire.session
+            .fail(&Error::timeout(crate::error::Phase::Request));
+        let lost = wire.answer(ticket).unwrap_err();
+        assert_matches!(&lost, Error::Timeout(..));
+        assert_eq!(lost.delivery(), Delivery::MaybeSent);
+    }
+}
+
+#[test]
 fn r18_a_second_reply_to_an_early_answered_request_kills_the_connection() {
     for style in STYLES {
         let mut wire = Wire::new(style);
