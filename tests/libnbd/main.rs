@@ -83,6 +83,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[allow(dead_code, reason = "shared with the tests that need more of it")]
+#[path = "../interop/process.rs"]
+mod process;
+#[allow(dead_code, reason = "shared with the tests that need more of it")]
 #[path = "../interop/server.rs"]
 mod server;
 

@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use nbd_client::{Connection, State};
 
-use crate::server::{Dir, is_gone};
+use crate::process::is_gone;
+use crate::server::Dir;
 
 #[tokio::test]
 async fn server_takes_over_a_socket() {

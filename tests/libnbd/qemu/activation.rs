@@ -3,7 +3,8 @@
 use nbd_client::Connection;
 
 use super::image;
-use crate::server::{Dir, is_gone};
+use crate::process::is_gone;
+use crate::server::Dir;
 
 #[tokio::test]
 async fn server_takes_over_a_socket() {

@@ -6,7 +6,8 @@ use std::process::{Child, Command};
 
 use nbd_client::Connection;
 
-use crate::server::{Dir, is_gone};
+use crate::process::is_gone;
+use crate::server::Dir;
 
 /// A daemon that is ended with the test.
 struct Daemon(Child);
