@@ -5,7 +5,7 @@ use bytes::{Buf, BytesMut};
 use super::assembly::{Assembly, Loan};
 use super::{Answer, Chunk, Error, Session, Sink, Stage};
 use crate::error::RequestError;
-use crate::wire::reply::{ChunkHead, ErrorChunk, Hole, ReplyHead, StatusChunk};
+use crate::wire::reply::{ChunkHead, ErrorChunk, Hole, ReplyHead, StatusExtents};
 use crate::wire::{ChunkType, Command, Errno, ProtocolError, ReplyStyle, Text};
 
 /// Data of at least this many bytes is received straight into its place.
@@ -295,10 +295,10 @@ impl Session {
             ChunkType::OFFSET_HOLE => self.take_hole(place, Hole::decode(body)?)?,
             ChunkType::BLOCK_STATUS | ChunkType::BLOCK_STATUS_EXT => {
                 let wide = head.chunk == ChunkType::BLOCK_STATUS_EXT;
-                let status = StatusChunk::decode(wide, body)?;
+                let (context, extents) = StatusExtents::decode(wide, body)?;
                 if let Some(entry) = self.inflight.get_mut(place) {
                     if let Sink::Status(assembly) = &mut entry.sink {
-                        assembly.add(status)?;
+                        assembly.add(context, extents)?;
                     }
                 }
             }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::extent::{BlockStatus, Extent};
 use crate::wire::ProtocolError;
-use crate::wire::reply::StatusChunk;
 
 /// A metadata context that was negotiated.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -49,39 +48,45 @@ impl StatusAssembly {
     ///
     /// # Errors
     /// If the context was not asked for or has answered, or the extents break the rules.
-    pub fn add(&mut self, chunk: StatusChunk) -> Result<(), ProtocolError> {
-        let Some(at) = self
-            .wanted
-            .iter()
-            .position(|(context, _)| context.id == chunk.context)
-        else {
-            return Err(ProtocolError::UnknownContext(chunk.context));
+    pub fn add(
+        &mut self,
+        id: u32,
+        extents: impl ExactSizeIterator<Item = Result<(u64, u64), ProtocolError>>,
+    ) -> Result<(), ProtocolError> {
+        let Some(at) = self.wanted.iter().position(|(context, _)| context.id == id) else {
+            return Err(ProtocolError::UnknownContext(id));
         };
-        let extents = self.place(&chunk.extents)?;
+        let extents = self.place(extents)?;
         let slot = self.wanted.get_mut(at).map(|(_, slot)| slot);
         match slot {
             Some(slot) if slot.is_none() => *slot = Some(extents),
             // P-169: exactly one chunk for each context.
-            _ => return Err(ProtocolError::DuplicateStatus(chunk.context)),
+            _ => return Err(ProtocolError::DuplicateStatus(id)),
         }
         Ok(())
     }
 
-    fn place(&self, descriptors: &[(u64, u64)]) -> Result<Vec<Extent>, ProtocolError> {
+    fn place(
+        &self,
+        descriptors: impl ExactSizeIterator<Item = Result<(u64, u64), ProtocolError>>,
+    ) -> Result<Vec<Extent>, ProtocolError> {
         // P-170: REQ_ONE gives one extent, no longer than what was asked for.
         if self.one && descriptors.len() != 1 {
             return Err(ProtocolError::Extents(
                 "several extents although one was asked for",
             ));
         }
-        let mut extents = Vec::with_capacity(descriptors.len());
+        // No more than bytes: what lies past the range is not kept.
+        let most = usize::try_from(self.length).unwrap_or(usize::MAX);
+        let mut extents = Vec::with_capacity(descriptors.len().min(most));
         let mut at = self.offset;
         let limit = self.offset.saturating_add(self.length);
-        for &(length, flags) in descriptors {
+        for descriptor in descriptors {
+            let (length, flags) = descriptor?;
             // P-171: every extent but the last ends before the range does. Servers that send
             // more are cut off here instead.
             if at >= limit {
-                break;
+                continue;
             }
             let end = at
                 .checked_add(length)
@@ -135,18 +140,17 @@ mod tests {
         StatusAssembly::new(1000, 100, 1200, one, wanted)
     }
 
-    fn chunk(context: u32, extents: &[(u64, u64)]) -> StatusChunk {
-        StatusChunk {
-            context,
-            extents: extents.to_vec(),
+    impl StatusAssembly {
+        fn take(&mut self, id: u32, extents: &[(u64, u64)]) -> Result<(), ProtocolError> {
+            self.add(id, extents.iter().map(|&extent| Ok(extent)))
         }
     }
 
     #[test]
     fn extents_get_their_offsets_and_stay_inside_the_export() {
         let mut status = query(false);
-        status.add(chunk(7, &[(1, 5)])).unwrap();
-        status.add(chunk(0, &[(50, 0), (4096, 3)])).unwrap();
+        status.take(7, &[(1, 5)]).unwrap();
+        status.take(0, &[(50, 0), (4096, 3)]).unwrap();
         let status = status.finish().unwrap();
         let base = [Extent::new(1000, 50, 0), Extent::new(1050, 150, 3)];
         assert_eq!(status.get("base:allocation"), Some(&base[..]));
@@ -158,10 +162,10 @@ mod tests {
     #[test]
     fn every_context_answers_exactly_once() {
         let mut status = query(false);
-        let unknown = status.add(chunk(1, &[(1, 0)]));
+        let unknown = status.take(1, &[(1, 0)]);
         assert_eq!(unknown, Err(ProtocolError::UnknownContext(1)));
-        status.add(chunk(0, &[(1, 0)])).unwrap();
-        let twice = status.add(chunk(0, &[(1, 0)]));
+        status.take(0, &[(1, 0)]).unwrap();
+        let twice = status.take(0, &[(1, 0)]);
         assert_eq!(twice, Err(ProtocolError::DuplicateStatus(0)));
         assert_eq!(status.finish(), Err(ProtocolError::MissingStatus(1)));
     }
@@ -169,10 +173,10 @@ mod tests {
     // P-170
     #[test]
     fn req_one_gives_one_extent() {
-        assert!(query(true).add(chunk(0, &[(50, 0), (50, 1)])).is_err());
+        assert!(query(true).take(0, &[(50, 0), (50, 1)]).is_err());
         let mut status = query(true);
-        status.add(chunk(0, &[(150, 0)])).unwrap();
-        status.add(chunk(7, &[(20, 0)])).unwrap();
+        status.take(0, &[(150, 0)]).unwrap();
+        status.take(7, &[(20, 0)]).unwrap();
         let status = status.finish().unwrap();
         assert_eq!(
             status.get("base:allocation"),
@@ -184,8 +188,8 @@ mod tests {
     #[test]
     fn extents_past_the_range_are_cut_off() {
         let mut status = query(false);
-        status.add(chunk(0, &[(100, 0), (10, 1)])).unwrap();
-        status.add(chunk(7, &[(90, 0), (20, 1)])).unwrap();
+        status.take(0, &[(100, 0), (10, 1)]).unwrap();
+        status.take(7, &[(90, 0), (20, 1)]).unwrap();
         let status = status.finish().unwrap();
         assert_eq!(
             status.get("base:allocation"),
@@ -199,6 +203,6 @@ mod tests {
     fn sums_that_overflow_are_a_violation() {
         let wanted = vec![context(0, "a:b")];
         let mut status = StatusAssembly::new(u64::MAX - 9, 5, u64::MAX, false, wanted);
-        assert!(status.add(chunk(0, &[(11, 0)])).is_err());
+        assert!(status.take(0, &[(11, 0)]).is_err());
     }
 }

@@ -101,11 +101,30 @@ impl StatusChunk {
     ///
     /// # Errors
     /// If the body has not the form of its type or an extent is empty.
-    pub fn decode(wide: bool, mut body: &[u8]) -> Result<Self, ProtocolError> {
+    pub fn decode(wide: bool, body: &[u8]) -> Result<Self, ProtocolError> {
+        let (context, extents) = StatusExtents::decode(wide, body)?;
+        let extents = extents.collect::<Result<_, _>>()?;
+        Ok(Self { context, extents })
+    }
+}
+
+/// The extents of a status chunk, read one by one as they are taken.
+#[derive(Clone, Debug)]
+pub struct StatusExtents<'a> {
+    wide: bool,
+    /// A whole number of extents.
+    body: &'a [u8],
+}
+
+impl<'a> StatusExtents<'a> {
+    /// Reads the id of the metadata context and what is before the extents.
+    ///
+    /// # Errors
+    /// If the body has not the form of its type.
+    pub fn decode(wide: bool, mut body: &'a [u8]) -> Result<(u32, Self), ProtocolError> {
         let length = body.len() as u64;
         let malformed = |_| ProtocolError::length("status chunk", length);
         let context = body.try_get_u32().map_err(malformed)?;
-        let size = if wide { 16 } else { 8 };
         if wide {
             let count = body.try_get_u32().map_err(malformed)?;
             // the count agrees with the length.
@@ -116,29 +135,43 @@ impl StatusChunk {
             }
         }
         // P-168: at least one extent, and nothing left over.
-        if body.is_empty() || body.len() % size != 0 {
+        let extents = Self { wide, body };
+        if body.is_empty() || body.len() % extents.size() != 0 {
             return Err(ProtocolError::length("status chunk", length));
         }
-        let mut extents = Vec::with_capacity(body.len() / size);
-        while !body.is_empty() {
-            let (length, flags) = if wide {
-                (
-                    body.try_get_u64().map_err(malformed)?,
-                    body.try_get_u64().map_err(malformed)?,
-                )
-            } else {
-                let length = body.try_get_u32().map_err(malformed)?;
-                (length.into(), body.try_get_u32().map_err(malformed)?.into())
-            };
-            // P-168
-            if length == 0 {
-                return Err(ProtocolError::Extents("extent of 0 bytes"));
-            }
-            extents.push((length, flags));
-        }
-        Ok(Self { context, extents })
+        Ok((context, extents))
+    }
+
+    const fn size(&self) -> usize {
+        if self.wide { 16 } else { 8 }
     }
 }
+
+impl Iterator for StatusExtents<'_> {
+    /// Length in bytes, flags.
+    type Item = Result<(u64, u64), ProtocolError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (length, flags) = if self.wide {
+            (self.body.try_get_u64().ok()?, self.body.try_get_u64().ok()?)
+        } else {
+            let length = self.body.try_get_u32().ok()?;
+            (length.into(), self.body.try_get_u32().ok()?.into())
+        };
+        // P-168
+        if length == 0 {
+            return Some(Err(ProtocolError::Extents("extent of 0 bytes")));
+        }
+        Some(Ok((length, flags)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.body.len() / self.size();
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for StatusExtents<'_> {}
 
 /// The body of an `OFFSET_DATA` chunk.
 #[must_use]

@@ -13,7 +13,9 @@ use crate::wire::num::{
 };
 use crate::wire::text::MAX_STRING;
 
-pub use body::{ErrorChunk, Hole, StatusChunk, data_body, error_body, hole_body, status_body};
+pub use body::{
+    ErrorChunk, Hole, StatusChunk, StatusExtents, data_body, error_body, hole_body, status_body,
+};
 
 /// Bytes of a simple reply header.
 pub const SIMPLE_REPLY: usize = 16;
