@@ -49,6 +49,16 @@ pub(super) enum Ended {
     Failed(Error),
 }
 
+/// Makes room for so many bytes behind what is there, and for no more: what was there before it
+/// and has been taken in needs no room, and the window says how the buffer grows.
+fn make_room(input: &mut BytesMut, want: usize) {
+    if !input.try_reclaim(want) {
+        let mut larger = BytesMut::with_capacity(input.len().saturating_add(want));
+        larger.extend_from_slice(input);
+        *input = larger;
+    }
+}
+
 /// Moves bytes between the socket and the session of one connection.
 pub(super) struct Transmission {
     link: Arc<Link>,
@@ -212,9 +222,12 @@ impl Transmission {
             self.link.count_received(count);
             return Poll::Ready(Ok(count));
         }
-        let want = window.max(self.needed.saturating_sub(self.input.len()));
-        // Moves what is left to the front, so that the buffer need not grow.
-        self.input.reserve(want);
+        // What is left over is part of the window, so that the buffer grows to that and no more.
+        let want = window
+            .max(self.needed)
+            .saturating_sub(self.input.len())
+            .max(1);
+        make_room(&mut self.input, want);
         let mut place = (&mut self.input).limit(want);
         let count = match poll_read_buf(read, cx, &mut place) {
             Poll::Ready(count) => count?,
