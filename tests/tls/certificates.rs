@@ -49,14 +49,14 @@ macro_rules! both {
 }
 
 both! {
-    unknown_issuer_is_refused_over_tcp Tcp;
-    unknown_issuer_is_refused_over_unix Unix;
+    t09_unknown_issuer_is_refused_over_tcp Tcp;
+    t09_unknown_issuer_is_refused_over_unix Unix;
     => async |over: Over| assert_eq!(refused(over, "untrusted").await, TlsFailure::UnknownIssuer)
 }
 
 both! {
-    self_signed_is_refused_over_tcp Tcp;
-    self_signed_is_refused_over_unix Unix;
+    t14_self_signed_is_refused_over_tcp Tcp;
+    t14_self_signed_is_refused_over_unix Unix;
     => async |over: Over| assert_eq!(refused(over, "self").await, TlsFailure::UnknownIssuer)
 }
 
@@ -73,14 +73,14 @@ both! {
 }
 
 both! {
-    wrong_host_is_refused_over_tcp Tcp;
-    wrong_host_is_refused_over_unix Unix;
+    t11_wrong_host_is_refused_over_tcp Tcp;
+    t11_wrong_host_is_refused_over_unix Unix;
     => async |over: Over| assert_eq!(refused(over, "elsewhere").await, TlsFailure::WrongName)
 }
 
 both! {
-    common_name_alone_is_refused_over_tcp Tcp;
-    common_name_alone_is_refused_over_unix Unix;
+    t12_common_name_alone_is_refused_over_tcp Tcp;
+    t12_common_name_alone_is_refused_over_unix Unix;
     => async |over: Over| assert_eq!(refused(over, "nameless").await, TlsFailure::WrongName)
 }
 
@@ -91,8 +91,8 @@ both! {
 }
 
 both! {
-    revoked_is_refused_over_tcp Tcp;
-    revoked_is_refused_over_unix Unix;
+    t15_revoked_is_refused_over_tcp Tcp;
+    t15_revoked_is_refused_over_unix Unix;
     => async |over: Over| {
         let config = pki::trusting().crl_pem(pki::read("ca-crl.pem"));
         let result = connect(over, "revoked", config, "localhost").await;
@@ -110,8 +110,8 @@ both! {
 }
 
 both! {
-    wrong_address_is_refused_over_tcp Tcp;
-    wrong_address_is_refused_over_unix Unix;
+    t11_wrong_address_is_refused_over_tcp Tcp;
+    t11_wrong_address_is_refused_over_unix Unix;
     => async |over: Over| {
         let result = connect(over, "elsewhere", pki::trusting(), "127.0.0.1").await;
         assert_eq!(failure(result), TlsFailure::WrongName);
@@ -119,8 +119,8 @@ both! {
 }
 
 both! {
-    right_address_is_accepted_over_tcp Tcp;
-    right_address_is_accepted_over_unix Unix;
+    t11_right_address_is_accepted_over_tcp Tcp;
+    t11_right_address_is_accepted_over_unix Unix;
     => async |over: Over| {
         let conn = connect(over, "good", pki::trusting(), "127.0.0.1").await.unwrap();
         assert_eq!(conn.tls_info().unwrap().server_name(), Some("127.0.0.1"));
@@ -128,8 +128,8 @@ both! {
 }
 
 both! {
-    server_that_is_trusted_itself_is_accepted_over_tcp Tcp;
-    server_that_is_trusted_itself_is_accepted_over_unix Unix;
+    t14_server_that_is_trusted_itself_is_accepted_over_tcp Tcp;
+    t14_server_that_is_trusted_itself_is_accepted_over_unix Unix;
     => async |over: Over| {
         let pinned = nbd_client::TlsConfig::builder().ca_pem(pki::read("self/server-cert.pem"));
         let _conn = connect(over, "self", pinned, "localhost").await.unwrap();

@@ -46,7 +46,7 @@ async fn refused(reply: OptionReplyType) -> (Vec<u8>, Error) {
 }
 
 #[tokio::test]
-async fn refusal_leads_to_abort_and_nothing_else() {
+async fn t01_refusal_leads_to_abort_and_nothing_else() {
     for reply in [
         OptionReplyType::ERR_UNSUP,
         OptionReplyType::ERR_POLICY,
@@ -66,7 +66,7 @@ async fn refusal_leads_to_abort_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusal_is_told_even_if_the_server_keeps_silent_after_it() {
+async fn t01_refusal_is_told_even_if_the_server_keeps_silent_after_it() {
     let (mut peer, stream) = Peer::pair();
     let conn = requiring();
     let connecting = conn.aio_connect_stream(stream).unwrap();
@@ -78,7 +78,7 @@ async fn refusal_is_told_even_if_the_server_keeps_silent_after_it() {
 }
 
 #[tokio::test]
-async fn refusal_is_accepted_by_who_only_prefers_tls() {
+async fn t02_refusal_is_accepted_by_who_only_prefers_tls() {
     let (mut peer, stream) = Peer::pair();
     let conn = builder(TlsMode::Prefer).build();
     let connecting = conn.aio_connect_stream(stream).unwrap();
@@ -93,7 +93,7 @@ async fn refusal_is_accepted_by_who_only_prefers_tls() {
 }
 
 #[tokio::test]
-async fn server_without_fixed_newstyle_is_told_nothing() {
+async fn t25_server_without_fixed_newstyle_is_told_nothing() {
     let (mut peer, stream) = Peer::pair();
     let conn = requiring();
     let connecting = conn.aio_connect_stream(stream).unwrap();
@@ -105,7 +105,7 @@ async fn server_without_fixed_newstyle_is_told_nothing() {
 }
 
 #[tokio::test]
-async fn oldstyle_server_is_told_nothing() {
+async fn t26_oldstyle_server_is_told_nothing() {
     let (mut peer, stream) = Peer::pair();
     let conn = requiring();
     let connecting = conn.aio_connect_stream(stream).unwrap();
@@ -126,7 +126,7 @@ async fn oldstyle_server_is_accepted_by_who_only_prefers_tls() {
 }
 
 #[tokio::test]
-async fn agreement_with_data_is_a_violation() {
+async fn t03_agreement_with_data_is_a_violation() {
     let (mut peer, stream) = Peer::pair();
     let conn = requiring();
     let connecting = conn.aio_connect_stream(stream).unwrap();
@@ -140,7 +140,7 @@ async fn agreement_with_data_is_a_violation() {
 }
 
 #[tokio::test]
-async fn replies_that_were_slipped_in_before_tls_are_not_heard() {
+async fn t04_replies_that_were_slipped_in_before_tls_are_not_heard() {
     let (mut peer, stream) = Peer::pair();
     let conn = requiring();
     let connecting = conn.aio_connect_stream(stream).unwrap();
@@ -176,13 +176,9 @@ async fn instead_of_tls(bytes: &[u8]) -> (Vec<u8>, nbd_client::Result<()>) {
 }
 
 #[tokio::test]
-async fn what_is_no_tls_fails_and_nothing_follows_in_clear() {
+async fn t05_what_is_no_tls_fails_and_nothing_follows_in_clear() {
     let mut forged = bytes::BytesMut::new();
     OptionReply::ack(OptionType::EXTENDED_HEADERS).encode(&mut forged);
-    // A ServerHello of TLS 1.1.
-    let mut old = b"\x16\x03\x02\0\x2a\x02\0\0\x26\x03\x02".to_vec();
-    old.extend([7; 32]);
-    old.extend(b"\0\0\x2f\0");
     for bytes in [
         &forged[..],
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
@@ -191,23 +187,43 @@ async fn what_is_no_tls_fails_and_nothing_follows_in_clear() {
         b"\x15\x03\x03\0\x02\x02\x28",
         b"\x15\x03\x01\0\x02\x02\x46",
         b"\x15\x03\x03\0\x02\x01\0",
-        &old,
-        // Empty records without end.
-        &b"\x16\x03\x03\0\0".repeat(10_000),
     ] {
-        let (said, result) = instead_of_tls(bytes).await;
-        let start = String::from_utf8_lossy(&bytes[..7]).into_owned();
-        assert!(
-            matches!(result, Err(Error::Tls(..))),
-            "{start:?}: {result:?}"
-        );
-        // A TLS handshake record, and at most an alert after it.
-        assert_eq!(said[..3], [0x16, 3, 1]);
-        let length = 5 + usize::from(u16::from_be_bytes([said[3], said[4]]));
-        assert!(said.len() <= length + 7, "{start:?}: {:?}", &said[length..]);
-        assert!(!contains(&said, b"IHAVEOPT"));
-        assert!(!contains(&said, SECRET.as_bytes()));
+        no_tls(bytes).await;
     }
+}
+
+/// These bytes instead of TLS are a failure of it, after which nothing is said in clear.
+async fn no_tls(bytes: &[u8]) -> TlsFailure {
+    let (said, result) = instead_of_tls(bytes).await;
+    let start = String::from_utf8_lossy(&bytes[..7]).into_owned();
+    // A TLS handshake record, and at most an alert after it.
+    assert_eq!(said[..3], [0x16, 3, 1]);
+    let length = 5 + usize::from(u16::from_be_bytes([said[3], said[4]]));
+    assert!(said.len() <= length + 7, "{start:?}: {:?}", &said[length..]);
+    assert!(!contains(&said, b"IHAVEOPT"));
+    assert!(!contains(&said, SECRET.as_bytes()));
+    failure(result)
+}
+
+#[tokio::test]
+async fn t17_a_server_with_old_versions_only_is_refused() {
+    for minor in [0, 1, 2] {
+        // SSL 3.0 and TLS 1.0 and 1.1: the hello of such a server …
+        let mut hello = b"\x16\x03\x02\0\x2a\x02\0\0\x26\x03".to_vec();
+        hello[2] = minor;
+        hello.push(minor);
+        hello.extend([7; 32]);
+        hello.extend(b"\0\0\x2f\0");
+        no_tls(&hello).await;
+        // … and what it says to one that is too new.
+        let alert = [0x15, 3, minor, 0, 2, 2, 70];
+        assert_eq!(no_tls(&alert).await, TlsFailure::Handshake);
+    }
+}
+
+#[tokio::test]
+async fn t30_a_flood_of_empty_records_ends() {
+    no_tls(&b"\x16\x03\x03\0\0".repeat(10_000)).await;
 }
 
 pub(crate) fn contains(bytes: &[u8], part: &[u8]) -> bool {
@@ -215,7 +231,7 @@ pub(crate) fn contains(bytes: &[u8], part: &[u8]) -> bool {
 }
 
 #[tokio::test]
-async fn reset_after_the_agreement_is_a_failure_of_tls() {
+async fn t06_reset_after_the_agreement_is_a_failure_of_tls() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let conn = requiring();
@@ -228,7 +244,7 @@ async fn reset_after_the_agreement_is_a_failure_of_tls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_after_the_agreement_ends_with_the_deadline() {
+async fn t07_silence_after_the_agreement_ends_with_the_deadline() {
     let (mut server, stream) = tokio::io::duplex(1 << 16);
     let conn = requiring();
     let connecting = conn.aio_connect_stream(stream).unwrap();
@@ -240,7 +256,7 @@ async fn silence_after_the_agreement_ends_with_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dripping_after_the_agreement_ends_with_the_deadline() {
+async fn t07_dripping_after_the_agreement_ends_with_the_deadline() {
     let (mut server, stream) = tokio::io::duplex(1 << 16);
     let conn = requiring();
     let connecting = conn.aio_connect_stream(stream).unwrap();
@@ -265,7 +281,7 @@ async fn dripping_after_the_agreement_ends_with_the_deadline() {
 }
 
 #[tokio::test]
-async fn server_that_insists_on_tls_says_so_to_who_has_it_switched_off() {
+async fn t27_server_that_insists_on_tls_says_so_to_who_has_it_switched_off() {
     let (mut peer, stream) = Peer::pair();
     let conn = builder(TlsMode::Disable).build();
     let connecting = conn.aio_connect_stream(stream).unwrap();

@@ -8,7 +8,7 @@ use nbd_client::{Connection, Error, TlsConfig, TlsMode, TlsVersion};
 use crate::tls::pki;
 
 #[tokio::test]
-async fn no_name_to_check_is_an_error_before_anything_is_connected() {
+async fn t28_no_name_to_check_is_an_error_before_anything_is_connected() {
     let config = pki::trusting().build().unwrap();
     let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
     for mode in [TlsMode::Prefer, TlsMode::Require] {
@@ -64,7 +64,7 @@ async fn addresses_are_names_with_brackets_and_zones_and_without() {
 
 #[cfg(not(feature = "tls-native-roots"))]
 #[test]
-fn no_authority_is_an_error() {
+fn t29_no_authority_is_an_error() {
     let error = TlsConfig::builder().build().unwrap_err();
     assert!(
         error.to_string().contains("invalid TLS CA: none is given"),

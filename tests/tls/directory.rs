@@ -123,7 +123,7 @@ async fn der_will_do_as_well_as_pem() {
 
 #[cfg(feature = "tls-native-roots")]
 #[tokio::test]
-async fn without_an_authority_those_of_the_system_count() {
+async fn t29_without_an_authority_those_of_the_system_count() {
     let server = nbdkit();
     let config = TlsConfig::builder().build().unwrap();
     let conn = Connection::builder().tls(TlsMode::Require, config).build();

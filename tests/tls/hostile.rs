@@ -1,111 +1,16 @@
-//! Servers that break off, cut short, or flood inside TLS, and goodbyes.
+//! Servers that cut short or flood inside TLS, and goodbyes.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use nbd_client::testing::Peer;
 use nbd_client::wire::{Command, OptionType, ReplyStyle};
 use nbd_client::{Connection, Error, ErrorKind, TlsFailure, TlsMode};
-use tokio::io::{
-    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
 use crate::tls::wire::{self, agree, builder, failure, requiring, upgrade};
-
-/// Sends so many bytes and then breaks off.
-struct Cut {
-    inner: DuplexStream,
-    left: usize,
-}
-
-impl AsyncRead for Cut {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Cut {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let most = buf.len().min(self.left);
-        if most == 0 {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        let result = Pin::new(&mut self.inner).poll_write(cx, &buf[..most]);
-        if let Poll::Ready(Ok(count)) = result {
-            self.left -= count;
-        }
-        result
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
-fn tls12(config: &ServerConfig) -> ServerConfig {
-    let builder = ServerConfig::builder_with_provider(config.crypto_provider().clone());
-    let versions = [&tokio_rustls::rustls::version::TLS12];
-    builder
-        .with_protocol_versions(&versions)
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(config.cert_resolver.clone())
-}
-
-/// The handshake of a server breaks off after each number of bytes that is a multiple of 43;
-/// after enough of them it goes through.
-async fn breaks_off_anywhere(config: ServerConfig) {
-    let config = Arc::new(config);
-    for bytes in (0..).step_by(43) {
-        let (mut server, stream) = duplex(1 << 16);
-        let conn = requiring();
-        let connecting = conn.aio_connect_stream(stream).unwrap();
-        agree(&mut server).await;
-        let cut = Cut {
-            inner: server,
-            left: bytes,
-        };
-        let accepted = TlsAcceptor::from(config.clone()).accept(cut).await;
-        let complete = match accepted {
-            // What follows the handshake has not been sent.
-            Ok(stream) => stream.get_ref().0.left > 0,
-            Err(_) => false,
-        };
-        let cause = failure(connecting.await);
-        assert_eq!(cause, TlsFailure::Closed, "after {bytes} bytes");
-        if complete {
-            assert!(bytes > 1000);
-            return;
-        }
-    }
-}
-
-#[tokio::test]
-async fn breaking_off_anywhere_in_the_handshake_of_tls_1_3_is_a_failure() {
-    breaks_off_anywhere(wire::config()).await;
-}
-
-#[tokio::test]
-async fn breaking_off_anywhere_in_the_handshake_of_tls_1_2_is_a_failure() {
-    breaks_off_anywhere(tls12(&wire::config())).await;
-}
 
 /// A connection with a server of this configuration, entered, and the server's end of it.
 async fn connected(config: ServerConfig) -> (Connection, Peer) {
@@ -119,7 +24,7 @@ async fn connected(config: ServerConfig) -> (Connection, Peer) {
 }
 
 #[tokio::test]
-async fn end_without_close_notify_is_a_failure_while_a_request_is_in_flight() {
+async fn t21_end_without_close_notify_is_a_failure_while_a_request_is_in_flight() {
     let (conn, mut peer) = connected(wire::config()).await;
     let script = async move {
         peer.expect_command(Command::READ).await.unwrap();
@@ -142,7 +47,7 @@ async fn end_without_close_notify_is_a_failure_even_if_nothing_is_in_flight() {
 }
 
 #[tokio::test]
-async fn end_without_close_notify_is_fine_after_our_goodbye() {
+async fn t22_end_without_close_notify_is_fine_after_our_goodbye() {
     let (conn, mut peer) = connected(wire::config()).await;
     let script = async move {
         peer.expect_command(Command::DISC).await.unwrap();
@@ -175,7 +80,7 @@ async fn raw(mode: TlsMode) -> (Connection, TlsStream<DuplexStream>) {
 }
 
 #[tokio::test]
-async fn what_follows_close_notify_is_not_heard() {
+async fn t23_what_follows_close_notify_is_not_heard() {
     let (conn, server) = raw(TlsMode::Require).await;
     let (mut io, mut session) = server.into_inner();
     let asking = tokio::spawn({
@@ -290,7 +195,7 @@ async fn close_notify_follows_a_violation() {
 }
 
 #[tokio::test]
-async fn flood_of_tickets_ends() {
+async fn t30_flood_of_tickets_ends() {
     let mut config = wire::config();
     config.send_tls13_tickets = 10_000;
     let (mut server, stream) = duplex(1 << 16);
@@ -330,7 +235,7 @@ async fn many_tickets_do_no_harm() {
 }
 
 #[tokio::test]
-async fn flood_of_key_updates_ends() {
+async fn t30_flood_of_key_updates_ends() {
     let (conn, mut server) = entered().await;
     let script = async move {
         for _ in 0..10_000 {

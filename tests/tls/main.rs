@@ -15,6 +15,7 @@ mod tls {
     #[cfg(feature = "tls-psk")]
     mod psk;
     mod server;
+    mod truncation;
     mod turned_away;
     mod wire;
 

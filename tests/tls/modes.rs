@@ -149,7 +149,7 @@ async fn opt_starttls_is_refused_with_tls_off() {
 }
 
 #[tokio::test]
-async fn opt_starttls_encrypts_and_forgets_what_was_negotiated() {
+async fn t08_opt_starttls_encrypts_and_forgets_what_was_negotiated() {
     let server = nbdkit("on");
     let conn = negotiating(&server, TlsMode::Disable).await;
     conn.opt_info().await.unwrap();

@@ -109,14 +109,14 @@ macro_rules! matrix {
             }
 
             #[tokio::test]
-            async fn rejects_another_key() {
+            async fn t19_rejects_another_key() {
                 for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
                     rejected(super::$server(Over::Unix), "alice", [1; 32], version).await;
                 }
             }
 
             #[tokio::test]
-            async fn rejects_another_user() {
+            async fn t19_rejects_another_user() {
                 for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
                     rejected(super::$server(Over::Unix), "mallory", KEY, version).await;
                 }
@@ -151,7 +151,7 @@ mod other_nbdkit {
     /// The server has no keys and goes on with its certificate, which proves nothing: the key was
     /// not looked at.
     #[tokio::test]
-    async fn server_that_ignores_the_key_is_refused_with_tls_1_3() {
+    async fn t18_server_that_ignores_the_key_is_refused_with_tls_1_3() {
         let server = nbdkit_with_certificates();
         let psk = TlsPsk::new("alice", KEY)
             .unwrap()
@@ -161,7 +161,7 @@ mod other_nbdkit {
     }
 
     #[tokio::test]
-    async fn server_without_keys_finds_no_suite_with_tls_1_2() {
+    async fn t18_server_without_keys_finds_no_suite_with_tls_1_2() {
         let server = nbdkit_with_certificates();
         let psk = TlsPsk::new("alice", KEY)
             .unwrap()
@@ -182,7 +182,7 @@ mod other_nbdkit {
 }
 
 #[tokio::test]
-async fn server_that_ignores_the_key_is_refused_if_it_is_another_library_too() {
+async fn t18_server_that_ignores_the_key_is_refused_if_it_is_another_library_too() {
     let (server, stream) = duplex(1 << 16);
     let conn = connection(TlsPsk::new("alice", KEY).unwrap());
     let connecting = conn.aio_connect_stream(stream).unwrap();
@@ -286,7 +286,7 @@ async fn connected(version: SslVersion) -> (Connection, Peer) {
 }
 
 #[tokio::test]
-async fn end_without_close_notify_is_a_failure_of_the_connection() {
+async fn t21_end_without_close_notify_is_a_failure_of_the_connection() {
     for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
         let (conn, peer) = connected(version).await;
         peer.close();
@@ -308,7 +308,7 @@ async fn end_with_close_notify_is_orderly_if_nothing_is_in_flight() {
 }
 
 #[tokio::test]
-async fn end_without_close_notify_is_fine_after_our_goodbye() {
+async fn t22_end_without_close_notify_is_fine_after_our_goodbye() {
     let (conn, mut peer) = connected(SslVersion::TLS1_3).await;
     let script = async move {
         peer.expect_command(Command::DISC).await.unwrap();

@@ -76,7 +76,7 @@ mod anonymous_qemu {
     use super::*;
 
     #[tokio::test]
-    async fn anonymous_server_is_refused() {
+    async fn t20_anonymous_server_is_refused() {
         let server = Server::qemu(Over::Tcp, 1 << 20, "tls-creds-anon");
         let conn = Connection::builder()
             .tls(TlsMode::Require, pki::trusting().build().unwrap())

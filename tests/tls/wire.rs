@@ -1,5 +1,6 @@
 //! Servers in this process: up to the TLS handshake by hand, so that every byte is known.
 
+use std::io;
 use std::sync::Arc;
 
 use nbd_client::testing::Peer;
@@ -13,6 +14,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::version::TLS12;
 use tokio_rustls::server::TlsStream;
 
 use crate::tls::pki;
@@ -43,12 +45,19 @@ pub(crate) fn only(options: &[OptionType]) -> Vec<u8> {
 
 /// Greets, agrees to TLS, and leaves the rest to the caller.
 pub(crate) async fn agree(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
-    stream.write_all(b"NBDMAGICIHAVEOPT\0\x03").await.unwrap();
+    try_agree(stream).await.unwrap();
+}
+
+/// The same with a client that may leave.
+pub(crate) async fn try_agree(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+) -> io::Result<()> {
+    stream.write_all(b"NBDMAGICIHAVEOPT\0\x03").await?;
     let mut heard = [0; 20];
-    stream.read_exact(&mut heard).await.unwrap();
+    stream.read_exact(&mut heard).await?;
     assert_eq!(heard[..], only(&[OptionType::STARTTLS]));
     let reply = b"\0\x03\xe8\x89\x04\x55\x65\xa9\0\0\0\x05\0\0\0\x01\0\0\0\0";
-    stream.write_all(reply).await.unwrap();
+    stream.write_all(reply).await
 }
 
 /// The configuration of the server with the good certificate.
@@ -63,6 +72,17 @@ pub(crate) fn config() -> ServerConfig {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .unwrap()
+}
+
+/// The same with TLS 1.2 and nothing newer.
+pub(crate) fn tls12() -> ServerConfig {
+    let newest = config();
+    let builder = ServerConfig::builder_with_provider(newest.crypto_provider().clone());
+    builder
+        .with_protocol_versions(&[&TLS12])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(newest.cert_resolver)
 }
 
 /// Greets and upgrades to TLS.
