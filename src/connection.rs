@@ -23,6 +23,10 @@ use crate::wire::MAX_STRING;
 ///
 /// Requests that are awaited keep the connection alive.
 ///
+/// Programs that are started meanwhile get no descriptor of it. A process that was forked, and
+/// executes nothing, has the socket as well, but no thread that could use it: it must leave the
+/// connections of its parent alone, dropping them included.
+///
 /// # Examples
 /// Four tasks share a connection:
 /// ```
