@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
+use std::process::Command;
 
 use nbd_client as nbd;
 
@@ -97,6 +98,44 @@ fn k52_no_clock_that_can_be_set_is_asked() {
         }
     });
     assert!(files > 50, "{files}");
+}
+
+/// Runs Cargo on this package; what it builds goes to a directory of its own.
+fn cargo(directory: &str, arguments: &[&str]) {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(arguments)
+        .arg("--target-dir")
+        .arg(package("target").join(directory))
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {complaint}");
+}
+
+#[test]
+#[ignore = "builds everything once more: tests/long runs it"]
+fn k14_a_program_that_ends_at_the_first_panic_works_as_well() {
+    let abort = r#"profile.dev.panic="abort""#;
+    let build = ["build", "--example", "quickstart", "--config", abort];
+    cargo("abort", &build);
+    let program = package("target/abort/debug/examples/quickstart");
+    let output = Command::new(program).args(["--seconds", "2"]).output();
+    let output = output.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    println!("reached: {}", text.lines().last().unwrap());
+}
+
+#[test]
+#[ignore = "needs other targets of the compiler: tests/long runs it"]
+fn k53_the_library_compiles_for_32_bits_and_for_the_other_order_of_bytes() {
+    // Without TLS: that would take a C compiler for them, too.
+    let check = ["check", "--lib", "--no-default-features", "--target"];
+    for target in ["i686-unknown-linux-gnu", "s390x-unknown-linux-gnu"] {
+        cargo("targets", &[&check[..], &[target]].concat());
+        println!("reached: {target}");
+    }
 }
 
 /// The first versions without the faults that are known, of what this crate stands on.
