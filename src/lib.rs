@@ -135,6 +135,7 @@ mod session;
 pub mod session;
 mod stats;
 mod strict;
+mod sync;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod timer;

@@ -2,8 +2,7 @@
 
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
 use std::{fmt, io};
 
@@ -17,6 +16,8 @@ use crate::error::Error;
 use crate::export::SharedExport;
 use crate::session::{Answer, Bounds, Buffers, Outbox, SLICES, Session, Submission, Ticket};
 use crate::stats::Stats;
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::transport::WriteHalf;
 use crate::wire::ReplyStyle;
 

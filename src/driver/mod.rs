@@ -8,6 +8,8 @@ mod handshake;
 mod link;
 mod negotiator;
 mod options;
+#[cfg(all(test, shuttle))]
+mod races;
 mod shared;
 mod stall;
 mod transmission;

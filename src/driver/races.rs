@@ -1,0 +1,307 @@
+//! Callers against the driver, in many orders: a thread that waits for ever is found as a
+//! deadlock.
+//!
+//! The driver is the real one, over a stream that answers each request as soon as it has its
+//! head, even if the payload is still to come (R18). Run with
+//! `RUSTFLAGS='--cfg shuttle' cargo test --lib races`; docs/fuzzing.md says how a failure is
+//! repeated.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, Bytes, BytesMut};
+use shuttle::future::block_on;
+use shuttle::sync::Mutex;
+use shuttle::thread;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::link::Link;
+use super::transmission::{Ended, Transmission};
+use crate::connection::Connection;
+use crate::error::{Delivery, Error, Phase};
+use crate::export::Export;
+use crate::session::{Answer, Bounds, Sink, Submission, Ticket};
+use crate::wire::reply::Reply;
+use crate::wire::request::{COMPACT_REQUEST, RequestHead};
+use crate::wire::{Command, CommandFlags, Errno, ReplyStyle, TransmissionFlags};
+
+/// How often each race is run in each of two ways, if `NBD_RUNS` does not say.
+const RUNS: usize = 4_000;
+
+/// The server, and the socket to it.
+#[derive(Default)]
+struct Wire {
+    /// What was written and not yet looked at.
+    arrived: BytesMut,
+    /// Payload of a request that was answered early.
+    owed: usize,
+    /// Bytes in all that have been written.
+    written: usize,
+    /// Bytes in all that the socket takes.
+    room: usize,
+    replies: BytesMut,
+    is_over: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Wire {
+    /// Looks at what was written, and answers.
+    fn serve(&mut self) {
+        loop {
+            let payload = self.owed.min(self.arrived.len());
+            self.arrived.advance(payload);
+            self.owed -= payload;
+            if self.owed > 0 || self.arrived.len() < COMPACT_REQUEST {
+                return;
+            }
+            let head = RequestHead::decode(false, &self.arrived).unwrap().unwrap();
+            self.arrived.advance(COMPACT_REQUEST);
+            if head.command == Command::DISC {
+                self.is_over = true;
+                return;
+            }
+            self.owed = usize::try_from(head.payload(false)).unwrap();
+            Reply::simple(head.cookie, Errno::OK, Bytes::new()).encode(&mut self.replies);
+        }
+    }
+}
+
+/// One end of the stream: both halves, and what a test holds of it.
+#[derive(Clone, Default)]
+struct Stream(Arc<Mutex<Wire>>);
+
+impl Stream {
+    /// The socket takes so many bytes more.
+    fn drain(&self, bytes: usize) {
+        let waker = {
+            let mut wire = self.0.lock().unwrap();
+            wire.room += bytes;
+            wire.writer.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    fn written(&self) -> usize {
+        self.0.lock().unwrap().written
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut wire = self.0.lock().unwrap();
+        let count = wire.replies.len().min(buf.remaining());
+        if count == 0 && !wire.is_over {
+            wire.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        buf.put_slice(&wire.replies.split_to(count));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl crate::transport::Read for Stream {}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let (count, waker) = {
+            let mut wire = self.0.lock().unwrap();
+            // The head of a request and its payload are written apart.
+            let most = COMPACT_REQUEST.min(wire.room - wire.written);
+            let count = bytes.len().min(most);
+            if count == 0 {
+                wire.writer = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            wire.written += count;
+            wire.arrived.extend_from_slice(&bytes[..count]);
+            wire.serve();
+            (count, wire.reader.take())
+        };
+        waker.into_iter().for_each(Waker::wake);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A connection whose socket takes so many bytes, and its driver in a thread of its own.
+fn connect(room: usize) -> (Arc<Link>, Stream, thread::JoinHandle<Ended>) {
+    let stream = Stream::default();
+    stream.drain(room);
+    let flags = TransmissionFlags::HAS_FLAGS | TransmissionFlags::SEND_FLUSH;
+    let export = Export::new("", 1 << 20, flags, false, false).unwrap();
+    let bounds = Bounds {
+        requests: 2,
+        bytes: 1 << 20,
+    };
+    let handle = Connection::new();
+    let config = &handle.shared().config;
+    let half = Box::new(stream.clone());
+    let link = Link::new(Arc::new(export), ReplyStyle::Simple, bounds, half, config);
+    let link = Arc::new(link);
+    let read = Box::new(stream.clone());
+    let transmission = Transmission::new(link.clone(), read, BytesMut::new(), config);
+    let driver = {
+        let link = link.clone();
+        thread::spawn(move || {
+            let ended = block_on(transmission.run());
+            // What the task does when the driver is done.
+            let (Ended::Orderly(error) | Ended::Failed(error)) = &ended;
+            link.fail(error);
+            ended
+        })
+    };
+    (link, stream, driver)
+}
+
+fn write(length: usize) -> Submission {
+    Submission {
+        command: Command::WRITE,
+        flags: CommandFlags::empty(),
+        offset: 0,
+        length: length as u64,
+        payload: Bytes::from(vec![7; length]),
+        sink: Sink::None,
+    }
+}
+
+async fn submit(link: &Link, submission: Submission) -> Result<Ticket, Error> {
+    let mut submission = Some(submission);
+    let mut place = None;
+    poll_fn(|cx| link.poll_submit(&mut submission, &mut place, cx.waker())).await
+}
+
+async fn call(link: &Link, submission: Submission) -> Result<Answer, Error> {
+    let ticket = submit(link, submission).await?;
+    poll_fn(|cx| link.poll_answer(ticket, cx.waker())).await
+}
+
+/// Runs a race in many orders, some of them with few switches between threads.
+fn explore(race: fn()) {
+    // Timers need to be somewhere. They never expire.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let _inside = runtime.enter();
+    let runs = std::env::var("NBD_RUNS").map_or(RUNS, |runs| runs.parse().unwrap());
+    shuttle::check_random(race, runs);
+    shuttle::check_pct(race, runs, 3);
+}
+
+// K10
+#[test]
+fn an_answer_meets_a_future_that_is_dropped() {
+    explore(|| {
+        let (link, _stream, driver) = connect(usize::MAX);
+        let dropped = block_on(submit(&link, write(10))).unwrap();
+        link.abandon(dropped);
+        // It overlaps: whoever waits for the first is told when that is answered.
+        block_on(call(&link, write(10))).unwrap();
+        assert_eq!(link.in_flight(), 0);
+        link.close();
+        assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
+    });
+}
+
+// K09
+#[test]
+fn every_call_is_woken() {
+    explore(|| {
+        let (link, _stream, driver) = connect(usize::MAX);
+        let other = {
+            let link = link.clone();
+            thread::spawn(move || block_on(call(&link, write(10))).unwrap())
+        };
+        for _ in 0..2 {
+            block_on(call(&link, write(10))).unwrap();
+        }
+        other.join().unwrap();
+        link.close();
+        assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
+    });
+}
+
+// R18
+#[test]
+fn an_early_answer_waits_for_the_rest_of_its_request() {
+    explore(|| {
+        let (link, stream, driver) = connect(COMPACT_REQUEST + 3);
+        let socket = {
+            let stream = stream.clone();
+            thread::spawn(move || stream.drain(7))
+        };
+        block_on(call(&link, write(10))).unwrap();
+        assert_eq!(stream.written(), COMPACT_REQUEST + 10);
+        socket.join().unwrap();
+        stream.drain(1 << 20);
+        link.close();
+        assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
+    });
+}
+
+// K08
+#[test]
+fn closing_meets_a_request() {
+    explore(|| {
+        let (link, _stream, driver) = connect(usize::MAX);
+        let caller = {
+            let link = link.clone();
+            thread::spawn(move || block_on(call(&link, write(10))))
+        };
+        link.close();
+        link.drop_unsent();
+        assert!(matches!(
+            caller.join().unwrap(),
+            Ok(_) | Err(Error::Closed(_))
+        ));
+        assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
+        assert_eq!(link.in_flight(), 0);
+    });
+}
+
+// K06
+#[test]
+fn a_failure_meets_a_request() {
+    explore(|| {
+        let (link, stream, driver) = connect(COMPACT_REQUEST);
+        let caller = {
+            let link = link.clone();
+            thread::spawn(move || block_on(call(&link, write(10))))
+        };
+        link.fail(&Error::timeout(Phase::Request));
+        let lost = caller.join().unwrap().unwrap_err();
+        assert!(matches!(lost, Error::Timeout(Phase::Request, _)));
+        // What is said not to have been sent never is.
+        assert!(stream.written() == 0 || lost.delivery() == Delivery::MaybeSent);
+        assert!(matches!(driver.join().unwrap(), Ended::Failed(_)));
+        assert_eq!(link.in_flight(), 0);
+    });
+}
+
+#[test]
+fn the_last_handle_goes_while_the_driver_sleeps() {
+    explore(|| {
+        let (link, _stream, driver) = connect(usize::MAX);
+        link.abandon_all();
+        assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
+    });
+}
