@@ -262,7 +262,7 @@ impl Ledger {
                 {
                     let piece = match head.chunk {
                         ChunkType::OFFSET_DATA => Ok(body),
-                        _ => Err(body.get_u32().into()),
+                        _ => Err(body.try_get_u32().unwrap_or(0).into()),
                     };
                     said.pieces.push((offset, piece));
                 }
