@@ -125,6 +125,8 @@ mod extent;
 mod extents;
 mod limits;
 mod option;
+#[cfg(test)]
+mod properties;
 mod request;
 mod runtime;
 #[cfg(not(feature = "test-util"))]

@@ -69,6 +69,8 @@ impl<T: Piece> Merge<T> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::extent::Extent;
 
@@ -119,5 +121,22 @@ mod tests {
     fn nothing_comes_after_an_error() {
         assert_eq!(merged(true, &[None, Some(1), None]), [(0, -1)]);
         assert_eq!(merged(false, &[None, Some(1)]), [(0, -1)]);
+    }
+
+    proptest! {
+        #![proptest_config(crate::properties::config())]
+
+        #[test]
+        fn joined_pieces_say_the_same(
+            pieces in prop::collection::vec(prop_oneof![9 => (0u64..3).prop_map(Some), 1 => Just(None)], 0..30),
+        ) {
+            let (apart, joined) = (merged(false, &pieces), merged(true, &pieces));
+            let spread = |pieces: &[(u64, i64)]| -> Vec<i64> {
+                let each = |&(length, flags): &(u64, i64)| vec![flags; length.max(1) as usize];
+                pieces.iter().flat_map(each).collect()
+            };
+            prop_assert_eq!(spread(&apart), spread(&joined));
+            prop_assert!(joined.windows(2).all(|pair| pair[0].1 != pair[1].1));
+        }
     }
 }

@@ -232,7 +232,8 @@ mod tests {
 
     // P-161
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+        #![proptest_config(crate::properties::config())]
+
         #[test]
         fn pieces_in_any_order_and_by_any_way_give_the_same_data(
             cuts in prop::collection::btree_set(1usize..200, 0..12),

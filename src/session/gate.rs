@@ -165,6 +165,8 @@ impl<T> Gate<T> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn want(bytes: u64) -> Want {
@@ -253,5 +255,52 @@ mod tests {
         assert_eq!(enter(&mut gate, &want(1), closed), None);
         assert_eq!(grant(&mut gate, closed), []);
         assert_eq!(grant(&mut gate, |_| true), [a]);
+    }
+
+    proptest! {
+        #![proptest_config(crate::properties::config())]
+
+        /// Each step comes, finishes, or gives up.
+        #[test]
+        fn bounds_hold_and_nobody_is_forgotten_or_overtaken(
+            requests in 1usize..4,
+            bytes in 0u64..20,
+            steps in prop::collection::vec((0u8..4, any::<u8>(), 0u64..16), 1..60),
+        ) {
+            let mut gate = Gate::new(requests, bytes);
+            let (mut inside, mut line) = (Vec::new(), Vec::new());
+            for (step, which, size) in steps {
+                match step {
+                    0 | 1 => match enter(&mut gate, &want(size), |_| true) {
+                        Some(place) => line.push((place, size)),
+                        None => {
+                            prop_assert!(line.is_empty(), "somebody was there before");
+                            inside.push(size);
+                        }
+                    },
+                    2 if !inside.is_empty() => {
+                        gate.leave(inside.swap_remove(usize::from(which) % inside.len()));
+                    }
+                    3 if !line.is_empty() => {
+                        let (place, _) = line.remove(usize::from(which) % line.len());
+                        prop_assert!(gate.cancel(place).is_some());
+                    }
+                    _ => {}
+                }
+                let granted = grant(&mut gate, |_| true);
+                let first: Vec<_> = line.drain(..granted.len()).collect();
+                prop_assert_eq!(granted, first.iter().map(|(place, _)| *place).collect::<Vec<_>>());
+                inside.extend(first.iter().map(|(_, size)| size));
+
+                let total: u64 = inside.iter().sum();
+                let alone = inside.iter().filter(|&&size| size > 0).count() == 1;
+                prop_assert!(inside.len() <= requests && (total <= bytes || alone));
+                if let Some((_, size)) = line.first() {
+                    let fits = inside.len() < requests && (total == 0 || total + size <= bytes);
+                    prop_assert!(!fits, "the first in the line could pass");
+                }
+                prop_assert_eq!(gate.has_waiting(), !line.is_empty());
+            }
+        }
     }
 }

@@ -180,6 +180,10 @@ impl Inflight {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn entry() -> Entry {
@@ -203,6 +207,39 @@ mod tests {
             table.insert(entry());
             assert!(!cookies.contains(&again));
             assert_eq!(table.find(cookie), None, "a stale cookie finds nothing");
+        }
+    }
+
+    // P-130
+    proptest! {
+        #![proptest_config(crate::properties::config())]
+
+        #[test]
+        fn cookies_are_never_zero_and_never_those_of_others(
+            start in prop_oneof![any::<u64>(), (0u64..9).prop_map(u64::wrapping_neg)],
+            generation in prop_oneof![any::<u32>(), u32::MAX - 9..],
+            steps in prop::collection::vec(any::<Option<u8>>(), 1..60),
+        ) {
+            let mut table = Inflight::new(start);
+            table.generation = generation;
+            let (mut pending, mut seen) = (Vec::new(), HashSet::new());
+            for step in steps {
+                let removed = step.and_then(|at| usize::from(at).checked_rem(pending.len()));
+                if let Some(at) = removed {
+                    let cookie = pending.swap_remove(at);
+                    let place = table.find(cookie).expect("it is pending");
+                    table.remove(place);
+                    prop_assert_eq!(table.find(cookie), None);
+                } else {
+                    let cookie = table.next_cookie();
+                    prop_assert_ne!(cookie, 0);
+                    prop_assert!(seen.insert(cookie), "it was there before");
+                    table.insert(entry());
+                    pending.push(cookie);
+                }
+                let places: HashSet<_> = pending.iter().map(|&cookie| table.find(cookie)).collect();
+                prop_assert!(!places.contains(&None) && places.len() == pending.len());
+            }
         }
     }
 }

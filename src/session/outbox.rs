@@ -157,6 +157,8 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::wire::{Command, CommandFlags};
 
@@ -271,5 +273,55 @@ mod tests {
         outbox.advance(28_000);
         outbox.release();
         assert_eq!(outbox.run.capacity(), 0);
+    }
+
+    proptest! {
+        #![proptest_config(crate::properties::config())]
+
+        /// Each step queues a message of some length, writes some bytes, or drops some messages.
+        #[test]
+        fn what_leaves_is_what_came_less_what_was_dropped(
+            steps in prop::collection::vec((0u8..5, 0usize..3 * INLINE, any::<u8>()), 1..40),
+            extended: bool,
+        ) {
+            let mut outbox = Outbox::default();
+            // What is queued and not written, and where in it messages end.
+            let (mut model, mut ends) = (Vec::new(), Vec::new());
+            for (step, size, fill) in steps {
+                match step {
+                    0 | 1 => {
+                        let size = if step == 0 { size } else { size % 40 };
+                        let payload = vec![fill; size];
+                        let head = head(Command::WRITE, size);
+                        head.encode(extended, &mut model);
+                        model.extend_from_slice(&payload);
+                        ends.push(model.len());
+                        outbox.push(extended, &head, payload.into());
+                    }
+                    2 => {
+                        let keep = usize::from(fill).checked_rem(ends.len()).unwrap_or(0);
+                        ends.truncate(keep + 1);
+                        model.truncate(ends.last().copied().unwrap_or(0));
+                        outbox.truncate(model.len() as u64);
+                    }
+                    3 => outbox.release(),
+                    _ => {
+                        let count = size.min(collect(&outbox).len());
+                        model.drain(..count);
+                        ends.retain(|&end| end > count);
+                        ends.iter_mut().for_each(|end| *end -= count);
+                        outbox.advance(count);
+                    }
+                }
+                prop_assert_eq!(outbox.remaining(), model.len() as u64);
+                prop_assert_eq!(outbox.is_empty(), model.is_empty());
+                let next = collect(&outbox);
+                prop_assert!(model.starts_with(&next), "other bytes leave");
+                prop_assert!(!next.is_empty() || model.is_empty(), "nothing leaves");
+                if let Some(run) = outbox.run() {
+                    prop_assert_eq!(run, &model[..]);
+                }
+            }
+        }
     }
 }

@@ -126,6 +126,8 @@ impl StatusAssembly {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn context(id: u32, name: &str) -> Context {
@@ -204,5 +206,44 @@ mod tests {
         let wanted = vec![context(0, "a:b")];
         let mut status = StatusAssembly::new(u64::MAX - 9, 5, u64::MAX, false, wanted);
         assert!(status.take(0, &[(11, 0)]).is_err());
+    }
+
+    // P-170, P-171
+    proptest! {
+        #![proptest_config(crate::properties::config())]
+
+        #[test]
+        fn extents_follow_each_other_inside_the_export(
+            (size, offset, length) in (1u64..5000)
+                .prop_flat_map(|size| (Just(size), 0..size))
+                .prop_flat_map(|(size, offset)| (Just(size), Just(offset), 1..=size - offset)),
+            lengths in prop::collection::vec(prop_oneof![1u64..600, Just(u64::from(u32::MAX))], 1..20),
+            one: bool,
+        ) {
+            let descriptors: Vec<_> = lengths.iter().zip(0..).map(|(&l, flags)| (l, flags)).collect();
+            let wanted = vec![context(7, "x:y")];
+            let mut status = StatusAssembly::new(offset, length, size, one, wanted);
+            let added = status.add(chunk(7, &descriptors));
+            prop_assert_eq!(added.is_err(), one && lengths.len() > 1);
+            if added.is_ok() {
+                let status = status.finish().unwrap();
+                let extents = status.get("x:y").unwrap();
+                prop_assert!(!extents.is_empty());
+                let mut at = offset;
+                for (extent, &(length, flags)) in extents.iter().zip(&descriptors) {
+                    prop_assert_eq!((extent.offset, extent.flags), (at, flags));
+                    prop_assert!(extent.length > 0 && extent.length <= length);
+                    at = extent.end();
+                    prop_assert!(at <= size);
+                }
+                let end = offset + length;
+                let last = extents.last().unwrap();
+                prop_assert!(last.offset < end && (!one || at <= end));
+                // What was cut off lies past the range or the export.
+                let told = lengths.iter().take(extents.len()).sum::<u64>();
+                prop_assert!(extents.len() == lengths.len() || at >= end);
+                prop_assert!(at == offset + told || at == size || one && at == end);
+            }
+        }
     }
 }

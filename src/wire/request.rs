@@ -123,6 +123,8 @@ pub const fn header_length(extended: bool) -> usize {
 mod tests {
     use bytes::BytesMut;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     const HEAD: RequestHead = RequestHead {
@@ -170,5 +172,30 @@ mod tests {
             ..HEAD
         };
         assert_eq!(flagged.payload(true), 0x200);
+    }
+
+    proptest! {
+        #![proptest_config(crate::properties::config())]
+
+        #[test]
+        fn any_request_reads_back_equal(
+            (flags, command, cookie, offset) in any::<(u16, u16, u64, u64)>(),
+            length: u64,
+            extended: bool,
+            cut in 0usize..32,
+        ) {
+            let head = RequestHead {
+                flags: CommandFlags::from_bits_retain(flags),
+                command: Command(command),
+                cookie,
+                offset,
+                length: if extended { length } else { length >> 32 },
+            };
+            let mut out = BytesMut::new();
+            head.encode(extended, &mut out);
+            prop_assert_eq!(out.len(), header_length(extended));
+            prop_assert_eq!(RequestHead::decode(extended, &out), Ok(Some(head)));
+            prop_assert_eq!(RequestHead::decode(extended, &out[..cut % out.len()]), Ok(None));
+        }
     }
 }

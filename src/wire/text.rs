@@ -80,6 +80,8 @@ pub(super) fn name(what: &'static str, bytes: &[u8]) -> Result<String, ProtocolE
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -99,5 +101,23 @@ mod tests {
         assert!(name("name", &[b'a'; 4097]).is_err());
         assert!(name("name", b"a\0b").is_err());
         assert!(name("name", b"\xff").is_err());
+    }
+
+    proptest! {
+        #![proptest_config(crate::properties::config())]
+
+        #[test]
+        fn no_text_drives_a_terminal(
+            bytes in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..60),
+                ".{0,30}".prop_map(String::into_bytes),
+                r"[\x00-\x1f\x7f-\x9f\u{200b}-\u{202e}\u{2060}-\u{206f}a]{0,30}".prop_map(String::into_bytes),
+            ],
+        ) {
+            let text = Text::from_bytes(&bytes);
+            for shown in [text.to_string(), format!("{text:?}")] {
+                prop_assert!(!shown.contains(|c: char| c.is_control() || redirects(c)), "{:?}", shown);
+            }
+        }
     }
 }

@@ -108,6 +108,8 @@ fn refused_or_reads_back_equal(text: &str) -> Result<(), TestCaseError> {
 }
 
 proptest! {
+    #![proptest_config(crate::properties::config())]
+
     #[test]
     fn built_uri_reads_back_equal(builder in builder()) {
         if let Ok(uri) = builder.build() {

@@ -2,6 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::wire::ProtocolError;
 use crate::wire::num::*;
@@ -149,4 +151,64 @@ fn context_names_have_a_namespace() {
         bare.parse_meta_context(),
         Err(ProtocolError::Text("metadata context"))
     );
+}
+
+/// Bytes that are nearly an option reply.
+fn nearly_a_reply() -> impl Strategy<Value = Vec<u8>> {
+    let body = prop::collection::vec(any::<u8>(), 0..80);
+    let head = (
+        0u32..12,
+        prop_oneof![0u32..6, 0x8000_0000u32..0x8000_000c, any::<u32>()],
+    );
+    (head, -2i64..3, body, 0usize..110).prop_map(|((option, reply), more, body, cut)| {
+        let mut bytes = Vec::new();
+        bytes.put_u64(OPTION_REPLY_MAGIC);
+        bytes.put_u32(option);
+        bytes.put_u32(reply);
+        bytes.put_i32(i32::try_from(body.len() as i64 + more).unwrap());
+        bytes.extend(body);
+        bytes.truncate(cut);
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(crate::properties::config())]
+
+    #[test]
+    fn no_bytes_break_the_parsing_of_option_replies(
+        bytes in prop_oneof![nearly_a_reply(), prop::collection::vec(any::<u8>(), 0..80)],
+    ) {
+        let mut rest = BytesMut::from(&bytes[..]);
+        let decoded = OptionReply::decode(&mut rest);
+        prop_assert!(bytes.ends_with(&rest));
+        match decoded {
+            Ok(Some(reply)) => {
+                let mut again = BytesMut::new();
+                reply.encode(&mut again);
+                prop_assert_eq!(&again[..], &bytes[..bytes.len() - rest.len()]);
+                let _ = (reply.parse_server(), reply.parse_meta_context());
+                let _ = (Info::decode(&reply.payload), reply.message());
+            }
+            Ok(None) | Err(_) => prop_assert_eq!(rest.len(), bytes.len()),
+        }
+    }
+
+    #[test]
+    fn any_option_reads_back_equal(
+        name in "[^\0]{0,20}",
+        queries in prop::collection::vec("[^\0]{0,9}", 0..5),
+        asked in prop::collection::vec(any::<u16>().prop_map(InfoType), 0..5),
+    ) {
+        let info = OptionRequest::info(OptionType::GO, &name, &asked);
+        let meta = OptionRequest::meta_context(OptionType::LIST_META_CONTEXT, &name, &queries);
+        let mut bytes = BytesMut::new();
+        info.encode(&mut bytes);
+        meta.encode(&mut bytes);
+        prop_assert_eq!(OptionRequest::decode(&mut bytes), Ok(Some(info.clone())));
+        prop_assert_eq!(OptionRequest::decode(&mut bytes), Ok(Some(meta.clone())));
+        prop_assert!(bytes.is_empty());
+        prop_assert_eq!(info.parse_info(), Ok((name.clone(), asked)));
+        prop_assert_eq!(meta.parse_meta_context(), Ok((name, queries)));
+    }
 }

@@ -2,6 +2,8 @@
 
 use bytes::BytesMut;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::wire::ProtocolError;
 use crate::wire::num::*;
@@ -143,4 +145,62 @@ fn status_chunks_survive_a_round_trip_in_both_widths() {
     let mut miscounted = BytesMut::from(&status_body(true, 4, &extents)[..]);
     miscounted[7] = 3;
     assert!(StatusChunk::decode(true, &miscounted).is_err());
+}
+
+fn any_head() -> impl Strategy<Value = (ReplyStyle, ReplyHead)> {
+    let simple = (any::<u64>(), any::<u32>()).prop_map(|(cookie, error)| {
+        let error = Errno(error);
+        (ReplyStyle::Simple, ReplyHead::Simple { cookie, error })
+    });
+    let chunk = (any::<(u16, u16, u64)>(), any::<Option<u64>>(), any::<u64>());
+    let chunk = chunk.prop_map(|((flags, chunk, cookie), offset, length)| {
+        let style = offset.map_or(ReplyStyle::Structured, |_| ReplyStyle::Extended);
+        let head = ChunkHead {
+            flags: ReplyFlags::from_bits_retain(flags),
+            chunk: ChunkType(chunk),
+            cookie,
+            offset,
+            length: offset.map_or(length >> 32, |_| length),
+        };
+        (style, ReplyHead::Chunk(head))
+    });
+    prop_oneof![simple, chunk]
+}
+
+proptest! {
+    #![proptest_config(crate::properties::config())]
+
+    #[test]
+    fn any_reply_reads_back_equal((style, sent) in any_head(), cut in 0usize..32) {
+        let mut bytes = BytesMut::new();
+        sent.encode(&mut bytes);
+        prop_assert_eq!(head(style, &bytes), Ok(Some((sent, bytes.len()))));
+        prop_assert_eq!(head(style, &bytes[..cut % bytes.len()]), Ok(None));
+    }
+
+    #[test]
+    fn any_body_reads_back_equal(
+        offset: u64,
+        length in 1u32..,
+        error in 1u32..,
+        message in ".{0,30}",
+        context: u32,
+        extents in prop::collection::vec((1u32.., any::<u32>()), 1..9),
+        wide: bool,
+    ) {
+        let hole = Hole { offset, length };
+        prop_assert_eq!(Hole::decode(&hole_body(hole)), Ok(hole));
+        for (kind, offset) in [(ChunkType::ERROR, None), (ChunkType::ERROR_OFFSET, Some(offset))] {
+            let body = error_body(Errno(error), &message, offset);
+            let message = message.as_str().into();
+            let sent = ErrorChunk { error: Errno(error), message, offset };
+            prop_assert_eq!(ErrorChunk::decode(kind, &body), Ok(sent));
+        }
+        let shift = if wide { 20 } else { 0 };
+        let wider = |(length, flags): (u32, u32)| (u64::from(length) << shift, u64::from(flags) << shift);
+        let extents = extents.into_iter().map(wider).collect();
+        let status = StatusChunk { context, extents };
+        let body = status_body(wide, context, &status.extents);
+        prop_assert_eq!(StatusChunk::decode(wide, &body), Ok(status));
+    }
 }
