@@ -1,5 +1,6 @@
 //! Servers that cut short or flood inside TLS, and goodbyes.
 
+use std::io;
 use std::sync::Arc;
 
 use nbd_client::testing::Peer;
