@@ -223,7 +223,7 @@ mod tests {
             let descriptors: Vec<_> = lengths.iter().zip(0..).map(|(&l, flags)| (l, flags)).collect();
             let wanted = vec![context(7, "x:y")];
             let mut status = StatusAssembly::new(offset, length, size, one, wanted);
-            let added = status.add(chunk(7, &descriptors));
+            let added = status.take(7, &descriptors);
             prop_assert_eq!(added.is_err(), one && lengths.len() > 1);
             if added.is_ok() {
                 let status = status.finish().unwrap();
