@@ -26,9 +26,9 @@ mod ledger;
 mod outbox;
 mod receive;
 mod status;
+mod submit;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
 use std::task::{Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
@@ -36,8 +36,8 @@ use bytes::{Bytes, BytesMut};
 pub use assembly::Assembly;
 use barrier::Barrier;
 pub use buffers::Buffers;
-use gate::{Gate, Waiter, Want};
-use inflight::{Entry, Inflight, Stage, changes};
+use gate::Gate;
+use inflight::{Inflight, Stage};
 use ledger::Ledger;
 pub use outbox::{Outbox, SLICES};
 pub use receive::{Bulk, Intake};
@@ -188,111 +188,12 @@ impl Session {
         Inflight::random_start()
     }
 
-    /// Queues the request as soon as there is room for it, whether or not the caller looks; from
-    /// then on it is sent whatever the caller does. `place` is its place among those who wait.
-    ///
-    /// Returns the ticket. The answer may be there already if the request had a place.
-    pub fn poll_submit(
-        &mut self,
-        submission: &mut Option<Submission>,
-        place: &mut Option<u64>,
-        waker: &Waker,
-    ) -> Poll<Result<Ticket, Error>> {
-        if let Some(ticket) = place.and_then(|place| self.granted.remove(&place)) {
-            *place = None;
-            return Poll::Ready(Ok(ticket));
-        }
-        if let Some(error) = self.refusal() {
-            return Poll::Ready(Err(error));
-        }
-        if let Some(place) = *place {
-            self.gate.set_waker(place, waker);
-            return Poll::Pending;
-        }
-        let Some(item) = submission.take() else {
-            return Poll::Pending;
-        };
-        let want = self.want(&item);
-        if item.command == Command::FLUSH && !self.barrier.is_past(want.span) {
-            let waker = waker.clone();
-            *place = Some(self.gate.hold(Waiter { want, item, waker }));
-            return Poll::Pending;
-        }
-        let (inflight, orphans) = (&self.inflight, self.orphan_writes);
-        if self
-            .gate
-            .enter(&want, |want| is_open(inflight, orphans, want))
-        {
-            return Poll::Ready(Ok(self.queue(item, &want, waker)));
-        }
-        let waker = waker.clone();
-        *place = Some(self.gate.wait(Waiter { want, item, waker }));
-        Poll::Pending
-    }
-
-    /// What the gate should know of a request.
-    fn want(&mut self, submission: &Submission) -> Want {
-        let (command, offset, length) = (submission.command, submission.offset, submission.length);
-        let changes = changes(command, offset, length);
-        Want {
-            bytes: match command {
-                Command::READ | Command::WRITE => length,
-                _ => 0,
-            },
-            span: match command {
-                Command::FLUSH => self.barrier.cut(),
-                _ if changes.is_some() => self.barrier.begin(),
-                _ => 0,
-            },
-            changes,
-        }
-    }
-
     /// Why no request is taken any more, if none is.
     pub fn refusal(&self) -> Option<Error> {
         if let Some(error) = &self.ended {
             return Some(error.clone().delivered(Delivery::NotSent));
         }
         self.closing.then(Error::closed)
-    }
-
-    fn queue(&mut self, submission: Submission, want: &Want, waker: &Waker) -> Ticket {
-        let cookie = self.inflight.next_cookie();
-        let Submission {
-            command,
-            flags,
-            offset,
-            length,
-            payload,
-            sink,
-        } = submission;
-        let head = RequestHead {
-            flags,
-            command,
-            cookie,
-            offset,
-            length,
-        };
-        // with a choice of contexts, the header's length is that of the payload.
-        let length = match &sink {
-            Sink::Status(status) => status.length(),
-            _ => length,
-        };
-        let begin = self.queued;
-        self.push(&head, payload);
-        let mut entry = Entry::new(command, (offset, length), begin..self.queued, sink);
-        entry.bytes = want.bytes;
-        entry.mark = match command {
-            Command::FLUSH => self.ledger.mark(),
-            _ => want.span,
-        };
-        entry.fua = flags.contains(CommandFlags::FUA);
-        entry.single_chunk = flags.contains(CommandFlags::DF);
-        entry.waker = Some(waker.clone());
-        self.expected = self.expected.saturating_add(entry.data());
-        self.inflight.insert(entry);
-        self.pending = self.pending.saturating_add(1);
-        Ticket(cookie)
     }
 
     fn push(&mut self, head: &RequestHead, payload: Bytes) {
@@ -372,18 +273,6 @@ impl Session {
         if entry.changes().is_some() {
             self.orphan_writes = self.orphan_writes.saturating_add(1);
         }
-    }
-
-    /// A waiting request gives up its place. If it was let go meanwhile, this gives its ticket.
-    pub fn leave_queue(&mut self, place: u64) -> Option<Ticket> {
-        let ticket = self.granted.remove(&place);
-        if let Some(waiter) = self.gate.cancel(place) {
-            if waiter.want.changes.is_some() {
-                self.end_change(waiter.want.span);
-            }
-            self.grant();
-        }
-        ticket
     }
 
     /// How many requests are not answered yet.
@@ -482,33 +371,6 @@ impl Session {
         }
         if self.gate.has_waiting() {
             self.grant();
-        }
-    }
-
-    /// A change of this span is answered, or will not be sent: flushes that waited for it have
-    /// their turn.
-    fn end_change(&mut self, span: u64) {
-        if self.barrier.end(span) {
-            let barrier = &self.barrier;
-            self.gate.release(|span| barrier.is_past(span));
-        }
-    }
-
-    /// Queues what waited and has its turn now.
-    fn grant(&mut self) {
-        if self.closing || self.ended.is_some() {
-            return;
-        }
-        let mut from = 0;
-        loop {
-            let (inflight, orphans) = (&self.inflight, self.orphan_writes);
-            let is_open = |want: &Want| is_open(inflight, orphans, want);
-            let Some((place, waiter)) = self.gate.grant(&mut from, is_open) else {
-                return;
-            };
-            let ticket = self.queue(waiter.item, &waiter.want, &waiter.waker);
-            self.granted.insert(place, ticket);
-            self.woken.push(waiter.waker);
         }
     }
 
@@ -635,18 +497,6 @@ impl Session {
         self.buffers.release();
         self.woken.shrink_to(16);
     }
-}
-
-/// Whether no abandoned write overlaps what the request changes. Such a write may still be on
-/// its way: a newer one that overtook it would be overwritten with old data.
-fn is_open(inflight: &Inflight, orphan_writes: usize, want: &Want) -> bool {
-    let Some(changes) = want.changes.as_ref().filter(|_| orphan_writes > 0) else {
-        return true;
-    };
-    let overlaps = |other: Range<u64>| other.start < changes.end && changes.start < other.end;
-    !inflight
-        .iter()
-        .any(|entry| entry.orphan && entry.changes().is_some_and(overlaps))
 }
 
 #[cfg(test)]
