@@ -90,11 +90,7 @@ fn k44_k46_spawned_servers_leave_nothing_behind_however_they_end() {
     let [main, _] = runtimes();
     // What the first ones open for all: the means to learn of the end of a process.
     groups(&main, Exit::Clean, 1);
-    let before = main.block_on(async {
-        let now = Baseline::now();
-        now.returns().await;
-        now
-    });
+    let before = main.block_on(async { Baseline::now() });
     let count = times(200);
     for exit in EXITS {
         groups(&main, exit, count / GROUP);
