@@ -1,7 +1,6 @@
 //! This process: what it holds, and how to have one for a test alone.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -145,7 +144,7 @@ pub(crate) fn in_a_process_of_its_own(name: &str) -> bool {
     let output = again(&[], name).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     print!("{text}");
-    std::io::stderr().write_all(&output.stderr).unwrap();
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}", output.status);
     assert!(text.contains("1 passed"), "{text}");
     true
