@@ -52,6 +52,17 @@ pub enum Lie {
     BodyOffset(i16),
     Errno(u32),
     Cut(u16),
+    Twice,
+}
+
+impl Lie {
+    /// How often the reply is sent.
+    pub const fn times(&self) -> usize {
+        match self {
+            Self::Twice => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// How far what the server says can be relied on.

@@ -286,10 +286,12 @@ impl Server {
             if let Some(falsehood) = falsehood {
                 self.trust = self.trust.max(lie(falsehood, &mut reply, other));
             }
-            self.ledger.note(&reply, &head);
-            if let Some(peer) = &mut self.peer {
-                // The client may have had enough.
-                let _ = peer.send_reply(reply).await;
+            for _ in 0..falsehood.map_or(1, Lie::times) {
+                self.ledger.note(&reply, &head);
+                if let Some(peer) = &mut self.peer {
+                    // The client may have had enough.
+                    let _ = peer.send_reply(reply.clone()).await;
+                }
             }
         }
     }

@@ -467,9 +467,10 @@ impl World {
             if let Some(falsehood) = falsehood {
                 self.trust = self.trust.max(lie(falsehood, &mut reply, other));
             }
-            self.ledger.note(&reply, &asked.head);
-            // Not `Reply::encode`, whose head may lie about its body.
-            reply.encode(&mut self.replies);
+            for _ in 0..falsehood.map_or(1, Lie::times) {
+                self.ledger.note(&reply, &asked.head);
+                reply.encode(&mut self.replies);
+            }
         }
     }
 
