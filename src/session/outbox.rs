@@ -275,13 +275,24 @@ mod tests {
         assert_eq!(outbox.run.capacity(), 0);
     }
 
+    /// How many bytes leave next, which must be the first of the model.
+    fn next(outbox: &Outbox, model: &[u8]) -> usize {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let used = outbox.slices(&mut slices);
+        let mut rest = model;
+        for slice in &slices[..used] {
+            rest = rest.strip_prefix(&slice[..]).expect("other bytes leave");
+        }
+        model.len() - rest.len()
+    }
+
     proptest! {
         #![proptest_config(crate::properties::config())]
 
         /// Each step queues a message of some length, writes some bytes, or drops some messages.
         #[test]
         fn what_leaves_is_what_came_less_what_was_dropped(
-            steps in prop::collection::vec((0u8..5, 0usize..3 * INLINE, any::<u8>()), 1..40),
+            steps in prop::collection::vec((0u8..5, 0usize..3 * INLINE, any::<u8>()), 1..20),
             extended: bool,
         ) {
             let mut outbox = Outbox::default();
@@ -306,7 +317,7 @@ mod tests {
                     }
                     3 => outbox.release(),
                     _ => {
-                        let count = size.min(collect(&outbox).len());
+                        let count = size.min(next(&outbox, &model));
                         model.drain(..count);
                         ends.retain(|&end| end > count);
                         ends.iter_mut().for_each(|end| *end -= count);
@@ -315,9 +326,7 @@ mod tests {
                 }
                 prop_assert_eq!(outbox.remaining(), model.len() as u64);
                 prop_assert_eq!(outbox.is_empty(), model.is_empty());
-                let next = collect(&outbox);
-                prop_assert!(model.starts_with(&next), "other bytes leave");
-                prop_assert!(!next.is_empty() || model.is_empty(), "nothing leaves");
+                prop_assert!(next(&outbox, &model) > 0 || model.is_empty(), "nothing leaves");
                 if let Some(run) = outbox.run() {
                     prop_assert_eq!(run, &model[..]);
                 }
