@@ -173,6 +173,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow there")]
     fn no_more_is_kept_than_the_limit() {
         let buffers = Buffers::default();
         let lent: Vec<_> = (0..20).map(|_| lend(&buffers, 1 << 20)).collect();

@@ -115,6 +115,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow there")]
     fn pieces_of_a_sector_in_the_worst_order_are_put_together() {
         // Of the longest read there is: every second one from the end, then the others likewise.
         let (count, limit) = (1u64 << 17, || 1 << 17);

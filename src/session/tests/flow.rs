@@ -317,6 +317,7 @@ fn k08_a_closed_session_takes_nothing() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow there")]
 fn nothing_is_left_in_flight_by_random_use() {
     for seed in 0..200u64 {
         let mut wire = Wire::bounded(STYLES[(seed % 3) as usize], 8, 4096);

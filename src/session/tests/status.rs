@@ -166,6 +166,7 @@ fn b10_extents_past_the_requested_range_are_dropped() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow there")]
 fn b12_more_than_a_million_extents_kill_the_connection_at_the_head() {
     for style in CHUNKED {
         for count in [(1 << 20) + 1, 1 << 21] {
@@ -180,6 +181,7 @@ fn b12_more_than_a_million_extents_kill_the_connection_at_the_head() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow there")]
 fn b12_a_million_extents_are_taken() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
