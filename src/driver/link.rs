@@ -453,7 +453,11 @@ impl Link {
                     Pin::new(&mut *half).poll_write_vectored(cx, slices)
                 }
             };
-            let count = std::task::ready!(result)?;
+            let count = match std::task::ready!(result) {
+                // K28: a signal came in between.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                count => count?,
+            };
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -142,6 +142,8 @@ impl Transmission {
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(self.eof()),
                 Poll::Ready(Ok(_)) => {}
+                // K28: a signal came in between.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // What cannot be written is told only when nothing more can be read: the server
                 // may have said why.
                 Poll::Ready(Err(error)) => return Poll::Ready(self.lost(error)),
