@@ -165,7 +165,7 @@ fn connect(room: usize) -> (Arc<Link>, Stream, thread::JoinHandle<Ended>) {
             let ended = block_on(transmission.run());
             // What the task does when the driver is done.
             let (Ended::Orderly(error) | Ended::Failed(error)) = &ended;
-            link.fail(error);
+            link.fail(error.clone());
             ended
         })
     };
@@ -287,7 +287,7 @@ fn a_failure_meets_a_request() {
             let link = link.clone();
             thread::spawn(move || block_on(call(&link, write(10))))
         };
-        link.fail(&Error::timeout(Phase::Request));
+        link.fail(Error::timeout(Phase::Request));
         let lost = caller.join().unwrap().unwrap_err();
         assert!(matches!(lost, Error::Timeout(Phase::Request, _)));
         // What is said not to have been sent never is.
