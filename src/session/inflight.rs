@@ -20,8 +20,6 @@ pub struct Entry {
     pub length: u64,
     /// Where its bytes begin and end in the stream to the server.
     pub sent: Range<u64>,
-    /// Payload it is accounted for, in bytes.
-    pub bytes: u64,
     /// The span of a change, see [`Barrier`](super::barrier::Barrier); what a flush covers, see
     /// [`Ledger`](super::ledger::Ledger).
     pub mark: u64,
@@ -58,7 +56,6 @@ impl Entry {
             offset: range.0,
             length: range.1,
             sent,
-            bytes: 0,
             mark: 0,
             fua: false,
             single_chunk: false,
@@ -80,9 +77,22 @@ impl Entry {
         }
     }
 
+    /// Payload it is accounted for, in bytes.
+    pub const fn bytes(&self) -> u64 {
+        payload(self.command, self.length)
+    }
+
     /// What the request changes on the export, if anything.
     pub fn changes(&self) -> Option<Range<u64>> {
         changes(self.command, self.offset, self.length)
+    }
+}
+
+/// The payload of a command in either direction, in bytes.
+pub const fn payload(command: Command, length: u64) -> u64 {
+    match command {
+        Command::READ | Command::WRITE => length,
+        _ => 0,
     }
 }
 

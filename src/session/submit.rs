@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::task::{Poll, Waker};
 
 use super::gate::{Waiter, Want};
-use super::inflight::{Entry, Inflight, changes};
+use super::inflight::{Entry, Inflight, changes, payload};
 use super::{Error, Session, Sink, Submission, Ticket};
 use crate::wire::request::RequestHead;
 use crate::wire::{Command, CommandFlags};
@@ -58,10 +58,7 @@ impl Session {
         let (command, offset, length) = (submission.command, submission.offset, submission.length);
         let changes = changes(command, offset, length);
         Want {
-            bytes: match command {
-                Command::READ | Command::WRITE => length,
-                _ => 0,
-            },
+            bytes: payload(command, length),
             span: match command {
                 Command::FLUSH => self.barrier.cut(),
                 _ if changes.is_some() => self.barrier.begin(),
@@ -135,7 +132,6 @@ impl Session {
         let begin = self.queued;
         self.push(&head, payload);
         let mut entry = Entry::new(command, (offset, length), begin..self.queued, sink);
-        entry.bytes = want.bytes;
         entry.mark = match command {
             Command::FLUSH => self.ledger.mark(),
             _ => want.span,
