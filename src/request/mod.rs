@@ -204,7 +204,8 @@ fn trace(command: Command, range: Range, flags: CommandFlags) {
 /// aligned to its minimum block size, the command and its flags must be offered, and its length
 /// must not be zero. Such a request fails with [`Error::Invalid`](crate::Error::Invalid).
 /// A failure on the server is [`Error::Request`](crate::Error::Request). Both leave the
-/// connection usable; any other error is the end of it.
+/// connection usable, and so does what a flush says after
+/// [an earlier one has failed](Self::clear_flush_error); any other error is the end of it.
 ///
 /// # Cancel safety
 ///
