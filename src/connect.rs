@@ -18,10 +18,11 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
-use crate::connection::{Connection, State};
+use crate::connection::Connection;
 use crate::driver::{self, Address, Shared};
 use crate::error::{Error, Result};
 use crate::runtime;
+use crate::state::State;
 use crate::transport::child::Child;
 use crate::transport::socket::Socket;
 use crate::transport::{Foreign, Stream, Transport, activation, command, fd, tcp, unix};

@@ -7,6 +7,7 @@ use crate::builder::Builder;
 use crate::driver::{Address, Link, Shared};
 use crate::error::{Error, InvalidRequest, Result};
 use crate::export::{Export, Protocol};
+use crate::state::State;
 use crate::stats::Stats;
 use crate::transport::tls::TlsInfo;
 use crate::uri::{Uri, UriBuilder};
@@ -420,61 +421,5 @@ impl fmt::Debug for Connection {
             .field("export_name", &self.export_name())
             .field("in_flight", &self.in_flight())
             .finish_non_exhaustive()
-    }
-}
-
-/// Where a connection stands.
-///
-/// [`Connection::ready`] and [`Connection::closed`] wait for what comes next; the others can be
-/// looked at.
-///
-/// ```text
-///                                    ┌──── one option ────┐
-///                                    ▼                    │
-/// Created ──connect──▶ Connecting ──(opt_mode)──▶ Negotiating ──opt_go──▶ Ready
-///                          │  └─────────────────────────────────────────▶ │
-///                          ▼                              ▼               ▼
-///                     Closed or Dead               Closed or Dead   Closed or Dead
-/// ```
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[repr(u8)]
-pub enum State {
-    /// New: the connect calls are allowed, and only here.
-    Created,
-    /// Connecting or negotiating, or running one option in option mode.
-    Connecting,
-    /// In option mode, between options.
-    Negotiating,
-    /// The handshake is done: commands are accepted.
-    Ready,
-    /// Ended in an orderly way.
-    Closed,
-    /// Ended by a failure.
-    Dead,
-}
-
-impl State {
-    pub(crate) const fn from_number(number: u8) -> Self {
-        match number {
-            0 => Self::Created,
-            1 => Self::Connecting,
-            2 => Self::Negotiating,
-            3 => Self::Ready,
-            4 => Self::Closed,
-            _ => Self::Dead,
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Created => "created",
-            Self::Connecting => "connecting",
-            Self::Negotiating => "negotiating",
-            Self::Ready => "ready",
-            Self::Closed => "closed",
-            Self::Dead => "dead",
-        })
     }
 }

@@ -135,6 +135,7 @@ mod session;
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
 pub mod session;
+mod state;
 mod stats;
 mod strict;
 mod sync;
@@ -148,13 +149,14 @@ pub mod wire;
 pub use builder::Builder;
 pub use chunk::Chunk;
 pub use connect::Connecting;
-pub use connection::{Connection, State};
+pub use connection::Connection;
 pub use error::*;
 pub use export::{BlockSize, Export, Handshake, ListedExport, MAX_PAYLOAD, Protocol};
 pub use extent::{BlockStatus, Extent};
 pub use extents::{Extents, JointExtent, JointExtents};
 pub use limits::Limits;
 pub use request::{Chunks, Disconnect, Pending, Request, op};
+pub use state::State;
 pub use stats::Stats;
 pub use strict::Strict;
 pub use transport::tcp::AddressFamily;

@@ -2,10 +2,11 @@
 
 use tokio::sync::oneshot;
 
-use crate::connection::{Connection, State, check_string};
+use crate::connection::{Connection, check_string};
 use crate::driver::OptionCall;
 use crate::error::{Error, Result};
 use crate::export::{Export, ListedExport};
+use crate::state::State;
 use crate::wire::OptionType;
 
 /// Negotiating by hand, with [`opt_mode`](crate::Builder::opt_mode).

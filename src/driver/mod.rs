@@ -31,10 +31,10 @@ use options::Outcome;
 pub(crate) use shared::{Address, Shared};
 use transmission::{Ended, Transmission};
 
-use crate::connection::State;
 use crate::error::{Error, Phase, Result};
 use crate::export::Export;
 use crate::session::Bounds;
+use crate::state::State;
 use crate::timer::after;
 use crate::transport::Transport;
 use crate::transport::child::Child;

@@ -9,9 +9,9 @@ use tokio::time::timeout;
 use super::handshake::enter;
 use super::negotiator::{Ask, Negotiator};
 use super::shared::Shared;
-use crate::connection::State;
 use crate::error::{Error, InvalidRequest, Phase, Result};
 use crate::export::{Export, Handshake, ListedExport};
+use crate::state::State;
 use crate::wire::{OptionReplyType, OptionType};
 
 /// How long a server may take to agree that a negotiation which nobody follows is over.

@@ -1,6 +1,6 @@
 //! Requests that are refused before any byte is sent.
 
-use crate::connection::State;
+use crate::state::State;
 use crate::wire::{Command, CommandFlags};
 
 /// A request that was refused before any byte was sent.

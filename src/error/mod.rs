@@ -15,7 +15,7 @@ pub use invalid::InvalidRequest;
 pub use refusal::Refusal;
 pub use request::RequestError;
 
-use crate::connection::State;
+use crate::state::State;
 use crate::transport::raw_os_error;
 use crate::transport::tls::{TlsError, TlsFailure};
 use crate::wire::{Command, Errno, OptionReplyType, ProtocolError};

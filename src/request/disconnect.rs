@@ -4,9 +4,10 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::connection::{Connection, State};
+use crate::connection::Connection;
 use crate::error::{Error, Phase, Result};
 use crate::runtime::check_time;
+use crate::state::State;
 
 /// The end of a connection, not begun yet: await it.
 ///

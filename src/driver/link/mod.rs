@@ -1,20 +1,21 @@
 //! What the handles and the driver of one connection share while commands flow.
 
-use std::io::IoSlice;
-use std::pin::Pin;
+mod write;
+
+use std::fmt;
 use std::sync::{PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
-use std::{fmt, io};
 
-use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use super::wake::wake_all;
+use write::Writer;
+
 use crate::builder::Config;
 use crate::chunk::Chunk;
 use crate::error::Error;
 use crate::export::SharedExport;
-use crate::session::{Answer, Bounds, Buffers, Outbox, SLICES, Session, Submission, Ticket};
+use crate::session::{Answer, Bounds, Buffers, Outbox, Session, Submission, Ticket};
 use crate::stats::Stats;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
@@ -56,15 +57,6 @@ struct Core {
     owing: Option<Instant>,
     /// The driver is to see the next request, so as to begin to count.
     unwatched: bool,
-}
-
-/// The write half, and what is on its way through it. Never held across an await: every write
-/// is non-blocking, and what it leaves over stays here.
-pub(super) struct Writer {
-    half: Option<WriteHalf>,
-    outbox: Outbox,
-    /// The stream may still hold bytes back that were written.
-    unflushed: bool,
 }
 
 /// What a connection wants of its driver.
@@ -395,79 +387,10 @@ impl Link {
         self.core().scheduled = true;
     }
 
-    /// Writes what is queued, as far as the socket takes it; says whether that was anything.
-    pub(super) fn poll_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let mut writer = self.writer();
-        let mut wrote = false;
-        loop {
-            if writer.outbox.is_empty() {
-                let mut core = self.core();
-                if core.session.has_output() {
-                    core.session.take_outbox(&mut writer.outbox);
-                } else if !writer.unflushed {
-                    return Poll::Ready(Ok(wrote));
-                }
-            }
-            std::task::ready!(self.flush(&mut writer, cx))?;
-            wrote = true;
-        }
-    }
-
-    /// Says goodbye to the server: no byte follows.
-    pub(super) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.writer().half {
-            Some(half) => Pin::new(half).poll_shutdown(cx),
-            None => Poll::Ready(Ok(())),
-        }
-    }
-
-    /// Drops the write half.
-    pub(super) fn shut(&self) {
-        let Some(mut half) = self.writer().half.take() else {
-            return;
-        };
-        // A stream that has just panicked may do so again, which would end the whole process.
-        if !std::thread::panicking() {
-            // P-106: on TLS this says close_notify, also after a failure, if there is room for it.
-            let _ = Pin::new(&mut half).poll_shutdown(&mut Context::from_waker(Waker::noop()));
-        }
-    }
-
     /// Gives memory back; for a connection that is idle.
     pub(super) fn release(&self) {
         self.writer().outbox.release();
         self.core().session.release();
-    }
-
-    fn flush(&self, writer: &mut Writer, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(half) = &mut writer.half else {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        };
-        while !writer.outbox.is_empty() {
-            let result = match writer.outbox.run() {
-                Some(run) => Pin::new(&mut *half).poll_write(cx, run),
-                None => {
-                    let mut slices = [IoSlice::new(&[]); SLICES];
-                    let used = writer.outbox.slices(&mut slices);
-                    let slices = slices.get(..used).unwrap_or_default();
-                    Pin::new(&mut *half).poll_write_vectored(cx, slices)
-                }
-            };
-            let count = match std::task::ready!(result) {
-                // K28: a signal came in between.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                count => count?,
-            };
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            writer.outbox.advance(count);
-            writer.unflushed = true;
-            self.written.fetch_add(count as u64, Ordering::SeqCst);
-        }
-        std::task::ready!(Pin::new(half).poll_flush(cx))?;
-        writer.unflushed = false;
-        Poll::Ready(Ok(()))
     }
 
     // A panic of a caller's waker cannot leave the session half changed: wakers are called

@@ -1,0 +1,197 @@
+//! What a reply brings for its request: content, errors, and its end.
+
+use bytes::BytesMut;
+
+use super::assembly::{Assembly, Loan};
+use super::receive::Bulk;
+use super::{Answer, Chunk, Error, Session, Sink};
+use crate::error::RequestError;
+use crate::wire::reply::{ErrorChunk, Hole};
+use crate::wire::{Errno, ProtocolError};
+
+impl Session {
+    pub(super) fn claim(
+        &mut self,
+        place: usize,
+        offset: u64,
+        length: u64,
+    ) -> Result<usize, ProtocolError> {
+        let Some(entry) = self.inflight.get_mut(place) else {
+            return Ok(0);
+        };
+        let read = match &mut entry.sink {
+            Sink::Read(read) => read,
+            Sink::Chunks(chunks) => &mut chunks.read,
+            Sink::None | Sink::Status(_) => return Ok(0),
+        };
+        // P-166: DF allows one chunk of content.
+        if entry.single_chunk && read.pieces() > 0 {
+            return Err(ProtocolError::Fragmented);
+        }
+        read.claim(offset, length, &self.limits)
+    }
+
+    pub(super) fn take_hole(&mut self, place: usize, hole: Hole) -> Result<(), ProtocolError> {
+        let length = u64::from(hole.length);
+        let position = self.claim(place, hole.offset, length)?;
+        let Some(entry) = self.inflight.get_mut(place) else {
+            return Ok(());
+        };
+        if entry.orphan {
+            return Ok(());
+        }
+        match &mut entry.sink {
+            Sink::Read(read) => {
+                let length =
+                    usize::try_from(length).map_err(|_| ProtocolError::length("hole", length))?;
+                read.put_zeroes(position, length, &self.buffers);
+            }
+            Sink::Chunks(..) => {
+                let offset = hole.offset;
+                self.hand_over(place, Chunk::Hole { offset, length })?;
+            }
+            Sink::None | Sink::Status(_) => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_error(
+        &mut self,
+        place: usize,
+        chunk: ErrorChunk,
+    ) -> Result<(), ProtocolError> {
+        let Some(entry) = self.inflight.get_mut(place) else {
+            return Ok(());
+        };
+        entry.errors = entry.errors.saturating_add(1);
+        if entry.errors > self.limits.error_chunks {
+            return Err(ProtocolError::TooManyErrors);
+        }
+        // P-165: an offset outside the request says nothing and is left out.
+        let end = entry.offset.saturating_add(entry.length);
+        let offset = chunk.offset.filter(|at| (entry.offset..end).contains(at));
+        let (command, errno, message) = (entry.command, chunk.error, chunk.message);
+        // The first error of a reply stands.
+        entry.error.get_or_insert(RequestError {
+            command,
+            errno,
+            message,
+            offset,
+        });
+        Ok(())
+    }
+
+    pub(super) fn is_orphan(&self, place: usize) -> bool {
+        self.inflight.get(place).is_some_and(|entry| entry.orphan)
+    }
+
+    /// Stores a claimed piece of data that is here in full.
+    pub(super) fn store(
+        &mut self,
+        place: usize,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), ProtocolError> {
+        let Some(entry) = self.inflight.get_mut(place) else {
+            return Ok(());
+        };
+        if entry.orphan {
+            return Ok(());
+        }
+        let start = entry.offset;
+        match &mut entry.sink {
+            Sink::Read(read) => read.put(position(start, offset)?, data, &self.buffers),
+            Sink::Chunks(..) => {
+                let mut copy = self.buffers.take(data.len());
+                copy.extend_from_slice(data);
+                let data = self.buffers.lend(copy);
+                self.hand_over(place, Chunk::Data { offset, data })?;
+            }
+            Sink::None | Sink::Status(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Queues a piece of a read for its caller.
+    pub(super) fn hand_over(&mut self, place: usize, piece: Chunk) -> Result<(), ProtocolError> {
+        let Some(entry) = self.inflight.get_mut(place).filter(|entry| !entry.orphan) else {
+            return Ok(());
+        };
+        if let Sink::Chunks(chunks) = &mut entry.sink {
+            // Each piece costs memory beyond its bytes, of which there may be a single one.
+            if chunks.queue.len() as u64 >= self.limits.most_queued(entry.length) {
+                return Err(ProtocolError::TooFragmented);
+            }
+            chunks.queue.push_back(piece);
+            self.woken.extend(entry.waker.take());
+        }
+        Ok(())
+    }
+
+    /// Lends the place of a claimed piece of data that is still to come.
+    pub(super) fn lend(
+        &mut self,
+        place: usize,
+        offset: u64,
+        length: usize,
+        done: bool,
+    ) -> Result<Bulk, ProtocolError> {
+        let loan = match self.inflight.get_mut(place) {
+            Some(entry) => {
+                let start = entry.offset;
+                match &mut entry.sink {
+                    Sink::Read(read) => read.lend(position(start, offset)?, length, &self.buffers),
+                    _ => Loan::own(self.buffers.take(length)),
+                }
+            }
+            None => Loan::own(self.buffers.take(length)),
+        };
+        Ok(Bulk {
+            entry: place,
+            loan,
+            left: length,
+            done,
+            offset,
+        })
+    }
+
+    /// A message of a reply is over; with `done`, so is the reply.
+    pub(super) fn end_chunk(&mut self, place: usize, done: bool) -> Result<(), ProtocolError> {
+        if !done {
+            return Ok(());
+        }
+        let Some(entry) = self.inflight.get_mut(place) else {
+            return Ok(());
+        };
+        if let Some(error) = entry.error.take() {
+            // P-146, P-176: the server wants us to go; what is in flight may finish.
+            if error.errno == Errno::ESHUTDOWN {
+                self.close();
+            }
+            self.conclude(place, Err(Error::Request(error)));
+            return Ok(());
+        }
+        let orphan = entry.orphan;
+        let sink = match &mut entry.sink {
+            // Pieces that were not taken yet stay where they are.
+            Sink::Chunks(chunks) => {
+                let spent = Assembly::new(0, 0, BytesMut::new());
+                Sink::Read(std::mem::replace(&mut chunks.read, spent))
+            }
+            sink => std::mem::replace(sink, Sink::None),
+        };
+        let answer = match sink {
+            Sink::None | Sink::Chunks(..) => Answer::Done,
+            Sink::Read(read) => Answer::Data(read.finish()?),
+            Sink::Status(status) => Answer::Status(status.finish()?),
+        };
+        self.conclude(place, if orphan { Ok(Answer::Done) } else { Ok(answer) });
+        Ok(())
+    }
+}
+
+/// Where a claimed offset lies, in bytes from the start of its read.
+fn position(start: u64, offset: u64) -> Result<usize, ProtocolError> {
+    let position = offset.wrapping_sub(start);
+    usize::try_from(position).map_err(|_| ProtocolError::length("read", position))
+}
