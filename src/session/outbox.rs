@@ -209,6 +209,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow there")]
     fn requests_leave_in_order_whatever_each_write_takes() {
         let large: Bytes = (0..20_000).map(|i| i as u8).collect();
         let mut expected = Vec::new();
@@ -246,6 +247,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow there")]
     fn more_payloads_than_slices_leave_in_several_writes() {
         let mut outbox = Outbox::default();
         let payload = Bytes::from(vec![7; INLINE + 1]);
