@@ -191,7 +191,7 @@ pub(crate) struct Case {
     pub(crate) peer: Peer,
     /// The request of the case.
     pub(crate) to: To,
-    /// The other two: a read of 64 bytes at 2^20, and a flush.
+    /// The other two: a read of 64 bytes at 2^20, and a cache, which waits for nothing.
     others: [To; 2],
     asked: Option<JoinHandle<Result<Got>>>,
     bystanders: [JoinHandle<Result<Got>>; 2],
@@ -222,7 +222,7 @@ impl Case {
         let first = head().await;
         let asked = tokio::spawn(ask.of(&conn, patience));
         let asked_head = head().await;
-        let after = tokio::spawn(Ask::Flush.of(&conn, Duration::MAX));
+        let after = tokio::spawn(Ask::Cache.of(&conn, Duration::MAX));
         let last = head().await;
         let to = |head| To { style, head };
         Self {
@@ -325,9 +325,9 @@ impl Case {
 
     /// The bystanders are answered, and so is who comes later; then the server hears goodbye.
     pub(crate) async fn assert_usable(mut self) {
-        let [read, flush] = self.others;
+        let [read, cache] = self.others;
         let data = [0x5a; 64];
-        self.say(&flush.success()).await;
+        self.say(&cache.success()).await;
         self.say(&read.data(read.head.offset, &data, crate::answer::DONE))
             .await;
         let [before, after] = self.bystanders;
