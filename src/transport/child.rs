@@ -224,8 +224,8 @@ mod tests {
             let error = child.kill(none).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(Errno::INVAL.raw_os_error()));
         }
-        process.kill(Signal::INT.as_raw()).unwrap();
-        assert_eq!(child.wait().await.status().unwrap().signal(), Some(2));
+        process.kill(Signal::USR1.as_raw()).unwrap();
+        assert_eq!(child.wait().await.status().unwrap().signal(), Some(10));
         for signal in [0, 9, 9999] {
             let error = process.kill(signal).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(Errno::SRCH.raw_os_error()));
