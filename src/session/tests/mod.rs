@@ -1,10 +1,12 @@
 //! The session fed by hand with bytes, whole and one at a time.
 
 mod chunks;
+mod errors;
 mod extended;
 mod flow;
 mod flush;
 mod orphans;
+mod pieces;
 mod simple;
 mod status;
 
