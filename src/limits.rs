@@ -45,8 +45,7 @@ pub struct Limits {
     pub info_bytes: u32,
     /// Bytes of payload of one message, either way, whatever the server allows; longer reads and
     /// writes are split, see [`max_payload`](crate::Export::max_payload): 1 MiB keeps small requests
-    /// quick beside huge reads. At least one block, if the
-    /// server has block sizes. Default: 64 MiB.
+    /// quick beside huge reads. At least one block, if the server has block sizes. Default: 64 MiB.
     pub payload: u32,
     /// Extents of one metadata context in the answer to one block status. Default: 2^20, which is
     /// what the protocol expects servers to keep to.
