@@ -24,7 +24,7 @@ pub(crate) struct Config {
     pub(crate) handshake_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) stall_timeout: Option<Duration>,
-    pub(crate) busy_poll: Duration,
+    pub(crate) busy_poll: Option<Duration>,
     pub(crate) emulate_fua: bool,
     pub(crate) max_in_flight: usize,
     pub(crate) max_in_flight_bytes: u64,
@@ -82,7 +82,7 @@ impl Default for Builder {
                 handshake_timeout: Duration::from_secs(30),
                 shutdown_timeout: Duration::from_secs(5),
                 stall_timeout: None,
-                busy_poll: Duration::ZERO,
+                busy_poll: None,
                 emulate_fua: false,
                 max_in_flight: 1024,
                 max_in_flight_bytes: 128 << 20,
@@ -245,14 +245,21 @@ impl Builder {
         self
     }
 
-    /// How long to look for a reply again and again before sleeping until it is there; by default
-    /// not at all.
+    /// How long to look for a reply again and again before sleeping until it is there.
     ///
-    /// Being woken takes longer than a fast server takes to answer: with few requests in flight
-    /// this gives answers much sooner, and keeps a processor busy meanwhile. Other tasks of the
-    /// runtime go on. A few tens of microseconds suit a server on the same machine.
+    /// Being woken takes longer than a fast server takes to answer. So by default, up to 50 µs are
+    /// spent looking when more is sure to come and the driver of the connection has just been at
+    /// work: when a part of a reply is there, or of several requests some are answered. A server
+    /// that is slower than that several times in a row is waited for asleep; now and then the
+    /// driver looks whether that is still so. A request that is alone in flight is waited for
+    /// asleep.
+    ///
+    /// With a period of its own, every wait begins with that, whether it pays or not: this gives
+    /// the answer to a single request much sooner, and keeps a processor busy meanwhile. A few
+    /// tens of microseconds suit a server on the same machine. With [`Duration::ZERO`], all
+    /// waiting is done asleep. In any case, other tasks of the runtime go on.
     pub const fn busy_poll(mut self, period: Duration) -> Self {
-        self.config.busy_poll = period;
+        self.config.busy_poll = Some(period);
         self
     }
 

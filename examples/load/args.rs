@@ -21,7 +21,7 @@ usage: load (--unix PATH | --tcp HOST:PORT | --uri URI | -- COMMAND ARGS...) [op
   --idle             read once per --qd, wait for memory to be given back, and report it
   --reuse            read into the same buffers again
   --simple           do not ask for structured replies
-  --busy-poll US     look for replies this many microseconds before sleeping
+  --busy-poll US     look for replies this many microseconds before sleeping (0: not at all)
   --no-latency       look at the clock at the end only
   --json             one line of JSON
 ";
@@ -47,7 +47,7 @@ pub(crate) struct Args {
     pub(crate) simple: bool,
     pub(crate) latency: bool,
     pub(crate) json: bool,
-    pub(crate) busy_poll: u64,
+    pub(crate) busy_poll: Option<u64>,
 }
 
 pub(crate) enum Server {
@@ -92,7 +92,7 @@ impl Args {
             simple: false,
             latency: true,
             json: false,
-            busy_poll: 0,
+            busy_poll: None,
         };
         let mut bytes = None;
         while let Some(word) = words.next() {
@@ -128,7 +128,7 @@ impl Args {
                 "--seconds" => args.seconds = Some(number(&option, &text()?)?),
                 "--ops" => args.ops = number(&option, &text()?)?,
                 "--bytes" => bytes = Some(size(&text()?)?),
-                "--busy-poll" => args.busy_poll = number(&option, &text()?)?,
+                "--busy-poll" => args.busy_poll = Some(number(&option, &text()?)?),
                 "--region" => args.region = size(&text()?)?,
                 "--" => {
                     args.server = Server::Command(words.by_ref().collect());

@@ -162,11 +162,14 @@ async fn connect(args: &Args) -> Result<Connection> {
     let wanted = (args.qd as u64).saturating_mul(args.bs as u64) + args.beside;
     let mut limits = Limits::default();
     limits.payload = args.payload.unwrap_or(limits.payload);
-    let conn = Connection::builder()
+    let mut builder = Connection::builder();
+    if let Some(us) = args.busy_poll {
+        builder = builder.busy_poll(Duration::from_micros(us));
+    }
+    let conn = builder
         .limits(limits)
         .export_name(&args.export)
         .structured_replies(!args.simple)
-        .busy_poll(Duration::from_micros(args.busy_poll))
         .max_in_flight(args.qd.max(1024))
         .max_in_flight_bytes(wanted.max(128 << 20))
         .uri_policy(UriPolicy::trusted())

@@ -75,6 +75,8 @@ pub(super) struct Transmission {
     patience: Duration,
     deadline: Timer,
     busy_poll: BusyPoll,
+    /// The last write waits for room.
+    blocked: bool,
     /// `DISC` is queued: the next poll sees to it.
     parting: bool,
     /// A reply came since `idle` was set.
@@ -101,6 +103,7 @@ impl Transmission {
             patience: config.shutdown_timeout,
             deadline: Timer::default(),
             busy_poll: BusyPoll::new(config.busy_poll),
+            blocked: false,
             parting: false,
             active: false,
             idle: Timer::default(),
@@ -155,12 +158,13 @@ impl Transmission {
                         }
                         None => {
                             self.poll_idle(cx);
+                            self.poll_busy(cx);
                             Poll::Pending
                         }
                     };
                 }
             }
-            self.busy_poll.rest();
+            self.busy_poll.end();
             if let Some(stall) = &mut self.stall {
                 stall.heard();
             }
@@ -201,9 +205,16 @@ impl Transmission {
 
     /// Writes what is queued; after `DISC`, ends the stream.
     fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if std::task::ready!(self.link.poll_write(cx))? {
-            self.busy_poll.rest();
+        let before = self.link.written();
+        let written = self.link.poll_write(cx);
+        if self.link.written() != before {
+            if self.blocked {
+                self.busy_poll.end();
+            }
+            self.busy_poll.restart();
         }
+        self.blocked = written.is_pending();
+        std::task::ready!(written)?;
         if self.deadline.is_set() && !self.goodbye {
             // P-106, P-148: on TLS this says close_notify.
             std::task::ready!(self.link.poll_shutdown(cx))?;
@@ -231,10 +242,7 @@ impl Transmission {
             .max(1);
         make_room(&mut self.input, want);
         let mut place = (&mut self.input).limit(want);
-        let count = match poll_read_buf(read, cx, &mut place) {
-            Poll::Ready(count) => count?,
-            Poll::Pending => std::task::ready!(self.poll_busy(cx))?,
-        };
+        let count = std::task::ready!(poll_read_buf(read, cx, &mut place))?;
         self.link.count_received(count);
         Poll::Ready(Ok(count))
     }
@@ -246,19 +254,6 @@ impl Transmission {
         }
         let half = usize::try_from(self.link.expected() / 2).unwrap_or(usize::MAX);
         half.clamp(MIN_INPUT, MAX_INPUT)
-    }
-
-    /// Nothing has been announced: looks by itself for a while, if that is wanted.
-    fn poll_busy(&mut self, cx: &Context<'_>) -> Poll<io::Result<usize>> {
-        if !self.busy_poll.goes_on(self.link.in_flight() > 0) {
-            return Poll::Pending;
-        }
-        let found = self.busy_poll.read(&self.read, &mut self.input);
-        if found.is_pending() {
-            self.link.mark_scheduled();
-            cx.waker().wake_by_ref();
-        }
-        found
     }
 
     /// Takes in what was read; says whether that woke anybody.
@@ -362,6 +357,13 @@ impl Transmission {
         self.stall
             .as_mut()
             .is_some_and(|stall| !is_parting && stall.poll(&self.link, cx))
+    }
+
+    /// About to wait: looks once more before sleeping, if that is wanted.
+    fn poll_busy(&mut self, cx: &mut Context<'_>) {
+        if self.link.in_flight() > 0 && self.busy_poll.poll(cx) {
+            self.link.mark_scheduled();
+        }
     }
 
     /// About to wait: gives memory back once a whole period has passed without a reply.

@@ -24,20 +24,9 @@ pub(crate) mod vsock;
 use child::Child;
 
 /// The half of a stream that is read.
-pub(crate) type ReadHalf = Box<dyn Read>;
+pub(crate) type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
 /// The half of a stream that is written.
 pub(crate) type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
-
-/// What is read of a stream.
-pub(crate) trait Read: AsyncRead + Send + Unpin {
-    /// Reads what is there now, even if nobody has been told yet that something is. `WouldBlock`
-    /// if there is nothing, or no way to look.
-    fn read_now(&self, _buf: &mut [u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-}
-
-impl<S: AsyncRead + Send + Unpin> Read for tokio::io::ReadHalf<S> {}
 
 /// A connected byte stream whose halves can go separate ways.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {

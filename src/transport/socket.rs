@@ -5,11 +5,11 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
-use super::{Read, ReadHalf, Stream, WriteHalf};
+use super::{ReadHalf, Stream, WriteHalf};
 
 /// How many slices one call takes; more are an error.
 const MAX_SLICES: usize = 1024;
@@ -34,18 +34,6 @@ impl Stream for Socket<UnixStream> {
     fn into_halves(self: Box<Self>) -> (ReadHalf, WriteHalf) {
         let (read, write) = self.0.into_split();
         (Box::new(read), Box::new(Socket(write)))
-    }
-}
-
-impl Read for tcp::OwnedReadHalf {
-    fn read_now(&self, buf: &mut [u8]) -> io::Result<usize> {
-        Ok(recv(self.as_ref(), buf, RecvFlags::DONTWAIT)?.0)
-    }
-}
-
-impl Read for unix::OwnedReadHalf {
-    fn read_now(&self, buf: &mut [u8]) -> io::Result<usize> {
-        Ok(recv(self.as_ref(), buf, RecvFlags::DONTWAIT)?.0)
     }
 }
 

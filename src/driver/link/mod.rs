@@ -87,7 +87,7 @@ impl Link {
             buffers: session.buffers().clone(),
             export,
             style,
-            direct: config.busy_poll.is_zero(),
+            direct: config.busy_poll.is_none_or(|period| period.is_zero()),
             timed,
             core: Mutex::new(Core {
                 session,

@@ -21,22 +21,25 @@ pub(super) struct Writer {
 }
 
 impl Link {
-    /// Writes what is queued, as far as the socket takes it; says whether that was anything.
-    pub(in crate::driver) fn poll_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    /// Writes what is queued, as far as the socket takes it.
+    pub(in crate::driver) fn poll_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut writer = self.writer();
-        let mut wrote = false;
         loop {
             if writer.outbox.is_empty() {
                 let mut core = self.core();
                 if core.session.has_output() {
                     core.session.take_outbox(&mut writer.outbox);
                 } else if !writer.unflushed {
-                    return Poll::Ready(Ok(wrote));
+                    return Poll::Ready(Ok(()));
                 }
             }
             std::task::ready!(self.flush(&mut writer, cx))?;
-            wrote = true;
         }
+    }
+
+    /// How many bytes have been written.
+    pub(in crate::driver) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// Says goodbye to the server: no byte follows.
