@@ -34,6 +34,7 @@ struct Tally {
     failed: u64,
     dropped: u64,
     verified: u64,
+    torn: u64,
     connections: u64,
 }
 
@@ -43,6 +44,7 @@ impl Tally {
         self.failed += other.failed;
         self.dropped += other.dropped;
         self.verified += other.verified;
+        self.torn += other.torn;
         self.connections += other.connections;
     }
 }
@@ -128,19 +130,22 @@ impl Part {
         }
     }
 
-    /// Checks what was read: whole blocks of what may be there.
+    /// Checks what was read: what is in a block for sure is there as a whole. While a write that
+    /// was dropped may still be under way at the server, a read sees a part of it: systems do not
+    /// promise that reading a file beside writing it is all or nothing.
     fn verify(&mut self, first: u64, data: &[u8]) {
         let blocks = data.chunks(BLOCK as usize);
         for (possible, block) in self.possible[first as usize..].iter().zip(blocks) {
-            let word = u64::from_be_bytes(block[..8].try_into().unwrap());
+            let mut words: Vec<_> = block
+                .chunks(8)
+                .map(|word| u64::from_be_bytes(word.try_into().unwrap()))
+                .collect();
+            words.dedup();
             assert!(
-                possible.contains(&word),
-                "{word:#x} is not of {possible:x?}"
+                words.iter().all(|word| possible.contains(word)),
+                "{words:x?} are not all of {possible:x?}"
             );
-            assert!(
-                block == word.to_be_bytes().repeat(BLOCK as usize / 8),
-                "torn"
-            );
+            self.tally.torn += u64::from(words.len() > 1);
         }
         self.tally.verified += data.len() as u64;
     }
@@ -246,11 +251,12 @@ async fn a_load_of_everything_at_once_is_borne() {
         failed,
         dropped,
         verified,
+        torn,
         connections,
     } = tally;
     println!(
         "reached: {length:?}, {requests} requests, {failed} failed on purpose, {dropped} dropped, \
-         {connections} connections, {} MiB verified",
+         {connections} connections, {} MiB verified, {torn} blocks read in the middle of a write",
         verified >> 20
     );
     assert!(failed > 0 && dropped > 0 && connections > 2);
