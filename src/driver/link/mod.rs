@@ -1,5 +1,6 @@
 //! What the handles and the driver of one connection share while commands flow.
 
+mod serve;
 mod write;
 
 use std::fmt;
@@ -9,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::time::Instant;
 
 use super::wake::wake_all;
+pub(super) use serve::Duty;
 use write::Writer;
 
 use crate::builder::Config;
@@ -57,19 +59,6 @@ struct Core {
     owing: Option<Instant>,
     /// The driver is to see the next request, so as to begin to count.
     unwatched: bool,
-}
-
-/// What a connection wants of its driver.
-#[derive(Debug)]
-pub(super) enum Duty {
-    /// Move bytes.
-    Serve,
-    /// `DISC` is queued: write it, and wait for the server to close.
-    Part,
-    /// The same, but do not wait long: nobody does.
-    Leave,
-    /// Somebody has ended the connection with this error.
-    Stop(Error),
 }
 
 impl Link {
@@ -127,19 +116,9 @@ impl Link {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// How many bytes of data the server owes.
-    pub(super) fn expected(&self) -> u64 {
-        self.expected.load(Ordering::Relaxed)
-    }
-
     fn publish(&self, session: &Session) {
         self.in_flight.store(session.in_flight(), Ordering::Relaxed);
         self.expected.store(session.expected(), Ordering::Relaxed);
-    }
-
-    /// Takes note of bytes that were received.
-    pub(super) fn count_received(&self, bytes: usize) {
-        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// What has gone over the connection since the handshake.
@@ -321,23 +300,6 @@ impl Link {
         result
     }
 
-    /// Brings the session up to date on what has been written.
-    pub(super) fn settle_written(&self, session: &mut Session) {
-        session.set_written(self.written.load(Ordering::SeqCst));
-        let early = session.has_early();
-        if early || self.early.load(Ordering::Relaxed) {
-            self.early.store(early, Ordering::SeqCst);
-            // Whoever wrote meanwhile may have looked at `early` before it was set.
-            session.set_written(self.written.load(Ordering::SeqCst));
-        }
-    }
-
-    /// Whether somebody waits for bytes to be written, as of the last time the session was brought
-    /// up to date.
-    pub(super) fn has_early(&self) -> bool {
-        self.early.load(Ordering::SeqCst)
-    }
-
     pub(super) fn wake_driver(&self) {
         let waker = {
             let mut core = self.core();
@@ -347,50 +309,6 @@ impl Link {
         if let Some(waker) = waker {
             waker.wake();
         }
-    }
-
-    /// For the driver: it is running, and this is how to wake it. Says what is to be done.
-    pub(super) fn begin_poll(&self, waker: &Waker) -> Duty {
-        let mut core = self.core();
-        core.scheduled = false;
-        match &mut core.driver {
-            Some(old) => old.clone_from(waker),
-            old => *old = Some(waker.clone()),
-        }
-        if let Some(error) = core.session.ended() {
-            return Duty::Stop(error.clone());
-        }
-        if core.abandoned {
-            // P-145: allowed at any time.
-            if !core.session.is_disconnecting() {
-                core.session.disconnect_now();
-            }
-            return Duty::Leave;
-        }
-        if core.session.try_disconnect() {
-            Duty::Part
-        } else {
-            Duty::Serve
-        }
-    }
-
-    /// For the driver: since when the server has owed replies without a break. If it owes none, the
-    /// driver will be woken by the next request.
-    pub(super) fn owing(&self) -> Option<Instant> {
-        let mut core = self.core();
-        core.unwatched = core.session.in_flight() == 0;
-        core.owing.filter(|_| !core.unwatched)
-    }
-
-    /// For the driver: it will run again soon, so nobody needs to wake it.
-    pub(super) fn mark_scheduled(&self) {
-        self.core().scheduled = true;
-    }
-
-    /// Gives memory back; for a connection that is idle.
-    pub(super) fn release(&self) {
-        self.writer().outbox.release();
-        self.core().session.release();
     }
 
     // A panic of a caller's waker cannot leave the session half changed: wakers are called
