@@ -4,17 +4,17 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio_rustls::rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
+use tokio_rustls::rustls::client::{Resumption, WebPkiServerVerifier};
 use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
 };
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{
-    ClientConfig, RootCertStore, SignatureScheme, SupportedProtocolVersion,
-};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
+use super::identities::Identities;
+use super::rustls::provider;
 use super::verify::{AnyName, AnyServer};
 use super::{TlsVersion, directory, pem};
 use crate::error::{Error, Result};
@@ -394,38 +394,5 @@ impl Parts {
     #[allow(clippy::unused_self, clippy::needless_pass_by_ref_mut)]
     fn add_native_roots(&mut self) -> Result<()> {
         Ok(())
-    }
-}
-
-/// The cryptography, chosen here: a process-wide choice could be missing, or anybody's.
-#[cfg(feature = "tls-aws-lc-rs")]
-fn provider() -> CryptoProvider {
-    tokio_rustls::rustls::crypto::aws_lc_rs::default_provider()
-}
-
-/// The cryptography, chosen here: a process-wide choice could be missing, or anybody's.
-#[cfg(not(feature = "tls-aws-lc-rs"))]
-fn provider() -> CryptoProvider {
-    tokio_rustls::rustls::crypto::ring::default_provider()
-}
-
-/// The client's certificates, in the order of preference.
-#[derive(Debug)]
-struct Identities(Vec<Arc<CertifiedKey>>);
-
-impl ResolvesClientCert for Identities {
-    fn resolve(
-        &self,
-        _root_hint_subjects: &[&[u8]],
-        schemes: &[SignatureScheme],
-    ) -> Option<Arc<CertifiedKey>> {
-        // Hints are not heeded: a server says more if it sees the wrong certificate than if it
-        // sees none.
-        let suits = |identity: &&Arc<CertifiedKey>| identity.key.choose_scheme(schemes).is_some();
-        self.0.iter().find(suits).cloned()
-    }
-
-    fn has_certs(&self) -> bool {
-        !self.0.is_empty()
     }
 }

@@ -5,6 +5,8 @@ mod config;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 mod directory;
 mod error;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+mod identities;
 mod info;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 mod pem;

@@ -8,6 +8,7 @@ use tokio::io::BufReader;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::ResolvesClientCert;
+use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::{IpAddr, Ipv4Addr, ServerName};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{
@@ -233,4 +234,16 @@ impl ResolvesClientCert for Watch {
     fn has_certs(&self) -> bool {
         self.inner.has_certs()
     }
+}
+
+/// The cryptography, chosen here: a process-wide choice could be missing, or anybody's.
+#[cfg(feature = "tls-aws-lc-rs")]
+pub(super) fn provider() -> CryptoProvider {
+    tokio_rustls::rustls::crypto::aws_lc_rs::default_provider()
+}
+
+/// The cryptography, chosen here: a process-wide choice could be missing, or anybody's.
+#[cfg(not(feature = "tls-aws-lc-rs"))]
+pub(super) fn provider() -> CryptoProvider {
+    tokio_rustls::rustls::crypto::ring::default_provider()
 }
