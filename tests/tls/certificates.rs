@@ -100,6 +100,17 @@ both! {
     }
 }
 
+// Good or revoked: what an old list says of a certificate counts for nothing.
+both! {
+    t15_list_that_has_expired_is_refused_over_tcp Tcp;
+    t15_list_that_has_expired_is_refused_over_unix Unix;
+    => async |over: Over| for directory in ["good", "revoked"] {
+        let config = pki::trusting().crl_pem(pki::read("ca-crl-expired.pem"));
+        let result = connect(over, directory, config, "localhost").await;
+        assert_eq!(failure(result), TlsFailure::RevocationUnknown, "{directory}");
+    }
+}
+
 both! {
     not_revoked_is_accepted_over_tcp Tcp;
     not_revoked_is_accepted_over_unix Unix;

@@ -61,9 +61,15 @@ printf "cn = self\n$names$days${use}encryption_key\nsigning_key\n" >info
 certtool --generate-self-signed --load-privkey server-key.pem --template info \
     --outfile self/server-cert.pem 2>/dev/null
 
-printf "crl_next_update = 3650\ncrl_number = 1\n" >info
-certtool --generate-crl --load-ca-privkey ca/ca-key.pem --load-ca-certificate ca/ca-cert.pem \
-    --load-certificate revoked/server-cert.pem --template info --outfile ca-crl.pem 2>/dev/null
+revocations() { # outfile; the template comes on standard input
+    cat >info
+    certtool --generate-crl --load-ca-privkey ca/ca-key.pem --load-ca-certificate ca/ca-cert.pem \
+        --load-certificate revoked/server-cert.pem --template info --outfile "$1" 2>/dev/null
+}
+
+printf "crl_number = 1\ncrl_next_update = 3650\n" | revocations ca-crl.pem
+printf "crl_number = 1\ncrl_this_update_date = \"2020-01-01\"\ncrl_next_update_date = \"2020-02-01\"\n" |
+    revocations ca-crl-expired.pem
 
 printf "cn = client\n${days}tls_www_client\nencryption_key\nsigning_key\n" |
     certificate client-cert.pem client-key.pem ca
