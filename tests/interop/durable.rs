@@ -1,7 +1,6 @@
 //! What must be on a disk when its server was killed, and what may be.
 
 use std::ops::Range;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use nbd_client::{Connection, ErrorKind};
@@ -68,10 +67,10 @@ impl Disk {
         let disk = dir.disk("disk", SIZE);
         for cycle in 0..cycles {
             let server = start(&disk);
-            self.check(&server.socket(), cycle).await;
+            self.check(&server, cycle).await;
             self.work_until_killed(server).await;
         }
-        self.check(&start(&disk).socket(), cycles).await;
+        self.check(&start(&disk), cycles).await;
         self.model().lost
     }
 
@@ -80,9 +79,9 @@ impl Disk {
     }
 
     /// Reads all of it. What is found is what counts from now on.
-    async fn check(&self, socket: &Path, cycle: u64) {
-        let conn = Connection::new();
-        conn.connect_unix(socket).await.unwrap();
+    async fn check(&self, server: &Server, cycle: u64) {
+        let conn = server.client().build();
+        conn.connect_unix(server.socket()).await.unwrap();
         let data = conn.read(0, SIZE as usize).await.unwrap();
         conn.disconnect().await.unwrap();
         let mut model = self.model();
@@ -108,7 +107,7 @@ impl Disk {
 
     /// Eight tasks on one connection, until one of them kills the server.
     async fn work_until_killed(&mut self, server: Server) {
-        let conn = Connection::new();
+        let conn = server.client().build();
         conn.connect_unix(server.socket()).await.unwrap();
         let fuse = Arc::new(Mutex::new(Fuse {
             left: self.random.below(150),

@@ -8,12 +8,17 @@
     reason = "a test that cannot go on has failed"
 )]
 
+#[cfg(feature = "tls")]
+mod behind_tls;
 mod disk;
 mod durable;
 mod load;
 mod memory;
 mod nbd_server;
 mod nbdkit;
+#[cfg(feature = "tls")]
+#[path = "../tls/pki.rs"]
+mod pki;
 mod process;
 mod qemu;
 mod random;

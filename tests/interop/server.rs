@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nbd_client::{Builder, Connection};
 use tempfile::TempDir;
 
 /// How long a server may take until it listens; far more than any needs.
@@ -48,6 +49,7 @@ pub(crate) struct Server {
     child: Child,
     dir: Dir,
     port: Option<u16>,
+    client: Builder,
 }
 
 impl Server {
@@ -104,6 +106,7 @@ impl Server {
             child: spawn(command, &dir),
             dir,
             port: None,
+            client: Connection::builder(),
         };
         server.wait_until(|| listens_unix(&socket));
         server
@@ -114,6 +117,7 @@ impl Server {
             child: spawn(command, &dir),
             dir,
             port: Some(port),
+            client: Connection::builder(),
         };
         server.wait_until(|| listens_tcp(port));
         server
@@ -133,6 +137,18 @@ impl Server {
             );
             thread::sleep(POLL);
         }
+    }
+
+    /// Says what connects to it, if not just any client does.
+    #[cfg(feature = "tls")]
+    pub(crate) fn with_client(mut self, client: Builder) -> Self {
+        self.client = client;
+        self
+    }
+
+    /// What connects to it.
+    pub(crate) fn client(&self) -> Builder {
+        self.client.clone()
     }
 
     /// The path of its Unix socket.

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use nbd_client::{TlsConfig, TlsConfigBuilder};
 
-use crate::tls::server::run;
+use super::server::run;
 
 /// The path of a file, made when it is first asked for and kept for later runs.
 pub(crate) fn path(name: &str) -> PathBuf {

@@ -1,11 +1,11 @@
 //! What connections leave behind: nothing, however many there were and however they ended.
 
-use std::path::Path;
-
 use nbd_client::Connection;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
+#[cfg(feature = "tls")]
+use crate::behind_tls;
 use crate::process::{Baseline, in_a_process_of_its_own, memory, times};
 use crate::server::Server;
 
@@ -100,13 +100,16 @@ fn k44_k46_spawned_servers_leave_nothing_behind_however_they_end() {
 }
 
 /// Connects again and again; descriptors, tasks and memory stay what they were.
-async fn connect_often<F>(count: u64, connect: impl Fn(Connection) -> F)
-where
+async fn connect_often<F>(
+    count: u64,
+    client: &nbd_client::Builder,
+    connect: impl Fn(Connection) -> F,
+) where
     F: Future<Output = nbd_client::Result<()>>,
 {
     const DRIFT: u64 = 1 << 20;
     let one = async || {
-        let conn = Connection::new();
+        let conn = client.clone().build();
         connect(conn.clone()).await.unwrap();
         conn.read(0, 512).await.unwrap();
         conn.disconnect().await.unwrap();
@@ -128,8 +131,10 @@ where
 }
 
 /// The same on a Unix socket.
-pub(crate) async fn connect_often_unix(count: u64, socket: &Path) {
-    connect_often(count, async |conn| conn.connect_unix(socket).await).await;
+pub(crate) async fn connect_often_unix(count: u64, server: &Server) {
+    let socket = server.socket();
+    let connect = async |conn: Connection| conn.connect_unix(&socket).await;
+    connect_often(count, &server.client(), connect).await;
 }
 
 #[tokio::test]
@@ -139,7 +144,20 @@ async fn k46_connections_one_after_the_other_leave_nothing_behind() {
         return;
     }
     let server = Server::nbdkit(&["memory", "1M"]);
-    connect_often_unix(times(2000), &server.socket()).await;
+    connect_often_unix(times(2000), &server).await;
+}
+
+// Both sides prove who they are, each time anew: no session is taken up again.
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn k46_behind_tls_connections_one_after_the_other_leave_nothing_behind() {
+    let name =
+        "nbdkit::baseline::k46_behind_tls_connections_one_after_the_other_leave_nothing_behind";
+    if in_a_process_of_its_own(name) {
+        return;
+    }
+    let server = behind_tls::nbdkit(&["memory", "1M"]);
+    connect_often_unix(times(1000), &server).await;
 }
 
 // Each takes a port for a minute, of the 28 000 there are.
@@ -151,8 +169,6 @@ async fn k46_k50_connections_over_tcp_leave_nothing_behind() {
     }
     let server = Server::nbdkit_tcp(&["memory", "1M"]);
     let port = server.port();
-    connect_often(times(1000), async |conn| {
-        conn.connect_tcp("127.0.0.1", port).await
-    })
-    .await;
+    let connect = async |conn: Connection| conn.connect_tcp("127.0.0.1", port).await;
+    connect_often(times(1000), &server.client(), connect).await;
 }

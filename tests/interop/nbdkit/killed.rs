@@ -6,6 +6,8 @@ use std::process::Stdio;
 use nbd_client::Connection;
 use tokio::task::JoinSet;
 
+#[cfg(feature = "tls")]
+use crate::behind_tls;
 use crate::durable::Disk;
 use crate::process::{again, eventually, has_ended, is_alone, times};
 use crate::random::Random;
@@ -20,6 +22,18 @@ async fn k43_what_was_flushed_survives_a_server_that_is_killed() {
     let lost = disk.survive(cycles, start).await;
     println!("reached: {cycles} cycles; {lost} pages lost that were never flushed");
     // Or it would not matter whether anything was flushed.
+    assert!(lost > 0);
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn k43_behind_tls_what_was_flushed_survives_a_server_that_is_killed() {
+    let cycles = times(10);
+    let mut disk = Disk::new(Random::new(202));
+    let start =
+        |disk: &str| behind_tls::nbdkit(&["--filter=cache", "file", disk, "cache=writeback"]);
+    let lost = disk.survive(cycles, start).await;
+    println!("reached: {cycles} cycles; {lost} pages lost that were never flushed");
     assert!(lost > 0);
 }
 

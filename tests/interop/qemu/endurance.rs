@@ -25,5 +25,5 @@ async fn k46_connections_one_after_the_other_leave_nothing_behind() {
     }
     let dir = Dir::new();
     let server = Server::qemu(&["-f", "raw", &dir.disk("disk", SIZE)]);
-    connect_often_unix(times(2000), &server.socket()).await;
+    connect_often_unix(times(2000), &server).await;
 }
