@@ -1,11 +1,10 @@
-//! A mixed load on two servers at the same time, for as long as is wanted: everything that is
+//! A mixed load on three servers at the same time, for as long as is wanted: everything that is
 //! read is looked at.
 //!
-//! One server is slow, by command, and fails one request in a hundred; the other serves a file.
-//! Every few seconds a connection ends and another takes its place.
+//! One server is slow, by command, and fails one request in a hundred; another serves a file; the
+//! third is behind TLS. Every few seconds a connection ends and another takes its place.
 
 use std::future::{Future, IntoFuture, poll_fn};
-use std::path::PathBuf;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -168,17 +167,18 @@ async fn poll_at_most<F: Future>(future: F, mut polls: u64) -> Option<F::Output>
 }
 
 /// Loads one server until the time is over, with one connection after the other.
-async fn load(socket: PathBuf, mut random: Random, deadline: Instant) -> Tally {
+async fn load(server: Server, mut random: Random, deadline: Instant) -> Tally {
     let mut parts: Vec<_> = (0..TASKS)
         .map(|task| Part::new(random.fork(), task))
         .collect();
     let mut tally = Tally::default();
     while Instant::now() < deadline {
-        let conn = Connection::builder()
+        let conn = server
+            .client()
             .meta_context("base:allocation")
             .max_in_flight(1 + random.below(2 * TASKS) as usize)
             .build();
-        conn.connect_unix(&socket).await.unwrap();
+        conn.connect_unix(server.socket()).await.unwrap();
         let steps = 50 + random.below(1000);
         let mut tasks = JoinSet::new();
         for mut part in parts.drain(..) {
@@ -198,8 +198,8 @@ async fn load(socket: PathBuf, mut random: Random, deadline: Instant) -> Tally {
         conn.disconnect().await.unwrap();
         tally.connections += 1;
     }
-    let conn = Connection::new();
-    conn.connect_unix(&socket).await.unwrap();
+    let conn = server.client().build();
+    conn.connect_unix(server.socket()).await.unwrap();
     for mut part in parts {
         let data = loop {
             let read = conn.read(part.offset, (BLOCKS * BLOCK) as usize);
@@ -233,10 +233,17 @@ async fn a_load_of_everything_at_once_is_borne() {
         "delay-zero=3ms",
     ]);
     let file = Server::qemu(&["-f", "raw", "--discard=unmap", &dir.disk("disk", SIZE)]);
+    let servers = [
+        faulty,
+        file,
+        #[cfg(feature = "tls")]
+        crate::behind_tls::nbdkit(&["memory", &size]),
+    ];
+    let count = servers.len() as u64;
     let deadline = Instant::now() + length;
     let mut loads = JoinSet::new();
-    for server in [&faulty, &file] {
-        loads.spawn(load(server.socket(), random.fork(), deadline));
+    for server in servers {
+        loads.spawn(load(server, random.fork(), deadline));
     }
     let mut tally = Tally::default();
     let all = async {
@@ -259,5 +266,5 @@ async fn a_load_of_everything_at_once_is_borne() {
          {connections} connections, {} MiB verified, {torn} blocks read in the middle of a write",
         verified >> 20
     );
-    assert!(failed > 0 && dropped > 0 && connections > 2);
+    assert!(failed > 0 && dropped > 0 && connections > count);
 }
