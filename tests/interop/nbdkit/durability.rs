@@ -10,6 +10,7 @@ use futures::future::{join, join_all};
 use nbd_client::{Connection, Delivery, Error};
 
 use super::connect;
+use crate::process::times;
 use crate::server::{Dir, Server};
 
 const BLOCK: usize = 4096;
@@ -126,9 +127,16 @@ impl Sluggish {
 const OLD: [u8; 512] = [0xa; 512];
 const NEW: [u8; 512] = [0xb; 512];
 
-// K04
 #[tokio::test]
-async fn an_abandoned_write_does_not_undo_a_newer_one_on_its_connection() {
+async fn k04_an_abandoned_write_does_not_undo_a_newer_one_on_its_connection() {
+    let count = times(1);
+    for _ in 0..count {
+        abandon_a_write().await;
+    }
+    println!("reached: {count} abandoned writes, each with a newer one behind it");
+}
+
+async fn abandon_a_write() {
     let server = Sluggish::new();
     let conn = server.connect().await;
     begin_and_abandon(conn.write(0, &OLD[..]).into_future()).await;
@@ -148,7 +156,15 @@ async fn an_abandoned_write_does_not_undo_a_newer_one_on_its_connection() {
 // §0, the second hazard: no client can keep a server from carrying out what it has been sent over
 // a connection that is gone. What it can do is say so.
 #[tokio::test]
-async fn a_write_of_a_lost_connection_can_undo_a_newer_one_so_its_outcome_is_unknown() {
+async fn k04_a_write_of_a_lost_connection_can_undo_a_newer_one_so_its_outcome_is_unknown() {
+    let count = times(1);
+    for _ in 0..count {
+        lose_a_write().await;
+    }
+    println!("reached: {count} writes of lost connections, of unknown outcome each");
+}
+
+async fn lose_a_write() {
     let server = Sluggish::new();
     let conn = server.connect().await;
     let late = conn.write(0, &OLD[..]).timeout(Duration::from_secs(2));
