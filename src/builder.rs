@@ -258,6 +258,11 @@ impl Builder {
     /// the answer to a single request much sooner, and keeps a processor busy meanwhile. A few
     /// tens of microseconds suit a server on the same machine. With [`Duration::ZERO`], all
     /// waiting is done asleep. In any case, other tasks of the runtime go on.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let builder = nbd_client::Connection::builder().busy_poll(Duration::from_micros(100));
+    /// ```
     pub const fn busy_poll(mut self, period: Duration) -> Self {
         self.config.busy_poll = Some(period);
         self
