@@ -1,20 +1,20 @@
 //! How every case is run: a connection with requests in flight, one of which is answered wrongly.
 
 use std::fmt::Debug;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nbd_client::testing::Peer;
 use nbd_client::wire::option::ExportInfo;
 use nbd_client::wire::{Command, ProtocolError, ReplyStyle, TransmissionFlags};
-use nbd_client::{Builder, Connection, Delivery, Error, Phase, RequestError, Result, State};
-use tokio::net::UnixStream;
+use nbd_client::{Connection, Delivery, Error, Phase, RequestError, Result, State};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::answer::To;
 pub(crate) use crate::ask::{Ask, BARE, Got};
+use crate::long;
 pub(crate) use crate::random::Random;
+pub(crate) use crate::transport::Transport;
 
 pub(crate) const SIMPLE: [ReplyStyle; 1] = [ReplyStyle::Simple];
 pub(crate) const STRUCTURED: [ReplyStyle; 1] = [ReplyStyle::Structured];
@@ -66,60 +66,19 @@ macro_rules! is {
 }
 pub(crate) use is;
 
-/// What the client's end is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Transport {
-    /// A pipe in memory, on a clock that stands still.
-    Duplex,
-    /// A Unix socket.
-    Unix,
-}
-
-impl Transport {
-    /// Connects, and plays the handshake.
-    pub(crate) async fn ready(self, style: ReplyStyle, builder: Builder) -> (Connection, Peer) {
-        self.ready_of(SIZE, style, builder).await
-    }
-
-    /// The same for an export of `size` bytes.
-    pub(crate) async fn ready_of(
-        self,
-        size: u64,
-        style: ReplyStyle,
-        builder: Builder,
-    ) -> (Connection, Peer) {
-        let conn = builder
-            .structured_replies(style != ReplyStyle::Simple)
-            .extended_headers(style == ReplyStyle::Extended)
-            .build();
-        let (connecting, mut peer) = match self {
-            Self::Duplex => {
-                let (peer, stream) = Peer::pair();
-                (conn.aio_connect_stream(stream), peer)
-            }
-            Self::Unix => {
-                let (client, server) = std::os::unix::net::UnixStream::pair().unwrap();
-                server.set_nonblocking(true).unwrap();
-                let peer = Peer::new(UnixStream::from_std(server).unwrap());
-                (conn.aio_connect_socket(OwnedFd::from(client)), peer)
-            }
-        };
-        let (connected, greeted) = tokio::join!(
-            connecting.unwrap(),
-            peer.handshake(style, info(size), &CONTEXTS)
-        );
-        greeted.unwrap();
-        connected.unwrap();
-        (conn, peer)
-    }
+/// These styles as often as a long run is to have them.
+pub(crate) fn repeated(styles: &[ReplyStyle]) -> impl Iterator<Item = ReplyStyle> {
+    std::iter::repeat_n(styles, long::factor())
+        .flatten()
+        .copied()
 }
 
 /// Runs a test in each of these styles over every transport, with a watchdog.
 pub(crate) fn each(styles: &[ReplyStyle], test: impl AsyncFn(ReplyStyle, Transport)) {
-    for &style in styles {
-        for transport in [Transport::Duplex, Transport::Unix] {
-            // Shown if it fails.
-            println!("{style:?} over {transport:?}");
+    for style in repeated(styles) {
+        for &transport in Transport::all() {
+            // Shown if it fails, and counted in a long run.
+            println!("case: {style:?} over {transport:?}");
             alone(transport, async || {
                 let result = tokio::time::timeout(WATCHDOG, test(style, transport)).await;
                 assert!(result.is_ok(), "hangs with {style:?} over {transport:?}");
@@ -131,7 +90,8 @@ pub(crate) fn each(styles: &[ReplyStyle], test: impl AsyncFn(ReplyStyle, Transpo
 /// Runs a test over a pipe, on a clock that stands still while anything can be done: every
 /// deadline passes when it must, and no real time with it.
 pub(crate) fn paused(styles: &[ReplyStyle], test: impl AsyncFn(ReplyStyle)) {
-    for &style in styles {
+    for style in repeated(styles) {
+        println!("case: {style:?} over {:?}, paused", Transport::Duplex);
         alone(Transport::Duplex, async || test(style).await);
     }
 }

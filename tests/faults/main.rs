@@ -20,3 +20,11 @@ mod pieces;
 mod random;
 mod simple;
 mod status;
+#[cfg(feature = "tls")]
+mod tls;
+mod transport;
+
+#[path = "../shared/long.rs"]
+mod long;
+#[path = "../shared/loopback.rs"]
+mod loopback;
