@@ -2,6 +2,7 @@
 
 use nbd_client::wire::ReplyStyle;
 
+use crate::long;
 use crate::support::*;
 use crate::talk::Talk;
 
@@ -27,10 +28,31 @@ async fn c47_a_conversation_split_in_two_anywhere_is_the_same() {
     assert!(splits.len() >= 4000, "{} splits", splits.len());
     for (talk, cut) in splits {
         let (undivided, _) = talk.whole().await;
-        let stream = Paced::split_at(talk.server().connect(), cut);
+        let stream = Paced::split_at(talk.server().connect(), [cut]);
         let heard = talk.hold(stream).await.unwrap();
         assert_eq!(heard, undivided, "{talk:?} split at {cut}");
     }
+}
+
+#[tokio::test]
+async fn c47_a_conversation_split_in_three_anywhere_is_the_same() {
+    let mut random = Random::seeded(47);
+    let mut talks = Vec::new();
+    for talk in Talk::SHORT.into_iter().chain(STYLES.map(Talk::Bulk)) {
+        let (undivided, whole) = talk.whole().await;
+        // Of the bulk as much as above.
+        talks.push((talk, undivided, whole.min(3 * 5000) as u64));
+    }
+    let splits = 1000 * long::factor();
+    for _ in 0..splits {
+        let (talk, undivided, end) = &talks[random.below(talks.len() as u64) as usize];
+        let mut cut = || 1 + random.below(end - 1) as usize;
+        let cuts = [cut(), cut()];
+        let stream = Paced::split_at(talk.server().connect(), cuts);
+        let heard = talk.hold(stream).await.unwrap();
+        assert_eq!(heard, *undivided, "{talk:?} split at {cuts:?}");
+    }
+    println!("reached: {splits} conversations split in three");
 }
 
 #[tokio::test]

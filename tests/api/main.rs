@@ -32,3 +32,8 @@ mod timeouts;
 mod truncation;
 mod types;
 mod uri;
+
+#[path = "../shared/long.rs"]
+mod long;
+#[path = "../shared/loopback.rs"]
+mod loopback;

@@ -18,6 +18,9 @@ use nbd_client::wire::{
 use nbd_client::{Builder, Connecting, Connection, Error};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
+use crate::long;
+use crate::loopback::loopback;
+
 pub(crate) const CHUNKED: [ReplyStyle; 2] = [ReplyStyle::Structured, ReplyStyle::Extended];
 pub(crate) const STYLES: [ReplyStyle; 3] = [
     ReplyStyle::Simple,
@@ -79,9 +82,15 @@ pub(crate) enum Way {
     Memory,
     /// Through the kernel.
     Unix,
+    /// Through the kernel, by TCP.
+    Tcp,
 }
 
-pub(crate) const WAYS: [Way; 2] = [Way::Memory, Way::Unix];
+/// Every way; in a long run so many times.
+pub(crate) fn ways() -> impl Iterator<Item = Way> + Clone {
+    let ways = [Way::Memory, Way::Unix, Way::Tcp];
+    std::iter::repeat_n(ways, long::factor()).flatten()
+}
 
 impl Way {
     /// Begins to connect to a peer.
@@ -95,6 +104,10 @@ impl Way {
                 let (server, client) = UnixStream::pair().unwrap();
                 server.set_nonblocking(true).unwrap();
                 let server = tokio::net::UnixStream::from_std(server).unwrap();
+                (Peer::new(server), conn.aio_connect_socket(client).unwrap())
+            }
+            Self::Tcp => {
+                let (client, server) = loopback();
                 (Peer::new(server), conn.aio_connect_socket(client).unwrap())
             }
         }
@@ -216,8 +229,8 @@ pub(crate) struct Paced<S> {
     step: usize,
     left: usize,
     stop: Stop,
-    /// Where to make the one pause.
-    cut: Option<usize>,
+    /// Where to make pauses.
+    cuts: Vec<usize>,
     read: usize,
 }
 
@@ -229,7 +242,7 @@ impl<S> Paced<S> {
             step: usize::MAX,
             left,
             stop,
-            cut: None,
+            cuts: Vec::new(),
             read: 0,
         }
     }
@@ -242,10 +255,10 @@ impl<S> Paced<S> {
         }
     }
 
-    /// No read reaches across the byte at `cut`.
-    pub(crate) fn split_at(inner: S, cut: usize) -> Self {
+    /// No read reaches across the bytes at `cuts`.
+    pub(crate) fn split_at(inner: S, cuts: impl Into<Vec<usize>>) -> Self {
         Self {
-            cut: Some(cut),
+            cuts: cuts.into(),
             ..Self::stopping_after(inner, usize::MAX, Stop::End)
         }
     }
@@ -259,7 +272,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let mut most = this.step.min(this.left).min(buf.remaining());
-        if let Some(cut) = this.cut.filter(|&cut| cut > this.read) {
+        for cut in this.cuts.iter().filter(|&&cut| cut > this.read) {
             most = most.min(cut - this.read);
         }
         if this.left == 0 {

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::support::*;
 
 /// How long a server that says no more is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// What [`Talk::Bulk`] reads in all.
 const BULK: u64 = 64 << 10;
 

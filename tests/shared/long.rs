@@ -1,10 +1,5 @@
 //! How much is done in a long run.
 
-/// Whether this is one.
-pub(crate) fn is_set() -> bool {
-    std::env::var_os("NBD_LONG").is_some()
-}
-
 /// `NBD_LONG`, one if it is not set: so many times as much is done.
 pub(crate) fn factor() -> usize {
     std::env::var("NBD_LONG").map_or(1, |factor| {

@@ -10,6 +10,8 @@ mod tls {
     mod config;
     mod hostile;
     mod load;
+    #[path = "../shared/long.rs"]
+    mod long;
     mod matrix;
     mod pki;
     #[cfg(feature = "tls-psk")]

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
+use crate::tls::long;
 use crate::tls::wire::{self, requiring};
 
 /// More than any conversation takes; under a paused clock, more than all deadlines together.
@@ -122,18 +123,21 @@ async fn talk(config: Arc<ServerConfig>, cut: usize, stop: Stop) -> Result<()> {
 /// The conversation has at least so many bytes.
 const MOST: usize = 2200;
 
-/// Cuts the conversation off at every `step`th byte, until it is whole.
+/// Cuts the conversation off at every `step`th byte, until it is whole; in a long run at so many
+/// times as many of them.
 async fn stopped(config: ServerConfig, stop: Stop, step: usize) {
     let config = Arc::new(config);
+    let step = step.div_ceil(long::factor());
+    let mut count = 0;
     for cut in (0..).step_by(step) {
         // In debug builds rustls does not survive nonsense that follows its own close_notify,
         // which the client says when all is over.
         if stop == Stop::Goodbye && cut > MOST {
-            return;
+            break;
         }
         let Err(error) = talk(config.clone(), cut, stop).await else {
             assert!(cut > MOST, "whole with {cut} bytes");
-            return;
+            break;
         };
         let is_right = match stop {
             Stop::End | Stop::Reset => matches!(error, Error::Tls(..) | Error::Disconnected(..)),
@@ -147,7 +151,9 @@ async fn stopped(config: ServerConfig, stop: Stop, step: usize) {
             }
         };
         assert!(is_right, "{stop:?} at {cut}: {error:?}");
+        count += 1;
     }
+    println!("reached: {count} cuts, {stop:?} of TLS");
 }
 
 #[tokio::test]

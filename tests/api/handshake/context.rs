@@ -10,7 +10,7 @@ use super::*;
 async fn selected(replies: &[OptionReply]) -> Result<Vec<String>> {
     let bytes = encode(replies);
     let mut results = Vec::new();
-    for way in WAYS {
+    for way in ways() {
         let (conn, mut peer) = crate::options::negotiating_by(way).await;
         let script = async {
             peer.expect_option().await.unwrap();

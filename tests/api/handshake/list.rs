@@ -8,7 +8,7 @@ use super::*;
 async fn listed(replies: &[OptionReply]) -> Result<Vec<ListedExport>> {
     let bytes = encode(replies);
     let mut results = Vec::new();
-    for way in WAYS {
+    for way in ways() {
         let (conn, mut peer) = crate::options::negotiating_by(way).await;
         let script = async {
             peer.expect_option().await.unwrap();
