@@ -248,11 +248,10 @@ impl Builder {
     /// How long to look for a reply again and again before sleeping until it is there.
     ///
     /// Being woken takes longer than a fast server takes to answer. So by default, up to 50 µs are
-    /// spent looking when more is sure to come and the driver of the connection has just been at
-    /// work: when a part of a reply is there, or of several requests some are answered. A server
-    /// that is slower than that several times in a row is waited for asleep; now and then the
-    /// driver looks whether that is still so. A request that is alone in flight is waited for
-    /// asleep.
+    /// spent looking where the driver of the connection has just written or read and more is owed:
+    /// with several requests in flight, or half way through a long one. A server that is slower
+    /// than that several times in a row is waited for asleep; now and then the driver looks whether
+    /// that is still so. A short request that is alone in flight is waited for asleep.
     ///
     /// With a period of its own, every wait begins with that, whether it pays or not: this gives
     /// the answer to a single request much sooner, and keeps a processor busy meanwhile. A few
