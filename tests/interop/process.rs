@@ -5,15 +5,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+#[path = "../shared/long.rs"]
+mod long;
+
 /// Says to a test that it runs in a process of its own.
 const ALONE: &str = "NBD_TEST_ALONE";
 
 /// How much is done in a long run, for so much in a short one: `NBD_LONG` times as much.
 pub(crate) fn times(count: u64) -> u64 {
-    let factor = std::env::var("NBD_LONG").map_or(1, |factor| {
-        factor.parse().expect("NBD_LONG must be a number")
-    });
-    count * factor
+    count * long::factor() as u64
 }
 
 /// Waits for what comes without anybody telling, such as the end of a process.
