@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -10,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use nbd_client::{Builder, Connection};
 use tempfile::TempDir;
+
+#[path = "../shared/port.rs"]
+mod port;
 
 /// How long a server may take until it listens; far more than any needs.
 const READY: Duration = Duration::from_secs(30);
@@ -66,7 +68,7 @@ impl Server {
     /// nbdkit on a TCP port.
     pub(crate) fn nbdkit_tcp(args: &[&str]) -> Self {
         let dir = Dir::new();
-        let port = free_port();
+        let port = port::free_port();
         let mut command = Command::new("nbdkit");
         command.args(["-f", "--exit-with-parent", "-i", "127.0.0.1", "-p"]);
         command.arg(port.to_string()).args(args);
@@ -94,7 +96,7 @@ impl Server {
     /// nbd-server on a TCP port, for one client.
     pub(crate) fn nbd_server_tcp(exports: &str) -> Self {
         let dir = Dir::new();
-        let port = free_port();
+        let port = port::free_port();
         let generic = format!("[generic]\nlistenaddr = 127.0.0.1\nport = {port}\n");
         let command = nbd_server(&dir, &generic, exports);
         Self::start_tcp(command, dir, port)
@@ -239,10 +241,4 @@ fn listens_tcp(port: u16) -> bool {
     };
     let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
     sockets.lines().any(is_it)
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -1,7 +1,6 @@
 //! Servers as processes of their own, each in a directory of its own.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -9,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use nbd_client::{Connection, Result};
 use tempfile::TempDir;
+
+#[path = "../shared/port.rs"]
+mod port;
 
 /// How long a server may take until it listens, or ends; far more than any needs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -103,7 +105,7 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("socket");
         let socket = socket.to_str().unwrap();
-        let port = free_port();
+        let port = port::free_port();
         let mut command = command(socket, &port.to_string(), dir.path());
         command
             .stdin(Stdio::null())
@@ -220,10 +222,4 @@ fn listens_tcp(port: u16) -> bool {
         .unwrap()
         .lines()
         .any(is_it)
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
