@@ -73,7 +73,7 @@ async fn g14_c36_a_stall_at_any_byte_ends_with_a_deadline() {
 /// With a clock that runs: how late the system is. That no deadline is early or forgotten, the
 /// clock that stands still shows for every byte.
 #[tokio::test]
-#[ignore = "takes a quarter of a minute, and measures"]
+#[ignore = "takes a quarter of a minute, and measures: tests/long runs it"]
 async fn g14_c36_a_stall_ends_soon_after_its_deadline_in_real_time() {
     let mut stalls = Vec::new();
     for talk in Talk::SHORT.into_iter().chain(STYLES.map(Talk::Bulk)) {
