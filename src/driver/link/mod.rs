@@ -223,14 +223,8 @@ impl Link {
 
     /// Nobody holds the connection any more: says goodbye without waiting for anything.
     pub(crate) fn abandon_all(&self) {
-        let driver = {
-            let mut core = self.core();
-            core.abandoned = true;
-            core.driver.clone()
-        };
-        if let Some(waker) = driver {
-            waker.wake();
-        }
+        self.core().abandoned = true;
+        self.wake_driver();
     }
 
     /// Whether changes are acknowledged that are not known to be durable.
