@@ -210,8 +210,9 @@ impl Transmission {
         if self.link.written() != before {
             if self.blocked {
                 self.busy_poll.end();
+            } else {
+                self.busy_poll.restart();
             }
-            self.busy_poll.restart();
         }
         self.blocked = written.is_pending();
         std::task::ready!(written)?;
