@@ -1,15 +1,28 @@
-//! nbdkit behind TLS: both sides prove who they are.
+//! Servers behind TLS, on Unix sockets: both sides prove who they are.
 
-use nbd_client::{Connection, TlsMode};
+use nbd_client::{Builder, Connection, TlsMode};
 
 use crate::pki;
 use crate::server::Server;
 
-/// nbdkit on a Unix socket, for clients with a certificate.
+/// nbdkit, for clients with a certificate.
 pub(crate) fn nbdkit(args: &[&str]) -> Server {
     let certificates = format!("--tls-certificates={}", pki::path("good").display());
     let tls = ["--tls=require", "--tls-verify-peer", &certificates];
+    Server::nbdkit(&[&tls, args].concat()).with_client(client())
+}
+
+/// qemu-nbd, for clients with a certificate.
+pub(crate) fn qemu(args: &[&str]) -> Server {
+    let certificates = format!(
+        "tls-creds-x509,id=tls0,endpoint=server,verify-peer=yes,dir={}",
+        pki::path("good").display()
+    );
+    let tls = ["--tls-creds", "tls0", "--object", &certificates];
+    Server::qemu(&[&tls, args].concat()).with_client(client())
+}
+
+fn client() -> Builder {
     let config = pki::mutual().build().unwrap().server_name("localhost");
-    let client = Connection::builder().tls(TlsMode::Require, config);
-    Server::nbdkit(&[&tls, args].concat()).with_client(client)
+    Connection::builder().tls(TlsMode::Require, config)
 }

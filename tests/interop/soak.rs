@@ -217,7 +217,7 @@ async fn load(server: Server, mut random: Random, deadline: Instant) -> Tally {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_load_of_everything_at_once_is_borne() {
-    let length = Duration::from_secs(times(5));
+    let length = Duration::from_secs(times(60));
     let mut random = Random::new(60);
     let dir = Dir::new();
     let size = SIZE.to_string();

@@ -144,7 +144,7 @@ async fn k46_connections_one_after_the_other_leave_nothing_behind() {
         return;
     }
     let server = Server::nbdkit(&["memory", "1M"]);
-    connect_often_unix(times(2000), &server).await;
+    connect_often_unix(times(5000), &server).await;
 }
 
 // Both sides prove who they are, each time anew: no session is taken up again.
@@ -157,7 +157,7 @@ async fn k46_behind_tls_connections_one_after_the_other_leave_nothing_behind() {
         return;
     }
     let server = behind_tls::nbdkit(&["memory", "1M"]);
-    connect_often_unix(times(1000), &server).await;
+    connect_often_unix(times(2000), &server).await;
 }
 
 // Each takes a port for a minute, of the 28 000 there are.
