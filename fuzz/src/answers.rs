@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use arbitrary::Arbitrary;
 use bytes::{Buf, Bytes};
+use nbd_client::RequestError;
 use nbd_client::wire::reply::{
     Hole, Reply, ReplyHead, data_body, error_body, hole_body, status_body,
 };
@@ -108,6 +109,11 @@ impl Asked {
     /// The error that the client must see, if it must see one.
     pub const fn failed(&self) -> Option<Errno> {
         self.failed
+    }
+
+    /// Whether it is a flush that failed like this.
+    pub fn has_failed_to_flush(&self, error: &RequestError) -> bool {
+        self.head.command == Command::FLUSH && self.failed == Some(error.errno())
     }
 
     /// Whether the reply has ended.

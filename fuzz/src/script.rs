@@ -313,12 +313,16 @@ impl Server {
             Ok(Some(Given::Data(_))) => {}
             Err(error) => {
                 assert_printable(&format!("{error} {error:?}"));
-                if honest {
-                    let Error::Request(error) = &error else {
-                        panic!("the server was honest: {error}");
-                    };
-                    // All flushes are at the same place.
-                    assert!(asked.any(|asked| asked.failed() == Some(error.errno())));
+                match &error {
+                    _ if !honest => {}
+                    Error::Request(error) => {
+                        // All flushes are at the same place.
+                        assert!(asked.any(|asked| asked.failed() == Some(error.errno())));
+                    }
+                    Error::DurabilityUnknown(error) => {
+                        assert!(asked.any(|asked| asked.has_failed_to_flush(error)));
+                    }
+                    error => panic!("the server was honest: {error}"),
                 }
             }
         }

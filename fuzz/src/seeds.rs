@@ -75,6 +75,7 @@ fn option_replies() -> Vec<Seed> {
         .iter()
         .map(|info| OptionReply::info(O::GO, info))
         .collect();
+    let long = [OptionReply::server("disk", &"x".repeat(4097))];
     let refused = [OptionReply::error(
         O::GO,
         OptionReplyType::ERR_POLICY,
@@ -85,6 +86,7 @@ fn option_replies() -> Vec<Seed> {
         ("contexts", &contexts),
         ("go", &go),
         ("refused", &refused),
+        ("long", &long),
     ]
     .map(|(name, replies)| {
         let encode = |out: &mut BytesMut| replies.iter().for_each(|reply| reply.encode(out));
@@ -108,12 +110,19 @@ fn all_infos() -> [Info; 5] {
 }
 
 fn infos() -> Vec<Seed> {
-    let names = ["export", "name", "description", "block_size", "unknown"];
+    let names = [
+        "export",
+        "name",
+        "description",
+        "block_size",
+        "unknown",
+        "long",
+    ];
     let payload = |info| OptionReply::info(OptionType::GO, info).payload.to_vec();
-    let infos = all_infos();
+    let long = Info::Description(Text::from("x".repeat(4097).as_str()));
     names
         .into_iter()
-        .zip(&infos)
+        .zip(all_infos().iter().chain([&long]))
         .map(|(name, info)| ("info", name, payload(info)))
         .collect()
 }

@@ -14,6 +14,7 @@ use nbd_client::session::{
     Sink, StatusAssembly, Submission, Ticket,
 };
 use nbd_client::wire::codec::RequestCodec;
+use nbd_client::wire::request::RequestHead;
 use nbd_client::wire::{Command, CommandFlags, ProtocolError, ReplyStyle};
 use nbd_client::{Chunk, Error};
 use tokio_util::codec::Decoder;
@@ -59,6 +60,9 @@ enum Step {
     Fail,
     DropUnsent,
     Release,
+    /// The server looks at a request whose payload is still on its way.
+    Early,
+    Forgive,
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -131,6 +135,8 @@ struct World {
     // The server.
     arrived: BytesMut,
     asked: Vec<(usize, Asked)>,
+    /// The cookie of the request whose header was looked at before the rest came.
+    early: Option<u64>,
     replies: BytesMut,
     ledger: Ledger,
     trust: Trust,
@@ -175,6 +181,7 @@ impl World {
             bulk: None,
             arrived: BytesMut::new(),
             asked: Vec::new(),
+            early: None,
             replies: BytesMut::new(),
             ledger: Ledger::default(),
             trust: Trust::Honest,
@@ -231,6 +238,16 @@ impl World {
                 self.outbox.release();
                 self.session.release();
             }
+            Step::Early => {
+                let extended = self.style == ReplyStyle::Extended;
+                let head = RequestHead::decode(extended, &self.arrived);
+                if let Some(head) = head.expect("a client keeps the rules") {
+                    if self.early.replace(head.cookie) != Some(head.cookie) {
+                        self.ask(head);
+                    }
+                }
+            }
+            Step::Forgive => self.session.clear_flush_error(),
         }
     }
 
@@ -399,6 +416,10 @@ impl World {
                 let (_, asked) = self.asked(which).expect("an answer to no question");
                 assert_eq!(asked.failed(), Some(error.errno()));
             }
+            Error::DurabilityUnknown(error) => {
+                let is_cause = |(_, asked): &(_, Asked)| asked.has_failed_to_flush(error);
+                assert!(self.asked.iter().any(is_cause));
+            }
             Error::Closed(_) => assert!(self.is_closing),
             error => panic!("the server was honest: {error}"),
         }
@@ -442,16 +463,22 @@ impl World {
                 assert!(self.arrived.is_empty(), "nothing follows DISC");
                 break;
             }
-            let is_here = |caller: &Caller| caller.range.start == request.head.offset;
-            let caller = self.callers.iter().position(is_here);
-            let caller = caller.expect("somebody has asked this");
-            assert!(self.asked(caller).is_none(), "it comes twice");
-            if self.trust == Trust::Honest && !self.has_ended {
-                self.check_fence(caller);
+            if self.early.take() != Some(request.head.cookie) {
+                self.ask(request.head);
             }
-            self.asked
-                .push((caller, Asked::new(self.style, request.head)));
         }
+    }
+
+    /// A request has come, or at least its header.
+    fn ask(&mut self, head: RequestHead) {
+        let is_here = |caller: &Caller| caller.range.start == head.offset;
+        let caller = self.callers.iter().position(is_here);
+        let caller = caller.expect("somebody has asked this");
+        assert!(self.asked(caller).is_none(), "it comes twice");
+        if self.trust == Trust::Honest && !self.has_ended {
+            self.check_fence(caller);
+        }
+        self.asked.push((caller, Asked::new(self.style, head)));
     }
 
     fn answer(&mut self, which: u8, answer: &Answer, falsehood: Option<&Lie>) {

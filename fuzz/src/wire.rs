@@ -3,16 +3,16 @@
 
 use std::fmt::Debug;
 
-use bytes::{Buf, BytesMut};
-use nbd_client::wire::codec::{Request, RequestCodec, ServerOptionCodec};
-use nbd_client::wire::option::{
-    ClientMessage, ExportInfo, Greeting, Info, MAX_UNKNOWN_INFO, OptionReply,
+use bytes::{Bytes, BytesMut};
+use nbd_client::wire::codec::{
+    Expect, OptionCodec, ReplyCodec, Request, RequestCodec, ServerMessage, ServerOptionCodec,
 };
+use nbd_client::wire::option::{ClientMessage, Info, MAX_UNKNOWN_INFO, OptionReply};
 use nbd_client::wire::reply::{
-    ErrorChunk, Hole, ReplyHead, StatusChunk, error_body, hole_body, status_body,
+    ErrorChunk, Hole, Reply, ReplyHead, StatusChunk, error_body, hole_body, status_body,
 };
 use nbd_client::wire::{ChunkType, HandshakeFlags, OptionReplyType, OptionType, ReplyStyle};
-use tokio_util::codec::Decoder;
+use tokio_util::codec::{Decoder, Encoder};
 
 use super::assert_printable;
 
@@ -53,29 +53,52 @@ fn first<T: Debug + PartialEq, E: Debug + ToString>(
     }
 }
 
+/// A message as its sender's codec writes it.
+fn encoded<C: Encoder<M>, M>(mut codec: C, message: M) -> BytesMut
+where
+    C::Error: Debug,
+{
+    let mut out = BytesMut::new();
+    codec.encode(message, &mut out).expect("nothing is refused");
+    out
+}
+
+/// The server's side of the handshake.
+fn server() -> ServerOptionCodec {
+    ServerOptionCodec::new(HandshakeFlags::all())
+}
+
 /// The first message of a server.
 pub fn greeting(data: &[u8]) {
-    if let Some((greeting, used)) = first(data, Greeting::decode) {
-        let mut again = BytesMut::new();
-        greeting.encode(&mut again);
+    let parse = |src: &mut BytesMut| OptionCodec::default().decode(src);
+    if let Some((greeting, used)) = first(data, parse) {
+        let mut again = encoded(server(), greeting.clone());
         assert_eq!(again.len(), used);
-        assert_eq!(Greeting::decode(&mut again), Ok(Some(greeting)));
+        assert_eq!(
+            parse(&mut again).expect("it is well formed"),
+            Some(greeting)
+        );
     }
     for padding in [false, true] {
-        let parse = |src: &mut BytesMut| Ok::<_, String>(ExportInfo::decode(padding, src));
-        if let Some((export, used)) = first(data, parse) {
+        let mut codec = OptionCodec::default();
+        codec.expect(Expect::Export { padding });
+        if let Some((ServerMessage::Export(export), used)) = first(data, |src| codec.decode(src)) {
             let mut again = BytesMut::new();
             export.encode(padding, &mut again);
             assert_eq!((&again[..10], again.len()), (&data[..10], used));
+            if !padding {
+                assert_eq!(encoded(server(), ServerMessage::Export(export)), again);
+            }
         }
     }
 }
 
 /// Replies to options, one after the other.
 pub fn option_reply(mut data: &[u8]) {
-    while let Some((reply, used)) = first(data, OptionReply::decode) {
-        let mut again = BytesMut::new();
-        reply.encode(&mut again);
+    let mut codec = OptionCodec::default();
+    codec.expect(Expect::Reply);
+    while let Some((ServerMessage::Reply(reply), used)) = first(data, |src| codec.decode(src)) {
+        let again = encoded(server(), ServerMessage::Reply(reply.clone()));
         assert_eq!(again, &data[..used]);
         assert!(reply.payload.len() <= MAX_UNKNOWN_INFO as usize);
         assert_printable(&reply.message().to_string());
@@ -125,16 +148,12 @@ pub fn reply(data: &[u8]) {
     };
     let style = style_of(*style);
     loop {
-        let parse = |src: &mut BytesMut| {
-            let head = ReplyHead::decode(style, src)?;
-            src.advance(head.map_or(0, |(_, used)| used));
-            Ok::<_, nbd_client::wire::ProtocolError>(head.map(|(head, _)| head))
-        };
+        let parse = |src: &mut BytesMut| ReplyCodec::new(style).decode(src);
         let Some((head, used)) = first(data, parse) else {
             return;
         };
-        let mut again = BytesMut::new();
-        head.encode(&mut again);
+        let body = Bytes::new();
+        let again = encoded(RequestCodec::new(style, 0), Reply { head, body });
         assert_eq!(again, &data[..used]);
         data = &data[used..];
         let ReplyHead::Chunk(head) = head else {
@@ -217,7 +236,7 @@ pub fn request(data: &[u8]) {
 }
 
 fn options(mut data: &[u8]) {
-    let mut codec = ServerOptionCodec::new(HandshakeFlags::all());
+    let mut codec = server();
     loop {
         // The codec remembers the greeting: each attempt is made with a copy.
         let parse = |src: &mut BytesMut| codec.clone().decode(src);
@@ -227,8 +246,7 @@ fn options(mut data: &[u8]) {
         codec.decode(&mut BytesMut::from(data)).expect("once more");
         assert_eq!(message.length(), used);
         if let ClientMessage::Option(option) = &message {
-            let mut again = BytesMut::new();
-            option.encode(&mut again);
+            let again = encoded(OptionCodec::default(), message.clone());
             assert_eq!(again, &data[..used]);
             for error in [option.parse_info().err(), option.parse_meta_context().err()] {
                 error.inspect(|error| assert_printable(&error.to_string()));
@@ -239,15 +257,13 @@ fn options(mut data: &[u8]) {
 }
 
 fn requests(style: ReplyStyle, mut data: &[u8]) {
-    let extended = style == ReplyStyle::Extended;
     loop {
         let parse = |src: &mut BytesMut| RequestCodec::new(style, MAX_PAYLOAD).decode(src);
         let Some((Request { head, payload }, used)) = first(data, parse) else {
             return;
         };
         assert!(payload.len() as u64 <= MAX_PAYLOAD);
-        let mut again = BytesMut::new();
-        head.encode(extended, &mut again);
+        let mut again = encoded(ReplyCodec::new(style), head);
         again.extend_from_slice(&payload);
         assert_eq!(again, &data[..used]);
         data = &data[used..];
