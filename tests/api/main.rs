@@ -37,3 +37,6 @@ mod uri;
 mod long;
 #[path = "../shared/loopback.rs"]
 mod loopback;
+#[cfg(feature = "tls")]
+#[path = "../shared/upgrade.rs"]
+mod upgrade;

@@ -14,11 +14,8 @@ pub(crate) async fn negotiating() -> (Connection, Peer) {
 }
 
 pub(crate) async fn negotiating_by(way: Way) -> (Connection, Peer) {
-    let conn = Connection::builder()
-        .opt_mode(true)
-        .structured_replies(false)
-        .build();
-    let (mut peer, connecting) = way.connect(&conn);
+    let builder = Connection::builder().opt_mode(true);
+    let (conn, mut peer, connecting) = way.connect(builder.structured_replies(false));
     let (connected, greeted) = tokio::join!(connecting, peer.greet(HandshakeFlags::all()));
     greeted.unwrap();
     connected.unwrap();

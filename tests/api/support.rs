@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -17,9 +18,15 @@ use nbd_client::wire::{
 };
 use nbd_client::{Builder, Connecting, Connection, Error};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+#[cfg(feature = "tls")]
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+#[cfg(feature = "tls")]
+use tokio::net::TcpStream;
 
 use crate::long;
 use crate::loopback::loopback;
+#[cfg(feature = "tls")]
+use crate::upgrade::{behind_tls, upgrade};
 
 pub(crate) const CHUNKED: [ReplyStyle; 2] = [ReplyStyle::Structured, ReplyStyle::Extended];
 pub(crate) const STYLES: [ReplyStyle; 3] = [
@@ -84,34 +91,79 @@ pub(crate) enum Way {
     Unix,
     /// Through the kernel, by TCP.
     Tcp,
+    /// Behind TLS, by TCP. The peer's greeting is not that of the client, which comes before.
+    #[cfg(feature = "tls")]
+    Tls,
 }
 
-/// Every way; in a long run so many times.
+/// Every way on which a greeting can be anything; in a long run so many times.
 pub(crate) fn ways() -> impl Iterator<Item = Way> + Clone {
     let ways = [Way::Memory, Way::Unix, Way::Tcp];
     std::iter::repeat_n(ways, long::factor()).flatten()
 }
 
+/// Every way on which options follow an ordinary greeting; in a long run so many times.
+pub(crate) fn option_ways() -> impl Iterator<Item = Way> + Clone {
+    let ways = [
+        Way::Memory,
+        Way::Unix,
+        Way::Tcp,
+        #[cfg(feature = "tls")]
+        Way::Tls,
+    ];
+    std::iter::repeat_n(ways, long::factor()).flatten()
+}
+
 impl Way {
-    /// Begins to connect to a peer.
-    pub(crate) fn connect(self, conn: &Connection) -> (Peer, Connecting) {
+    /// A client that begins to connect to a peer.
+    pub(crate) fn connect(self, builder: Builder) -> (Connection, Peer, Connecting) {
         match self {
             Self::Memory => {
+                let conn = builder.build();
                 let (peer, stream) = Peer::pair();
-                (peer, conn.aio_connect_stream(stream).unwrap())
+                let connecting = conn.aio_connect_stream(stream);
+                (conn, peer, connecting.unwrap())
             }
             Self::Unix => {
                 let (server, client) = UnixStream::pair().unwrap();
                 server.set_nonblocking(true).unwrap();
                 let server = tokio::net::UnixStream::from_std(server).unwrap();
-                (Peer::new(server), conn.aio_connect_socket(client).unwrap())
+                on_socket(builder, client, Peer::new(server))
             }
             Self::Tcp => {
                 let (client, server) = loopback();
-                (Peer::new(server), conn.aio_connect_socket(client).unwrap())
+                on_socket(builder, client, Peer::new(server))
+            }
+            #[cfg(feature = "tls")]
+            Self::Tls => {
+                let (client, server) = loopback();
+                let (peer, inside) = Peer::pair();
+                tokio::spawn(front(server, inside));
+                on_socket(behind_tls(builder), client, peer)
             }
         }
     }
+}
+
+fn on_socket(
+    builder: Builder,
+    client: impl Into<OwnedFd>,
+    peer: Peer,
+) -> (Connection, Peer, Connecting) {
+    let conn = builder.build();
+    let connecting = conn.aio_connect_socket(client).unwrap();
+    (conn, peer, connecting)
+}
+
+/// Greets a client and puts TLS between it and a peer that believes to greet it.
+#[cfg(feature = "tls")]
+async fn front(client: TcpStream, mut peer: DuplexStream) {
+    let mut greeting = [0; 18];
+    peer.read_exact(&mut greeting).await.unwrap();
+    let mut client = upgrade(client).await;
+    peer.write_all(&[0, 0, 0, 3]).await.unwrap();
+    // Either may leave as it likes.
+    let _ = copy_bidirectional(&mut client, &mut peer).await;
 }
 
 /// The violation that ended a connection.

@@ -28,3 +28,6 @@ mod transport;
 mod long;
 #[path = "../shared/loopback.rs"]
 mod loopback;
+#[cfg(feature = "tls")]
+#[path = "../shared/upgrade.rs"]
+mod upgrade;

@@ -178,8 +178,7 @@ async fn i15_a_maximum_below_the_preferred_size_is_refused_and_the_smallest_is_h
 
 /// Refuses `GO` as unsupported, and lets `then` go on when the name alone is sent.
 async fn without_go(way: Way, then: impl AsyncFnOnce(&mut Peer)) -> (Connection, Result<()>) {
-    let conn = builder(ReplyStyle::Simple).export_name("disk").build();
-    let (mut peer, connecting) = way.connect(&conn);
+    let (conn, mut peer, connecting) = way.connect(builder(ReplyStyle::Simple).export_name("disk"));
     let script = async {
         peer.greet(HandshakeFlags::all()).await.unwrap();
         let go = peer.expect_option().await.unwrap().option;
@@ -197,7 +196,7 @@ async fn without_go(way: Way, then: impl AsyncFnOnce(&mut Peer)) -> (Connection,
 // That it is so with TLS required shows `tls::clear`; without fixed newstyle, G08.
 #[tokio::test]
 async fn i17_a_server_without_go_is_asked_by_name() {
-    for way in ways() {
+    for way in option_ways() {
         let mut bytes = BytesMut::new();
         INFO.encode(false, &mut bytes);
         let answer = async |peer: &mut Peer| peer.send_bytes(&bytes).await.unwrap();
@@ -209,9 +208,8 @@ async fn i17_a_server_without_go_is_asked_by_name() {
 
 #[tokio::test]
 async fn i17_after_extended_headers_a_server_without_go_is_left() {
-    for way in ways() {
-        let conn = builder(ReplyStyle::Extended).build();
-        let (mut peer, connecting) = way.connect(&conn);
+    for way in option_ways() {
+        let (_conn, mut peer, connecting) = way.connect(builder(ReplyStyle::Extended));
         let script = async {
             peer.greet(HandshakeFlags::all()).await.unwrap();
             let option = peer.expect_option().await.unwrap().option;
@@ -236,7 +234,7 @@ async fn i17_after_extended_headers_a_server_without_go_is_left() {
 // looks the same (P-018). So this is a lost connection that says what it was asked for.
 #[tokio::test]
 async fn i18_a_server_that_closes_when_asked_by_name_has_not_got_the_export() {
-    for way in ways() {
+    for way in option_ways() {
         let close = async |peer: &mut Peer| peer.half_close().await.unwrap();
         let (conn, result) = without_go(way, close).await;
         let text = result.as_ref().unwrap_err().to_string();
@@ -269,7 +267,7 @@ async fn i20_what_go_says_counts_whatever_info_said() {
 // There is no pool in this crate. Whoever opens several connections compares what `export` says.
 #[tokio::test]
 async fn i21_a_second_connection_that_differs_can_be_told() {
-    for way in ways() {
+    for way in option_ways() {
         let mut facts = Vec::new();
         let other = TransmissionFlags::HAS_FLAGS | TransmissionFlags::READ_ONLY;
         for (info, minimum) in [

@@ -14,8 +14,7 @@ const NBD_MAGIC: &[u8] = b"NBDMAGIC";
 async fn greeted_with(bytes: &[u8]) -> Result<()> {
     let mut results = Vec::new();
     for way in ways() {
-        let conn = Connection::new();
-        let (mut peer, connecting) = way.connect(&conn);
+        let (conn, mut peer, connecting) = way.connect(Connection::builder());
         let script = async {
             // The client may be gone before all of it is sent.
             let _ = peer.send_bytes(bytes).await;
@@ -25,16 +24,18 @@ async fn greeted_with(bytes: &[u8]) -> Result<()> {
         assert_matches!(conn.state(), State::Dead | State::Ready);
         results.push(result);
     }
-    assert_eq!(format!("{:?}", results[0]), format!("{:?}", results[1]));
-    results.remove(0)
+    let first = results.remove(0);
+    for again in results {
+        assert_eq!(format!("{first:?}"), format!("{again:?}"));
+    }
+    first
 }
 
 /// What is said of a server that begins so and waits for an answer.
 async fn foreign(start: &[u8]) -> Error {
     let mut errors = Vec::new();
     for way in ways() {
-        let conn = Connection::new();
-        let (mut peer, connecting) = way.connect(&conn);
+        let (_conn, mut peer, connecting) = way.connect(Connection::builder());
         let (result, _) = tokio::join!(connecting, peer.send_bytes(start));
         errors.push(result.unwrap_err());
         // Nothing is said to it.
@@ -129,8 +130,7 @@ async fn g16_the_kind_of_an_error_of_the_system_is_kept() {
 #[tokio::test]
 async fn g18_a_server_that_greets_and_says_no_more_is_told_from_one_that_stalls() {
     for way in ways() {
-        let conn = Connection::new();
-        let (mut peer, connecting) = way.connect(&conn);
+        let (_conn, mut peer, connecting) = way.connect(Connection::builder());
         let script = async {
             peer.greet(HandshakeFlags::all()).await.unwrap();
             peer.half_close().await.unwrap();
@@ -153,8 +153,7 @@ async fn g03_an_unknown_kind_of_handshake_is_a_violation() {
 #[tokio::test]
 async fn g04_an_oldstyle_server_is_ready_at_once() {
     for (way, opt_mode) in ways().flat_map(|way| [(way, false), (way, true)]) {
-        let conn = Connection::builder().opt_mode(opt_mode).build();
-        let (mut peer, connecting) = way.connect(&conn);
+        let (conn, mut peer, connecting) = way.connect(Connection::builder().opt_mode(opt_mode));
         let (result, _) = tokio::join!(connecting, peer.send_greeting(Greeting::Oldstyle(INFO)));
         result.unwrap();
         let (read, ()) = tokio::join!(conn.read(0, 4).into_future(), async {
@@ -192,8 +191,7 @@ async fn g06_an_impossible_oldstyle_export_is_refused() {
 #[tokio::test]
 async fn g08_without_fixed_newstyle_nothing_but_the_name_is_sent() {
     for way in ways() {
-        let conn = Connection::builder().export_name("disk").build();
-        let (mut peer, connecting) = way.connect(&conn);
+        let (_conn, mut peer, connecting) = way.connect(Connection::builder().export_name("disk"));
         let script = async {
             peer.greet(HandshakeFlags::NO_ZEROES).await.unwrap();
             let request = peer.expect_option().await.unwrap();
@@ -211,8 +209,7 @@ async fn g08_without_fixed_newstyle_nothing_but_the_name_is_sent() {
 #[tokio::test]
 async fn g08_without_fixed_newstyle_options_are_refused_here() {
     for way in ways() {
-        let conn = Connection::builder().opt_mode(true).build();
-        let (mut peer, connecting) = way.connect(&conn);
+        let (conn, mut peer, connecting) = way.connect(Connection::builder().opt_mode(true));
         let (result, greeted) = tokio::join!(connecting, peer.greet(HandshakeFlags::NO_ZEROES));
         result.unwrap();
         greeted.unwrap();
@@ -234,8 +231,7 @@ async fn g08_without_fixed_newstyle_options_are_refused_here() {
 #[tokio::test]
 async fn g09_unknown_handshake_flags_are_never_answered() {
     for way in ways() {
-        let conn = Connection::new();
-        let (mut peer, connecting) = way.connect(&conn);
+        let (_conn, mut peer, connecting) = way.connect(Connection::builder());
         let offered = HandshakeFlags::from_bits_retain(0xffff);
         let script = async {
             let flags = peer.greet(offered).await.unwrap();
@@ -250,8 +246,8 @@ async fn g09_unknown_handshake_flags_are_never_answered() {
 /// An answer to `EXPORT_NAME` that is cut off at each byte.
 async fn cut_off_answers(offered: HandshakeFlags, length: usize) {
     for (way, cut) in ways().flat_map(|way| (0..=length).map(move |cut| (way, cut))) {
-        let conn = Connection::builder().force_export_name(true).build();
-        let (mut peer, connecting) = way.connect(&conn);
+        let (conn, mut peer, connecting) =
+            way.connect(Connection::builder().force_export_name(true));
         let script = async {
             peer.greet(offered).await.unwrap();
             loop {

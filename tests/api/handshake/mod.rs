@@ -48,7 +48,7 @@ async fn gone_with(
     builder: &Builder,
     bytes: &[u8],
 ) -> (Connection, Result<()>, Option<OptionType>) {
-    let mut ways = ways();
+    let mut ways = option_ways();
     let first = gone_by(ways.next().unwrap(), builder, bytes).await;
     for way in ways {
         let again = gone_by(way, builder, bytes).await;
@@ -67,8 +67,7 @@ async fn gone_by(
     builder: &Builder,
     bytes: &[u8],
 ) -> (Connection, Result<()>, Option<OptionType>) {
-    let conn = builder.clone().build();
-    let (mut peer, connecting) = way.connect(&conn);
+    let (conn, mut peer, connecting) = way.connect(builder.clone());
     let script = async {
         peer.greet(HandshakeFlags::all()).await.unwrap();
         let go = peer.expect_option().await.unwrap();
