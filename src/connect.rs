@@ -3,23 +3,21 @@
 //! Each comes twice: `aio_connect_*` begins and returns a future that may be dropped,
 //! `connect_*` begins and waits.
 
+mod connecting;
 mod tls;
 mod uri;
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 
+pub use connecting::Connecting;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
 use crate::connection::Connection;
-use crate::driver::{self, Address, Shared};
+use crate::driver::{self, Address};
 use crate::error::{Error, Result};
 use crate::runtime;
 use crate::state::State;
@@ -28,65 +26,12 @@ use crate::transport::socket::Socket;
 use crate::transport::{Foreign, Stream, Transport, activation, command, fd, tcp, unix};
 use crate::uri::Endpoint;
 
-/// An attempt to connect that is under way.
-///
-/// Resolves when the handshake is done, or in option mode when options can be sent; or with the
-/// error that ended the attempt. Until then any task can see from the state of the connection how
-/// it goes.
-///
-/// # Cancel safety
-///
-/// The attempt goes on if this is dropped: drop the last [`Connection`] to stop it.
-///
-/// # Examples
-/// ```
-/// # use nbd_client::{Connection, testing};
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> nbd_client::Result<()> {
-/// # let server = testing::Server::new(testing::Export::new(1 << 20));
-/// let conn = Connection::new();
-/// let connecting = conn.aio_connect_stream(server.connect())?; // returns at once
-/// assert!(conn.is_connecting()); // on any clone, from any task
-/// connecting.await?;
-/// assert!(conn.is_ready());
-/// # Ok(())
-/// # }
-/// ```
-#[must_use = "await this, or watch the state of the connection"]
-pub struct Connecting(Pin<Box<dyn Future<Output = Result<()>> + Send>>);
-
-impl Connecting {
-    fn new(shared: Arc<Shared>) -> Self {
-        Self(Box::pin(async move {
-            let state = shared.reach(|state| *state != State::Connecting).await;
-            match (state, shared.ended()) {
-                (_, Some(error)) => Err(error.clone()),
-                _ => Ok(()),
-            }
-        }))
-    }
-}
-
-impl Future for Connecting {
-    type Output = Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
-impl fmt::Debug for Connecting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connecting").finish_non_exhaustive()
-    }
-}
-
 /// Connecting. Allowed once, on a new handle; in any other state each of these calls fails with
 /// an error that names the state, and changes nothing.
 ///
 /// An argument that cannot be used, or the lack of a Tokio runtime whose time is enabled (and,
-/// but for a stream, its I/O), is an error that leaves the handle [`Created`](State::Created). Any failure after that leaves it [`Dead`](State::Dead).
-/// The whole attempt has one deadline, see
+/// but for a stream, its I/O), is an error that leaves the handle [`Created`](State::Created). Any
+/// failure after that leaves it [`Dead`](State::Dead). The whole attempt has one deadline, see
 /// [`handshake_timeout`](crate::Builder::handshake_timeout).
 ///
 /// # Cancel safety

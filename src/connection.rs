@@ -1,16 +1,14 @@
 //! The handle on one connection, and the states it goes through.
 
+mod facts;
+
 use std::fmt;
 use std::sync::Arc;
 
 use crate::builder::Builder;
-use crate::driver::{Address, Link, Shared};
+use crate::driver::{Link, Shared};
 use crate::error::{Error, InvalidRequest, Result};
-use crate::export::{Export, Protocol};
 use crate::state::State;
-use crate::stats::Stats;
-use crate::transport::tls::TlsInfo;
-use crate::uri::{Uri, UriBuilder};
 use crate::wire::MAX_STRING;
 
 /// A handle on one NBD connection: cheap to clone, usable from any task and thread.
@@ -268,63 +266,6 @@ impl Connection {
         self.not("closed")
     }
 
-    /// What is known about the export.
-    ///
-    /// In option mode this is what the last successful [`opt_info`](Self::opt_info) said. It
-    /// stays known after the connection has ended.
-    ///
-    /// # Errors
-    /// If nothing is known yet.
-    pub fn export(&self) -> Result<Export> {
-        match &self.shared().lock_facts().export {
-            Some(export) => Ok(Export::clone(export)),
-            None => Err(self.not("ready")),
-        }
-    }
-
-    /// The size of the export, in bytes.
-    ///
-    /// # Errors
-    /// If it is not known yet.
-    pub fn size(&self) -> Result<u64> {
-        match &self.shared().lock_facts().export {
-            Some(export) => Ok(export.size()),
-            None => Err(self.not("ready")),
-        }
-    }
-
-    /// How the connection speaks: the handshake, and what was agreed in it.
-    ///
-    /// # Errors
-    /// If the server has not greeted yet.
-    pub fn protocol(&self) -> Result<Protocol> {
-        self.shared()
-            .lock_facts()
-            .protocol
-            .ok_or_else(|| self.not("negotiating or ready"))
-    }
-
-    /// Whether the connection is encrypted by this crate. What a stream does that was handed to
-    /// [`connect_stream`](Self::connect_stream) is not known here.
-    #[must_use]
-    pub fn is_tls(&self) -> bool {
-        self.shared().lock_facts().tls.is_some()
-    }
-
-    /// How the connection is encrypted, and with whom; `None` if it is not.
-    ///
-    /// It stays known after the connection has ended.
-    #[must_use]
-    pub fn tls_info(&self) -> Option<TlsInfo> {
-        self.shared().lock_facts().tls.clone()
-    }
-
-    /// What has been sent and received since the connection was made; in any state.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.shared().stats()
-    }
-
     /// The process id of the server, if this connection runs it and it has not ended.
     #[must_use]
     pub fn child_id(&self) -> Option<u32> {
@@ -348,38 +289,6 @@ impl Connection {
         child
             .kill(signal)
             .map_err(|error| Error::argument("signal", error.to_string()))
-    }
-
-    /// The name of the export that is or will be asked for.
-    #[must_use]
-    pub fn export_name(&self) -> String {
-        self.shared().lock_wishes().export_name.clone()
-    }
-
-    /// A URI that leads to the same export, as far as can be known: it names the server as it was
-    /// given to the connect call, and asks for TLS if the connection has it. It stays known after
-    /// the connection has ended.
-    ///
-    /// What is not part of an address is missing, such as credentials that were not given by URI;
-    /// and whether the URI works elsewhere, or later, nobody can say.
-    ///
-    /// # Errors
-    /// If the handle is not connected yet, or was connected over something that has no address: a
-    /// socket, a stream, or a command.
-    pub fn uri(&self) -> Result<Uri> {
-        if self.is_created() {
-            return Err(self.not("connected"));
-        }
-        let address = self.shared().lock_facts().address.clone();
-        let builder = match address {
-            Some(Address::Uri(uri)) => {
-                let insists = uri.is_tls();
-                UriBuilder::from(*uri).tls(insists || self.is_tls())
-            }
-            Some(Address::Endpoint(endpoint)) => Uri::builder(endpoint).tls(self.is_tls()),
-            None => return Err(InvalidRequest::NoAddress.into()),
-        };
-        Ok(builder.export_name(self.export_name()).build()?)
     }
 
     /// Checks names before anything is connected.
