@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::wire::ChunkType as Kind;
+use crate::wire::reply::error_body;
 
 #[test]
 fn c21_an_unknown_kind_of_error_fails_its_request_only() {

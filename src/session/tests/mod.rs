@@ -7,6 +7,8 @@ mod flow;
 mod flush;
 mod orphans;
 mod pieces;
+mod random;
+mod replies;
 mod simple;
 mod status;
 
@@ -15,9 +17,10 @@ use std::task::{Poll, Waker};
 use bytes::{Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
+use replies::*;
+
 use super::*;
 use crate::wire::codec::{Request, RequestCodec};
-use crate::wire::reply::{ChunkHead, Hole, Reply, ReplyHead, data_body, error_body, hole_body};
 use crate::wire::{ChunkType, Errno, ProtocolError, ReplyFlags};
 
 const SIMPLE: ReplyStyle = ReplyStyle::Simple;
@@ -257,95 +260,6 @@ fn bare(command: Command, offset: u64, length: u64) -> Submission {
         length,
         payload: Bytes::new(),
         sink: Sink::None,
-    }
-}
-
-fn simple(head: &RequestHead, error: Errno) -> Vec<u8> {
-    encode(&Reply::simple(head.cookie, error, Bytes::new()))
-}
-
-/// A chunk with a body, as a server that speaks `style` sends it.
-fn chunk(
-    style: ReplyStyle,
-    head: &RequestHead,
-    flags: ReplyFlags,
-    kind: ChunkType,
-    body: impl Into<Bytes>,
-) -> Vec<u8> {
-    let offset = (style == EXTENDED).then_some(head.offset);
-    encode(&Reply::chunk(head.cookie, offset, flags, kind, body.into()))
-}
-
-/// The head of a chunk, whose body does not come.
-fn chunk_head(style: ReplyStyle, head: &RequestHead, kind: ChunkType, length: u64) -> Vec<u8> {
-    let mut bytes = BytesMut::new();
-    ReplyHead::Chunk(ChunkHead {
-        flags: DONE,
-        chunk: kind,
-        cookie: head.cookie,
-        offset: (style == EXTENDED).then_some(head.offset),
-        length,
-    })
-    .encode(&mut bytes);
-    bytes.to_vec()
-}
-
-fn encode(reply: &Reply) -> Vec<u8> {
-    let mut bytes = BytesMut::new();
-    reply.encode(&mut bytes);
-    bytes.to_vec()
-}
-
-/// Data in the form of `style`; simple replies have no offset of their own.
-fn data(
-    style: ReplyStyle,
-    head: &RequestHead,
-    offset: u64,
-    data: &[u8],
-    flags: ReplyFlags,
-) -> Vec<u8> {
-    if style == SIMPLE {
-        let data = Bytes::copy_from_slice(data);
-        return encode(&Reply::simple(head.cookie, Errno::OK, data));
-    }
-    let body = data_body(offset, data);
-    chunk(style, head, flags, ChunkType::OFFSET_DATA, body)
-}
-
-fn hole(
-    style: ReplyStyle,
-    head: &RequestHead,
-    offset: u64,
-    length: u32,
-    flags: ReplyFlags,
-) -> Vec<u8> {
-    let body = hole_body(Hole { offset, length });
-    chunk(style, head, flags, ChunkType::OFFSET_HOLE, body)
-}
-
-fn none(style: ReplyStyle, head: &RequestHead) -> Vec<u8> {
-    chunk(style, head, DONE, ChunkType::NONE, Bytes::new())
-}
-
-fn error(
-    style: ReplyStyle,
-    head: &RequestHead,
-    errno: Errno,
-    message: &str,
-    flags: ReplyFlags,
-) -> Vec<u8> {
-    if style == SIMPLE {
-        return simple(head, errno);
-    }
-    let body = error_body(errno, message, None);
-    chunk(style, head, flags, ChunkType::ERROR, body)
-}
-
-/// Success of a command without content.
-fn success(style: ReplyStyle, head: &RequestHead) -> Vec<u8> {
-    match style {
-        SIMPLE => simple(head, Errno::OK),
-        _ => none(style, head),
     }
 }
 

@@ -1,7 +1,7 @@
 //! FAULTS of block status.
 
 use super::*;
-use crate::wire::reply::status_body;
+use crate::wire::reply::{error_body, status_body};
 
 const SIZE: u64 = 1 << 20;
 
