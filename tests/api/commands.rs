@@ -95,6 +95,30 @@ async fn every_command_is_sent_with_its_flags_and_nothing_else() {
     }
 }
 
+// P-130, and more: a server of one connection can say nothing of the cookies of another.
+#[tokio::test]
+async fn cookies_start_anywhere_and_differ() {
+    let mut starts = Vec::new();
+    for _ in 0..4 {
+        let (conn, mut peer) = ready(ReplyStyle::Simple).await;
+        let mut cookies = Vec::new();
+        for _ in 0..3 {
+            let (result, ()) = tokio::join!(conn.flush().into_future(), async {
+                let head = peer.expect_request().await.unwrap().head;
+                peer.acknowledge(&head).await.unwrap();
+                cookies.push(head.cookie);
+            });
+            result.unwrap();
+        }
+        starts.push(cookies[0]);
+        cookies.dedup();
+        assert_eq!(cookies.len(), 3);
+    }
+    starts.sort_unstable();
+    // Two of four are this close once in 2^29 runs.
+    assert!(starts.windows(2).all(|two| two[1] - two[0] > 1 << 31));
+}
+
 #[tokio::test]
 async fn what_is_written_is_read_back_by_every_kind_of_read() {
     for style in STYLES {
