@@ -212,3 +212,51 @@ fn a_flush_that_waits_ends_with_the_connection() {
         assert!(wire.send().is_empty());
     }
 }
+
+/// Answers one request of the command, with success or not.
+fn answered(wire: &mut Wire, submission: Submission, errno: Errno) -> Result<Answer, Error> {
+    let (ticket, head) = begin(wire, submission);
+    let reply = match errno {
+        Errno::OK => success(wire.style, &head),
+        errno => error(wire.style, &head, errno, "", DONE),
+    };
+    wire.feed(&reply).unwrap();
+    wire.answer(ticket)
+}
+
+#[test]
+fn what_was_acknowledged_is_unflushed_until_a_flush_or_fua_has_covered_it() {
+    for style in STYLES {
+        for change in 0..3 {
+            let mut wire = Wire::new(style);
+            let change = |flags| {
+                let mut change = changes(style).into_iter().nth(change).unwrap();
+                change.flags |= flags;
+                change
+            };
+            let none = CommandFlags::empty();
+            answered(&mut wire, bare(Command::CACHE, 0, 512), Errno::OK).unwrap();
+            answered(&mut wire, change(none), Errno::EIO).unwrap_err();
+            answered(&mut wire, change(CommandFlags::FUA), Errno::OK).unwrap();
+            assert!(!wire.session.has_unflushed());
+            answered(&mut wire, change(none), Errno::OK).unwrap();
+            assert!(wire.session.has_unflushed());
+            answered(&mut wire, bare(Command::FLUSH, 0, 0), Errno::OK).unwrap();
+            assert!(!wire.session.has_unflushed());
+        }
+    }
+}
+
+#[test]
+fn after_a_flush_that_failed_no_other_succeeds_until_it_is_forgiven() {
+    for style in STYLES {
+        let mut wire = Wire::new(style);
+        let flush = || bare(Command::FLUSH, 0, 0);
+        answered(&mut wire, write(style, 0, &[1; 512]), Errno::OK).unwrap();
+        answered(&mut wire, flush(), Errno::EIO).unwrap_err();
+        let late = answered(&mut wire, flush(), Errno::OK);
+        assert_matches!(late, Err(Error::DurabilityUnknown(cause)) if cause.errno() == Errno::EIO);
+        wire.session.clear_flush_error();
+        answered(&mut wire, flush(), Errno::OK).unwrap();
+    }
+}
