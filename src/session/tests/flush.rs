@@ -241,6 +241,11 @@ fn what_was_acknowledged_is_unflushed_until_a_flush_or_fua_has_covered_it() {
             assert!(!wire.session.has_unflushed());
             answered(&mut wire, change(none), Errno::OK).unwrap();
             assert!(wire.session.has_unflushed());
+            // What is acknowledged while the flush is on its way is not covered.
+            let (_, flush) = begin(&mut wire, bare(Command::FLUSH, 0, 0));
+            answered(&mut wire, change(none), Errno::OK).unwrap();
+            wire.feed(&success(style, &flush)).unwrap();
+            assert!(wire.session.has_unflushed());
             answered(&mut wire, bare(Command::FLUSH, 0, 0), Errno::OK).unwrap();
             assert!(!wire.session.has_unflushed());
         }

@@ -11,11 +11,14 @@ fn r16_the_reply_to_an_abandoned_read_is_drained_wherever_it_is_abandoned() {
             let mut wire = Wire::new(style);
             let (ticket, head) = wire.ask_read(0, length);
             let (next, other) = wire.ask_read(8, 4);
-            let mut bytes = data(style, &head, 0, &vec![1; length as usize], DONE);
-            bytes.extend(data(style, &other, 8, b"next", DONE));
+            let bytes = data(style, &head, 0, &vec![1; length as usize], DONE);
             wire.feed(&bytes[..cut]).unwrap();
             wire.session.abandon(ticket);
+            // Not all at once, or it would be dropped without having been waited for.
+            wire.step = 7_000;
             wire.feed(&bytes[cut..]).unwrap();
+            assert_eq!(wire.session.in_flight(), 1, "it is over with its last byte");
+            wire.feed(&data(style, &other, 8, b"next", DONE)).unwrap();
             assert_eq!(wire.data(next), b"next", "abandoned after {cut} bytes");
             assert_eq!(wire.session.in_flight(), 0);
         }
