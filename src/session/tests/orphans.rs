@@ -26,6 +26,22 @@ fn r16_the_reply_to_an_abandoned_read_is_drained_wherever_it_is_abandoned() {
 }
 
 #[test]
+fn r16_no_buffer_is_taken_for_an_abandoned_read() {
+    for style in STYLES {
+        for abandons in [false, true] {
+            let mut wire = Wire::new(style);
+            let (ticket, head) = wire.ask_read(0, 1 << 20);
+            if abandons {
+                wire.session.abandon(ticket);
+            }
+            let bytes = data(style, &head, 0, &vec![1; 1 << 20], DONE);
+            wire.feed(&bytes[..1000]).unwrap();
+            assert_eq!(wire.bulk.is_none(), abandons);
+        }
+    }
+}
+
+#[test]
 fn r16_the_reply_to_an_abandoned_request_is_still_checked() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
