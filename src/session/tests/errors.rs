@@ -171,6 +171,14 @@ fn c35_endless_errors_kill_the_connection() {
             error(style, head, Errno::EIO, "", MORE).repeat(65)
         });
         assert_eq!(cause, ProtocolError::TooManyErrors);
+        // As many as are allowed fail their request only.
+        let mut wire = Wire::new(style);
+        let (ticket, head) = wire.ask_read(0, 512);
+        let errors = error(style, &head, Errno::EIO, "", MORE).repeat(64);
+        wire.feed(&errors).unwrap();
+        wire.feed(&none(style, &head)).unwrap();
+        assert_eq!(wire.request_error(ticket).errno(), Errno::EIO);
+        wire.assert_usable();
     }
 }
 
