@@ -91,6 +91,7 @@ mod tests {
             text.to_string(),
             "a\\u{1b}[31m\\u{d}\\u{a}b\u{fffd}\\u{202e}"
         );
+        assert_eq!(format!("{text:?}"), format!("\"{text}\""));
     }
 
     // P-003

@@ -124,6 +124,19 @@ async fn k06_dropping_the_last_handle_says_goodbye_and_closes() {
     }
 }
 
+#[tokio::test]
+async fn k06_a_goodbye_that_has_to_wait_for_room_is_said_once() {
+    for style in STYLES {
+        let (conn, mut peer) = narrow(style, 64).await;
+        let write = drop_after(1, conn.write(0, vec![1; 1000]).into_future()).await;
+        assert!(write.is_none());
+        drop(conn);
+        peer.expect_command(Command::WRITE).await.unwrap();
+        peer.expect_command(Command::DISC).await.unwrap();
+        peer.expect_end().await.unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn k06_a_server_that_does_not_read_is_left_without_a_goodbye() {
     let (conn, mut peer) = narrow(ReplyStyle::Simple, 64).await;
