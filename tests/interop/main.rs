@@ -12,7 +12,6 @@
 mod behind_tls;
 mod disk;
 mod durable;
-mod load;
 mod memory;
 mod nbd_server;
 mod nbdkit;
@@ -25,3 +24,6 @@ mod random;
 mod server;
 mod soak;
 mod state;
+
+#[path = "../shared/load.rs"]
+mod load;

@@ -126,7 +126,7 @@ async fn there_is_no_default_export() {
 async fn many_tasks_mix_reads_and_writes() {
     let dir = Dir::new();
     let server = Server::nbd_server(&export(&dir.disk("disk", load::SIZE)));
-    load::mix(&connect(&server).await).await;
+    load::verified(&connect(&server).await, load::HEAVY, 8).await;
 }
 
 #[tokio::test]

@@ -10,8 +10,12 @@ use std::time::{Duration, Instant};
 use nbd_client::{Builder, Connection};
 use tempfile::TempDir;
 
+#[path = "../shared/listening.rs"]
+mod listening;
 #[path = "../shared/port.rs"]
 mod port;
+
+use listening::{listens_tcp, listens_unix};
 
 /// How long a server may take until it listens; far more than any needs.
 const READY: Duration = Duration::from_secs(30);
@@ -125,7 +129,7 @@ impl Server {
         server
     }
 
-    /// Waits without connecting: some servers take one client and no more.
+    /// Waits until it listens.
     fn wait_until(&mut self, is_ready: impl Fn() -> bool) {
         let deadline = Instant::now() + READY;
         while !is_ready() {
@@ -219,26 +223,4 @@ pub(crate) fn run(program: &str, args: &[&str]) -> String {
 
 fn cannot_run(program: &OsStr, error: &std::io::Error) -> ! {
     panic!("this test needs {program:?}, which cannot be run ({error}); see tests/run")
-}
-
-/// Whether a Unix socket of this name listens.
-fn listens_unix(path: &str) -> bool {
-    // Of a socket that listens the kernel shows the flag SO_ACCEPTCON.
-    let is_it = |line: &str| {
-        let mut words = line.split_whitespace();
-        words.nth(3) == Some("00010000") && words.nth(3) == Some(path)
-    };
-    let sockets = fs::read_to_string("/proc/net/unix").unwrap();
-    sockets.lines().any(is_it)
-}
-
-/// Whether a TCP socket on this port of the loopback address listens.
-fn listens_tcp(port: u16) -> bool {
-    let local = format!("0100007F:{port:04X}");
-    let is_it = |line: &str| {
-        let mut words = line.split_whitespace();
-        words.nth(1) == Some(&local) && words.nth(1) == Some("0A")
-    };
-    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
-    sockets.lines().any(is_it)
 }

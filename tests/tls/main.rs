@@ -9,6 +9,7 @@ mod tls {
     mod clear;
     mod config;
     mod hostile;
+    #[path = "../shared/load.rs"]
     mod load;
     #[path = "../shared/long.rs"]
     mod long;

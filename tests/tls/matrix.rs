@@ -68,7 +68,7 @@ async fn works(start: fn(Over, Proof) -> Server, over: Over, version: TlsVersion
     assert_eq!(sent, proof == Proof::Mutual);
     assert_eq!(info.server_name(), Some("localhost"));
 
-    load::verified(&conn, load::LIGHT).await;
+    load::verified(&conn, 8, 2).await;
     conn.disconnect().await.unwrap();
 }
 
@@ -125,7 +125,7 @@ mod heavy_nbdkit {
         let config = pki::mutual().build().unwrap();
         let conn = Connection::builder().tls(TlsMode::Require, config).build();
         server.connect(&conn).await.unwrap();
-        load::verified(&conn, load::HEAVY).await;
+        load::verified(&conn, load::HEAVY, 2).await;
         conn.disconnect().await.unwrap();
     }
 }

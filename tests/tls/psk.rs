@@ -70,7 +70,7 @@ async fn works(server: Server, version: TlsVersion) {
     assert_eq!(info.psk_identity(), Some("alice"));
     assert_eq!(info.peer_certificate(), None);
     assert_eq!(info.server_name(), None);
-    load::verified(&conn, load::LIGHT).await;
+    load::verified(&conn, 8, 2).await;
     conn.disconnect().await.unwrap();
 }
 
@@ -144,7 +144,7 @@ mod other_nbdkit {
         let server = nbdkit(Over::Tcp);
         let conn = connection(TlsPsk::new("alice", KEY).unwrap());
         server.connect(&conn).await.unwrap();
-        load::verified(&conn, load::HEAVY).await;
+        load::verified(&conn, load::HEAVY, 2).await;
         conn.disconnect().await.unwrap();
     }
 

@@ -9,8 +9,12 @@ use std::time::{Duration, Instant};
 use nbd_client::{Connection, Result};
 use tempfile::TempDir;
 
+#[path = "../shared/listening.rs"]
+mod listening;
 #[path = "../shared/port.rs"]
 mod port;
+
+use listening::{listens_tcp, listens_unix};
 
 /// How long a server may take until it listens, or ends; far more than any needs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -136,7 +140,7 @@ impl Server {
         self
     }
 
-    /// Waits without connecting: some servers take one client and no more.
+    /// Waits until this holds.
     fn wait_until(&mut self, what: &str, holds: impl Fn() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !holds() {
@@ -196,30 +200,4 @@ pub(crate) fn run(program: &str, args: &[&str]) {
         "{program}: {}: {text}",
         output.status
     );
-}
-
-/// Whether a Unix socket of this name listens.
-fn listens_unix(path: &str) -> bool {
-    // Of a socket that listens the kernel shows the flag SO_ACCEPTCON.
-    let is_it = |line: &str| {
-        let mut words = line.split_whitespace();
-        words.nth(3) == Some("00010000") && words.nth(3) == Some(path)
-    };
-    fs::read_to_string("/proc/net/unix")
-        .unwrap()
-        .lines()
-        .any(is_it)
-}
-
-/// Whether a TCP socket on this port of the loopback address listens.
-fn listens_tcp(port: u16) -> bool {
-    let local = format!("0100007F:{port:04X}");
-    let is_it = |line: &str| {
-        let mut words = line.split_whitespace();
-        words.nth(1) == Some(&local) && words.nth(1) == Some("0A")
-    };
-    fs::read_to_string("/proc/net/tcp")
-        .unwrap()
-        .lines()
-        .any(is_it)
 }

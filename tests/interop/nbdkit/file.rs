@@ -90,13 +90,13 @@ async fn a_read_only_export_is_not_written() {
 #[tokio::test]
 async fn many_tasks_mix_reads_and_writes_on_one_thread() {
     let (conn, _server) = connect(&["memory", &load::SIZE.to_string()]).await;
-    load::mix(&conn).await;
+    load::verified(&conn, load::HEAVY, 8).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_tasks_mix_reads_and_writes_on_many_threads() {
     let (conn, _server) = connect(&["memory", &load::SIZE.to_string()]).await;
-    load::mix(&conn).await;
+    load::verified(&conn, load::HEAVY, 8).await;
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn many_tasks_mix_reads_and_writes_over_tcp() {
     let server = Server::nbdkit_tcp(&["memory", &load::SIZE.to_string()]);
     let conn = Connection::new();
     conn.connect_tcp("127.0.0.1", server.port()).await.unwrap();
-    load::mix(&conn).await;
+    load::verified(&conn, load::HEAVY, 8).await;
 }
 
 // Most of the tasks wait for room, and nobody for ever.
@@ -117,5 +117,5 @@ async fn many_tasks_mix_reads_and_writes_within_a_small_window() {
         .shutdown_timeout(Duration::from_secs(5))
         .build();
     conn.connect_unix(server.socket()).await.unwrap();
-    load::mix(&conn).await;
+    load::verified(&conn, load::HEAVY, 8).await;
 }

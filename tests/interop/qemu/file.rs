@@ -63,7 +63,7 @@ async fn many_tasks_mix_reads_and_writes_on_one_thread() {
     for style in styles() {
         let dir = Dir::new();
         let server = Server::qemu(&["-f", "raw", &dir.disk("disk", load::SIZE)]);
-        load::mix(&connect(&server, style).await).await;
+        load::verified(&connect(&server, style).await, load::HEAVY, 8).await;
     }
 }
 
@@ -72,7 +72,7 @@ async fn many_tasks_mix_reads_and_writes_on_many_threads() {
     for style in styles() {
         let dir = Dir::new();
         let server = Server::qemu(&["-f", "raw", &dir.disk("disk", load::SIZE)]);
-        load::mix(&connect(&server, style).await).await;
+        load::verified(&connect(&server, style).await, load::HEAVY, 8).await;
     }
 }
 
