@@ -221,39 +221,40 @@ fn r14_a_cut_anywhere_changes_nothing() {
 #[test]
 fn r18_an_early_error_is_told_when_the_payload_is_written() {
     for style in STYLES {
-        let mut wire = Wire::new(style);
-        let ticket = wire.write(0, &[1; 100]);
-        let mut outbox = Outbox::default();
-        wire.session.take_outbox(&mut outbox);
-        let length = u64::try_from(encoded_length(style)).unwrap();
-        wire.session.set_written(length);
-        let head = RequestHead {
-            cookie: ticket.0,
-            ..head_of(Command::WRITE)
-        };
+        let (mut wire, ticket, head) = half_sent(style);
         wire.feed(&error(style, &head, Errno::EPERM, "", DONE))
             .unwrap();
         assert!(wire.poll(ticket).is_pending());
         assert!(wire.session.has_early());
         assert_eq!(wire.session.in_flight(), 1, "its place stays taken");
-        wire.session.set_written(length + 99);
+        wire.session.set_written(wire.written + 99);
         assert!(wire.poll(ticket).is_pending());
-        wire.session.set_written(length + 100);
+        wire.session.set_written(wire.written + 100);
         assert_eq!(wire.request_error(ticket).errno, Errno::EPERM);
         assert_eq!(wire.session.in_flight(), 0);
     }
 }
 
 #[test]
+fn r18_an_early_error_is_told_although_what_is_not_sent_is_given_up() {
+    for style in STYLES {
+        let (mut wire, ticket, head) = half_sent(style);
+        let unsent = wire.command(Command::READ);
+        wire.feed(&error(style, &head, Errno::EPERM, "", DONE))
+            .unwrap();
+        wire.session.close();
+        wire.session.drop_unsent();
+        assert_matches!(wire.answer(unsent), Err(Error::Closed(_)));
+        wire.session.set_written(wire.written + 100);
+        assert_eq!(wire.request_error(ticket).errno, Errno::EPERM);
+        assert!(wire.session.try_disconnect());
+    }
+}
+
+#[test]
 fn r18_an_early_error_stands_if_the_connection_then_dies() {
     for style in STYLES {
-        let mut wire = Wire::new(style);
-        let ticket = wire.write(0, &[1; 100]);
-        wire.write_out(encoded_length(style));
-        let head = RequestHead {
-            cookie: ticket.0,
-            ..head_of(Command::WRITE)
-        };
+        let (mut wire, ticket, head) = half_sent(style);
         wire.feed(&error(style, &head, Errno::EPERM, "", DONE))
             .unwrap();
         wire.session
@@ -265,13 +266,7 @@ fn r18_an_early_error_stands_if_the_connection_then_dies() {
 #[test]
 fn r18_an_early_success_does_not_stand_if_the_connection_then_dies() {
     for style in STYLES {
-        let mut wire = Wire::new(style);
-        let ticket = wire.write(0, &[1; 100]);
-        wire.write_out(encoded_length(style));
-        let head = RequestHead {
-            cookie: ticket.0,
-            ..head_of(Command::WRITE)
-        };
+        let (mut wire, ticket, head) = half_sent(style);
         wire.feed(&success(style, &head)).unwrap();
         wire.session
             .fail(&Error::timeout(crate::error::Phase::Request));
@@ -284,18 +279,24 @@ fn r18_an_early_success_does_not_stand_if_the_connection_then_dies() {
 #[test]
 fn r18_a_second_reply_to_an_early_answered_request_kills_the_connection() {
     for style in STYLES {
-        let mut wire = Wire::new(style);
-        let ticket = wire.write(0, &[1; 100]);
-        wire.write_out(encoded_length(style));
-        let head = RequestHead {
-            cookie: ticket.0,
-            ..head_of(Command::WRITE)
-        };
+        let (mut wire, ticket, head) = half_sent(style);
         let reply = error(style, &head, Errno::EPERM, "", DONE);
         wire.feed(&reply).unwrap();
         let second = wire.feed(&reply);
         assert_eq!(second, Err(ProtocolError::UnknownCookie(head.cookie)));
     }
+}
+
+/// A write of 100 bytes of which the server has nothing but the header.
+fn half_sent(style: ReplyStyle) -> (Wire, Ticket, RequestHead) {
+    let mut wire = Wire::new(style);
+    let ticket = wire.write(0, &[1; 100]);
+    wire.write_out(encoded_length(style));
+    let head = RequestHead {
+        cookie: ticket.0,
+        ..head_of(Command::WRITE)
+    };
+    (wire, ticket, head)
 }
 
 fn encoded_length(style: ReplyStyle) -> usize {
