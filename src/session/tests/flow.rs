@@ -87,6 +87,42 @@ fn who_waits_for_room_is_woken_when_there_is_some() {
     assert!(wire.answer(ticket).is_ok());
 }
 
+// A future may move to another task between two polls.
+#[test]
+fn whoever_polled_last_is_woken() {
+    let counts = [Arc::new(Count::default()), Arc::new(Count::default())];
+    let wakers = counts.clone().map(Waker::from);
+    let assert_woken = |wire: &mut Wire| {
+        wake_all(&mut wire.session);
+        let woken = counts
+            .each_ref()
+            .map(|count| count.0.swap(0, Ordering::SeqCst));
+        assert_eq!(woken, [0, 1]);
+    };
+    // There is no room; or a change has to be answered first.
+    for (before, then) in [
+        (Command::FLUSH, Command::CACHE),
+        (Command::WRITE, Command::FLUSH),
+    ] {
+        let mut wire = Wire::bounded(SIMPLE, 1, u64::MAX);
+        let (_, head) = wire.ask(before);
+        let (mut next, mut place) = (Some(bare(then, 0, 0)), None);
+        for waker in &wakers {
+            let waits = wire.session.poll_submit(&mut next, &mut place, waker);
+            assert!(waits.is_pending());
+        }
+        wire.feed(&success(SIMPLE, &head)).unwrap();
+        assert_woken(&mut wire);
+    }
+    let mut wire = Wire::new(SIMPLE);
+    let (ticket, head) = wire.ask(Command::FLUSH);
+    for waker in &wakers {
+        assert!(wire.session.poll_answer(ticket, waker).is_pending());
+    }
+    wire.feed(&success(SIMPLE, &head)).unwrap();
+    assert_woken(&mut wire);
+}
+
 #[test]
 fn who_has_its_turn_is_sent_whether_or_not_its_caller_looks() {
     for style in STYLES {

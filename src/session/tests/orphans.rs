@@ -115,10 +115,12 @@ fn an_answer_that_nobody_took_is_dropped_with_its_request() {
 }
 
 /// Everything that changes 4096..8192, or a part of it.
-fn overlapping(style: ReplyStyle) -> [Submission; 4] {
+/// Some overlap, some only meet.
+fn overlapping(style: ReplyStyle) -> [Submission; 5] {
     [
         write(style, 4096, &[2; 4096]),
         write(style, 8191, &[2]),
+        write(style, 8192, &[2]),
         bare(Command::TRIM, 0, 4097),
         bare(Command::WRITE_ZEROES, 0, 1 << 20),
     ]
