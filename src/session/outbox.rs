@@ -103,7 +103,8 @@ impl Outbox {
             count = count.saturating_sub(step);
             let Some(bulk) = self.bulk.front() else { break };
             let left = bulk.payload.len().saturating_sub(self.bulk_written);
-            if self.run_written < bulk.position || count < left {
+            // Zero is less than what is left of any payload: what comes before it is not written.
+            if count < left {
                 self.bulk_written = self.bulk_written.saturating_add(count);
                 return;
             }
