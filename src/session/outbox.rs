@@ -214,6 +214,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow there")]
     fn requests_leave_in_order_whatever_each_write_takes() {
         let large: Bytes = (0..20_000).map(|i| i as u8).collect();
         let mut expected = Vec::new();

@@ -243,6 +243,7 @@ fn c39_c40_an_impossible_length_is_told_at_the_head() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow there")]
 fn c39_what_is_waited_for_is_bounded_whatever_the_head_says() {
     // P-175: the longest body there is: 2^20 extents.
     let most = |style| {

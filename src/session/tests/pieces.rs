@@ -18,6 +18,7 @@ fn c41_data_byte_by_byte_is_put_together() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow there")]
 fn c42_pieces_that_nobody_takes_are_bounded_in_number() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
@@ -34,6 +35,7 @@ fn c42_pieces_that_nobody_takes_are_bounded_in_number() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow there")]
 fn c42_pieces_that_are_taken_may_be_of_one_byte_each() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
@@ -51,6 +53,7 @@ fn c42_pieces_that_are_taken_may_be_of_one_byte_each() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow there")]
 fn c43_every_second_byte_first_kills_the_connection() {
     for style in CHUNKED {
         let cause = fatal(
@@ -68,6 +71,7 @@ fn c43_every_second_byte_first_kills_the_connection() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow there")]
 fn c44_chunks_of_many_requests_may_be_interleaved() {
     for style in CHUNKED {
         for step in [usize::MAX, 1, 13] {
@@ -146,6 +150,7 @@ fn three_chunks(style: ReplyStyle, head: &RequestHead) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow there")]
 fn c47_a_cut_anywhere_in_a_reply_changes_nothing() {
     for style in CHUNKED {
         let cuts = (0..200)
@@ -164,6 +169,7 @@ fn c47_a_cut_anywhere_in_a_reply_changes_nothing() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow there")]
 fn c48_a_reply_cut_off_anywhere_is_no_answer() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);

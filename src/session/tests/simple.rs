@@ -180,6 +180,7 @@ fn shuffled(wire: &mut Wire) -> (Vec<(Ticket, Vec<u8>)>, Vec<u8>) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow there")]
 fn r13_r14_replies_in_any_order_and_any_pieces_are_matched() {
     for style in STYLES {
         for step in [usize::MAX, 1, 7, 1000] {
