@@ -280,7 +280,7 @@ fn r18_an_early_success_does_not_stand_if_the_connection_then_dies() {
 #[test]
 fn r18_a_second_reply_to_an_early_answered_request_kills_the_connection() {
     for style in STYLES {
-        let (mut wire, ticket, head) = half_sent(style);
+        let (mut wire, _, head) = half_sent(style);
         let reply = error(style, &head, Errno::EPERM, "", DONE);
         wire.feed(&reply).unwrap();
         let second = wire.feed(&reply);
