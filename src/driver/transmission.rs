@@ -271,8 +271,11 @@ impl Transmission {
                     self.bulk = Some(bulk);
                     break;
                 }
+                let link = &self.link;
                 let received = |session: &mut Session| {
+                    link.settle_written(session);
                     session.received(bulk)?;
+                    link.settle_written(session);
                     Ok::<_, ProtocolError>(session.try_disconnect())
                 };
                 self.parting = self.link.change_with(&mut self.woken, received)?;

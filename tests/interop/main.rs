@@ -27,3 +27,5 @@ mod state;
 
 #[path = "../shared/load.rs"]
 mod load;
+#[path = "../shared/long.rs"]
+mod long;

@@ -5,8 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-#[path = "../shared/long.rs"]
-mod long;
+use crate::long;
 
 /// Says to a test that it runs in a process of its own.
 const ALONE: &str = "NBD_TEST_ALONE";

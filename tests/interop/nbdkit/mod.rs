@@ -12,6 +12,7 @@ mod handshake;
 mod killed;
 mod libnbd;
 mod limits;
+mod sequential;
 mod socket;
 mod status;
 mod uri;

@@ -1,0 +1,33 @@
+//! One read after the other, as programs are written first.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::long;
+use crate::server::Server;
+
+/// Far longer than any read takes.
+const WATCHDOG: Duration = Duration::from_secs(10);
+
+// R18: the answer to a read may be there before the task that wrote the request has taken note
+// of that. Reads of 32 KiB and more are received straight into their buffers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn large_reads_one_after_the_other_are_all_answered() {
+    let server = Server::nbdkit(&["memory", "1M"]);
+    let conn = server.client().build();
+    conn.connect_unix(server.socket()).await.unwrap();
+    for (length, count) in [
+        (32 << 10, 30_000),
+        (64 << 10, 30_000),
+        (256 << 10, 10_000),
+        (1 << 20, 2_000),
+    ] {
+        for round in 0..count * long::factor() {
+            let read = timeout(WATCHDOG, conn.read(0, length)).await;
+            let data = read.unwrap_or_else(|_| panic!("read {round} of {length} bytes hangs"));
+            assert_eq!(data.unwrap().len(), length);
+        }
+    }
+    conn.disconnect().await.unwrap();
+}
