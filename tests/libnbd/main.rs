@@ -91,3 +91,6 @@ mod server;
 
 mod nbdkit;
 mod qemu;
+
+#[path = "../shared/long.rs"]
+mod long;
