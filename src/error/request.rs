@@ -5,12 +5,42 @@ use std::fmt;
 use crate::wire::{Command, Errno, Text};
 
 /// A request that failed on the server.
+///
+/// Command, offset and length are those of the message that the server refused. A read or write
+/// that is longer than one message can be is sent as several, and this is the one that failed: a
+/// part of what was asked for. Where a flush stands in for
+/// [`fua`](crate::Builder::emulate_fua), it may be the flush.
+///
+/// ```
+/// # use nbd_client::{Connection, testing, wire::Errno};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> nbd_client::Result<()> {
+/// # let server = testing::Server::builder()
+/// #     .export("", testing::Export::new(1 << 20))
+/// #     .fail_with(|_| Some((Errno::EIO, "bad sector".into())))
+/// #     .build();
+/// # let conn = Connection::new();
+/// # conn.connect_stream(server.connect()).await?;
+/// use nbd_client::Error;
+///
+/// if let Err(Error::Request(failure)) = conn.read(8192, 4096).await {
+///     assert_eq!((failure.offset(), failure.length()), (8192, 4096));
+///     assert_eq!(
+///         failure.to_string(),
+///         "READ of 4096 bytes at offset 8192 failed on the server: EIO (bad sector)"
+///     );
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequestError {
     pub(crate) command: Command,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
     pub(crate) errno: Errno,
     pub(crate) message: Text,
-    pub(crate) offset: Option<u64>,
+    pub(crate) failed_at: Option<u64>,
 }
 
 impl RequestError {
@@ -18,6 +48,19 @@ impl RequestError {
     #[must_use]
     pub const fn command(&self) -> Command {
         self.command
+    }
+
+    /// Where the request begins, in bytes from the start of the export; 0 for a flush. Where in
+    /// the request it failed is [`failed_at`](Self::failed_at).
+    #[must_use]
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// How much of the export the request is about, in bytes; 0 for a flush.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        self.length
     }
 
     /// The error number as the server sent it, known or not.
@@ -32,23 +75,66 @@ impl RequestError {
         &self.message
     }
 
-    /// Where it failed, in bytes from the start of the export, if the server said so.
+    /// Where it failed, in bytes from the start of the export, if the server said so: an offset
+    /// inside the request.
     #[must_use]
-    pub const fn offset(&self) -> Option<u64> {
-        self.offset
+    pub const fn failed_at(&self) -> Option<u64> {
+        self.failed_at
     }
 }
 
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} failed on the server: {}", self.command, self.errno)?;
-        if let Some(offset) = self.offset {
-            write!(f, " at offset {offset}")?;
+        write!(f, "{}", self.command)?;
+        if self.command != Command::FLUSH {
+            write!(f, " of {} bytes at offset {}", self.length, self.offset)?;
+        }
+        f.write_str(" failed on the server: ")?;
+        if self.errno.name().is_none() {
+            f.write_str("error ")?;
+        }
+        write!(f, "{}", self.errno)?;
+        if let Some(at) = self.failed_at {
+            write!(f, " at offset {at}")?;
         }
         if self.message.is_empty() {
             Ok(())
         } else {
             write!(f, " ({})", self.message)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_says_which_request_it_was_and_where_in_it_it_failed() {
+        let mut error = RequestError {
+            command: Command::WRITE,
+            offset: 1 << 40,
+            length: 4096,
+            errno: Errno::EIO,
+            message: Text::default(),
+            failed_at: None,
+        };
+        assert_eq!(
+            error.to_string(),
+            "WRITE of 4096 bytes at offset 1099511627776 failed on the server: EIO"
+        );
+        error.errno = Errno(117);
+        error.failed_at = Some((1 << 40) + 512);
+        error.message = "bad sector".into();
+        assert_eq!(
+            error.to_string(),
+            "WRITE of 4096 bytes at offset 1099511627776 failed on the server: \
+             error 117 at offset 1099511628288 (bad sector)"
+        );
+        (error.command, error.failed_at) = (Command::FLUSH, None);
+        assert_eq!(
+            error.to_string(),
+            "FLUSH failed on the server: error 117 (bad sector)"
+        );
     }
 }

@@ -5,7 +5,6 @@ use bytes::BytesMut;
 use super::assembly::{Assembly, Loan};
 use super::receive::Bulk;
 use super::{Answer, Chunk, Error, Session, Sink};
-use crate::error::RequestError;
 use crate::wire::reply::{ErrorChunk, Hole};
 use crate::wire::{Errno, ProtocolError};
 
@@ -69,15 +68,10 @@ impl Session {
         }
         // P-165: an offset outside the request says nothing and is left out.
         let end = entry.offset.saturating_add(entry.length);
-        let offset = chunk.offset.filter(|at| (entry.offset..end).contains(at));
-        let (command, errno, message) = (entry.command, chunk.error, chunk.message);
+        let failed_at = chunk.offset.filter(|at| (entry.offset..end).contains(at));
+        let failure = entry.failure(chunk.error, chunk.message, failed_at);
         // The first error of a reply stands.
-        entry.error.get_or_insert(RequestError {
-            command,
-            errno,
-            message,
-            offset,
-        });
+        entry.error.get_or_insert(failure);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use slab::Slab;
 
 use super::{Answer, Sink};
 use crate::error::{Error, RequestError};
-use crate::wire::Command;
+use crate::wire::{Command, Errno, Text};
 
 /// One request from the moment it is queued until its answer is taken.
 #[derive(Debug)]
@@ -74,6 +74,23 @@ impl Entry {
             self.length
         } else {
             0
+        }
+    }
+
+    /// It failed on the server, who said this of it.
+    pub const fn failure(
+        &self,
+        errno: Errno,
+        message: Text,
+        failed_at: Option<u64>,
+    ) -> RequestError {
+        RequestError {
+            command: self.command,
+            offset: self.offset,
+            length: self.length,
+            errno,
+            message,
+            failed_at,
         }
     }
 

@@ -78,9 +78,11 @@ mod tests {
     fn failure(errno: Errno) -> Result<Answer, Error> {
         Err(Error::Request(RequestError {
             command: Command::FLUSH,
+            offset: 0,
+            length: 0,
             errno,
             message: Default::default(),
-            offset: None,
+            failed_at: None,
         }))
     }
 

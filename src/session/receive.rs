@@ -4,7 +4,6 @@ use bytes::{Buf, BytesMut};
 
 use super::assembly::Loan;
 use super::{Chunk, Session, Sink, Stage};
-use crate::error::RequestError;
 use crate::wire::reply::{ChunkHead, ErrorChunk, Hole, ReplyHead, StatusExtents};
 use crate::wire::{ChunkType, Command, Errno, ProtocolError, ReplyStyle, Text};
 
@@ -223,14 +222,7 @@ impl Session {
             return Err(ProtocolError::SimpleReply(entry.command));
         }
         if error != Errno::OK {
-            let command = entry.command;
-            let message = Text::default();
-            entry.error = Some(RequestError {
-                command,
-                errno: error,
-                message,
-                offset: None,
-            });
+            entry.error = Some(entry.failure(error, Text::default(), None));
             self.end_chunk(place, true)?;
             return Ok(None);
         }

@@ -26,9 +26,10 @@ pub const STRUCTURED_REPLY_MAGIC: u32 = 0x668e_33ef;
 /// Magic of an extended reply chunk.
 pub const EXTENDED_REPLY_MAGIC: u32 = 0x6e8a_278c;
 
-/// Declares a number of the protocol: an open newtype with named constants.
+/// Declares a number of the protocol: an open newtype with named constants. Where it has no name
+/// it is printed in the given format.
 macro_rules! open_number {
-    ($(#[$meta:meta])* $name:ident($int:ty) {
+    ($(#[$meta:meta])* $name:ident($int:ty, $format:literal) {
         $($(#[$doc:meta])* $konst:ident = $value:expr,)*
     }) => {
         $(#[$meta])*
@@ -52,7 +53,7 @@ macro_rules! open_number {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self.name() {
                     Some(name) => f.write_str(name),
-                    None => write!(f, concat!(stringify!($name), "({:#x})"), self.0),
+                    None => write!(f, concat!(stringify!($name), "(", $format, ")"), self.0),
                 }
             }
         }
@@ -61,7 +62,7 @@ macro_rules! open_number {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self.name() {
                     Some(name) => f.write_str(name),
-                    None => write!(f, "{:#x}", self.0),
+                    None => write!(f, $format, self.0),
                 }
             }
         }
@@ -70,7 +71,7 @@ macro_rules! open_number {
 
 open_number! {
     /// An option of the handshake ("Option types").
-    OptionType(u32) {
+    OptionType(u32, "{:#x}") {
         /// Choose an export and enter transmission, without any error reply.
         EXPORT_NAME = 1,
         /// End the session.
@@ -96,7 +97,7 @@ open_number! {
 
 open_number! {
     /// What an option reply says ("Option reply types").
-    OptionReplyType(u32) {
+    OptionReplyType(u32, "{:#x}") {
         /// The option is done.
         ACK = 1,
         /// An export of a list.
@@ -138,7 +139,7 @@ impl OptionReplyType {
 
 open_number! {
     /// A kind of information about an export ("Option reply types", `NBD_REP_INFO`).
-    InfoType(u16) {
+    InfoType(u16, "{:#x}") {
         /// Size and transmission flags.
         EXPORT = 0,
         /// Canonical name.
@@ -152,7 +153,7 @@ open_number! {
 
 open_number! {
     /// A command of the transmission phase ("Request types").
-    Command(u16) {
+    Command(u16, "{:#x}") {
         /// Read data.
         READ = 0,
         /// Write data.
@@ -176,7 +177,7 @@ open_number! {
 
 open_number! {
     /// A kind of reply chunk ("Structured reply types").
-    ChunkType(u16) {
+    ChunkType(u16, "{:#x}") {
         /// No content; the last chunk of a reply.
         NONE = 0,
         /// Data at an offset.
@@ -204,7 +205,7 @@ impl ChunkType {
 
 open_number! {
     /// An error number as it stands on the wire ("Error values"); Linux numbering.
-    Errno(u32) {
+    Errno(u32, "{}") {
         /// No error.
         OK = 0,
         /// Operation not permitted.
@@ -319,9 +320,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_numbers_keep_their_value_and_print_in_hex() {
+    fn unknown_numbers_keep_their_value_and_print_in_hex_except_errors() {
         assert_eq!(format!("{:?}", InfoType(0x4d)), "InfoType(0x4d)");
         assert_eq!(format!("{}", InfoType(0x4d)), "0x4d");
+        assert_eq!(format!("{:?}", Errno(117)), "Errno(117)");
+        assert_eq!(format!("{}", Errno(117)), "117");
         assert_eq!(format!("{:?}", OptionType::GO), "GO");
         assert_eq!(TransmissionFlags::from_bits_retain(0xf001).bits(), 0xf001);
     }

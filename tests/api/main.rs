@@ -13,6 +13,7 @@ mod cut;
 mod disconnect;
 mod division;
 mod durability;
+mod errors;
 mod extents;
 mod fairness;
 mod flow;

@@ -159,7 +159,7 @@ fn c21_an_unknown_kind_of_error_fails_its_request_only() {
             let says = |to: &To| to.chunk(Kind(0x8077), body.clone(), DONE);
             let told = Outcome::Failed(&|error| {
                 let text = error.message().as_str();
-                error.errno() == Errno::EIO && text == "what is this" && error.offset().is_none()
+                error.errno() == Errno::EIO && text == "what is this" && error.failed_at().is_none()
             });
             row(&CHUNKED, ask, &says, told);
         }
@@ -248,7 +248,7 @@ fn c30_an_error_offset_outside_the_request_is_ignored() {
         (4095, None),
         (u64::MAX, None),
     ] {
-        let is_error = |error: &nbd_client::RequestError| error.offset() == told;
+        let is_error = |error: &nbd_client::RequestError| error.failed_at() == told;
         let says = |to: &To| to.error_at(Errno::EIO, at);
         row(&CHUNKED, Ask::Read, &says, Outcome::Failed(&is_error));
     }
@@ -256,7 +256,7 @@ fn c30_an_error_offset_outside_the_request_is_ignored() {
 
 #[test]
 fn c31_an_error_offset_for_a_flush_fails_it_only() {
-    let failed = Outcome::Failed(&|error| error.offset().is_none());
+    let failed = Outcome::Failed(&|error| error.failed_at().is_none());
     row(
         &CHUNKED,
         Ask::Flush,

@@ -16,7 +16,7 @@ fn c21_an_unknown_kind_of_error_fails_its_request_only() {
             let error = wire.request_error(ticket);
             assert_eq!(error.errno, Errno::EIO);
             assert_eq!(error.message.as_str(), "what is this");
-            assert_eq!(error.offset, None);
+            assert_eq!(error.failed_at, None);
             wire.assert_usable();
         }
     }
@@ -115,7 +115,7 @@ fn c30_an_error_offset_outside_the_request_is_ignored() {
             let body = error_body(Errno::EIO, "", Some(at));
             wire.feed(&chunk(style, &head, DONE, Kind::ERROR_OFFSET, body))
                 .unwrap();
-            assert_eq!(wire.request_error(ticket).offset, told);
+            assert_eq!(wire.request_error(ticket).failed_at, told);
             wire.assert_usable();
         }
     }
@@ -130,7 +130,7 @@ fn c31_an_error_offset_for_a_flush_fails_it_only() {
         let body = error_body(Errno::EIO, "", Some(0));
         wire.feed(&chunk(style, &head, DONE, Kind::ERROR_OFFSET, body))
             .unwrap();
-        assert_eq!(wire.request_error(ticket).offset, None);
+        assert_eq!(wire.request_error(ticket).failed_at, None);
         wire.assert_usable();
     }
 }

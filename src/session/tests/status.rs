@@ -269,7 +269,7 @@ fn an_error_offset_is_told_if_it_lies_in_the_range_that_was_asked_about() {
                 let body = error_body(Errno::EIO, "", Some(at));
                 wire.feed(&chunk(style, &head, DONE, ChunkType::ERROR_OFFSET, body))
                     .unwrap();
-                assert_eq!(wire.request_error(ticket).offset, told);
+                assert_eq!(wire.request_error(ticket).failed_at, told);
                 wire.assert_usable();
             }
         }
