@@ -4,17 +4,20 @@
 //! `connect_*` begins and waits.
 
 mod connecting;
+mod socket;
 mod tls;
 mod uri;
 
+use std::any::Any;
 use std::ffi::OsStr;
 use std::future::Future;
-use std::os::fd::OwnedFd;
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub use connecting::Connecting;
+pub use socket::IntoSocket;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::connection::Connection;
 use crate::driver::{self, Address};
@@ -90,17 +93,18 @@ impl Connection {
 
     /// Takes over a connected stream socket and begins the handshake on it.
     ///
-    /// Any family will do: TCP, Unix, vsock, one end of a socket pair. The descriptor is ours
-    /// from here on, also on failure: it is closed when the connection ends. It is made
-    /// non-blocking and close-on-exec; the former is shared with duplicates of the descriptor.
+    /// Any family will do: TCP, Unix, vsock, one end of a socket pair; [`IntoSocket`] says what
+    /// may hold it. The descriptor is ours from here on, also on failure: it is closed when the
+    /// connection ends. It is made non-blocking and close-on-exec, and TCP sends small messages
+    /// at once (`TCP_NODELAY`); all but close-on-exec is shared with duplicates of the descriptor.
     ///
     /// # Errors
-    /// If the handle is not new, there is no runtime, or the descriptor is not a connected
-    /// stream socket; the error says what it is.
-    pub fn aio_connect_socket(&self, socket: impl Into<OwnedFd>) -> Result<Connecting> {
-        let socket = socket.into();
+    /// If the handle is not new, there is no runtime, the runtime of a Tokio stream does not let
+    /// go of it, or the descriptor is not a connected stream socket; the error says what it is.
+    pub fn aio_connect_socket(&self, socket: impl IntoSocket) -> Result<Connecting> {
         self.prepare()?;
-        let stream = fd::adopt(socket)?;
+        let unusable = |error: io::Error| Error::argument("socket", error.to_string());
+        let stream = fd::adopt(socket.into_descriptor().map_err(unusable)?)?;
         self.begin(async {
             Ok(Transport {
                 stream,
@@ -114,13 +118,17 @@ impl Connection {
     ///
     /// # Errors
     /// As there, and if the handshake fails.
-    pub async fn connect_socket(&self, socket: impl Into<OwnedFd>) -> Result<()> {
+    pub async fn connect_socket(&self, socket: impl IntoSocket) -> Result<()> {
         let connecting = self.aio_connect_socket(socket)?;
         connecting.await
     }
 
     /// Takes over any byte stream and begins the handshake on it: a tunnel, a TLS session, one
     /// end of a `tokio::io::duplex`.
+    ///
+    /// For a socket, [`aio_connect_socket`](Self::aio_connect_socket) is better. A Tokio
+    /// `TcpStream` sends small messages at once (`TCP_NODELAY`) from here on, as there; one that
+    /// is inside another stream should have been told to, or each request may wait for 40 ms.
     ///
     /// # Errors
     /// If the handle is not new or there is no runtime.
@@ -131,6 +139,10 @@ impl Connection {
         // Whether I/O is enabled here is up to the stream.
         self.check_created()?;
         self.shared().tls().check(None)?;
+        if let Some(tcp) = (&stream as &dyn Any).downcast_ref::<TcpStream>() {
+            // P-004. Without it all still works.
+            let _ = tcp.set_nodelay(true);
+        }
         let stream: Box<dyn Stream> = Box::new(Foreign(stream));
         self.begin(async {
             Ok(Transport {
@@ -140,7 +152,8 @@ impl Connection {
         })
     }
 
-    /// Takes over any byte stream and returns once the handshake is done.
+    /// Takes over any byte stream and returns once the handshake is done; see
+    /// [`aio_connect_stream`](Self::aio_connect_stream).
     ///
     /// # Errors
     /// If the handle is not new, there is no runtime, or the handshake fails.

@@ -148,7 +148,7 @@ pub mod wire;
 
 pub use builder::Builder;
 pub use chunk::Chunk;
-pub use connect::Connecting;
+pub use connect::{Connecting, IntoSocket};
 pub use connection::Connection;
 pub use error::*;
 pub use export::{BlockSize, Export, Handshake, ListedExport, MAX_PAYLOAD, Protocol};

@@ -1,11 +1,15 @@
 //! Sockets that others have, had, or will have.
 
+use std::future::Future;
 use std::io::Write;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::time::Duration;
 
 use nbd_client::testing::{Export, Server};
-use nbd_client::{Connection, Error};
+use nbd_client::{Connection, Error, IntoSocket, InvalidRequest};
 
 use crate::support::*;
 
@@ -96,11 +100,111 @@ async fn k50_ended_connections_leave_no_socket_that_takes_part() {
     };
     let patience = async {
         while !is_over() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let patience = tokio::time::timeout(std::time::Duration::from_secs(30), patience);
+    let patience = tokio::time::timeout(Duration::from_secs(30), patience);
     patience
         .await
         .unwrap_or_else(|_| panic!("{:?}", states(port)));
+}
+
+/// A duplicate, which shares the options of the socket.
+fn duplicate(socket: impl AsFd) -> std::net::TcpStream {
+    socket.as_fd().try_clone_to_owned().unwrap().into()
+}
+
+fn connected(address: SocketAddr) -> std::net::TcpStream {
+    std::net::TcpStream::connect(address).unwrap()
+}
+
+/// Connects, and shows that requests are answered.
+async fn works(conn: &Connection, connecting: impl Future<Output = nbd_client::Result<()>>) {
+    let used = async {
+        connecting.await.unwrap();
+        conn.write(0, vec![1; 512]).await.unwrap();
+        conn.disconnect().await.unwrap();
+    };
+    let patience = Duration::from_secs(30);
+    tokio::time::timeout(patience, used).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tcp_sockets_send_small_messages_at_once_whatever_holds_them() {
+    async fn held_in(socket: impl IntoSocket + AsFd) {
+        let copy = duplicate(&socket);
+        assert!(!copy.nodelay().unwrap());
+        let conn = Connection::new();
+        works(&conn, conn.connect_socket(socket)).await;
+        assert!(copy.nodelay().unwrap());
+    }
+    let server = Server::new(Export::new(1 << 20));
+    let listening = server.listen_tcp("127.0.0.1:0").await.unwrap();
+    let address = listening.local_addr();
+    held_in(connected(address)).await;
+    held_in(OwnedFd::from(connected(address))).await;
+    held_in(socket2::Socket::from(connected(address))).await;
+    let tokio = tokio::net::TcpStream::connect(address).await.unwrap();
+    held_in(tokio).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tcp_sockets_send_small_messages_at_once_even_as_mere_streams() {
+    let server = Server::new(Export::new(1 << 20));
+    let listening = server.listen_tcp("127.0.0.1:0").await.unwrap();
+    let stream = tokio::net::TcpStream::connect(listening.local_addr());
+    let stream = stream.await.unwrap();
+    let copy = duplicate(&stream);
+    assert!(!copy.nodelay().unwrap());
+    let conn = Connection::new();
+    works(&conn, conn.connect_stream(stream)).await;
+    assert!(copy.nodelay().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unix_sockets_are_taken_whatever_holds_them() {
+    async fn held_in<S: IntoSocket>(server: &Server, hold: impl FnOnce(UnixStream) -> S) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let theirs = tokio::net::UnixStream::from_std(theirs).unwrap();
+        let server = server.clone();
+        let serving = tokio::spawn(async move { server.serve(theirs).await });
+        let conn = Connection::new();
+        works(&conn, conn.connect_socket(hold(ours))).await;
+        serving.await.unwrap().unwrap();
+    }
+    let server = Server::new(Export::new(1 << 20));
+    held_in(&server, |stream| stream).await;
+    held_in(&server, OwnedFd::from).await;
+    held_in(&server, socket2::Socket::from).await;
+    held_in(&server, |stream| {
+        tokio::net::UnixStream::from_std(stream).unwrap()
+    })
+    .await;
+}
+
+#[test]
+fn streams_of_tokio_may_outlive_their_runtime() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let running = runtime();
+    let server = Server::new(Export::new(1 << 20));
+    let listening = running.block_on(server.listen_tcp("127.0.0.1:0")).unwrap();
+    for leave in [drop, |runtime: tokio::runtime::Runtime| {
+        runtime.shutdown_background()
+    }] {
+        let first = runtime();
+        let stream = tokio::net::TcpStream::connect(listening.local_addr());
+        let stream = first.block_on(stream).unwrap();
+        leave(first);
+        let conn = Connection::new();
+        runtime().block_on(works(&conn, conn.connect_socket(stream)));
+    }
+    // And without any, that is what the error says.
+    let stream = tokio::net::TcpStream::connect(listening.local_addr());
+    let stream = running.block_on(stream).unwrap();
+    let conn = Connection::new();
+    let error = conn.aio_connect_socket(stream).unwrap_err();
+    assert_matches!(error, Error::Invalid(InvalidRequest::NoRuntime(_)));
+    assert!(conn.is_created());
 }

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use nbd_client::wire::request::RequestHead;
 use nbd_client::wire::{
     ChunkType, Errno, ProtocolError, ReplyFlags, ReplyStyle, TransmissionFlags,
 };
-use nbd_client::{Builder, Connecting, Connection, Error};
+use nbd_client::{Builder, Connecting, Connection, Error, IntoSocket};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 #[cfg(feature = "tls")]
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
@@ -147,7 +146,7 @@ impl Way {
 
 fn on_socket(
     builder: Builder,
-    client: impl Into<OwnedFd>,
+    client: impl IntoSocket,
     peer: Peer,
 ) -> (Connection, Peer, Connecting) {
     let conn = builder.build();

@@ -45,7 +45,7 @@ fn k17_handles_futures_and_errors_go_wherever_they_are_wanted() {
     unwinds::<nbd::Uri>();
 }
 
-/// Compiles only if the type is not `Into<OwnedFd>`: otherwise it is not clear which
+/// Compiles only if the type is not `IntoSocket`: otherwise it is not clear which
 /// implementation is meant.
 macro_rules! owns_nothing {
     ($($type:ty),*) => {{
@@ -54,7 +54,7 @@ macro_rules! owns_nothing {
         }
         impl<T> Ambiguous<()> for T {}
         struct Owning;
-        impl<T: Into<OwnedFd>> Ambiguous<Owning> for T {}
+        impl<T: nbd::IntoSocket> Ambiguous<Owning> for T {}
         $(<$type as Ambiguous<_>>::assert();)*
     }};
 }

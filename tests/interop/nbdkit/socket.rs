@@ -5,12 +5,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use nbd_client::Connection;
+use nbd_client::{Connection, IntoSocket};
 
 use crate::server::Server;
 
 /// Takes the socket over and uses it.
-async fn connect(socket: impl Into<OwnedFd>) {
+async fn connect(socket: impl IntoSocket) {
     let conn = Connection::new();
     conn.connect_socket(socket).await.unwrap();
     conn.write(4096, vec![6; 300_000]).await.unwrap();
