@@ -82,6 +82,10 @@
 //! - How URIs differ is in `uri::parse`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[macro_use]
+#[path = "../shared/runtimes.rs"]
+mod runtimes;
+
 #[allow(dead_code, reason = "shared with the tests that need more of it")]
 #[path = "../interop/process.rs"]
 mod process;

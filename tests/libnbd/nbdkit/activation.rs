@@ -8,7 +8,7 @@ use nbd_client::{Connection, State};
 use crate::process::is_gone;
 use crate::server::Dir;
 
-#[tokio::test]
+both_runtimes!(server_takes_over_a_socket);
 async fn server_takes_over_a_socket() {
     let conn = Connection::new();
     let argv = ["nbdkit", "-f", "--exit-with-parent", "memory", "1M"];
@@ -34,7 +34,7 @@ fn telling(dir: &Dir) -> [String; 1] {
     [path]
 }
 
-#[tokio::test]
+both_runtimes!(socket_has_the_name_that_was_given_or_is_unknown);
 async fn socket_has_the_name_that_was_given_or_is_unknown() {
     for (name, told) in [(None, "unknown"), (Some(""), "unknown"), (Some("a1"), "a1")] {
         let dir = Dir::new();
@@ -53,7 +53,7 @@ async fn socket_has_the_name_that_was_given_or_is_unknown() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(name_that_no_socket_can_have_is_refused);
 async fn name_that_no_socket_can_have_is_refused() {
     for name in ["a b", "a:b", "\u{e4}", &"a".repeat(33)] {
         let conn = Connection::builder().socket_activation_name(name).build();

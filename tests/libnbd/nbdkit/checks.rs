@@ -19,7 +19,7 @@ const BLOCKS: [&str; 7] = [
     "blocksize-error-policy=error",
 ];
 
-#[tokio::test]
+both_runtimes!(empty_command_leaves_the_handle_as_it_was);
 async fn empty_command_leaves_the_handle_as_it_was() {
     let conn = Connection::new();
     let nothing: [&str; 0] = [];
@@ -36,7 +36,7 @@ async fn empty_command_leaves_the_handle_as_it_was() {
         .unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(handle_is_connected_once);
 async fn handle_is_connected_once() {
     let server = Server::nbdkit(&["null", "1M"]);
     let conn = Connection::new();
@@ -46,7 +46,7 @@ async fn handle_is_connected_once() {
     conn.flush().await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(commands_before_connecting_are_errors);
 async fn commands_before_connecting_are_errors() {
     let conn = Connection::new();
     let base = [
@@ -81,7 +81,7 @@ async fn commands_before_connecting_are_errors() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(options_need_option_mode);
 async fn options_need_option_mode() {
     let conn = connect(Connection::builder(), &["null", "1M"]).await;
     let none: [&str; 0] = [];
@@ -102,7 +102,7 @@ async fn options_need_option_mode() {
     conn.read(0, 512).await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(commands_need_more_than_option_mode);
 async fn commands_need_more_than_option_mode() {
     let conn = connect(Connection::builder().opt_mode(true), &["null", "1M"]).await;
     let error = conn.read(0, 512).await.unwrap_err();
@@ -113,7 +113,7 @@ async fn commands_need_more_than_option_mode() {
 }
 
 // P-001
-#[tokio::test]
+both_runtimes!(names_that_are_too_long_are_errors);
 async fn names_that_are_too_long_are_errors() {
     let conn = Connection::new();
     let (fits, long) = ("x:".to_owned() + &"y".repeat(4094), "x".repeat(4097));
@@ -138,7 +138,7 @@ async fn names_that_are_too_long_are_errors() {
     assert!(conn.is_negotiating());
 }
 
-#[tokio::test]
+both_runtimes!(requests_that_are_not_offered_are_refused_here_or_there);
 async fn requests_that_are_not_offered_are_refused_here_or_there() {
     let plugin = ["eval", "get_size=echo 1M", "pread=exit 1"];
     let conn = connect(Connection::builder(), &plugin).await;
@@ -158,7 +158,7 @@ async fn requests_that_are_not_offered_are_refused_here_or_there() {
 }
 
 // P-114
-#[tokio::test]
+both_runtimes!(unaligned_requests_are_refused_here_or_there);
 async fn unaligned_requests_are_refused_here_or_there() {
     let conn = connect(Connection::builder(), &BLOCKS).await;
     assert_eq!(conn.export().unwrap().block_size().unwrap().minimum, 512);
@@ -179,7 +179,7 @@ async fn unaligned_requests_are_refused_here_or_there() {
 }
 
 // P-134
-#[tokio::test]
+both_runtimes!(unknown_flags_are_refused_here_or_there);
 async fn unknown_flags_are_refused_here_or_there() {
     let conn = connect(Connection::builder(), &["memory", "1M"]).await;
     let unknown = CommandFlags::from_bits_retain(1 << 15);
@@ -198,7 +198,7 @@ async fn unknown_flags_are_refused_here_or_there() {
 }
 
 // P-139
-#[tokio::test]
+both_runtimes!(requests_of_nothing_are_refused_here_or_there);
 async fn requests_of_nothing_are_refused_here_or_there() {
     let conn = connect(Connection::builder(), &["memory", "1M"]).await;
     for strict in [Strict::all(), Strict::all() - Strict::ZERO_SIZE] {
@@ -220,7 +220,7 @@ async fn requests_of_nothing_are_refused_here_or_there() {
 }
 
 // P-115
-#[tokio::test]
+both_runtimes!(requests_beyond_the_end_are_refused_here_or_there);
 async fn requests_beyond_the_end_are_refused_here_or_there() {
     let conn = connect(Connection::builder(), &["memory", "1M"]).await;
     for strict in [Strict::all(), Strict::all() - Strict::BOUNDS] {
@@ -241,7 +241,7 @@ async fn requests_beyond_the_end_are_refused_here_or_there() {
 }
 
 // P-116. libnbd refuses what is too large; here it is sent in parts.
-#[tokio::test]
+both_runtimes!(large_writes_are_sent_in_parts_or_the_server_has_its_say);
 async fn large_writes_are_sent_in_parts_or_the_server_has_its_say() {
     let conn = connect(Connection::builder(), &BLOCKS).await;
     assert_eq!(conn.export().unwrap().max_payload(), 16 << 20);
@@ -254,7 +254,7 @@ async fn large_writes_are_sent_in_parts_or_the_server_has_its_say() {
 }
 
 //
-#[tokio::test]
+both_runtimes!(payload_flag_without_extended_headers_is_the_servers_to_refuse);
 async fn payload_flag_without_extended_headers_is_the_servers_to_refuse() {
     let conn = connect(Connection::builder(), &["memory", "1M"]).await;
     let flag = CommandFlags::PAYLOAD_LEN;

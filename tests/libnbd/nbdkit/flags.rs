@@ -25,7 +25,7 @@ async fn answering(answer: &str) -> Export {
     export(&plugin).await
 }
 
-#[tokio::test]
+both_runtimes!(server_that_reads_only_is_read_only);
 async fn server_that_reads_only_is_read_only() {
     let conn = connect(Connection::builder(), &["-r", "memory", "1M"]).await;
     assert!(conn.export().unwrap().is_read_only());
@@ -39,7 +39,7 @@ async fn server_that_reads_only_is_read_only() {
     conn.write(0, vec![1; 512]).await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(each_flag_follows_what_the_plugin_answers);
 async fn each_flag_follows_what_the_plugin_answers() {
     type Flag = fn(&Export) -> bool;
     let yes_or_no: [(&str, Flag); 5] = [
@@ -57,7 +57,7 @@ async fn each_flag_follows_what_the_plugin_answers() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(fua_and_cache_may_be_emulated);
 async fn fua_and_cache_may_be_emulated() {
     for (answer, fua) in [("none", false), ("emulate", true), ("native", true)] {
         let export = answering(&format!("can_fua=echo {answer}")).await;
@@ -69,7 +69,7 @@ async fn fua_and_cache_may_be_emulated() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(zeroes_can_be_emulated_but_not_on_what_cannot_be_written);
 async fn zeroes_can_be_emulated_but_not_on_what_cannot_be_written() {
     assert!(answering("can_zero=exit 3").await.can_zero());
     let filtered = ["--filter=nozero", "memory", "1M"];
@@ -79,7 +79,7 @@ async fn zeroes_can_be_emulated_but_not_on_what_cannot_be_written() {
 }
 
 // P-062
-#[tokio::test]
+both_runtimes!(fragments_can_be_forbidden_only_with_structured_replies);
 async fn fragments_can_be_forbidden_only_with_structured_replies() {
     assert!(export(&["memory", "1M"]).await.can_df());
     assert!(!export(&["--no-sr", "memory", "1M"]).await.can_df());

@@ -37,7 +37,7 @@ fn extents(list: &[(u64, u64, u64)]) -> Vec<Extent> {
     list.iter().map(extent).collect()
 }
 
-#[tokio::test]
+both_runtimes!(every_kind_of_extent_is_told_apart);
 async fn every_kind_of_extent_is_told_apart() {
     let conn = mapped().await;
     assert!(conn.can_meta_context(BASE).unwrap());
@@ -58,7 +58,7 @@ async fn every_kind_of_extent_is_told_apart() {
     assert_eq!(words, ["data", "hole", "hole,zero", "zero", "data"]);
 }
 
-#[tokio::test]
+both_runtimes!(range_between_extents_is_told_as_far_as_the_server_likes);
 async fn range_between_extents_is_told_as_far_as_the_server_likes() {
     let conn = mapped().await;
     let status = conn.block_status(32256, 1024).await.unwrap();
@@ -77,7 +77,7 @@ async fn range_between_extents_is_told_as_far_as_the_server_likes() {
     assert_eq!(cut, extents(&[(32256, 512, hole), (32768, 512, 2)]));
 }
 
-#[tokio::test]
+both_runtimes!(ten_terabytes_of_nothing_are_one_extent);
 async fn ten_terabytes_of_nothing_are_one_extent() {
     let builder = Connection::builder().meta_context(BASE);
     let conn = connect(builder, &["memory", "10T"]).await;

@@ -5,7 +5,7 @@ use nbd_client::{Connection, Handshake, State};
 
 use super::connect;
 
-#[tokio::test]
+both_runtimes!(structured_replies_can_be_asked_for_twice);
 async fn structured_replies_can_be_asked_for_twice() {
     let builder = Connection::builder()
         .opt_mode(true)
@@ -63,7 +63,7 @@ async fn without_fixed_newstyle_there_is_only_go_and_abort() {
 }
 
 // P-030
-#[tokio::test]
+both_runtimes!(disconnecting_while_negotiating_aborts);
 async fn disconnecting_while_negotiating_aborts() {
     let conn = connect(Connection::builder().opt_mode(true), &["memory", "1M"]).await;
     conn.disconnect().await.unwrap();

@@ -9,7 +9,7 @@ use super::connect;
 const STOP: i32 = 19;
 const CONTINUE: i32 = 18;
 
-#[tokio::test]
+both_runtimes!(requests_that_a_stopped_server_was_not_sent_can_be_given_up);
 async fn requests_that_a_stopped_server_was_not_sent_can_be_given_up() {
     let conn = connect(Connection::builder(), &["memory", "64M"]).await;
     conn.kill_child(STOP).unwrap();
@@ -38,7 +38,7 @@ async fn requests_that_a_stopped_server_was_not_sent_can_be_given_up() {
 }
 
 // P-144. libnbd makes the second an error; here the connection is over as it should be.
-#[tokio::test]
+both_runtimes!(disconnecting_twice_is_no_error_and_nothing_follows);
 async fn disconnecting_twice_is_no_error_and_nothing_follows() {
     let conn = connect(Connection::builder(), &["memory", "1M"]).await;
     let (first, second) = tokio::join!(

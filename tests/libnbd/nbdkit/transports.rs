@@ -36,7 +36,7 @@ impl Drop for Tcp6 {
     }
 }
 
-#[tokio::test]
+both_runtimes!(server_is_reached_over_ipv6);
 async fn server_is_reached_over_ipv6() {
     let server = Tcp6::start().await;
     let uri = format!("nbd://[::1]:{}/", server.1);
@@ -51,7 +51,7 @@ async fn server_is_reached_over_ipv6() {
     assert_eq!(conn.size().unwrap(), 1 << 20);
 }
 
-#[tokio::test]
+both_runtimes!(numeric_address_comes_back_in_the_uri);
 async fn numeric_address_comes_back_in_the_uri() {
     let server = Server::nbdkit_tcp(&["memory", "1M"]);
     let conn = Connection::new();
@@ -61,7 +61,7 @@ async fn numeric_address_comes_back_in_the_uri() {
     conn.read(0, 512).await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(abstract_socket_is_reached_and_named);
 async fn abstract_socket_is_reached_and_named() {
     // libnbd cannot do either.
     let dir = Dir::new();
@@ -76,7 +76,7 @@ async fn abstract_socket_is_reached_and_named() {
     assert_eq!(again.size().unwrap(), 4096);
 }
 
-#[tokio::test]
+both_runtimes!(name_of_the_export_can_be_set_and_asked);
 async fn name_of_the_export_can_be_set_and_asked() {
     let server = Server::nbdkit(&["--filter=exportname", "memory", "1M", "exportname=a"]);
     let conn = Connection::builder().export_name("a").build();

@@ -6,7 +6,7 @@ use super::image;
 use crate::process::is_gone;
 use crate::server::Dir;
 
-#[tokio::test]
+both_runtimes!(server_takes_over_a_socket);
 async fn server_takes_over_a_socket() {
     let dir = Dir::new();
     let image = image(&dir, "1M", &[], &[]);

@@ -21,7 +21,7 @@ fn agreed(conn: &Connection) -> (bool, bool) {
 }
 
 // X-01
-#[tokio::test]
+both_runtimes!(extended_headers_and_structured_replies_are_agreed_in_any_order);
 async fn extended_headers_and_structured_replies_are_agreed_in_any_order() {
     let server = Server::qemu(&["-r", "--image-opts", "driver=null-co,size=1M"]);
     let conn = plain(&server).await;
@@ -70,7 +70,7 @@ async fn minimum(server: &Server, asks: bool) -> (Option<u32>, Option<u32>) {
 }
 
 // P-056, P-110
-#[tokio::test]
+both_runtimes!(block_sizes_are_known_to_who_asks_for_them);
 async fn block_sizes_are_known_to_who_asks_for_them() {
     let dir = Dir::new();
     let disk = dir.disk("disk", 1 << 20);
@@ -84,7 +84,7 @@ async fn block_sizes_are_known_to_who_asks_for_them() {
 }
 
 // P-161, P-166
-#[tokio::test]
+both_runtimes!(data_and_holes_are_put_together_or_come_in_one_piece);
 async fn data_and_holes_are_put_together_or_come_in_one_piece() {
     let dir = Dir::new();
     let disk = dir.path("disk.qcow2");

@@ -17,7 +17,7 @@ async fn map(conn: &Connection, context: &str) -> Vec<(u64, u64, u64)> {
 }
 
 // 512 KiB of data, a hole, zeroes, and a bitmap that knows of the later writes only.
-#[tokio::test]
+both_runtimes!(bitmap_tells_what_was_written_since_it_was_made);
 async fn bitmap_tells_what_was_written_since_it_was_made() {
     let dir = Dir::new();
     let disk = image(
@@ -56,7 +56,7 @@ async fn bitmap_tells_what_was_written_since_it_was_made() {
 }
 
 // X-08
-#[tokio::test]
+both_runtimes!(extents_of_more_than_4_gib_are_told_in_either_form_of_headers);
 async fn extents_of_more_than_4_gib_are_told_in_either_form_of_headers() {
     let dir = Dir::new();
     let disk = image(&dir, "5G", &["b0"], &["write 0 64k"]);
@@ -75,7 +75,7 @@ async fn extents_of_more_than_4_gib_are_told_in_either_form_of_headers() {
 }
 
 // X-10
-#[tokio::test]
+both_runtimes!(status_is_told_for_the_contexts_that_are_wanted);
 async fn status_is_told_for_the_contexts_that_are_wanted() {
     let dir = Dir::new();
     let disk = image(&dir, "1M", &["b0", "b1"], &["write 0 64k"]);
@@ -147,7 +147,7 @@ async fn status_is_told_for_the_contexts_that_are_wanted() {
     conn.block_status(0, 512).await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(ten_terabytes_of_nothing_are_one_request);
 async fn ten_terabytes_of_nothing_are_one_request() {
     let image = "driver=null-co,size=10T,read-zeroes=on";
     let server = Server::qemu(&["-r", "--image-opts", image]);

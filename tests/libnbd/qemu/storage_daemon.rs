@@ -31,7 +31,7 @@ fn arguments(disk: &str, socket: &str) -> [String; 6] {
     ]
 }
 
-#[tokio::test]
+both_runtimes!(daemon_that_was_given_a_socket_is_reached_by_another);
 async fn daemon_that_was_given_a_socket_is_reached_by_another() {
     let dir = Dir::new();
     let disk = dir.disk("disk", 1 << 20);
@@ -54,7 +54,7 @@ async fn daemon_that_was_given_a_socket_is_reached_by_another() {
     conn.disconnect().await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(daemon_takes_over_a_socket);
 async fn daemon_takes_over_a_socket() {
     let dir = Dir::new();
     let disk = dir.disk("disk", 1 << 20);
