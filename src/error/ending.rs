@@ -5,6 +5,7 @@ use std::io;
 use std::process::ExitStatus;
 use std::sync::Arc;
 
+use crate::transport::WithCauses;
 use crate::wire::Text;
 
 /// Whether a request may have reached the server.
@@ -80,7 +81,8 @@ impl fmt::Display for LostConnection {
             write!(
                 f,
                 "connection failed during {}: {}",
-                self.phase, self.source
+                self.phase,
+                WithCauses(&self.source)
             )
         }
     }

@@ -4,6 +4,8 @@ mod ending;
 mod invalid;
 mod refusal;
 mod request;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -32,7 +34,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// out before it was sent fails alone.)
 ///
 /// The text is one sentence that includes the cause, fit for a log or a user; what the server said
-/// is in it, escaped.
+/// is in it, escaped. So [`source`](std::error::Error::source) gives nothing: whoever prints an
+/// error with its sources would print the cause twice. The error of the operating system or of the
+/// TLS library is [`LostConnection::io`] or [`TlsError::io`].
 ///
 /// # Examples
 /// ```
@@ -322,15 +326,8 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Disconnected(lost, _) => Some(lost.io()),
-            Self::Tls(error, _) => Some(error.io()),
-            _ => None,
-        }
-    }
-}
+/// The text includes the cause, so there is no source.
+impl std::error::Error for Error {}
 
 impl From<InvalidRequest> for Error {
     fn from(invalid: InvalidRequest) -> Self {

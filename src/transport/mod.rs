@@ -1,5 +1,6 @@
 //! Byte streams to a server, and how to open them. Knows nothing of NBD messages.
 
+use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -127,6 +128,25 @@ impl fmt::Display for Attempt {
 }
 
 impl std::error::Error for Attempt {}
+
+/// An error as text, with those of its causes that its own text leaves out.
+pub(crate) struct WithCauses<'a>(pub(crate) &'a io::Error);
+
+impl fmt::Display for WithCauses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.0.to_string();
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            let said = cause.to_string();
+            if !text.contains(&said) {
+                text.push_str(": ");
+                text.push_str(&said);
+            }
+            next = cause.source();
+        }
+        f.write_str(&text)
+    }
+}
 
 #[cfg(test)]
 mod testing {

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::info::ClientCertificate;
+use crate::transport::WithCauses;
 
 /// Why a connection could not be made secure. It is dead: nothing was sent in clear instead.
 #[derive(Clone, Debug)]
@@ -157,12 +158,9 @@ impl fmt::Display for TlsError {
         if let Some(name) = &self.server_name {
             write!(f, " (checked against the name {name:?})")?;
         }
-        write!(f, ": {}", self.source)
+        write!(f, ": {}", WithCauses(&self.source))
     }
 }
 
-impl std::error::Error for TlsError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(self.io())
-    }
-}
+/// The text includes what [`io`](TlsError::io) says, so there is no source.
+impl std::error::Error for TlsError {}
