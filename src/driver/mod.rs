@@ -8,6 +8,7 @@ mod handshake;
 mod link;
 mod negotiator;
 mod options;
+mod output;
 #[cfg(all(test, shuttle))]
 mod races;
 mod shared;
@@ -28,6 +29,7 @@ pub(crate) use link::Link;
 use negotiator::Negotiator;
 pub(crate) use options::OptionCall;
 use options::Outcome;
+use output::Output;
 pub(crate) use shared::{Address, Shared};
 use transmission::{Ended, Transmission};
 
@@ -121,11 +123,11 @@ impl Task {
         tracing::debug!("negotiating option by option");
         match options::serve(&shared, &mut negotiator, &mut calls).await {
             Ok(Outcome::Entered(export, answer)) => {
-                let (link, transmission) = self.enter(negotiator, export);
+                let transmission = self.enter(negotiator, export);
                 let _ = answer.send(Ok(()));
                 // Options that were waiting for this one cannot be sent any more.
                 drop(calls);
-                self.finish(link, transmission).await
+                self.finish(transmission).await
             }
             Ok(Outcome::Aborted(answer)) => {
                 drop(negotiator);
@@ -147,12 +149,12 @@ impl Task {
 
     /// The transmission phase, until it ends.
     async fn transmit(&mut self, negotiator: Negotiator, export: Export) -> (State, Error) {
-        let (link, transmission) = self.enter(negotiator, export);
-        self.finish(link, transmission).await
+        let transmission = self.enter(negotiator, export);
+        self.finish(transmission).await
     }
 
     /// Makes the connection ready.
-    fn enter(&mut self, negotiator: Negotiator, export: Export) -> (Arc<Link>, Transmission) {
+    fn enter(&mut self, negotiator: Negotiator, export: Export) -> Transmission {
         self.phase = Phase::Request;
         let shared = &self.shared;
         let config = &shared.config;
@@ -171,18 +173,17 @@ impl Task {
         let style = negotiator.style;
         let (stream, input) = negotiator.into_stream();
         let (read, write) = stream.into_halves();
-        let link = Arc::new(Link::new(Arc::new(export), style, bounds, write, config));
-        let transmission = Transmission::new(link.clone(), read, input, config);
-        shared.set_link(link.clone());
+        let link = Arc::new(Link::new(Arc::new(export), style, bounds, config));
+        let output = Output::new(write);
+        let transmission = Transmission::new(link.clone(), read, output, input, config);
+        shared.set_link(link);
         shared.set_state(State::Ready);
-        (link, transmission)
+        transmission
     }
 
-    async fn finish(&mut self, link: Arc<Link>, transmission: Transmission) -> (State, Error) {
-        let ended = transmission.run().await;
-        // The socket closes with its second half.
-        link.shut();
-        match ended {
+    async fn finish(&mut self, transmission: Transmission) -> (State, Error) {
+        // With it the socket closes.
+        match transmission.run().await {
             Ended::Orderly(error) => (State::Closed, error),
             Ended::Failed(error) => {
                 let report = match &mut self.child {

@@ -20,6 +20,7 @@ use shuttle::thread;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::link::Link;
+use super::output::Output;
 use super::transmission::{Ended, Transmission};
 use crate::connection::Connection;
 use crate::error::{Delivery, Error, Phase};
@@ -154,18 +155,18 @@ fn connect(room: usize) -> (Arc<Link>, Stream, thread::JoinHandle<Ended>) {
     // What happens is decided by the order alone, and not by a clock.
     let handle = Connection::builder().busy_poll(Duration::ZERO).build();
     let config = &handle.shared().config;
-    let half = Box::new(stream.clone());
-    let link = Link::new(Arc::new(export), ReplyStyle::Simple, bounds, half, config);
+    let link = Link::new(Arc::new(export), ReplyStyle::Simple, bounds, config);
     let link = Arc::new(link);
-    let read = Box::new(stream.clone());
-    let transmission = Transmission::new(link.clone(), read, BytesMut::new(), config);
+    let (read, write) = (Box::new(stream.clone()), Box::new(stream.clone()));
+    let output = Output::new(write);
+    let transmission = Transmission::new(link.clone(), read, output, BytesMut::new(), config);
     let driver = {
         let link = link.clone();
         thread::spawn(move || {
             let ended = block_on(transmission.run());
             // What the task does when the driver is done.
             let (Ended::Orderly(error) | Ended::Failed(error)) = &ended;
-            link.fail(error.clone());
+            link.end(error);
             ended
         })
     };

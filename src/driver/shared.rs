@@ -155,8 +155,7 @@ impl Shared {
         }
         self.set_state(state);
         if let Some(link) = self.link.get() {
-            link.fail(error);
-            link.shut();
+            link.end(&error);
         }
     }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::link::Link;
 use crate::timer::{Timer, since};
 
 /// Watches for silence while requests are in flight.
@@ -18,17 +17,17 @@ pub(super) struct Stall {
     timer: Timer,
     /// Bytes came since the driver last waited.
     heard: bool,
-    /// When the driver last waited after bytes had come.
-    last: Instant,
+    /// Since when the driver has waited for bytes that the server owes, as far as is known.
+    since: Option<Instant>,
 }
 
 impl Stall {
-    pub(super) fn new(limit: Duration) -> Self {
+    pub(super) const fn new(limit: Duration) -> Self {
         Self {
             limit,
             timer: Timer::new(),
             heard: false,
-            last: Instant::now(),
+            since: None,
         }
     }
 
@@ -37,18 +36,19 @@ impl Stall {
         self.heard = true;
     }
 
-    /// Nothing is left to read: says whether the silence has been too long. If not, the task is
-    /// woken when it may have been.
-    pub(super) fn poll(&mut self, link: &Link, cx: &mut Context<'_>) -> bool {
-        if std::mem::take(&mut self.heard) {
-            self.last = Instant::now();
+    /// Nothing is left to read, and so many requests are in flight: says whether the silence has
+    /// been too long. If not, the task is woken when it may have been.
+    pub(super) fn poll(&mut self, in_flight: usize, cx: &mut Context<'_>) -> bool {
+        if in_flight == 0 {
+            self.since = None;
+            return false;
         }
+        if std::mem::take(&mut self.heard) {
+            self.since = None;
+        }
+        let silent_since = *self.since.get_or_insert_with(Instant::now);
         while !self.timer.is_set() || self.timer.is_expired() {
-            let Some(owing) = link.owing() else {
-                self.timer.clear();
-                return false;
-            };
-            let end = since(owing.max(self.last), self.limit);
+            let end = since(silent_since, self.limit);
             if end <= Instant::now() {
                 return true;
             }

@@ -18,6 +18,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::busy::BusyPoll;
 use super::link::{Duty, Link};
+use super::output::Output;
 use super::stall::Stall;
 use super::wake::wake_all;
 use crate::builder::Config;
@@ -62,8 +63,13 @@ fn make_room(input: &mut BytesMut, want: usize) {
 /// Moves bytes between the socket and the session of one connection.
 pub(super) struct Transmission {
     link: Arc<Link>,
+    output: Output,
+    /// Some requests were answered before they were fully written.
+    early: bool,
     read: ReadHalf,
     input: BytesMut,
+    /// How many bytes of data the server owed when that was last looked at.
+    expected: u64,
     /// How many bytes the next message needs.
     needed: usize,
     bulk: Option<Bulk>,
@@ -89,12 +95,21 @@ pub(super) struct Transmission {
 
 impl Transmission {
     /// A driver for `link`; `input` holds what was read ahead during the handshake.
-    pub(super) fn new(link: Arc<Link>, read: ReadHalf, input: BytesMut, config: &Config) -> Self {
+    pub(super) fn new(
+        link: Arc<Link>,
+        read: ReadHalf,
+        output: Output,
+        input: BytesMut,
+        config: &Config,
+    ) -> Self {
         link.count_received(input.len());
         Self {
             link,
+            output,
+            early: false,
             read,
             input,
+            expected: 0,
             needed: 0,
             bulk: None,
             large: false,
@@ -121,6 +136,7 @@ impl Transmission {
             }
         }
         let ended = poll_fn(|cx| self.poll(cx)).await;
+        wake_all(self.woken.drain(..));
         // What ended the session first is what everybody was told.
         match self.link.change(|session| session.ended().cloned()) {
             Some(error) => Ended::Failed(error),
@@ -137,7 +153,7 @@ impl Transmission {
             Poll::Ready(Err(error)) => Some(error),
             _ => None,
         };
-        if self.link.has_early() && self.settle() && self.wake_callers() {
+        if self.settle() && self.wake_callers() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -186,7 +202,8 @@ impl Transmission {
 
     /// Looks whether the connection has been ended by somebody else, or a deadline has passed.
     fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let patience = match self.link.begin_poll(cx.waker()) {
+        let (output, woken) = (&mut self.output, &mut self.woken);
+        let patience = match self.link.begin_poll(cx.waker(), output, woken) {
             Duty::Serve => return Poll::Pending,
             Duty::Part => self.shutdown_timeout,
             Duty::Leave => self.shutdown_timeout.min(LEAVE),
@@ -205,9 +222,9 @@ impl Transmission {
 
     /// Writes what is queued; after `DISC`, ends the stream.
     fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let before = self.link.written();
-        let written = self.link.poll_write(cx);
-        if self.link.written() != before {
+        let before = self.output.written();
+        let written = self.poll_output(cx);
+        if self.output.written() != before {
             if self.blocked {
                 self.busy_poll.end();
             } else {
@@ -218,10 +235,21 @@ impl Transmission {
         std::task::ready!(written)?;
         if self.deadline.is_set() && !self.goodbye {
             // P-106, P-148: on TLS this says close_notify.
-            std::task::ready!(self.link.poll_shutdown(cx))?;
+            std::task::ready!(self.output.poll_shutdown(cx))?;
             self.goodbye = true;
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            std::task::ready!(self.output.poll_write(cx))?;
+            // What was queued before this poll may have had to wait for the rest of an earlier
+            // output. Whoever queues something later wakes the driver.
+            if !self.blocked || !self.link.take_output(&mut self.output) {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 
     /// Reads once: into the place of bulk data, or into the input.
@@ -253,7 +281,7 @@ impl Transmission {
         if self.large {
             return STAGE;
         }
-        let half = usize::try_from(self.link.expected() / 2).unwrap_or(usize::MAX);
+        let half = usize::try_from(self.expected / 2).unwrap_or(usize::MAX);
         half.clamp(MIN_INPUT, MAX_INPUT)
     }
 
@@ -271,29 +299,13 @@ impl Transmission {
                     self.bulk = Some(bulk);
                     break;
                 }
-                let link = &self.link;
-                let received = |session: &mut Session| {
-                    link.settle_written(session);
-                    session.received(bulk)?;
-                    link.settle_written(session);
-                    Ok::<_, ProtocolError>(session.try_disconnect())
-                };
-                self.parting = self.link.change_with(&mut self.woken, received)?;
+                self.take_in(|session, _| session.received(bulk))?;
                 if self.input.is_empty() {
                     self.needed = 0;
                     break;
                 }
             }
-            let (link, input) = (&self.link, &mut self.input);
-            let received = |session: &mut Session| {
-                link.settle_written(session);
-                let intake = session.receive(input)?;
-                link.settle_written(session);
-                Ok::<_, ProtocolError>((intake, session.try_disconnect()))
-            };
-            let (intake, parting) = link.change_with(&mut self.woken, received)?;
-            self.parting = parting;
-            match intake {
+            match self.take_in(Session::receive)? {
                 Intake::Bytes(needed) => {
                     self.large = self.large && self.woken.is_empty();
                     self.needed = needed;
@@ -309,15 +321,35 @@ impl Transmission {
         Ok(!self.woken.is_empty() || self.parting)
     }
 
+    /// Hands what was read to the session, which knows by then what has been written.
+    fn take_in<T>(
+        &mut self,
+        take: impl FnOnce(&mut Session, &mut BytesMut) -> Result<T, ProtocolError>,
+    ) -> Result<T, ProtocolError> {
+        let (written, input) = (self.output.written(), &mut self.input);
+        let taken = self.link.change_with(&mut self.woken, |session| {
+            session.set_written(written);
+            let taken = take(session, input)?;
+            let parting = session.try_disconnect();
+            Ok((taken, parting, session.has_early(), session.expected()))
+        });
+        let (taken, parting, early, expected) = taken?;
+        (self.parting, self.early, self.expected) = (parting, early, expected);
+        Ok(taken)
+    }
+
     /// Hands over the answers that waited for their requests to be written; says whether there
     /// is anything to do now.
     fn settle(&mut self) -> bool {
-        let link = &self.link;
-        let parting = link.change_with(&mut self.woken, |session| {
-            link.settle_written(session);
-            session.try_disconnect()
-        });
-        self.parting = parting && !self.deadline.is_set();
+        if self.early {
+            let written = self.output.written();
+            let (early, parting) = self.link.change_with(&mut self.woken, |session| {
+                session.set_written(written);
+                (session.has_early(), session.try_disconnect())
+            });
+            self.early = early;
+            self.parting = parting && !self.deadline.is_set();
+        }
         !self.woken.is_empty() || self.parting
     }
 
@@ -358,9 +390,10 @@ impl Transmission {
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> bool {
         // After DISC there is another deadline.
         let is_parting = self.deadline.is_set();
+        let in_flight = self.link.in_flight();
         self.stall
             .as_mut()
-            .is_some_and(|stall| !is_parting && stall.poll(&self.link, cx))
+            .is_some_and(|stall| !is_parting && stall.poll(in_flight, cx))
     }
 
     /// About to wait: looks once more before sleeping, if that is wanted.
@@ -385,7 +418,16 @@ impl Transmission {
                 self.input = BytesMut::new();
             }
             self.woken = Vec::new();
+            self.output.release();
             self.link.release();
         }
+    }
+}
+
+impl Drop for Transmission {
+    fn drop(&mut self) {
+        // Whoever is told of the end is told whether its request was sent.
+        let written = self.output.written();
+        self.link.change(|session| session.set_written(written));
     }
 }

@@ -83,14 +83,24 @@ impl Session {
         self.disconnecting
     }
 
-    /// Ends it: every request in flight and every later one gets `error`.
-    pub fn fail(&mut self, error: &Error) {
-        if self.ended.is_some() {
-            return;
+    /// Refuses every request from now on with `error`, which is given back with what is to be said
+    /// of the end. Those in flight are told by [`finish`](Self::finish). The first cause stands.
+    pub fn stop(&mut self, error: Error) -> Error {
+        let error = error.with_unflushed(self.has_unflushed());
+        if self.ended.is_none() {
+            self.ended = Some(error.clone());
+            self.outbox = Outbox::default();
+            self.gate.wake_all(&mut self.woken);
         }
-        let error = &error.clone().with_unflushed(self.has_unflushed());
-        self.ended = Some(error.clone());
-        self.outbox = Outbox::default();
+        error
+    }
+
+    /// Tells the requests in flight why it has ended. What is written is known by now, and no more
+    /// will be.
+    pub fn finish(&mut self) {
+        let Some(error) = self.ended.clone() else {
+            return;
+        };
         self.early.clear();
         for place in self.inflight.places() {
             let Some(entry) = self.inflight.get_mut(place) else {
@@ -112,6 +122,11 @@ impl Session {
             };
             self.complete(place, result);
         }
-        self.gate.wake_all(&mut self.woken);
+    }
+
+    /// Ends it: every request in flight and every later one gets `error`.
+    pub fn fail(&mut self, error: &Error) {
+        self.stop(error.clone());
+        self.finish();
     }
 }

@@ -316,6 +316,11 @@ impl Session {
         }
     }
 
+    /// How many bytes have been written since the start, as far as is known here.
+    pub const fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Whether a request was answered before it was fully written.
     pub fn has_early(&self) -> bool {
         !self.early.is_empty()
