@@ -1,14 +1,13 @@
-//! Requests that are several messages: reads and writes longer than one message can be, side by
-//! side, and changes with a flush after them.
+//! Requests that are several messages: what is longer than one message can be, and changes with a
+//! flush after them. The messages are made as they are sent.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use futures::future::try_join_all;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::execute::{Execute, Range};
@@ -18,9 +17,12 @@ use crate::connection::Connection;
 use crate::error::{Delivery, Result};
 use crate::wire::CommandFlags;
 
-/// How much of a long read is asked for ahead of what has come, in bytes, as long as that is not
-/// less than four messages: requests that come in between wait for no more than that.
+/// How much of a long request is sent ahead of what is answered, in bytes, as long as that is
+/// between the following numbers of messages: requests that come in between wait for no more than
+/// that.
 const AHEAD: u64 = 4 << 20;
+const LEAST_AHEAD: u64 = 4;
+const MOST_AHEAD: u64 = 256;
 
 /// A request that is several messages.
 pub(super) struct Parts<T> {
@@ -92,28 +94,82 @@ impl<O: Execute> Future for Part<O> {
     }
 }
 
-/// The ranges of the messages that make up `range`, each of at most `step` bytes.
-fn ranges(range: Range, step: u64) -> impl Iterator<Item = Range> {
-    let Range {
-        mut offset,
-        mut length,
-    } = range;
-    std::iter::from_fn(move || {
-        let now = Range {
-            offset,
-            length: length.min(step),
-        };
-        offset = offset.saturating_add(now.length);
-        length -= now.length;
-        (now.length > 0).then_some(now)
-    })
-}
-
 impl<O: Operation> Drop for Part<O> {
     fn drop(&mut self) {
         if self.pending.release() {
             self.sent.0.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+/// A change of several messages, of which some may not be made yet: to a flush that comes now it
+/// is one change.
+struct Whole {
+    connection: Connection,
+    span: u64,
+}
+
+impl Whole {
+    fn begin(connection: Connection) -> Result<Self> {
+        let span = connection.link()?.begin_change();
+        Ok(Self { connection, span })
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        if let Ok(link) = self.connection.link() {
+            link.end_change(self.span);
+        }
+    }
+}
+
+/// How a long request is cut into messages of at most `step` bytes.
+struct Cut {
+    connection: Connection,
+    range: Range,
+    step: u64,
+    flags: CommandFlags,
+    sent: Sent,
+}
+
+impl Cut {
+    fn new(connection: &Connection, range: Range, step: u64, flags: CommandFlags) -> Self {
+        Self {
+            connection: connection.clone(),
+            range,
+            step,
+            flags,
+            sent: Sent::default(),
+        }
+    }
+
+    /// How many messages are sent ahead of what is answered.
+    fn ahead(&self) -> usize {
+        let ahead = AHEAD / self.step;
+        usize::try_from(ahead.clamp(LEAST_AHEAD, MOST_AHEAD)).unwrap_or(1)
+    }
+
+    /// The messages, each made by `make` when it is its turn.
+    fn messages<O: Execute>(
+        self,
+        mut make: impl FnMut(Range) -> O,
+    ) -> impl Iterator<Item = Part<O>> {
+        let Range {
+            mut offset,
+            length: mut left,
+        } = self.range;
+        std::iter::from_fn(move || {
+            let length = left.min(self.step);
+            let range = Range { offset, length };
+            offset = offset.saturating_add(length);
+            left -= length;
+            let part = |operation| Part {
+                pending: Pending::new(self.connection.clone(), operation, range, self.flags, None),
+                sent: self.sent.clone(),
+            };
+            (length > 0).then(|| part(make(range)))
+        })
     }
 }
 
@@ -127,26 +183,21 @@ pub(super) fn read(
 ) -> Parts<BytesMut> {
     buffer.clear();
     buffer.reserve(usize::try_from(range.length).unwrap_or(usize::MAX));
-    let (sent, mut parts) = (Sent::default(), Vec::new());
-    for range in ranges(range, step) {
-        let end = usize::try_from(range.length)
-            .unwrap_or(usize::MAX)
-            .min(buffer.capacity());
+    let cut = Cut::new(connection, range, step, flags);
+    let (sent, ahead) = (cut.sent.clone(), cut.ahead());
+    let parts = cut.messages(move |range| {
+        let end = bytes(range).min(buffer.capacity());
         let rest = buffer.split_off(end);
-        let part = ReadInto(std::mem::replace(&mut buffer, rest));
-        parts.push(Part {
-            pending: Pending::new(connection.clone(), part, range, flags, None),
-            sent: sent.clone(),
-        });
-    }
-    let ahead = usize::try_from(AHEAD / step).unwrap_or(usize::MAX).max(4);
+        ReadInto(std::mem::replace(&mut buffer, rest))
+    });
+    let parts = stream::iter(parts).buffered(ahead);
     Parts::new(sent, async move {
-        let parts = stream::iter(parts).buffered(ahead);
-        let mut parts = parts.try_collect::<Vec<_>>().await?.into_iter();
-        let mut whole = parts.next().unwrap_or_default();
-        // Neighbours in memory: joining them moves nothing.
-        parts.for_each(|part| whole.unsplit(part));
-        Ok(whole)
+        let join = |mut whole: BytesMut, part| {
+            // Neighbours in memory: joining them moves nothing.
+            whole.unsplit(part);
+            ready(Ok(whole))
+        };
+        parts.try_fold(BytesMut::new(), join).await
     })
 }
 
@@ -158,18 +209,31 @@ pub(super) fn write(
     step: u64,
     flags: CommandFlags,
 ) -> Parts<()> {
-    let (sent, mut parts) = (Sent::default(), Vec::new());
-    for range in ranges(range, step) {
-        let end = usize::try_from(range.length)
-            .unwrap_or(usize::MAX)
-            .min(data.len());
-        let part = Write(data.split_to(end));
-        parts.push(Part {
-            pending: Pending::new(connection.clone(), part, range, flags, None),
-            sent: sent.clone(),
-        });
-    }
-    Parts::new(sent, async move { try_join_all(parts).await.map(drop) })
+    change(connection, range, step, flags, move |range| {
+        Write(data.split_to(bytes(range).min(data.len())))
+    })
+}
+
+/// Makes a change by several messages.
+fn change<O: Execute<Output = ()>>(
+    connection: &Connection,
+    range: Range,
+    step: u64,
+    flags: CommandFlags,
+    make: impl FnMut(Range) -> O + Send + 'static,
+) -> Parts<()> {
+    let cut = Cut::new(connection, range, step, flags);
+    let (sent, ahead, connection) = (cut.sent.clone(), cut.ahead(), connection.clone());
+    let parts = stream::iter(cut.messages(make)).buffer_unordered(ahead);
+    Parts::new(sent, async move {
+        let _whole = Whole::begin(connection)?;
+        parts.try_for_each(|()| ready(Ok(()))).await
+    })
+}
+
+/// The length of a range of memory.
+fn bytes(range: Range) -> usize {
+    usize::try_from(range.length).unwrap_or(usize::MAX)
 }
 
 /// Makes a change, and then a flush in place of `FUA`.

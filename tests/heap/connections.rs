@@ -1,7 +1,10 @@
 //! Connections that were opened, used, and ended: what they leave behind, and what they hold.
 
+use std::os::unix::net::UnixStream;
+
 use bytes::Bytes;
 use futures::FutureExt;
+use nbd_client::wire::option::Info;
 use nbd_client::wire::reply::{Reply, data_body};
 use nbd_client::wire::request::RequestHead;
 use nbd_client::wire::{ChunkType, Command, Errno, ReplyFlags, ReplyStyle};
@@ -39,7 +42,15 @@ fn connection<T>(
     answers: usize,
     client: impl AsyncFnOnce(Connection) -> Result<T>,
 ) -> Result<T> {
-    let (server, stream) = Server::new(style);
+    connection_to(Server::new(style), style, answers, client)
+}
+
+fn connection_to<T>(
+    (server, stream): (Server, UnixStream),
+    style: ReplyStyle,
+    answers: usize,
+    client: impl AsyncFnOnce(Connection) -> Result<T>,
+) -> Result<T> {
     let thread = server.spawn(move |mut server| {
         server.handshake();
         let mut left = answers;
@@ -118,6 +129,39 @@ fn a_hundred_connections_that_were_given_up_while_in_use_leave_nothing() {
             assert!(request.now_or_never().is_none());
         }
     });
+}
+
+/// How many bytes more than its data a request takes whose messages have 512 bytes each.
+fn overhead(style: ReplyStyle, data: usize, client: impl AsyncFnOnce(&Connection)) -> usize {
+    let sizes = Info::BlockSize {
+        minimum: 1,
+        preferred: 512,
+        maximum: 512,
+    };
+    let server = Server::with_info(style, &[sizes]);
+    connection_to(server, style, usize::MAX, async |conn| {
+        let meter = Meter::start();
+        client(&conn).await;
+        Ok(meter.peak().saturating_sub(data))
+    })
+    .unwrap()
+}
+
+#[test]
+fn requests_of_very_many_messages_take_little_beyond_their_data() {
+    let _turn = turn();
+    let length = 16 * MIB;
+    for style in STYLES {
+        let data = Bytes::from(vec![7; length]);
+        let write = overhead(style, 0, async |conn| {
+            conn.write(0, data.clone()).await.unwrap();
+        });
+        let read = overhead(style, length, async |conn| {
+            assert_eq!(conn.read(0, length).await.unwrap(), data);
+        });
+        println!("{} and {} KiB", write / KIB, read / KIB);
+        assert!(write.max(read) <= MIB, "{write} and {read} bytes");
+    }
 }
 
 #[test]

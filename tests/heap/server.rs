@@ -35,6 +35,11 @@ pub(crate) struct Server {
 impl Server {
     /// A server and the stream for its client.
     pub(crate) fn new(style: ReplyStyle) -> (Self, UnixStream) {
+        Self::with_info(style, &[])
+    }
+
+    /// A server that says this of its export too.
+    pub(crate) fn with_info(style: ReplyStyle, more: &[Info]) -> (Self, UnixStream) {
         let (client, stream) = UnixStream::pair().unwrap();
         let mut greeting = bytes::BytesMut::new();
         Greeting::Newstyle(HandshakeFlags::all()).encode(&mut greeting);
@@ -43,16 +48,18 @@ impl Server {
             _ => OptionType::STRUCTURED_REPLY,
         };
         let (set, go) = (OptionType::SET_META_CONTEXT, OptionType::GO);
+        let more = more.iter().map(|info| OptionReply::info(go, info));
+        let export = OptionReply::info(go, &Info::Export(INFO));
         let yes = [
             vec![OptionReply::ack(agreed)],
             vec![
                 OptionReply::meta_context(set, CONTEXT.0, CONTEXT.1),
                 OptionReply::ack(set),
             ],
-            vec![
-                OptionReply::info(go, &Info::Export(INFO)),
-                OptionReply::ack(go),
-            ],
+            std::iter::once(export)
+                .chain(more)
+                .chain([OptionReply::ack(go)])
+                .collect(),
             vec![OptionReply::ack(OptionType::ABORT)],
         ];
         let server = Self {

@@ -160,6 +160,22 @@ impl Link {
         ticket
     }
 
+    /// A change of several requests begins; see [`Session::begin_whole`].
+    pub(crate) fn begin_change(&self) -> u64 {
+        self.core().session.begin_whole()
+    }
+
+    /// A change of several requests is over.
+    pub(crate) fn end_change(&self, span: u64) {
+        let has_output = self.change(|session| {
+            session.end_whole(span);
+            session.has_output()
+        });
+        if has_output {
+            self.wake_driver();
+        }
+    }
+
     /// Takes no further requests, lets those in flight finish, then disconnects.
     pub(crate) fn close(&self) {
         self.change(Session::close);
