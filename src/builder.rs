@@ -170,8 +170,8 @@ impl Builder {
         self
     }
 
-    /// Whether to ask for extended headers (`NBD_OPT_EXTENDED_HEADERS`), with which one trim,
-    /// zero, cache or block status can be longer than 4 GiB; by default yes. Servers that do not
+    /// Whether to ask for extended headers (`NBD_OPT_EXTENDED_HEADERS`), with which one message can
+    /// trim or zero more than 4 GiB, or ask for the status of more; by default yes. Servers that do not
     /// know them are asked for structured replies instead.
     pub const fn extended_headers(mut self, request: bool) -> Self {
         self.config.extended_headers = request;

@@ -179,6 +179,17 @@ impl Export {
         self.block_size.map_or(1, |sizes| sizes.minimum)
     }
 
+    /// How much one `cache` asks for, in bytes.
+    pub(crate) fn max_cache(&self) -> u32 {
+        self.block_size
+            .map_or(DEFAULT_PAYLOAD, |sizes| sizes.maximum.min(DEFAULT_PAYLOAD))
+    }
+
+    /// What the server works with best, in bytes; if it does not say, what all do with.
+    pub(crate) fn preferred(&self) -> u32 {
+        self.block_size.map_or(1 << 16, |sizes| sizes.preferred)
+    }
+
     /// The metadata contexts that were negotiated, see
     /// [`block_status`](crate::Connection::block_status).
     pub fn contexts(&self) -> impl Iterator<Item = &str> {

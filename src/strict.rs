@@ -10,9 +10,9 @@ bitflags! {
     ///
     /// All of them, by default. Programs that test servers switch some off, to see how a server
     /// answers a request that it should refuse. Some checks always apply: no message has more than
-    /// [64 MiB](crate::Limits::payload) of payload, no length is cut off to fit its header, and a
-    /// choice of contexts needs extended headers and contexts that were negotiated. How replies
-    /// are checked does not change.
+    /// [64 MiB](crate::Limits::payload) of payload, a length that does not fit its header is sent as
+    /// several messages, and a choice of contexts needs extended headers and contexts that were
+    /// negotiated. How replies are checked does not change.
     ///
     /// The names are those of libnbd's `LIBNBD_STRICT_…`.
     #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -30,7 +30,7 @@ bitflags! {
         /// of an export whose size is not one itself (P-121).
         const ALIGN = 1 << 4;
         /// Reads and writes longer than [`max_payload`](crate::Export::max_payload) are sent as
-        /// several (P-116). Without, a message has up to 64 MiB.
+        /// several (P-116), and so are long requests to cache. Without, a message has up to 64 MiB.
         const PAYLOAD = 1 << 5;
         /// The flag `PAYLOAD_LEN` of a write is set with extended headers and not without
         /// . Without this it is up to the caller's

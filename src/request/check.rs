@@ -38,32 +38,54 @@ pub(super) fn check(
     if strict.contains(Strict::ALIGN) {
         check_alignment(export, command, offset, length)?;
     }
-    // K36: a length is refused, never cut off. Reads and writes are split before they come
-    // here, and a block status may be answered in part anyway.
-    let limit = u64::from(u32::MAX);
-    let has_limit = matches!(
-        command,
-        Command::TRIM | Command::WRITE_ZEROES | Command::CACHE
-    );
-    if !extended && has_limit && length > limit {
-        return Err(InvalidRequest::TooLong {
-            command,
-            length,
-            limit,
-        });
-    }
     Ok(())
 }
 
-/// The largest payload of one message.
-pub(super) fn step(link: &Link, strict: Strict) -> u64 {
-    // P-116
-    let limit = if strict.contains(Strict::PAYLOAD) {
-        link.export().max_payload()
-    } else {
-        link.export().payload_limit.max(1)
+/// How much one message of a request is about, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) most: u64,
+    /// Messages end at multiples of this, if they can.
+    pub(super) block: u64,
+}
+
+impl Step {
+    /// How long a message at this offset may be.
+    pub(super) const fn reach(self, offset: u64) -> u64 {
+        let end = offset.saturating_add(self.most);
+        match (end - end % self.block).saturating_sub(offset) {
+            0 => self.most,
+            length => length,
+        }
+    }
+}
+
+/// How a request is cut into messages. K36: a length is never cut off.
+pub(super) fn step(link: &Link, strict: Strict, command: Command) -> Step {
+    let export = link.export();
+    let obeys = strict.contains(Strict::PAYLOAD);
+    let (most, preferred) = match command {
+        // P-116
+        Command::READ | Command::WRITE if obeys => (export.max_payload().into(), 1),
+        Command::READ | Command::WRITE => (export.payload_limit.max(1).into(), 1),
+        // The protocol has no limit here (P-117), but qemu-nbd takes what it would have to read as
+        // a payload.
+        Command::CACHE if obeys => (export.max_cache().into(), export.preferred()),
+        _ if link.style() == ReplyStyle::Extended => (u64::MAX, 1),
+        Command::TRIM | Command::WRITE_ZEROES | Command::CACHE => {
+            (u32::MAX.into(), export.preferred())
+        }
+        // A status may be answered in part anyway.
+        _ => (u64::MAX, 1),
     };
-    limit.into()
+    let least = u64::from(export.alignment());
+    let block = match u64::from(preferred).max(least) {
+        block if block <= most => block,
+        _ if least <= most => least,
+        _ => 1,
+    };
+    let most = most - most % block;
+    Step { most, block }
 }
 
 /// P-134: only flags documented for the command. For most of them types see to that.

@@ -106,7 +106,7 @@ impl Chunks {
         let Range { offset, length } = self.range;
         let strict = self.connection.strict();
         check(link, strict, Command::READ, self.flags, self.range)?;
-        let limit = step(link, strict);
+        let limit = step(link, strict, Command::READ).most;
         if length > limit {
             let command = Command::READ;
             return Err(InvalidRequest::TooLong {

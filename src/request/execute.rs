@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::check::Step;
 use super::op::{Cache, Flush, Operation, Read, ReadInto, Status, Trim, Write, WriteZeroes};
 use super::split::{self, Parts};
 use crate::connection::Connection;
@@ -28,12 +29,12 @@ pub(super) trait Execute: Operation {
         Ok(CommandFlags::empty())
     }
 
-    /// The command as several messages of at most `step` bytes, if it can be that.
+    /// The command as several messages, if it can be that.
     fn split(
         &mut self,
         _connection: &Connection,
         _range: Range,
-        _step: u64,
+        _step: Step,
         _flags: CommandFlags,
     ) -> Option<Parts<Self::Output>> {
         None
@@ -94,7 +95,7 @@ impl Execute for Read {
         &mut self,
         connection: &Connection,
         range: Range,
-        step: u64,
+        step: Step,
         flags: CommandFlags,
     ) -> Option<Parts<Bytes>> {
         let parts = split::read(connection, BytesMut::new(), range, step, flags);
@@ -122,7 +123,7 @@ impl Execute for ReadInto {
         &mut self,
         connection: &Connection,
         range: Range,
-        step: u64,
+        step: Step,
         flags: CommandFlags,
     ) -> Option<Parts<BytesMut>> {
         let buffer = std::mem::take(&mut self.0);
@@ -148,7 +149,7 @@ impl Execute for Write {
         &mut self,
         connection: &Connection,
         range: Range,
-        step: u64,
+        step: Step,
         flags: CommandFlags,
     ) -> Option<Parts<()>> {
         let data = std::mem::take(&mut self.0);
@@ -170,7 +171,7 @@ impl Execute for Write {
 
 /// Commands that are a header and nothing else.
 macro_rules! bare_operation {
-    ($($name:ident = $command:ident $({ $($more:tt)* })?),*) => {$(
+    ($name:ident = $command:ident { $($more:tt)* }) => {
         impl Execute for $name {
             const COMMAND: Command = Command::$command;
 
@@ -180,11 +181,26 @@ macro_rules! bare_operation {
 
             fn output(&mut self, _link: &Link, _answer: Answer) {}
 
-            $($($more)*)?
+            $($more)*
         }
-    )*};
-    (change $name:ident = $command:ident) => {
+    };
+    (divisible $name:ident = $command:ident { $($more:tt)* }) => {
         bare_operation!($name = $command {
+            fn split(
+                &mut self,
+                connection: &Connection,
+                range: Range,
+                step: Step,
+                flags: CommandFlags,
+            ) -> Option<Parts<()>> {
+                Some(split::several(connection, range, step, flags, |_| Self))
+            }
+
+            $($more)*
+        });
+    };
+    (change $name:ident = $command:ident) => {
+        bare_operation!(divisible $name = $command {
             fn flushed(
                 &mut self,
                 connection: &Connection,
@@ -197,7 +213,8 @@ macro_rules! bare_operation {
     };
 }
 
-bare_operation!(Flush = FLUSH, Cache = CACHE);
+bare_operation!(Flush = FLUSH {});
+bare_operation!(divisible Cache = CACHE {});
 bare_operation!(change Trim = TRIM);
 bare_operation!(change WriteZeroes = WRITE_ZEROES);
 

@@ -120,8 +120,8 @@ impl<O: Execute> Pending<O> {
         }
         self.flags |= self.operation.check(link)?;
         check(link, strict, O::COMMAND, self.flags, self.range)?;
-        let step = step(link, strict);
-        if self.range.length > step {
+        let step = step(link, strict, O::COMMAND);
+        if self.range.length > step.most {
             // Of several messages it is not known which were sent, if one fails; of none it is.
             if let Some(error) = link.refusal() {
                 return Err(error);

@@ -10,12 +10,13 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
+use super::check::Step;
 use super::execute::{Execute, Range};
 use super::op::{Flush, Operation, ReadInto, Write};
 use super::pending::Pending;
 use crate::connection::Connection;
 use crate::error::{Delivery, Result};
-use crate::wire::CommandFlags;
+use crate::wire::{Command, CommandFlags};
 
 /// How much of a long request is sent ahead of what is answered, in bytes, as long as that is
 /// between the following numbers of messages: requests that come in between wait for no more than
@@ -124,17 +125,17 @@ impl Drop for Whole {
     }
 }
 
-/// How a long request is cut into messages of at most `step` bytes.
+/// How a long request is cut into messages.
 struct Cut {
     connection: Connection,
     range: Range,
-    step: u64,
+    step: Step,
     flags: CommandFlags,
     sent: Sent,
 }
 
 impl Cut {
-    fn new(connection: &Connection, range: Range, step: u64, flags: CommandFlags) -> Self {
+    fn new(connection: &Connection, range: Range, step: Step, flags: CommandFlags) -> Self {
         Self {
             connection: connection.clone(),
             range,
@@ -146,7 +147,11 @@ impl Cut {
 
     /// How many messages are sent ahead of what is answered.
     fn ahead(&self) -> usize {
-        let ahead = AHEAD / self.step;
+        if self.flags.contains(CommandFlags::FAST_ZERO) {
+            // If the first is refused, nothing has been done.
+            return 1;
+        }
+        let ahead = AHEAD / self.step.most.max(1);
         usize::try_from(ahead.clamp(LEAST_AHEAD, MOST_AHEAD)).unwrap_or(1)
     }
 
@@ -160,7 +165,7 @@ impl Cut {
             length: mut left,
         } = self.range;
         std::iter::from_fn(move || {
-            let length = left.min(self.step);
+            let length = left.min(self.step.reach(offset));
             let range = Range { offset, length };
             offset = offset.saturating_add(length);
             left -= length;
@@ -178,7 +183,7 @@ pub(super) fn read(
     connection: &Connection,
     mut buffer: BytesMut,
     range: Range,
-    step: u64,
+    step: Step,
     flags: CommandFlags,
 ) -> Parts<BytesMut> {
     buffer.clear();
@@ -206,19 +211,19 @@ pub(super) fn write(
     connection: &Connection,
     mut data: Bytes,
     range: Range,
-    step: u64,
+    step: Step,
     flags: CommandFlags,
 ) -> Parts<()> {
-    change(connection, range, step, flags, move |range| {
+    several(connection, range, step, flags, move |range| {
         Write(data.split_to(bytes(range).min(data.len())))
     })
 }
 
-/// Makes a change by several messages.
-fn change<O: Execute<Output = ()>>(
+/// Does by several messages what `make` makes.
+pub(super) fn several<O: Execute<Output = ()>>(
     connection: &Connection,
     range: Range,
-    step: u64,
+    step: Step,
     flags: CommandFlags,
     make: impl FnMut(Range) -> O + Send + 'static,
 ) -> Parts<()> {
@@ -226,7 +231,8 @@ fn change<O: Execute<Output = ()>>(
     let (sent, ahead, connection) = (cut.sent.clone(), cut.ahead(), connection.clone());
     let parts = stream::iter(cut.messages(make)).buffer_unordered(ahead);
     Parts::new(sent, async move {
-        let _whole = Whole::begin(connection)?;
+        let changes = O::COMMAND != Command::CACHE;
+        let _whole = changes.then(|| Whole::begin(connection)).transpose()?;
         parts.try_for_each(|()| ready(Ok(()))).await
     })
 }

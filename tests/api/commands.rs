@@ -336,42 +336,6 @@ async fn x11_status_of_a_context_that_was_not_chosen_is_a_violation() {
 }
 
 #[tokio::test]
-async fn k36_lengths_of_more_than_32_bits_are_sent_whole_or_refused() {
-    for style in STYLES {
-        let export = Export::new(1 << 40).log_requests(10);
-        let conn = connected(style, &export).await;
-        let long = 1 << 33;
-        let results = [
-            conn.trim(0, long).await,
-            conn.write_zeroes(0, long).await,
-            conn.cache(0, long).await,
-        ];
-        for result in results {
-            if style == ReplyStyle::Extended {
-                result.unwrap();
-            } else {
-                let is_refused =
-                    matches!(result, Err(Error::Invalid(InvalidRequest::TooLong { .. })));
-                assert!(is_refused);
-            }
-        }
-        let sent = export.log();
-        assert!(sent.iter().all(|head| head.length == long));
-        assert_eq!(sent.is_empty(), style != ReplyStyle::Extended);
-        if style != ReplyStyle::Simple {
-            conn.block_status(0, long).await.unwrap();
-            let asked = export.log().pop().unwrap().length;
-            // Compact headers ask for as much as is safe with every server.
-            let expected = match style {
-                ReplyStyle::Extended => long,
-                _ => (1 << 32) - (64 << 10),
-            };
-            assert_eq!(asked, expected);
-        }
-    }
-}
-
-#[tokio::test]
 async fn payloads_of_every_size_around_the_limits_of_copying_arrive_whole() {
     for style in STYLES {
         let conn = connected(style, &Export::new(1 << 20)).await;

@@ -25,6 +25,7 @@ mod options;
 mod runtime;
 mod smoke;
 mod sockets;
+mod split;
 mod states;
 mod strict;
 mod support;

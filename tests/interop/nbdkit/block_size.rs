@@ -105,3 +105,33 @@ async fn the_tail_of_an_export_that_is_no_multiple_of_the_block_is_reached() {
     let data = conn.read(9728, 272).await.unwrap();
     assert_eq!(data, vec![7; 272]);
 }
+
+// P-117: nbdkit has compact headers only, and no limit of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_without_data_are_as_long_as_the_caller_likes() {
+    let plain = ["memory", "16G"].map(str::to_owned).to_vec();
+    let mut sized = strict("4M");
+    sized[2] = "16G".to_owned();
+    for args in [plain, sized] {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let (conn, _server) = connect(&args).await;
+        assert!(!conn.protocol().unwrap().extended_headers);
+        let length = 10 << 30;
+        // Around the places where the messages may meet, and at the ends.
+        let inside = [4096, (4 << 30) - 4096, 4 << 30, 8 << 30, length];
+        let outside = [0, 4096 + length];
+        for at in inside.into_iter().chain(outside) {
+            conn.write(at, vec![7; 4096]).await.unwrap();
+        }
+        conn.cache(4096, length).await.unwrap();
+        conn.write_zeroes(4096, length).await.unwrap();
+        for at in inside {
+            assert_eq!(conn.read(at, 4096).await.unwrap(), vec![0; 4096], "{at}");
+        }
+        for at in outside {
+            assert_eq!(conn.read(at, 4096).await.unwrap(), vec![7; 4096], "{at}");
+        }
+        conn.trim(4096, length).await.unwrap();
+        conn.disconnect().await.unwrap();
+    }
+}

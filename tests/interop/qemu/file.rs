@@ -1,6 +1,7 @@
 //! Data, seen from the image behind the server.
 
-use nbd_client::{Builder, Connection};
+use nbd_client::wire::Errno;
+use nbd_client::{Builder, Connection, Error, Strict};
 
 use super::connect;
 use crate::disk::Model;
@@ -104,4 +105,47 @@ async fn reads_and_writes_of_more_than_32_mib_are_split() {
         assert!(std::fs::read(&disk).unwrap()[512..512 + LONG] == data);
         assert!(conn.read(512, LONG).await.unwrap() == data);
     }
+}
+
+// P-117: the protocol lets a client cache more than the maximum payload, but this server answers
+// EINVAL ("is larger than max len") to more than that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_without_data_are_as_long_as_the_caller_likes() {
+    for style in styles() {
+        let dir = Dir::new();
+        let disk = dir.disk("disk", 12 << 30);
+        let server = Server::qemu(&["-f", "raw", "--discard=unmap", &disk]);
+        let conn = connect(&server, style).await;
+        let length = 10 << 30;
+        let inside = [4096, (4 << 30) - 4096, 4 << 30, 8 << 30, length];
+        let outside = [0, 4096 + length];
+        for at in inside.into_iter().chain(outside) {
+            conn.write(at, vec![7; 4096]).await.unwrap();
+        }
+        conn.cache(4096, length).await.unwrap();
+        conn.write_zeroes(4096, length).await.unwrap();
+        for at in inside {
+            assert_eq!(conn.read(at, 4096).await.unwrap(), vec![0; 4096], "{at}");
+        }
+        for at in outside {
+            assert_eq!(conn.read(at, 4096).await.unwrap(), vec![7; 4096], "{at}");
+        }
+        conn.trim(4096, length).await.unwrap();
+        conn.disconnect().await.unwrap();
+    }
+}
+
+// What is longer than the limit is refused by the server itself, if it is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_a_payload_is_not_cached_at_once() {
+    let dir = Dir::new();
+    let disk = dir.disk("disk", 1 << 30);
+    let server = Server::qemu(&["-f", "raw", &disk]);
+    let conn = connect(&server, Connection::builder()).await;
+    conn.set_strict(Strict::all() - Strict::PAYLOAD);
+    conn.cache(0, 32 << 20).await.unwrap();
+    let refused = conn.cache(0, (32 << 20) + 1).await.unwrap_err();
+    let is_refused = matches!(&refused, Error::Request(error) if error.errno() == Errno::EINVAL);
+    assert!(is_refused, "{refused}");
+    conn.read(0, 4096).await.unwrap();
 }
