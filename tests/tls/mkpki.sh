@@ -30,9 +30,13 @@ server() { # directory, authority; the template comes on standard input
     mkdir "$1"
     cp ca/ca-cert.pem "$1/ca-cert.pem"
     cp server-key.pem "$1/server-key.pem"
+    cp dh-params.pem "$1/dh-params.pem"
     { cat; printf 'cn = localhost\nencryption_key\nsigning_key\n'; } |
         certificate "$1/server-cert.pem" server-key.pem "$2"
 }
+
+# Without them, qemu-nbd makes some each time it starts, which takes seconds.
+certtool --get-dh-params --outfile dh-params.pem 2>/dev/null
 
 authority ca
 authority other
