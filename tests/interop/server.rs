@@ -88,6 +88,17 @@ impl Server {
         Self::start(command, dir)
     }
 
+    /// qemu-nbd on a TCP port, for any number of clients.
+    #[allow(dead_code, reason = "only tests/plain needs it")]
+    pub(crate) fn qemu_tcp(args: &[&str]) -> Self {
+        let dir = Dir::new();
+        let port = port::free_port();
+        let mut command = Command::new("qemu-nbd");
+        command.args(["-t", "-e", "0", "-b", "127.0.0.1", "-p"]);
+        command.arg(port.to_string()).args(args);
+        Self::start_tcp(command, dir, port)
+    }
+
     /// nbd-server on a Unix socket, for one client; `exports` are sections of its configuration.
     pub(crate) fn nbd_server(exports: &str) -> Self {
         let dir = Dir::new();
