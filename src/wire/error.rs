@@ -34,8 +34,9 @@ pub enum ProtocolError {
         /// The option the reply names.
         echoed: OptionType,
     },
-    /// An option reply of a type that has no place here.
-    #[error("reply {reply} does not belong to option {option}")]
+    /// An option reply of a type that has no place here: one that belongs to other options, or that
+    /// demands what the connection has already, as `ERR_TLS_REQD` does where TLS is on.
+    #[error("reply {reply} to option {option} is not possible here")]
     UnexpectedOptionReply {
         /// The option that was sent.
         option: OptionType,
@@ -59,7 +60,7 @@ pub enum ProtocolError {
     /// The export was accepted without ever saying its size and flags.
     #[error("option {0} acknowledged without size and flags of the export")]
     NoExportInfo(OptionType),
-    /// Transmission flags without `HAS_FLAGS`.
+    /// Transmission flags are set, but not `HAS_FLAGS`.
     #[error("transmission flags {0:#06x} lack HAS_FLAGS")]
     TransmissionFlags(u16),
     /// An export of 2^63 bytes or more.
@@ -78,9 +79,21 @@ pub enum ProtocolError {
     /// An information reply that has a fixed form and does not have it.
     #[error("malformed information of type {0}")]
     Info(InfoType),
+    /// Information about an export that contradicts what the server said before it, in reply to the
+    /// same option.
+    #[error("two different answers of type {info} to option {option}")]
+    ContradictoryInfo {
+        /// The option that was sent.
+        option: OptionType,
+        /// The type of the information.
+        info: InfoType,
+    },
     /// Two contexts were given the same id.
     #[error("metadata context id {0} given twice")]
     DuplicateContext(u32),
+    /// One context was given two ids.
+    #[error("metadata context {0:?} given two ids")]
+    DuplicateContextName(String),
     /// A TLS server sent bytes in clear after agreeing to TLS.
     #[error("{0} bytes in clear after the server agreed to TLS")]
     ClearBytesBeforeTls(usize),

@@ -114,6 +114,14 @@ pub(crate) fn option_ways() -> impl Iterator<Item = Way> + Clone {
 }
 
 impl Way {
+    /// Whether it is behind TLS.
+    pub(crate) const fn is_tls(self) -> bool {
+        #[cfg(feature = "tls")]
+        return matches!(self, Self::Tls);
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
     /// A client that begins to connect to a peer.
     pub(crate) fn connect(self, builder: Builder) -> (Connection, Peer, Connecting) {
         match self {

@@ -2,16 +2,22 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nbd_client::testing::Peer;
-use nbd_client::wire::{Command, OptionType, ReplyStyle};
+use nbd_client::wire::option::OptionReply;
+use nbd_client::wire::{Command, OptionReplyType, OptionType, ProtocolError, ReplyStyle};
 use nbd_client::{Connection, Error, ErrorKind, TlsFailure, TlsMode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
 use crate::tls::wire::{self, agree, builder, failure, requiring, upgrade};
+
+/// Only hangs are found by this.
+const WATCHDOG: Duration = Duration::from_secs(60);
 
 /// A connection with a server of this configuration, entered, and the server's end of it.
 async fn connected(config: ServerConfig) -> (Connection, Peer) {
@@ -78,6 +84,86 @@ async fn raw(mode: TlsMode) -> (Connection, TlsStream<DuplexStream>) {
     let server = upgrade(server, wire::config()).await;
     connecting.await.unwrap();
     (conn, server)
+}
+
+/// Answers the next option with a demand for TLS; gives the option.
+async fn demand_tls(peer: &mut Peer) -> OptionType {
+    let option = peer.expect_option().await.unwrap().option;
+    let refusal = OptionReply::error(option, OptionReplyType::ERR_TLS_REQD, "");
+    peer.send_option_reply(refusal).await.unwrap();
+    option
+}
+
+/// Says that a demand for TLS in answer to this option was a violation, after which nothing is
+/// sent.
+#[track_caller]
+fn assert_absurd<T: std::fmt::Debug>(result: nbd_client::Result<T>, option: OptionType) {
+    let absurd = ProtocolError::UnexpectedOptionReply {
+        option,
+        reply: OptionReplyType::ERR_TLS_REQD,
+    };
+    match result {
+        Err(Error::Protocol(violation, _)) => assert_eq!(violation, absurd),
+        other => panic!("{option}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn t27_tls_cannot_be_required_by_who_has_it() {
+    for what in 0..7 {
+        let (conn, server) = raw(TlsMode::Require).await;
+        let mut peer = Peer::new(server);
+        let ask = async {
+            match what {
+                0 => conn.opt_list().await.map(drop),
+                1 => conn.opt_info().await.map(drop),
+                2 => conn.opt_go().await,
+                3 => conn.opt_list_meta_context(["a:"]).await.map(drop),
+                4 => conn.opt_set_meta_context(["a:b"]).await.map(drop),
+                5 => conn.opt_structured_reply().await.map(drop),
+                _ => conn.opt_extended_headers().await.map(drop),
+            }
+        };
+        let (result, option) = tokio::join!(ask, demand_tls(&mut peer));
+        assert_absurd(result, option);
+        assert!(conn.is_dead());
+        peer.expect_option().await.unwrap_err();
+    }
+}
+
+// Features are there or not, and contexts too, but this is no way of saying so.
+#[tokio::test]
+async fn t27_tls_cannot_be_required_while_connecting_with_it() {
+    for before in 0..3 {
+        let (server, stream) = duplex(1 << 16);
+        let conn = builder(TlsMode::Require).meta_context("a:b").build();
+        let connecting = conn.aio_connect_stream(stream).unwrap();
+        let mut peer = Peer::new(upgrade(server, wire::config()).await);
+        for _ in 0..before {
+            let option = peer.expect_option().await.unwrap().option;
+            let extended = option == OptionType::EXTENDED_HEADERS;
+            let reply = if extended {
+                OptionReply::error(option, OptionReplyType::ERR_UNSUP, "")
+            } else {
+                OptionReply::ack(option)
+            };
+            peer.send_option_reply(reply).await.unwrap();
+        }
+        let option = demand_tls(&mut peer).await;
+        let result = timeout(WATCHDOG, connecting).await.unwrap();
+        assert_absurd(result, option);
+        peer.expect_option().await.unwrap_err();
+    }
+}
+
+// Who leaves does not mind how the server agrees.
+#[tokio::test]
+async fn t27_a_goodbye_may_be_answered_with_anything() {
+    let (conn, server) = raw(TlsMode::Require).await;
+    let mut peer = Peer::new(server);
+    let (result, option) = tokio::join!(conn.opt_abort(), demand_tls(&mut peer));
+    result.unwrap();
+    assert_eq!(option, OptionType::ABORT);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What is said about metadata contexts.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::{Negotiator, unexpected};
 use crate::error::{Error, Result};
@@ -39,7 +40,8 @@ impl Negotiator {
         }
         self.start(request)?;
         let (mut contexts, mut strays) = (Vec::new(), Vec::new());
-        let mut ids = HashSet::new();
+        let mut given = Given::default();
+        let mut count = 0;
         loop {
             let reply = self.reply(option).await?;
             match reply.reply {
@@ -47,21 +49,21 @@ impl Negotiator {
                 OptionReplyType::META_CONTEXT => {}
                 _ => return Err(unexpected(&reply)),
             }
-            if contexts.len() + strays.len() >= self.limits().contexts as usize {
+            count += 1;
+            if count > self.limits().contexts {
                 return Err(ProtocolError::TooManyReplies(option).into());
             }
             let (id, name) = reply.parse_meta_context()?;
-            // P-076: ids mean nothing in a list. P-077: in a selection they are unique.
-            if selects && !ids.insert(id) {
-                return Err(ProtocolError::DuplicateContext(id).into());
+            let name = Arc::from(name);
+            // P-076: ids mean nothing in a list.
+            if selects && !given.take(id, &name)? {
+                tracing::debug!(id, %name, "a context that was given before");
+                continue;
             }
             // Nobody asked for its status, which is sent all the same.
             let stray = selects && !selected(queries, &name);
             let list = if stray { &mut strays } else { &mut contexts };
-            list.push(Context {
-                id,
-                name: name.into(),
-            });
+            list.push(Context { id, name });
         }
         if !strays.is_empty() {
             tracing::debug!(?strays, "contexts that were not asked for");
@@ -77,6 +79,34 @@ impl Negotiator {
             });
         }
         Ok(names)
+    }
+}
+
+/// The contexts that the server has given in one selection.
+#[derive(Default)]
+struct Given {
+    by_id: HashMap<u32, Arc<str>>,
+    names: HashSet<Arc<str>>,
+}
+
+impl Given {
+    /// Takes note of a context; `false` if it was given before, as nbdkit does for each of several
+    /// queries that select the same.
+    ///
+    /// # Errors
+    /// If the id is that of another context, or the context has another id.
+    fn take(&mut self, id: u32, name: &Arc<str>) -> Result<bool, ProtocolError> {
+        // P-077
+        match self.by_id.get(&id) {
+            Some(known) if known == name => return Ok(false),
+            Some(_) => return Err(ProtocolError::DuplicateContext(id)),
+            None => {}
+        }
+        if !self.names.insert(name.clone()) {
+            return Err(ProtocolError::DuplicateContextName((**name).into()));
+        }
+        self.by_id.insert(id, name.clone());
+        Ok(true)
     }
 }
 

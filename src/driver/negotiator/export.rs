@@ -6,8 +6,8 @@ use super::{Negotiator, unexpected};
 use crate::error::{Error, Phase, Result};
 use crate::export::{BlockSize, Export, ListedExport};
 use crate::wire::codec::{Expect, ServerMessage};
-use crate::wire::option::{Info, OptionRequest};
-use crate::wire::{InfoType, OptionReplyType, OptionType, ProtocolError};
+use crate::wire::option::{ExportInfo, Info, OptionRequest};
+use crate::wire::{InfoType, OptionReplyType, OptionType, ProtocolError, Text};
 
 /// What to ask about an export.
 #[derive(Clone, Copy, Debug)]
@@ -69,8 +69,7 @@ impl Negotiator {
             asked.extend([InfoType::NAME, InfoType::DESCRIPTION]);
         }
         self.start(OptionRequest::info(option, name, &asked))?;
-        let (mut export, mut block_size) = (None, None);
-        let (mut canonical_name, mut description) = (None, None);
+        let mut said = Said::default();
         let mut count = 0;
         loop {
             let reply = match self.reply(option).await {
@@ -91,29 +90,14 @@ impl Negotiator {
             if count > self.limits().infos {
                 return Err(ProtocolError::TooManyReplies(option).into());
             }
-            // P-047: in any order.
-            match Info::decode(&reply.payload)? {
-                Info::Export(info) => export = Some(info),
-                Info::Name(name) if ask.full => canonical_name = name,
-                Info::Description(text) if ask.full => description = Some(text),
-                // P-111: sizes bind only who asked for them.
-                Info::BlockSize {
-                    minimum,
-                    preferred,
-                    maximum,
-                } if ask.block_size => {
-                    block_size = Some(BlockSize::new(minimum, preferred, maximum)?);
-                }
-                // P-046, P-050: what was not asked for or is not known.
-                _ => {}
-            }
+            said.take(option, Info::decode(&reply.payload)?, ask)?;
         }
         // P-048: an ACK without size and flags is a violation.
-        let info = export.ok_or(ProtocolError::NoExportInfo(option))?;
+        let info = said.export.ok_or(ProtocolError::NoExportInfo(option))?;
         let mut export = self.export(name, info)?;
-        export.block_size = block_size;
-        export.canonical_name = canonical_name;
-        export.description = description;
+        export.block_size = said.block_size;
+        export.canonical_name = said.name.flatten();
+        export.description = said.description;
         Ok(export)
     }
 
@@ -135,6 +119,59 @@ impl Negotiator {
                 ),
             )),
             Err(error) => Err(error),
+        }
+    }
+}
+
+/// What the server has said about an export in reply to one option.
+#[derive(Default)]
+struct Said {
+    export: Option<ExportInfo>,
+    block_size: Option<BlockSize>,
+    /// `None` inside if it is no string.
+    name: Option<Option<String>>,
+    description: Option<Text>,
+}
+
+impl Said {
+    /// Takes one piece of information, in any order (P-047).
+    ///
+    /// # Errors
+    /// If it contradicts an earlier one, or is impossible.
+    fn take(&mut self, option: OptionType, info: Info, ask: Ask) -> Result<(), ProtocolError> {
+        let (agrees, info) = match info {
+            Info::Export(facts) => (keep(&mut self.export, facts), InfoType::EXPORT),
+            Info::Name(name) if ask.full => (keep(&mut self.name, name), InfoType::NAME),
+            Info::Description(text) if ask.full => {
+                (keep(&mut self.description, text), InfoType::DESCRIPTION)
+            }
+            // P-111: sizes bind only who asked for them.
+            Info::BlockSize {
+                minimum,
+                preferred,
+                maximum,
+            } if ask.block_size => {
+                let sizes = BlockSize::new(minimum, preferred, maximum)?;
+                (keep(&mut self.block_size, sizes), InfoType::BLOCK_SIZE)
+            }
+            // P-046, P-050: what was not asked for or is not known.
+            _ => return Ok(()),
+        };
+        if agrees {
+            Ok(())
+        } else {
+            Err(ProtocolError::ContradictoryInfo { option, info })
+        }
+    }
+}
+
+/// Keeps the first answer; `false` if this is another.
+fn keep<T: PartialEq>(slot: &mut Option<T>, answer: T) -> bool {
+    match slot {
+        Some(first) => *first == answer,
+        None => {
+            *slot = Some(answer);
+            true
         }
     }
 }

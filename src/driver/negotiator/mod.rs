@@ -84,8 +84,10 @@ impl Negotiator {
         let extended = self.style == ReplyStyle::Extended;
         let mut export = Export::new(name, info.size, info.flags, chunks, extended)?;
         export.payload_limit = self.limits().payload;
-        // P-058, P-085: contexts count only for the export they were selected for.
-        if let Some(selection) = self.selected.as_ref().filter(|s| s.export == name) {
+        // P-058, P-085: contexts count only for the export they were selected for; P-062: and only
+        // with chunks.
+        let valid = |selection: &&Selection| chunks && selection.export == name;
+        if let Some(selection) = self.selected.as_ref().filter(valid) {
             export.contexts.clone_from(&selection.contexts);
             export.strays.clone_from(&selection.strays);
         }
@@ -217,6 +219,9 @@ impl Negotiator {
             }
             .into());
         }
+        if self.is_satisfied(option, reply.reply) {
+            return Err(unexpected(&reply));
+        }
         // P-023, P-024: any error, known or not, refuses this option and nothing else.
         if reply.reply.is_error() {
             let message = reply.message();
@@ -227,6 +232,21 @@ impl Negotiator {
             }));
         }
         Ok(reply)
+    }
+
+    /// Whether this refusal demands what the connection has already.
+    fn is_satisfied(&self, option: OptionType, refusal: OptionReplyType) -> bool {
+        match (option, refusal) {
+            // P-034: nothing is expected of the answer to a goodbye.
+            (OptionType::ABORT, _) => false,
+            // "FORCEDTLS mode", "SELECTIVETLS mode": never if TLS has been initiated.
+            (_, OptionReplyType::ERR_TLS_REQD) => self.tls.is_some(),
+            // to this option it says that there is no way back.
+            (OptionType::STRUCTURED_REPLY, OptionReplyType::ERR_EXT_HEADER_REQD) => false,
+            // only to who has not got them.
+            (_, OptionReplyType::ERR_EXT_HEADER_REQD) => self.style == ReplyStyle::Extended,
+            _ => false,
+        }
     }
 
     fn expect(&mut self, expect: Expect) {

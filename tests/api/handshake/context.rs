@@ -3,8 +3,12 @@
 use nbd_client::wire::ChunkType;
 use nbd_client::wire::reply::status_body;
 use nbd_client::{BlockStatus, InvalidRequest};
+use tokio::time::timeout;
 
 use super::*;
+
+/// Only hangs are found by this.
+const WATCHDOG: Duration = Duration::from_secs(60);
 
 /// Selects contexts at a server that answers with these replies.
 async fn selected(replies: &[OptionReply]) -> Result<Vec<String>> {
@@ -70,6 +74,15 @@ async fn m04_a_context_whose_name_is_no_string_or_has_no_namespace_is_a_violatio
 /// Opens an export whose server selects `given` although `base:allocation` was asked for, and
 /// answers for each of them.
 async fn given(style: ReplyStyle, given: &[(u32, &str)]) -> (Connection, Result<BlockStatus>) {
+    selected_then(style, given, given).await
+}
+
+/// The same with a server that answers for `told`.
+async fn selected_then(
+    style: ReplyStyle,
+    given: &[(u32, &str)],
+    told: &[(u32, &str)],
+) -> (Connection, Result<BlockStatus>) {
     let (mut peer, stream) = Peer::pair();
     let conn = builder(style).meta_context("base:allocation").build();
     let script = async {
@@ -99,7 +112,7 @@ async fn given(style: ReplyStyle, given: &[(u32, &str)]) -> (Connection, Result<
     result.unwrap();
     let script = async {
         let request = peer.expect_command(Command::BLOCK_STATUS).await.unwrap();
-        for (id, _) in given {
+        for (id, _) in told {
             let extended = style == ReplyStyle::Extended;
             let body = status_body(extended, *id, &[(512, u64::from(*id))]);
             let kind = if extended {
@@ -157,12 +170,15 @@ async fn m05_without_a_context_no_status_is_asked_for() {
 
 #[tokio::test]
 async fn m07_endless_contexts_are_a_violation() {
-    // Those that were not asked for count like the others.
-    for name in ["a:b", "x:y"] {
-        let mut replies: Vec<_> = (0..1024).map(|id| context(id, name)).collect();
+    // Those that were not asked for count like the others, and so does one that is repeated.
+    let distinct = |space| move |id: u32| context(id, &format!("{space}:{id}"));
+    let repeated = |_| context(7, "a:b");
+    let floods: [&dyn Fn(u32) -> OptionReply; 3] = [&distinct("a"), &distinct("x"), &repeated];
+    for flood in floods {
+        let mut replies: Vec<_> = (0..1024).map(flood).collect();
         replies.push(SET_ACK);
         selected(&replies).await.unwrap();
-        replies.insert(1024, context(1024, name));
+        replies.insert(1024, flood(1024));
         assert_matches!(
             violation(selected(&replies).await),
             ProtocolError::TooManyReplies(_)
@@ -176,6 +192,60 @@ async fn m09_any_id_is_fine_but_each_once() {
     assert_eq!(names.unwrap(), ["c:d", "a:b"]);
     let twice = selected(&[context(7, "a:b"), context(7, "c:d"), SET_ACK]).await;
     assert_eq!(violation(twice), ProtocolError::DuplicateContext(7));
+}
+
+#[tokio::test]
+async fn m09_a_context_has_one_id() {
+    // Whether or not it was asked for.
+    for name in ["a:b", "x:y"] {
+        let twice = selected(&[context(7, name), context(8, name), SET_ACK]).await;
+        let expected = ProtocolError::DuplicateContextName(name.into());
+        assert_eq!(violation(twice), expected);
+    }
+}
+
+// nbdkit answers a name that is asked for twice with the same context twice.
+#[tokio::test]
+async fn m09_a_context_that_is_given_again_is_the_same() {
+    let again = [
+        context(7, "a:b"),
+        context(8, "c:d"),
+        context(7, "a:b"),
+        SET_ACK,
+    ];
+    assert_eq!(selected(&again).await.unwrap(), ["a:b", "c:d"]);
+    for style in CHUNKED {
+        let twice = [(7, "base:allocation"), (7, "base:allocation")];
+        let (conn, status) = selected_then(style, &twice, &twice[..1]).await;
+        assert_eq!(status.unwrap().len(), 1);
+        assert_eq!(conn.export().unwrap().contexts().count(), 1);
+    }
+}
+
+// P-062: what was selected before chunks were agreed cannot be used without them.
+#[tokio::test]
+async fn without_chunks_a_context_that_was_selected_is_of_no_use() {
+    for way in option_ways() {
+        let (conn, mut peer) = crate::options::negotiating_by(way).await;
+        let script = async {
+            peer.expect_option().await.unwrap();
+            peer.send_bytes(&encode(&[context(7, "a:b"), SET_ACK]))
+                .await
+                .unwrap();
+            let go = peer.expect_option().await.unwrap().option;
+            peer.send_export(go, INFO).await.unwrap();
+        };
+        let client = async {
+            let names = conn.opt_set_meta_context(["a:b"]).await.unwrap();
+            assert_eq!(names, ["a:b"]);
+            conn.opt_go().await.unwrap();
+            let status = conn.block_status(0, 512).into_future();
+            timeout(WATCHDOG, status).await.unwrap()
+        };
+        let (status, ()) = tokio::join!(client, script);
+        assert_matches!(status, Err(Error::Invalid(InvalidRequest::NoContexts)));
+        assert!(conn.is_ready());
+    }
 }
 
 #[tokio::test]
@@ -213,7 +283,8 @@ async fn m08_replies_are_read_while_queries_are_still_being_sent() {
         }
         // From here on the server does not read until all its replies are taken.
         for id in 0..1000 {
-            peer.send_option_reply(context(id, "x:y")).await.unwrap();
+            let context = context(id, &format!("x:{id}"));
+            peer.send_option_reply(context).await.unwrap();
         }
         peer.expect_option().await.unwrap();
         peer.send_option_reply(SET_ACK).await.unwrap();

@@ -310,3 +310,69 @@ async fn i22_block_sizes_that_were_asked_for_cannot_be_required() {
         );
     }
 }
+
+/// Pieces of information, each with another one of its type.
+fn contradictions() -> [(InfoType, OptionReply, OptionReply); 4] {
+    let larger = ExportInfo {
+        size: INFO.size + 512,
+        ..INFO
+    };
+    let larger = OptionReply::info(OptionType::GO, &Info::Export(larger));
+    let text = |kind, text: &[u8]| info(kind, text);
+    let (name, description) = (InfoType::NAME, InfoType::DESCRIPTION);
+    [
+        (InfoType::EXPORT, export(), larger),
+        (
+            InfoType::BLOCK_SIZE,
+            sizes(1, 4096, 1 << 20),
+            sizes(512, 4096, 1 << 20),
+        ),
+        (name, text(name, b"disk"), text(name, b"disc")),
+        (description, text(description, b"a"), text(description, b"")),
+    ]
+}
+
+#[tokio::test]
+async fn two_different_answers_about_one_export_are_a_violation() {
+    let builder = builder(ReplyStyle::Simple).full_info(true);
+    for (kind, one, other) in contradictions() {
+        for replies in [[one.clone(), other.clone()], [other, one]] {
+            let replies = [&[export()][..], &replies, &[ack()]].concat();
+            let (conn, result, next) = gone_with(&builder, &encode(&replies)).await;
+            let expected = ProtocolError::ContradictoryInfo {
+                option: OptionType::GO,
+                info: kind,
+            };
+            assert_eq!(violation(result), expected);
+            assert_eq!(next, None, "nothing is said to such a server");
+            assert_eq!(conn.state(), State::Dead);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_same_answer_about_an_export_may_come_twice() {
+    let all = contradictions().map(|(_, one, _)| one);
+    let replies = [&all[..], &all, &[ack()]].concat();
+    let builder = builder(ReplyStyle::Simple).full_info(true);
+    let (conn, result, _) = gone_with(&builder, &encode(&replies)).await;
+    result.unwrap();
+    let export = conn.export().unwrap();
+    assert_eq!(
+        (export.size(), export.canonical_name()),
+        (INFO.size, Some("disk"))
+    );
+    assert_eq!(export.block_size().unwrap().minimum, 1);
+}
+
+// P-046, P-050: what was not asked for says nothing.
+#[tokio::test]
+async fn different_answers_that_nobody_asked_for_are_left_out() {
+    let builder = builder(ReplyStyle::Simple).request_block_size(false);
+    for (_, one, other) in &contradictions()[1..] {
+        let replies = [export(), one.clone(), other.clone(), ack()];
+        let (conn, result, _) = gone_with(&builder, &encode(&replies)).await;
+        result.unwrap();
+        assert_eq!(conn.export().unwrap().block_size(), None);
+    }
+}

@@ -31,17 +31,24 @@ async fn refused(kind: OptionReplyType) {
     // Block sizes are not asked for: see I22.
     let builder = builder(ReplyStyle::Simple).request_block_size(false);
     let bytes = encode(&[reply(kind, "why not")]);
-    let (conn, result, next) = gone_with(&builder, &bytes).await;
-    match result {
-        Err(Error::Refused(refusal)) => {
-            assert_eq!(refusal.option(), OptionType::GO);
-            assert_eq!(refusal.reply(), kind);
-            assert_eq!(refusal.message().as_str(), "why not");
+    for way in option_ways().filter(|&way| may_refuse(way, kind)) {
+        let (conn, result, next) = gone_by(way, &builder, &bytes).await;
+        match result {
+            Err(Error::Refused(refusal)) => {
+                assert_eq!(refusal.option(), OptionType::GO);
+                assert_eq!(refusal.reply(), kind);
+                assert_eq!(refusal.message().as_str(), "why not");
+            }
+            other => panic!("{other:?}"),
         }
-        other => panic!("{other:?}"),
+        assert_eq!(next, Some(OptionType::ABORT), "{kind}");
+        assert_eq!(conn.state(), State::Dead);
     }
-    assert_eq!(next, Some(OptionType::ABORT), "{kind}");
-    assert_eq!(conn.state(), State::Dead);
+}
+
+/// Whether this is a possible refusal: who has TLS cannot be told to have it (see T27).
+fn may_refuse(way: Way, kind: OptionReplyType) -> bool {
+    !way.is_tls() || kind != OptionReplyType::ERR_TLS_REQD
 }
 
 #[tokio::test]
@@ -67,7 +74,8 @@ async fn o05_a_refusal_leaves_option_mode_usable() {
         for kind in 1..=10 {
             let kind = OptionReplyType(0x8000_0000 + kind);
             // Shutting down is the end; without GO the name alone is tried.
-            if kind == OptionReplyType::ERR_SHUTDOWN
+            if !may_refuse(way, kind)
+                || kind == OptionReplyType::ERR_SHUTDOWN
                 || what == 2 && kind == OptionReplyType::ERR_UNSUP
             {
                 continue;
@@ -96,6 +104,50 @@ async fn o05_a_refusal_leaves_option_mode_usable() {
             }
             assert_eq!(conn.state(), State::Negotiating);
         }
+    }
+}
+
+//
+#[tokio::test]
+async fn extended_headers_cannot_be_required_from_who_has_them() {
+    for (way, what) in option_ways().flat_map(|way| (0..6).map(move |what| (way, what))) {
+        let (conn, mut peer) = crate::options::negotiating_by(way).await;
+        let (on, ()) = tokio::join!(conn.opt_extended_headers(), async {
+            let option = peer.expect_option().await.unwrap().option;
+            peer.send_option_reply(OptionReply::ack(option))
+                .await
+                .unwrap();
+        });
+        assert!(on.unwrap());
+        let ask = async {
+            match what {
+                0 => conn.opt_list().await.map(drop),
+                1 => conn.opt_info().await.map(drop),
+                2 => conn.opt_go().await,
+                3 => conn.opt_list_meta_context(["a:"]).await.map(drop),
+                4 => conn.opt_set_meta_context(["a:b"]).await.map(drop),
+                _ => conn.opt_structured_reply().await.map(|on| assert!(!on)),
+            }
+        };
+        let required = OptionReplyType::ERR_EXT_HEADER_REQD;
+        let (result, option) = tokio::join!(ask, async {
+            let option = peer.expect_option().await.unwrap().option;
+            let refusal = OptionReply::error(option, required, "");
+            peer.send_option_reply(refusal).await.unwrap();
+            option
+        });
+        if option == OptionType::STRUCTURED_REPLY {
+            // There is no way back, and no harm done.
+            result.unwrap();
+            assert_eq!(conn.state(), State::Negotiating);
+            continue;
+        }
+        let expected = ProtocolError::UnexpectedOptionReply {
+            option,
+            reply: required,
+        };
+        assert_eq!(violation(result), expected);
+        assert_eq!(conn.state(), State::Dead);
     }
 }
 

@@ -43,6 +43,21 @@ async fn holes_are_where_nothing_was_written() {
     assert_eq!(merged(map(&conn).await), expected);
 }
 
+// nbdkit answers twice who asks for a context twice.
+#[tokio::test]
+async fn a_context_that_is_asked_for_twice_is_one() {
+    let server = Server::nbdkit(&["memory", "1M"]);
+    let builder = Connection::builder().meta_context(BASE).meta_context(BASE);
+    let conn = builder.build();
+    conn.connect_unix(server.socket()).await.unwrap();
+    assert_eq!(
+        conn.export().unwrap().contexts().collect::<Vec<_>>(),
+        [BASE]
+    );
+    let extents = map(&conn).await;
+    assert_eq!(extents.last().unwrap().end(), 1 << 20);
+}
+
 // P-172, P-175: hundreds of extents, more than one answer may hold.
 #[tokio::test]
 async fn a_sparse_disk_is_mapped_to_its_end() {
