@@ -40,7 +40,7 @@ async fn refused(over: Over, directory: &str) -> TlsFailure {
 
 macro_rules! both {
     ($($name:ident $over:ident;)* => $check:expr) => {
-        $(#[tokio::test]
+        $(both_runtimes!($name);
         async fn $name() {
             let check = $check;
             check(Over::$over).await;
@@ -147,7 +147,7 @@ both! {
     }
 }
 
-#[tokio::test]
+both_runtimes!(the_error_says_which_name_was_checked);
 async fn the_error_says_which_name_was_checked() {
     let result = connect(Over::Tcp, "elsewhere", pki::trusting(), "localhost").await;
     let Err(Error::Tls(error, _)) = result else {
@@ -158,7 +158,7 @@ async fn the_error_says_which_name_was_checked() {
     assert!(error.to_string().contains("elsewhere.example"), "{error}");
 }
 
-#[tokio::test]
+both_runtimes!(given_name_counts_rather_than_the_host);
 async fn given_name_counts_rather_than_the_host() {
     let server = nbdkit(Over::Tcp, "elsewhere");
     let config = pki::trusting().build().unwrap();
@@ -167,7 +167,7 @@ async fn given_name_counts_rather_than_the_host() {
     server.connect_as(&conn, "localhost").await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(certificate_that_is_preferred_only_must_be_good_all_the_same);
 async fn certificate_that_is_preferred_only_must_be_good_all_the_same() {
     let server = nbdkit(Over::Tcp, "untrusted");
     let config = pki::trusting().build().unwrap();
@@ -176,7 +176,7 @@ async fn certificate_that_is_preferred_only_must_be_good_all_the_same() {
     assert_eq!(failure(result), TlsFailure::UnknownIssuer);
 }
 
-#[tokio::test]
+both_runtimes!(any_name_is_accepted_only_if_the_rest_is_good);
 async fn any_name_is_accepted_only_if_the_rest_is_good() {
     let any_name = || pki::trusting().danger_accept_any_name();
     let result = connect(Over::Tcp, "elsewhere", any_name(), "localhost").await;
@@ -191,7 +191,7 @@ async fn any_name_is_accepted_only_if_the_rest_is_good() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(any_name_needs_none);
 async fn any_name_needs_none() {
     let server = nbdkit(Over::Unix, "elsewhere");
     let config = pki::trusting().danger_accept_any_name().build().unwrap();
@@ -199,7 +199,7 @@ async fn any_name_needs_none() {
     server.connect(&conn).await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(any_server_is_accepted_by_who_says_so);
 async fn any_server_is_accepted_by_who_says_so() {
     for directory in ["untrusted", "self", "expired", "elsewhere", "purpose"] {
         let config = nbd_client::TlsConfig::builder().danger_accept_any_server();
@@ -211,7 +211,7 @@ async fn any_server_is_accepted_by_who_says_so() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(revocation_that_cannot_be_known_is_refused);
 async fn revocation_that_cannot_be_known_is_refused() {
     // The list is of the authority `ca`; the server is certified by `other`.
     let config = nbd_client::TlsConfig::builder()

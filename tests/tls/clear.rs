@@ -230,7 +230,7 @@ pub(crate) fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-#[tokio::test]
+both_runtimes!(t06_reset_after_the_agreement_is_a_failure_of_tls);
 async fn t06_reset_after_the_agreement_is_a_failure_of_tls() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -42,7 +42,7 @@ async fn connects_with(dir: &Path, server: &Server) -> nbd_client::Result<()> {
     server.connect(&conn).await
 }
 
-#[tokio::test]
+both_runtimes!(directory_with_a_certificate_for_the_client_is_all_it_takes);
 async fn directory_with_a_certificate_for_the_client_is_all_it_takes() {
     let dir = directory(&[
         CA,
@@ -53,7 +53,7 @@ async fn directory_with_a_certificate_for_the_client_is_all_it_takes() {
     connects_with(dir.path(), &nbdkit()).await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(directory_with_numbered_certificates_will_do_too);
 async fn directory_with_numbered_certificates_will_do_too() {
     let dir = directory(&[
         CA,
@@ -63,14 +63,14 @@ async fn directory_with_numbered_certificates_will_do_too() {
     connects_with(dir.path(), &nbdkit()).await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(directory_without_a_certificate_for_the_client_offers_none);
 async fn directory_without_a_certificate_for_the_client_offers_none() {
     let dir = directory(&[CA]);
     let result = connects_with(dir.path(), &nbdkit()).await;
     assert_eq!(failure(result), TlsFailure::NoClientCertificate);
 }
 
-#[tokio::test]
+both_runtimes!(directory_with_a_revocation_list_has_it_heeded);
 async fn directory_with_a_revocation_list_has_it_heeded() {
     let certificates = format!("--tls-certificates={}", pki::path("revoked").display());
     let args = ["--tls=require", &certificates, "memory", "1M"];
@@ -106,7 +106,7 @@ fn directory_says_which_file_is_missing() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(der_will_do_as_well_as_pem);
 async fn der_will_do_as_well_as_pem() {
     let certificate = |name: &str| CertificateDer::from_pem_slice(&pki::read(name)).unwrap();
     let key = PrivateKeyDer::from_pem_slice(&pki::read("client-key.pem")).unwrap();

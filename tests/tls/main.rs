@@ -4,6 +4,10 @@
 //! `tests/run`: all are in `tls`, which needs certtool.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[macro_use]
+#[path = "../shared/runtimes.rs"]
+mod runtimes;
+
 #[path = "."]
 mod tls {
     mod clear;

@@ -77,7 +77,7 @@ macro_rules! matrix {
         mod $server {
             use super::{Over, Proof, TlsVersion, works};
 
-            $(#[tokio::test]
+            $(both_runtimes!($name);
             async fn $name() {
                 works(super::$server, Over::$over, TlsVersion::$version, Proof::$proof).await;
             })*

@@ -22,19 +22,19 @@ async fn connect(server: &Server, mode: TlsMode) -> nbd_client::Result<Connectio
     Ok(conn)
 }
 
-#[tokio::test]
+both_runtimes!(disabled_with_tls_off_is_in_clear);
 async fn disabled_with_tls_off_is_in_clear() {
     let conn = connect(&nbdkit("off"), TlsMode::Disable).await.unwrap();
     assert!(!conn.is_tls());
 }
 
-#[tokio::test]
+both_runtimes!(disabled_with_tls_on_is_in_clear);
 async fn disabled_with_tls_on_is_in_clear() {
     let conn = connect(&nbdkit("on"), TlsMode::Disable).await.unwrap();
     assert!(!conn.is_tls());
 }
 
-#[tokio::test]
+both_runtimes!(disabled_with_tls_required_is_refused);
 async fn disabled_with_tls_required_is_refused() {
     let result = connect(&nbdkit("require"), TlsMode::Disable).await;
     let Err(Error::Refused(refusal)) = result else {
@@ -43,38 +43,38 @@ async fn disabled_with_tls_required_is_refused() {
     assert!(refusal.to_string().contains("TLS is required"), "{refusal}");
 }
 
-#[tokio::test]
+both_runtimes!(preferred_with_tls_off_is_in_clear);
 async fn preferred_with_tls_off_is_in_clear() {
     let conn = connect(&nbdkit("off"), TlsMode::Prefer).await.unwrap();
     assert!(!conn.is_tls());
     assert_eq!(conn.tls_info(), None);
 }
 
-#[tokio::test]
+both_runtimes!(preferred_with_tls_on_is_encrypted);
 async fn preferred_with_tls_on_is_encrypted() {
     let conn = connect(&nbdkit("on"), TlsMode::Prefer).await.unwrap();
     assert!(conn.is_tls());
 }
 
-#[tokio::test]
+both_runtimes!(preferred_with_tls_required_is_encrypted);
 async fn preferred_with_tls_required_is_encrypted() {
     let conn = connect(&nbdkit("require"), TlsMode::Prefer).await.unwrap();
     assert!(conn.is_tls());
 }
 
-#[tokio::test]
+both_runtimes!(required_with_tls_off_is_refused);
 async fn required_with_tls_off_is_refused() {
     let result = connect(&nbdkit("off"), TlsMode::Require).await;
     assert!(matches!(result, Err(Error::Refused(_))), "{result:?}");
 }
 
-#[tokio::test]
+both_runtimes!(required_with_tls_on_is_encrypted);
 async fn required_with_tls_on_is_encrypted() {
     let conn = connect(&nbdkit("on"), TlsMode::Require).await.unwrap();
     assert!(conn.is_tls());
 }
 
-#[tokio::test]
+both_runtimes!(tls_info_tells_version_suite_name_and_certificate);
 async fn tls_info_tells_version_suite_name_and_certificate() {
     let conn = connect(&nbdkit("require"), TlsMode::Require).await.unwrap();
     let info = conn.tls_info().unwrap();
@@ -117,9 +117,10 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-#[tokio::test]
+both_runtimes!(tls_info_stays_known_after_the_end);
 async fn tls_info_stays_known_after_the_end() {
-    let conn = connect(&nbdkit("require"), TlsMode::Require).await.unwrap();
+    let server = nbdkit("require");
+    let conn = connect(&server, TlsMode::Require).await.unwrap();
     let info = conn.tls_info();
     conn.disconnect().await.unwrap();
     assert_eq!(conn.tls_info(), info);
@@ -138,7 +139,7 @@ async fn negotiating(server: &Server, mode: TlsMode) -> Connection {
     conn
 }
 
-#[tokio::test]
+both_runtimes!(opt_starttls_is_refused_with_tls_off);
 async fn opt_starttls_is_refused_with_tls_off() {
     let server = nbdkit("off");
     let conn = negotiating(&server, TlsMode::Disable).await;
@@ -148,7 +149,7 @@ async fn opt_starttls_is_refused_with_tls_off() {
     conn.opt_go().await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(t08_opt_starttls_encrypts_and_forgets_what_was_negotiated);
 async fn t08_opt_starttls_encrypts_and_forgets_what_was_negotiated() {
     let server = nbdkit("on");
     let conn = negotiating(&server, TlsMode::Disable).await;
@@ -173,7 +174,7 @@ async fn t08_opt_starttls_encrypts_and_forgets_what_was_negotiated() {
     conn.disconnect().await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(opt_starttls_makes_a_server_that_insists_usable);
 async fn opt_starttls_makes_a_server_that_insists_usable() {
     let server = nbdkit("require");
     let conn = negotiating(&server, TlsMode::Disable).await;
@@ -184,7 +185,7 @@ async fn opt_starttls_makes_a_server_that_insists_usable() {
     assert!(conn.is_ready());
 }
 
-#[tokio::test]
+both_runtimes!(opt_starttls_is_not_sent_twice);
 async fn opt_starttls_is_not_sent_twice() {
     let server = nbdkit("on");
     let conn = negotiating(&server, TlsMode::Require).await;
@@ -200,7 +201,7 @@ async fn opt_starttls_is_not_sent_twice() {
     conn.opt_go().await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(opt_starttls_needs_something_to_do_it_with);
 async fn opt_starttls_needs_something_to_do_it_with() {
     let server = nbdkit("on");
     let conn = Connection::builder().opt_mode(true).build();
@@ -210,7 +211,7 @@ async fn opt_starttls_needs_something_to_do_it_with() {
     conn.opt_go().await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(opt_starttls_without_a_name_to_check_sends_nothing);
 async fn opt_starttls_without_a_name_to_check_sends_nothing() {
     let server = nbdkit("on");
     let config = pki::trusting().build().unwrap();
@@ -225,7 +226,7 @@ async fn opt_starttls_without_a_name_to_check_sends_nothing() {
     conn.opt_go().await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(opt_starttls_that_fails_ends_the_connection);
 async fn opt_starttls_that_fails_ends_the_connection() {
     let server = nbdkit("on");
     let config = pki::trusting()
@@ -261,7 +262,7 @@ impl<T: TlsUpgrade> TlsUpgrade for Foreign<T> {
     }
 }
 
-#[tokio::test]
+both_runtimes!(upgrade_can_be_anybodys);
 async fn upgrade_can_be_anybodys() {
     let server = nbdkit("require");
     let hook = Foreign(pki::trusting().build().unwrap());

@@ -88,34 +88,34 @@ macro_rules! matrix {
         $(mod $server {
             use super::*;
 
-            #[tokio::test]
+            both_runtimes!(carries_a_load_over_tcp_with_tls_1_2);
             async fn carries_a_load_over_tcp_with_tls_1_2() {
                 works(super::$server(Over::Tcp), TlsVersion::Tls12).await;
             }
 
-            #[tokio::test]
+            both_runtimes!(carries_a_load_over_tcp_with_tls_1_3);
             async fn carries_a_load_over_tcp_with_tls_1_3() {
                 works(super::$server(Over::Tcp), TlsVersion::Tls13).await;
             }
 
-            #[tokio::test]
+            both_runtimes!(carries_a_load_over_unix_with_tls_1_2);
             async fn carries_a_load_over_unix_with_tls_1_2() {
                 works(super::$server(Over::Unix), TlsVersion::Tls12).await;
             }
 
-            #[tokio::test]
+            both_runtimes!(carries_a_load_over_unix_with_tls_1_3);
             async fn carries_a_load_over_unix_with_tls_1_3() {
                 works(super::$server(Over::Unix), TlsVersion::Tls13).await;
             }
 
-            #[tokio::test]
+            both_runtimes!(t19_rejects_another_key);
             async fn t19_rejects_another_key() {
                 for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
                     rejected(super::$server(Over::Unix), "alice", [1; 32], version).await;
                 }
             }
 
-            #[tokio::test]
+            both_runtimes!(t19_rejects_another_user);
             async fn t19_rejects_another_user() {
                 for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
                     rejected(super::$server(Over::Unix), "mallory", KEY, version).await;
@@ -148,9 +148,9 @@ mod other_nbdkit {
         conn.disconnect().await.unwrap();
     }
 
+    both_runtimes!(t18_server_that_ignores_the_key_is_refused_with_tls_1_3);
     /// The server has no keys and goes on with its certificate, which proves nothing: the key was
     /// not looked at.
-    #[tokio::test]
     async fn t18_server_that_ignores_the_key_is_refused_with_tls_1_3() {
         let server = nbdkit_with_certificates();
         let psk = TlsPsk::new("alice", KEY)
@@ -160,7 +160,7 @@ mod other_nbdkit {
         assert_eq!(failure(result), TlsFailure::PskIgnored);
     }
 
-    #[tokio::test]
+    both_runtimes!(t18_server_without_keys_finds_no_suite_with_tls_1_2);
     async fn t18_server_without_keys_finds_no_suite_with_tls_1_2() {
         let server = nbdkit_with_certificates();
         let psk = TlsPsk::new("alice", KEY)
@@ -170,7 +170,7 @@ mod other_nbdkit {
         assert_eq!(failure(result), TlsFailure::PskRejected);
     }
 
-    #[tokio::test]
+    both_runtimes!(client_with_certificates_is_no_use_to_a_server_with_keys);
     async fn client_with_certificates_is_no_use_to_a_server_with_keys() {
         let server = nbdkit(Over::Tcp);
         let conn = Connection::builder()

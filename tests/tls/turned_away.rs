@@ -52,7 +52,7 @@ macro_rules! turned_away {
         mod $server {
             use super::*;
 
-            $(#[tokio::test]
+            $(both_runtimes!($name);
             async fn $name() {
                 let failure = turned_away(super::$server(), $config(), TlsVersion::$version).await;
                 assert_eq!(failure, TlsFailure::$failure);

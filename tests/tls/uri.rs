@@ -42,7 +42,7 @@ fn certificates(dir: &Path) -> String {
     format!("tls-certificates={}", dir.display())
 }
 
-#[tokio::test]
+both_runtimes!(certificates_come_from_the_directory);
 async fn certificates_come_from_the_directory() {
     let (server, dir) = (nbdkit(Over::Tcp, "require", "good"), trusting());
     let uri = tcp(&server, &format!("?{}", certificates(dir.path())));
@@ -52,14 +52,14 @@ async fn certificates_come_from_the_directory() {
     assert_eq!(conn.uri().unwrap(), uri.parse().unwrap());
 }
 
-#[tokio::test]
+both_runtimes!(host_is_the_name_that_is_checked);
 async fn host_is_the_name_that_is_checked() {
     let (server, dir) = (nbdkit(Over::Tcp, "require", "elsewhere"), trusting());
     let uri = tcp(&server, &format!("?{}", certificates(dir.path())));
     assert_eq!(failure(trusted(&uri).await), TlsFailure::WrongName);
 }
 
-#[tokio::test]
+both_runtimes!(hostname_is_the_name_that_is_checked_instead);
 async fn hostname_is_the_name_that_is_checked_instead() {
     let (server, dir) = (nbdkit(Over::Tcp, "require", "elsewhere"), trusting());
     let rest = format!(
@@ -71,7 +71,7 @@ async fn hostname_is_the_name_that_is_checked_instead() {
     assert_eq!(info.server_name(), Some("elsewhere.example"));
 }
 
-#[tokio::test]
+both_runtimes!(unix_socket_needs_a_hostname);
 async fn unix_socket_needs_a_hostname() {
     let (server, dir) = (nbdkit(Over::Unix, "require", "good"), trusting());
     let rest = format!("&{}", certificates(dir.path()));
@@ -81,7 +81,7 @@ async fn unix_socket_needs_a_hostname() {
     assert!(trusted(&unix(&server, &rest)).await.unwrap().is_tls());
 }
 
-#[tokio::test]
+both_runtimes!(server_without_tls_is_refused);
 async fn server_without_tls_is_refused() {
     let (server, dir) = (nbdkit(Over::Tcp, "off", "good"), trusting());
     let uri = tcp(&server, &format!("?{}", certificates(dir.path())));
@@ -89,7 +89,7 @@ async fn server_without_tls_is_refused() {
     assert!(matches!(result, Err(Error::Refused(_))), "{result:?}");
 }
 
-#[tokio::test]
+both_runtimes!(verification_can_be_switched_off);
 async fn verification_can_be_switched_off() {
     let server = nbdkit(Over::Tcp, "require", "untrusted");
     assert!(
@@ -107,7 +107,7 @@ async fn verification_can_be_switched_off() {
     );
 }
 
-#[tokio::test]
+both_runtimes!(verification_cannot_be_switched_off_by_a_uri_of_somebody_else);
 async fn verification_cannot_be_switched_off_by_a_uri_of_somebody_else() {
     let server = nbdkit(Over::Tcp, "require", "untrusted");
     let conn = Connection::new();
@@ -118,7 +118,7 @@ async fn verification_cannot_be_switched_off_by_a_uri_of_somebody_else() {
     assert!(conn.is_created());
 }
 
-#[tokio::test]
+both_runtimes!(credentials_of_the_handle_are_used_if_the_uri_names_none);
 async fn credentials_of_the_handle_are_used_if_the_uri_names_none() {
     let server = nbdkit(Over::Tcp, "require", "good");
     let config = pki::trusting().build().unwrap();
@@ -127,7 +127,7 @@ async fn credentials_of_the_handle_are_used_if_the_uri_names_none() {
     assert!(conn.is_tls());
 }
 
-#[tokio::test]
+both_runtimes!(mode_of_the_handle_counts_if_the_uri_does_not_insist);
 async fn mode_of_the_handle_counts_if_the_uri_does_not_insist() {
     let server = nbdkit(Over::Tcp, "on", "good");
     let uri = format!("nbd://localhost:{}/", server.port());
@@ -143,7 +143,7 @@ async fn mode_of_the_handle_counts_if_the_uri_does_not_insist() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(credentials_that_are_not_needed_are_not_looked_at);
 async fn credentials_that_are_not_needed_are_not_looked_at() {
     let server = nbdkit(Over::Tcp, "off", "good");
     let uri = format!(
@@ -153,7 +153,7 @@ async fn credentials_that_are_not_needed_are_not_looked_at() {
     assert!(!trusted(&uri).await.unwrap().is_tls());
 }
 
-#[tokio::test]
+both_runtimes!(credentials_of_the_uri_serve_opt_starttls);
 async fn credentials_of_the_uri_serve_opt_starttls() {
     let (server, dir) = (nbdkit(Over::Tcp, "on", "good"), trusting());
     let conn = Connection::builder()
@@ -176,7 +176,7 @@ async fn no_credentials_at_all_are_an_error_before_anything_is_connected() {
     assert!(conn.is_created());
 }
 
-#[tokio::test]
+both_runtimes!(what_cannot_be_done_is_an_error_before_anything_is_connected);
 async fn what_cannot_be_done_is_an_error_before_anything_is_connected() {
     for (uri, why) in [
         ("nbds://h/?tls-type=anon", "without any proof"),
@@ -230,7 +230,7 @@ async fn user_and_file_say_the_key() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(name_of_the_configuration_counts_rather_than_the_uri);
 async fn name_of_the_configuration_counts_rather_than_the_uri() {
     let server = nbdkit(Over::Tcp, "require", "good");
     let config: TlsConfig = pki::trusting()
