@@ -42,7 +42,7 @@ fn w06_a_server_that_leaves_when_nothing_is_due_closes_the_connection() {
     });
 }
 
-#[tokio::test]
+both_runtimes!(w07_a_reset_behind_some_replies_answers_everybody_once);
 async fn w07_a_reset_behind_some_replies_answers_everybody_once() {
     for style in repeated(&STYLES) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -76,7 +76,7 @@ async fn w07_a_reset_behind_some_replies_answers_everybody_once() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(w08_a_server_that_hears_nothing_more_is_lost);
 async fn w08_a_server_that_hears_nothing_more_is_lost() {
     for style in repeated(&STYLES) {
         let (client, server) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -143,7 +143,7 @@ fn w11_a_server_that_does_not_close_is_left_at_the_deadline() {
 
 #[test]
 fn w12_disc_waits_for_what_is_in_flight() {
-    each(&STYLES, async |style, transport| {
+    each_on_one_thread(&STYLES, async |style, transport| {
         let (conn, mut peer) = transport.ready(style, Connection::builder()).await;
         let reads = reads(&conn, 3);
         let heads = heads(&mut peer, Command::READ, 3).await;

@@ -7,6 +7,7 @@ use nbd_client::testing::Peer;
 use nbd_client::wire::option::ExportInfo;
 use nbd_client::wire::{Command, ProtocolError, ReplyStyle, TransmissionFlags};
 use nbd_client::{Connection, Delivery, Error, Phase, RequestError, Result, State};
+use tokio::runtime::{Builder, RuntimeFlavor};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -73,16 +74,33 @@ pub(crate) fn repeated(styles: &[ReplyStyle]) -> impl Iterator<Item = ReplyStyle
         .copied()
 }
 
-/// Runs a test in each of these styles over every transport, with a watchdog.
+/// Runs a test in each of these styles over every transport, with a watchdog; over sockets on both
+/// runtimes.
 pub(crate) fn each(styles: &[ReplyStyle], test: impl AsyncFn(ReplyStyle, Transport)) {
+    let both = [RuntimeFlavor::CurrentThread, RuntimeFlavor::MultiThread];
+    on(&both, styles, test);
+}
+
+/// The same for a test that lets the client run until it waits: there is one thread for both.
+pub(crate) fn each_on_one_thread(styles: &[ReplyStyle], test: impl AsyncFn(ReplyStyle, Transport)) {
+    on(&[RuntimeFlavor::CurrentThread], styles, test);
+}
+
+fn on(
+    runtimes: &[RuntimeFlavor],
+    styles: &[ReplyStyle],
+    test: impl AsyncFn(ReplyStyle, Transport),
+) {
     for style in repeated(styles) {
         for &transport in Transport::all() {
-            // Shown if it fails, and counted in a long run.
-            println!("case: {style:?} over {transport:?}");
-            alone(transport, async || {
-                let result = tokio::time::timeout(WATCHDOG, test(style, transport)).await;
-                assert!(result.is_ok(), "hangs with {style:?} over {transport:?}");
-            });
+            for runtime in transport.runtimes(runtimes) {
+                // Shown if it fails, and counted in a long run.
+                println!("case: {style:?} over {transport:?}, {runtime:?}");
+                alone(transport, runtime, async || {
+                    let result = tokio::time::timeout(WATCHDOG, test(style, transport)).await;
+                    assert!(result.is_ok(), "hangs with {style:?} over {transport:?}");
+                });
+            }
         }
     }
 }
@@ -92,17 +110,24 @@ pub(crate) fn each(styles: &[ReplyStyle], test: impl AsyncFn(ReplyStyle, Transpo
 pub(crate) fn paused(styles: &[ReplyStyle], test: impl AsyncFn(ReplyStyle)) {
     for style in repeated(styles) {
         println!("case: {style:?} over {:?}, paused", Transport::Duplex);
-        alone(Transport::Duplex, async || test(style).await);
+        alone(
+            Transport::Duplex,
+            &RuntimeFlavor::CurrentThread,
+            async || test(style).await,
+        );
     }
 }
 
-fn alone(transport: Transport, test: impl AsyncFnOnce()) {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(transport == Transport::Duplex)
-        .build()
-        .unwrap()
-        .block_on(test());
+fn alone(transport: Transport, runtime: &RuntimeFlavor, test: impl AsyncFnOnce()) {
+    let mut builder = if *runtime == RuntimeFlavor::MultiThread {
+        Builder::new_multi_thread()
+    } else {
+        let mut builder = Builder::new_current_thread();
+        builder.start_paused(transport == Transport::Duplex);
+        builder
+    };
+    let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(test());
 }
 
 /// Runs one row: `ask` in each of the `styles`, answered by what `says` gives.

@@ -2,12 +2,16 @@
 //!
 //! A test is named after its id in the catalogue of faults. Most are one row: what is asked, what
 //! the server says to it, and what must come of that, in every style of replies and over every
-//! transport it applies to; see [`harness::row`].
+//! transport it applies to, over sockets on both runtimes; see [`harness::row`].
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
     reason = "a test that cannot go on has failed"
 )]
+
+#[macro_use]
+#[path = "../shared/runtimes.rs"]
+mod runtimes;
 
 mod answer;
 mod ask;

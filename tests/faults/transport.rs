@@ -6,6 +6,7 @@ use nbd_client::testing::Peer;
 use nbd_client::wire::ReplyStyle;
 use nbd_client::{Builder, Connection};
 use tokio::net::UnixStream;
+use tokio::runtime::RuntimeFlavor;
 
 use crate::harness::{CONTEXTS, SIZE, info};
 use crate::loopback::loopback;
@@ -39,6 +40,14 @@ impl Transport {
         // There is time for all of them in a long run only.
         let is_long = std::env::var_os("NBD_LONG").is_some();
         if is_long { ALL } else { &ALL[..2] }
+    }
+
+    /// Those of these runtimes that it can be used on: its clock stands still on one of them only.
+    pub(crate) fn runtimes(self, runtimes: &[RuntimeFlavor]) -> &[RuntimeFlavor] {
+        match self {
+            Self::Duplex => &runtimes[..1],
+            _ => runtimes,
+        }
     }
 
     /// Connects, and plays the handshake.
