@@ -206,6 +206,7 @@ fn end<T>(shared: &Shared, answer: Answer<T>, error: Error) -> Error {
         Error::Closed(_) => State::Closed,
         _ => State::Dead,
     };
+    let error = error.into_fatal();
     shared.end(state, error.clone());
     let _ = answer.send(Err(error.clone()));
     error

@@ -143,7 +143,7 @@ impl Shared {
     /// Ends the connection, once: the first cause stands.
     pub(crate) fn end(&self, state: State, error: Error) {
         let unflushed = self.link.get().is_some_and(|link| link.has_unflushed());
-        let error = error.with_unflushed(unflushed);
+        let error = error.with_unflushed(unflushed).into_fatal();
         if self.end.set(error.clone()).is_err() {
             return;
         }

@@ -30,7 +30,7 @@ pub enum Phase {
     Handshake,
     /// Upgrading to TLS.
     Tls,
-    /// Waiting for the reply to a request.
+    /// Sending a request, or waiting for its reply.
     Request,
     /// Waiting for any byte at all while requests are in flight.
     Stall,

@@ -2,6 +2,7 @@
 
 mod ending;
 mod invalid;
+mod kind;
 mod refusal;
 mod request;
 #[cfg(test)]
@@ -14,12 +15,12 @@ use std::sync::Arc;
 
 pub use ending::{ChildReport, Delivery, Ending, LostConnection, Phase};
 pub use invalid::InvalidRequest;
+pub use kind::ErrorKind;
 pub use refusal::Refusal;
 pub use request::RequestError;
 
 use crate::state::State;
-use crate::transport::raw_os_error;
-use crate::transport::tls::{TlsError, TlsFailure};
+use crate::transport::tls::TlsError;
 use crate::wire::{Command, Errno, OptionReplyType, ProtocolError};
 
 /// A result whose error is [`Error`].
@@ -31,7 +32,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// [`DurabilityUnknown`](Self::DurabilityUnknown) leave the connection usable, and in option mode so
 /// does [`Refused`](Self::Refused). The others are about the connection as a whole:
 /// it has ended, once, and everybody who was waiting gets the same cause. (A request that timed
-/// out before it was sent fails alone.)
+/// out before it was sent fails alone.) [`is_fatal`](Self::is_fatal) tells which it is.
 ///
 /// The text is one sentence that includes the cause, fit for a log or a user; what the server said
 /// is in it, escaped. So [`source`](std::error::Error::source) gives nothing: whoever prints an
@@ -84,72 +85,14 @@ pub enum Error {
     Disconnected(LostConnection, Ending),
     /// The connection could not be made secure; it is dead.
     Tls(TlsError, Ending),
-    /// A deadline passed; the connection is dead, unless this is a request that was not sent yet.
-    Timeout(Phase, Ending),
+    /// A deadline passed. The connection is dead; or, without an [`Ending`], a request timed out
+    /// before it was sent, and the connection goes on.
+    Timeout(Phase, Option<Ending>),
     /// The connection was closed by this side.
     Closed(Ending),
 }
 
-/// Who is at fault, see [`Error::kind`].
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// The caller.
-    Invalid,
-    /// The server said no during negotiation.
-    Refused,
-    /// The request failed on the server.
-    Request,
-    /// The server broke the protocol.
-    Protocol,
-    /// The connection was lost.
-    Disconnected,
-    /// The connection could not be made secure.
-    Tls,
-    /// A deadline passed.
-    Timeout,
-    /// This side closed the connection.
-    Closed,
-}
-
 impl Error {
-    /// Who is at fault.
-    #[must_use]
-    pub const fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Invalid(_) => ErrorKind::Invalid,
-            Self::Refused(_) => ErrorKind::Refused,
-            Self::Request(_) | Self::DurabilityUnknown(_) => ErrorKind::Request,
-            Self::Protocol(..) => ErrorKind::Protocol,
-            Self::Disconnected(..) => ErrorKind::Disconnected,
-            Self::Tls(..) => ErrorKind::Tls,
-            Self::Timeout(..) => ErrorKind::Timeout,
-            Self::Closed(_) => ErrorKind::Closed,
-        }
-    }
-
-    /// The error number that fits best, in Linux numbering, as libnbd would report it.
-    ///
-    /// For a failed request it is the server's, or `EINVAL` for a number the protocol does not
-    /// know.
-    #[must_use]
-    pub fn errno(&self) -> Option<i32> {
-        const ENOTCONN: i32 = 107;
-        match self {
-            Self::Invalid(invalid) => Some(invalid.errno()),
-            Self::Refused(refusal) => refusal.errno(),
-            Self::Request(request) | Self::DurabilityUnknown(request) => {
-                i32::try_from(request.errno.known().0).ok()
-            }
-            Self::Protocol(..) => Some(71),
-            Self::Disconnected(lost, _) => raw_os_error(lost.io()).or(Some(ENOTCONN)),
-            Self::Tls(error, _) if error.failure() == TlsFailure::NotPossible => Some(95),
-            Self::Tls(error, _) => raw_os_error(error.io()).or(Some(71)),
-            Self::Timeout(..) => Some(110),
-            Self::Closed(_) => Some(ENOTCONN),
-        }
-    }
-
     /// Whether the same request could succeed on a new connection to the same server.
     ///
     /// True for lost connections, deadlines, and a server that is shutting down. It says nothing
@@ -213,14 +156,51 @@ impl Error {
         }
     }
 
-    /// What is known about a connection that has ended; `None` if it has not.
+    /// Whether the connection is over: it has ended, or it is about to and takes no further
+    /// requests.
+    ///
+    /// If not, a request or an option has failed alone, and others may succeed. An attempt to
+    /// connect that fails is over, whatever the reason.
+    ///
+    /// ```
+    /// # use nbd_client::{Connection, testing};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// # let conn = Connection::new();
+    /// # conn.connect_stream(server.connect()).await?;
+    /// let error = conn.read(1 << 20, 512).await.unwrap_err();
+    /// assert!(!error.is_fatal()); // past the end of the export
+    /// server.hang_up();
+    /// let error = conn.read(0, 512).await.unwrap_err();
+    /// assert!(error.is_fatal());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Self::Invalid(InvalidRequest::State { state, .. }) => {
+                matches!(state, State::Closed | State::Dead)
+            }
+            Self::Invalid(_) | Self::DurabilityUnknown(_) => false,
+            Self::Refused(refusal) => refusal.fatal,
+            // The connection ends as soon as what is in flight has been answered.
+            Self::Request(request) => request.errno == Errno::ESHUTDOWN,
+            Self::Timeout(_, ending) => ending.is_some(),
+            Self::Protocol(..) | Self::Disconnected(..) | Self::Tls(..) | Self::Closed(_) => true,
+        }
+    }
+
+    /// What is known about a connection that has ended; `None` if it has not, or if it was the
+    /// server's answer that ended it.
     #[must_use]
     pub const fn ending(&self) -> Option<&Ending> {
         match self {
             Self::Protocol(_, ending)
             | Self::Disconnected(_, ending)
             | Self::Tls(_, ending)
-            | Self::Timeout(_, ending)
+            | Self::Timeout(_, Some(ending))
             | Self::Closed(ending) => Some(ending),
             _ => None,
         }
@@ -231,10 +211,18 @@ impl Error {
             Self::Protocol(_, ending)
             | Self::Disconnected(_, ending)
             | Self::Tls(_, ending)
-            | Self::Timeout(_, ending)
+            | Self::Timeout(_, Some(ending))
             | Self::Closed(ending) => Some(ending),
             _ => None,
         }
+    }
+
+    /// The same error, which has ended the connection.
+    pub(crate) const fn into_fatal(mut self) -> Self {
+        if let Self::Refused(refusal) = &mut self {
+            refusal.fatal = true;
+        }
+        self
     }
 
     /// The same error for a request of which this much is known.
@@ -281,7 +269,12 @@ impl Error {
     }
 
     pub(crate) fn timeout(phase: Phase) -> Self {
-        Self::Timeout(phase, Ending::default())
+        Self::Timeout(phase, Some(Ending::default()))
+    }
+
+    /// A request timed out before any of it was sent.
+    pub(crate) const fn unsent() -> Self {
+        Self::Timeout(Phase::Request, None)
     }
 
     pub(crate) fn closed() -> Self {
@@ -313,7 +306,8 @@ impl fmt::Display for Error {
             Self::Protocol(violation, _) => write!(f, "server broke the protocol: {violation}")?,
             Self::Disconnected(lost, _) => lost.fmt(f)?,
             Self::Tls(error, _) => error.fmt(f)?,
-            Self::Timeout(phase, _) => write!(f, "timed out during {phase}")?,
+            Self::Timeout(_, None) => f.write_str("timed out before it was sent")?,
+            Self::Timeout(phase, Some(_)) => write!(f, "timed out during {phase}")?,
             Self::Closed(_) => f.write_str("connection closed by this side")?,
         }
         if self.ending().is_some_and(Ending::has_unflushed_writes) {
@@ -345,29 +339,5 @@ impl From<Infallible> for Error {
 impl From<ProtocolError> for Error {
     fn from(violation: ProtocolError) -> Self {
         Self::Protocol(violation, Ending::default())
-    }
-}
-
-impl From<Error> for io::Error {
-    fn from(error: Error) -> Self {
-        let kind = match &error {
-            Error::Invalid(InvalidRequest::Forbidden(_)) => io::ErrorKind::PermissionDenied,
-            Error::Invalid(_) => io::ErrorKind::InvalidInput,
-            Error::Refused(_) => io::ErrorKind::ConnectionRefused,
-            Error::Request(request) => match request.errno {
-                Errno::EPERM => io::ErrorKind::PermissionDenied,
-                Errno::ENOMEM => io::ErrorKind::OutOfMemory,
-                Errno::ENOSPC => io::ErrorKind::StorageFull,
-                Errno::ENOTSUP => io::ErrorKind::Unsupported,
-                _ => io::ErrorKind::Other,
-            },
-            Error::DurabilityUnknown(_) => io::ErrorKind::Other,
-            Error::Protocol(..) => io::ErrorKind::InvalidData,
-            Error::Disconnected(lost, _) => lost.io().kind(),
-            Error::Tls(error, _) => error.io().kind(),
-            Error::Timeout(..) => io::ErrorKind::TimedOut,
-            Error::Closed(_) => io::ErrorKind::NotConnected,
-        };
-        Self::new(kind, error)
     }
 }

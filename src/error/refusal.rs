@@ -10,6 +10,8 @@ pub struct Refusal {
     pub(crate) option: OptionType,
     pub(crate) reply: OptionReplyType,
     pub(crate) message: Text,
+    /// The connection has ended with it.
+    pub(crate) fatal: bool,
 }
 
 impl Refusal {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::*;
+use crate::transport::tls::TlsFailure;
 use crate::uri::UriError;
 use crate::wire::CommandFlags;
 use crate::wire::codec::CodecError;
@@ -119,6 +120,7 @@ fn every() -> Vec<Error> {
         option: crate::wire::OptionType::GO,
         reply: OptionReplyType::ERR_POLICY,
         message: "not you".into(),
+        fatal: false,
     };
     let mut every: Vec<_> = invalid().into_iter().map(Error::Invalid).collect();
     every.extend([
@@ -127,6 +129,7 @@ fn every() -> Vec<Error> {
         Error::DurabilityUnknown(request_error()),
         ProtocolError::NotDone.into(),
         Error::timeout(Phase::Request),
+        Error::unsent(),
         Error::closed(),
     ]);
     for failure in failures() {
@@ -188,4 +191,52 @@ fn the_text_has_every_cause_once_and_the_first_can_be_had() {
             assert!(io.get_ref().unwrap().is::<Foreign>());
         }
     }
+}
+
+/// Whether the connection is over, as each kind of error tells it.
+#[test]
+fn an_error_tells_whether_the_connection_is_over() {
+    for error in every() {
+        let (is_over, has_ending) = match &error {
+            Error::Invalid(_)
+            | Error::Refused(_)
+            | Error::Request(_)
+            | Error::DurabilityUnknown(_)
+            | Error::Timeout(_, None) => (false, false),
+            Error::Protocol(..)
+            | Error::Disconnected(..)
+            | Error::Tls(..)
+            | Error::Timeout(_, Some(_))
+            | Error::Closed(_) => (true, true),
+        };
+        assert_eq!(error.is_fatal(), is_over, "{error}");
+        assert_eq!(error.ending().is_some(), has_ending, "{error}");
+    }
+    // Those that depend on more than their kind.
+    for (state, is_over) in [
+        (State::Created, false),
+        (State::Connecting, false),
+        (State::Negotiating, false),
+        (State::Ready, false),
+        (State::Closed, true),
+        (State::Dead, true),
+    ] {
+        assert_eq!(Error::state(state, "created").is_fatal(), is_over);
+    }
+    let mut request = request_error();
+    request.errno = Errno::ESHUTDOWN;
+    assert!(Error::Request(request).is_fatal());
+    let refused = every().into_iter().find(|e| matches!(e, Error::Refused(_)));
+    assert!(refused.unwrap().into_fatal().is_fatal());
+}
+
+#[test]
+fn a_request_that_timed_out_before_it_was_sent_says_so() {
+    let error = Error::unsent();
+    assert_eq!(error.to_string(), "timed out before it was sent");
+    assert_eq!(error.delivery(), Delivery::NotSent);
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.is_retryable());
+    let error = Error::timeout(Phase::Request).to_string();
+    assert_eq!(error, "timed out during transmission");
 }

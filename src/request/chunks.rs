@@ -150,10 +150,10 @@ impl Chunks {
     }
 
     fn expire(&mut self) -> Error {
-        let error = Error::timeout(Phase::Request);
         if !self.release() {
-            return error;
+            return Error::unsent();
         }
+        let error = Error::timeout(Phase::Request);
         match self.connection.link() {
             Ok(link) => link.fail(error).delivered(Delivery::MaybeSent),
             Err(ended) => ended,

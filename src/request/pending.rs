@@ -181,17 +181,20 @@ impl<O: Execute> Pending<O> {
                 Poll::Ready(answer.map(|answer| self.operation.output(link, answer)))
             }
             Stage::Split(parts) => parts.poll(cx),
-            Stage::New | Stage::Over => Poll::Ready(Err(Error::closed())),
+            Stage::New | Stage::Over => {
+                let why = "it was polled although it is over";
+                Poll::Ready(Err(Error::argument("request", why)))
+            }
         }
     }
 
     /// The deadline has passed: a request that was sent may still be carried out by the server,
     /// so the connection cannot go on as if nothing was the matter.
     fn expire(&mut self) -> Error {
-        let error = Error::timeout(Phase::Request);
         if !self.release() {
-            return error;
+            return Error::unsent();
         }
+        let error = Error::timeout(Phase::Request);
         match self.connection.link() {
             Ok(link) => link.fail(error).delivered(Delivery::MaybeSent),
             Err(ended) => ended,

@@ -72,13 +72,23 @@ async fn k12_r17_a_request_that_is_not_answered_in_time_ends_the_connection() {
         assert_eq!(start.elapsed(), Duration::from_secs(3));
         for result in [slow.map(drop), other.await.unwrap()] {
             let error = result.unwrap_err();
-            assert_matches!(&error, Error::Timeout(Phase::Request, _));
+            assert_matches!(&error, Error::Timeout(Phase::Request, Some(_)));
             assert_eq!(error.delivery(), Delivery::MaybeSent);
+            assert!(error.is_fatal());
         }
         assert_matches!(conn.closed().await, Error::Timeout(..));
         assert!(conn.is_dead());
         peer.expect_end().await.unwrap();
     }
+}
+
+/// It was not sent, and the connection goes on.
+#[track_caller]
+fn expired_alone(error: &Error) {
+    assert_matches!(error, Error::Timeout(Phase::Request, None));
+    assert_eq!(error.delivery(), Delivery::NotSent);
+    assert!(!error.is_fatal() && error.ending().is_none());
+    assert_eq!(error.to_string(), "timed out before it was sent");
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,8 +104,11 @@ async fn a_request_that_never_got_room_expires_alone() {
         .timeout(Duration::from_secs(1))
         .await
         .unwrap_err();
-    assert_matches!(&error, Error::Timeout(Phase::Request, _));
-    assert_eq!(error.delivery(), Delivery::NotSent);
+    expired_alone(&error);
+    let second = Duration::from_secs(1);
+    let mut chunks = conn.read_structured(0, 512).timeout(second);
+    let last = futures::StreamExt::next(&mut chunks).await;
+    expired_alone(&last.unwrap().unwrap_err());
     server.resume();
     flush.await.unwrap().unwrap();
     conn.read(0, 512).await.unwrap();
@@ -114,8 +127,7 @@ async fn a_split_request_that_never_got_room_expires_alone() {
     let write = conn.write(0, vec![1; 100_000]).timeout(second).await;
     let read = conn.read(0, 100_000).timeout(second).await;
     for error in [write.unwrap_err(), read.unwrap_err()] {
-        assert_matches!(&error, Error::Timeout(Phase::Request, _));
-        assert_eq!(error.delivery(), Delivery::NotSent);
+        expired_alone(&error);
     }
     server.resume();
     flush.await.unwrap().unwrap();

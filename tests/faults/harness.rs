@@ -148,6 +148,7 @@ pub(crate) fn row(
             Outcome::Fatal(is_cause) => case.assert_dead(is_cause).await,
             Outcome::Failed(is_error) => {
                 let error = match case.asked().await {
+                    Err(error) if error.is_fatal() => panic!("the connection goes on: {error:?}"),
                     Err(Error::Request(error)) => error,
                     other => panic!("not failed on the server: {other:?}"),
                 };
@@ -290,6 +291,7 @@ impl Case {
             let error = result.unwrap_err();
             check(&error);
             assert_eq!(error.delivery(), Delivery::MaybeSent);
+            assert!(error.is_fatal(), "{error:?}");
         }
         check(&self.conn.closed().await);
         assert_eq!(self.conn.state(), State::Dead);

@@ -229,6 +229,7 @@ impl Negotiator {
                 option,
                 reply: reply.reply,
                 message,
+                fatal: false,
             }));
         }
         Ok(reply)

@@ -38,6 +38,7 @@ async fn refused(kind: OptionReplyType) {
                 assert_eq!(refusal.option(), OptionType::GO);
                 assert_eq!(refusal.reply(), kind);
                 assert_eq!(refusal.message().as_str(), "why not");
+                assert!(Error::Refused(refusal).is_fatal());
             }
             other => panic!("{other:?}"),
         }
@@ -98,7 +99,10 @@ async fn o05_a_refusal_leaves_option_mode_usable() {
                 peer.send_option_reply(refusal).await.unwrap();
             });
             match result {
-                Err(Error::Refused(refusal)) if what < 5 => assert_eq!(refusal.reply(), kind),
+                Err(Error::Refused(refusal)) if what < 5 => {
+                    assert_eq!(refusal.reply(), kind);
+                    assert!(!Error::Refused(refusal).is_fatal());
+                }
                 Ok(()) if what >= 5 => {}
                 other => panic!("{what}, {kind}: {other:?}"),
             }
@@ -174,7 +178,9 @@ async fn o05_a_server_that_shuts_down_is_left_whatever_was_asked() {
                 .unwrap();
             peer.expect_end().await.unwrap();
         });
-        assert_matches!(result, Err(Error::Refused(r)) if r.reply() == OptionReplyType::ERR_SHUTDOWN);
+        let error = result.unwrap_err();
+        assert_matches!(&error, Error::Refused(r) if r.reply() == OptionReplyType::ERR_SHUTDOWN);
+        assert!(error.is_fatal() && conn.closed().await.is_fatal());
         assert_eq!(conn.state(), State::Dead);
     }
 }

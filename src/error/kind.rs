@@ -1,0 +1,94 @@
+//! What kind of error it is: in the terms of this crate, of the system, and of the standard
+//! library.
+
+use std::io;
+
+use super::{Error, InvalidRequest};
+use crate::transport::raw_os_error;
+use crate::transport::tls::TlsFailure;
+use crate::wire::Errno;
+
+/// Who is at fault, see [`Error::kind`].
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The caller.
+    Invalid,
+    /// The server said no during negotiation.
+    Refused,
+    /// The request failed on the server.
+    Request,
+    /// The server broke the protocol.
+    Protocol,
+    /// The connection was lost.
+    Disconnected,
+    /// The connection could not be made secure.
+    Tls,
+    /// A deadline passed.
+    Timeout,
+    /// This side closed the connection.
+    Closed,
+}
+
+impl Error {
+    /// Who is at fault.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) => ErrorKind::Invalid,
+            Self::Refused(_) => ErrorKind::Refused,
+            Self::Request(_) | Self::DurabilityUnknown(_) => ErrorKind::Request,
+            Self::Protocol(..) => ErrorKind::Protocol,
+            Self::Disconnected(..) => ErrorKind::Disconnected,
+            Self::Tls(..) => ErrorKind::Tls,
+            Self::Timeout(..) => ErrorKind::Timeout,
+            Self::Closed(_) => ErrorKind::Closed,
+        }
+    }
+
+    /// The error number that fits best, in Linux numbering, as libnbd would report it.
+    ///
+    /// For a failed request it is the server's, or `EINVAL` for a number the protocol does not
+    /// know.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        const ENOTCONN: i32 = 107;
+        match self {
+            Self::Invalid(invalid) => Some(invalid.errno()),
+            Self::Refused(refusal) => refusal.errno(),
+            Self::Request(request) | Self::DurabilityUnknown(request) => {
+                i32::try_from(request.errno.known().0).ok()
+            }
+            Self::Protocol(..) => Some(71),
+            Self::Disconnected(lost, _) => raw_os_error(lost.io()).or(Some(ENOTCONN)),
+            Self::Tls(error, _) if error.failure() == TlsFailure::NotPossible => Some(95),
+            Self::Tls(error, _) => raw_os_error(error.io()).or(Some(71)),
+            Self::Timeout(..) => Some(110),
+            Self::Closed(_) => Some(ENOTCONN),
+        }
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Invalid(InvalidRequest::Forbidden(_)) => io::ErrorKind::PermissionDenied,
+            Error::Invalid(_) => io::ErrorKind::InvalidInput,
+            Error::Refused(_) => io::ErrorKind::ConnectionRefused,
+            Error::Request(request) => match request.errno {
+                Errno::EPERM => io::ErrorKind::PermissionDenied,
+                Errno::ENOMEM => io::ErrorKind::OutOfMemory,
+                Errno::ENOSPC => io::ErrorKind::StorageFull,
+                Errno::ENOTSUP => io::ErrorKind::Unsupported,
+                _ => io::ErrorKind::Other,
+            },
+            Error::DurabilityUnknown(_) => io::ErrorKind::Other,
+            Error::Protocol(..) => io::ErrorKind::InvalidData,
+            Error::Disconnected(lost, _) => lost.io().kind(),
+            Error::Tls(error, _) => error.io().kind(),
+            Error::Timeout(..) => io::ErrorKind::TimedOut,
+            Error::Closed(_) => io::ErrorKind::NotConnected,
+        };
+        Self::new(kind, error)
+    }
+}
