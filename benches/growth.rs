@@ -1,27 +1,30 @@
-//! What one request costs as more are in flight, and as there are more connections: it should
-//! stay flat.
+//! What one request costs as more are in flight, as more wait, and as there are more connections:
+//! it should stay flat.
 //!
 //! `cargo bench --bench growth`. For the memory of idle connections, see
 //! `cargo run --release --example load -- --idle --conns 1000 --unix PATH`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::future::IntoFuture;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use nbd_client::Connection;
+use futures::FutureExt;
 use nbd_client::session::{Bounds, Outbox, Session, Sink, Submission, Ticket};
 use nbd_client::testing::{Export, Server};
 use nbd_client::wire::reply::Reply;
 use nbd_client::wire::request::RequestHead;
 use nbd_client::wire::{Command, CommandFlags, Errno, ReplyStyle};
+use nbd_client::{Connection, Pending, op};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 const DEPTHS: [u64; 7] = [1, 4, 16, 64, 256, 1024, 4096];
 const CONNECTIONS: [usize; 4] = [1, 10, 100, 1000];
+const WAITERS: [usize; 3] = [0, 1000, 10_000];
 const SIZE: u64 = 16 << 20;
 
 /// One more request, sent and answered, while others wait for their answers.
@@ -72,9 +75,30 @@ fn flush(session: &mut Session, outbox: &mut Outbox) -> (Ticket, RequestHead) {
     (ticket.unwrap(), head.unwrap())
 }
 
+/// Reads of 4 KiB over one connection by 64 tasks, beside writes that wait for one that was
+/// abandoned and is never answered.
+fn waiters(c: &mut Criterion) {
+    let never = |head: &RequestHead| match head.command {
+        Command::WRITE => Duration::from_secs(3600),
+        _ => Duration::ZERO,
+    };
+    let export = Export::new(SIZE);
+    let server = Server::builder().export("", export).latency_with(never);
+    let host = Host::start(server.build());
+    let mut group = c.benchmark_group("connection_4k_depth64_beside_waiting");
+    group.throughput(Throughput::Elements(1));
+    for number in WAITERS {
+        let conn = host.connect();
+        let _waiting = host.wait(&conn, number);
+        group.bench_function(BenchmarkId::from_parameter(number), |b| {
+            b.iter_custom(|count| host.load(std::slice::from_ref(&conn), 64, count));
+        });
+    }
+}
+
 /// Reads of 4 KiB over one connection, by depth.
 fn depth(c: &mut Criterion) {
-    let host = Host::start();
+    let host = Host::start(Server::new(Export::new(SIZE)));
     let mut group = c.benchmark_group("connection_4k_depth");
     group.throughput(Throughput::Elements(1));
     let conn = host.connect();
@@ -93,7 +117,7 @@ fn connections(c: &mut Criterion) {
         maximum: limit.maximum,
     };
     setrlimit(Resource::Nofile, most).unwrap();
-    let host = Host::start();
+    let host = Host::start(Server::new(Export::new(SIZE)));
     let mut group = c.benchmark_group("connections_4k_depth1");
     group.throughput(Throughput::Elements(1));
     for number in CONNECTIONS {
@@ -113,14 +137,13 @@ struct Host {
 }
 
 impl Host {
-    fn start() -> Self {
+    fn start(server: Server) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sock");
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, is_ready) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             runtime().block_on(async {
-                let server = Server::new(Export::new(SIZE));
                 let _listening = server.listen_unix(path).unwrap();
                 ready.send(()).unwrap();
                 // An error says that the other end was dropped: so it was meant.
@@ -140,6 +163,19 @@ impl Host {
         let path = self.folder.path().join("sock");
         self.runtime.block_on(conn.connect_unix(path)).unwrap();
         conn
+    }
+
+    /// Abandons a write, and lets so many others wait for its answer.
+    fn wait(&self, conn: &Connection, count: usize) -> Vec<Pending<op::Write>> {
+        let _inside = self.runtime.enter();
+        // Polled once, each is sent or has its place.
+        let begin = || {
+            let mut write = conn.write(0, Bytes::from_static(&[1; 512])).into_future();
+            assert!((&mut write).now_or_never().is_none());
+            write
+        };
+        drop(begin());
+        (0..count).map(|_| begin()).collect()
     }
 
     /// Makes `count` reads in all, `depth` at a time on each connection; says how long that took.
@@ -174,6 +210,6 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .sample_size(20);
-    targets = session, depth, connections
+    targets = session, waiters, depth, connections
 }
 criterion_main!(benches);

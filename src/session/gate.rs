@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::task::Waker;
 
+use super::fence::Fence;
+
 /// What a request needs to pass.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Want {
     /// Payload in either direction, in bytes.
     pub bytes: u64,
-    /// What it changes, in bytes from the start of the export: abandoned writes that overlap it
+    /// What it changes, in bytes from the start of the export: abandoned changes that overlap it
     /// must be answered first.
     pub changes: Option<Range<u64>>,
     /// The span of a change, see [`Barrier`](super::barrier::Barrier); of a flush, the one before
@@ -18,6 +20,13 @@ pub struct Want {
 }
 
 /// A bound on requests and payload in flight, first come, first served.
+///
+/// Who waits is in one of three places: in the line for room; behind the [`Fence`], because an
+/// abandoned change that it overlaps is not answered; or held, as a flush, until the changes before
+/// it are answered. Only the first of the line is ever looked at to see who is next, and nobody who
+/// waits elsewhere. Every step costs as much as the logarithm of how many wait, for each request
+/// that it lets go or moves from one place to another. One moves from the line to the fence when it
+/// is its turn and a change was abandoned meanwhile, and back when all such are answered.
 #[derive(Debug)]
 pub struct Gate<T> {
     max_requests: usize,
@@ -25,7 +34,9 @@ pub struct Gate<T> {
     requests: usize,
     bytes: u64,
     next: u64,
-    waiting: BTreeMap<u64, Waiter<T>>,
+    /// Who waits for room, by place.
+    line: BTreeMap<u64, Waiter<T>>,
+    fence: Fence<T>,
     /// Flushes that wait for changes before them. They are looked at only when such changes have
     /// been answered; until then they are in nobody's way.
     held: BTreeMap<u64, Waiter<T>>,
@@ -48,24 +59,29 @@ impl<T> Gate<T> {
             requests: 0,
             bytes: 0,
             next: 0,
-            waiting: BTreeMap::new(),
+            line: BTreeMap::new(),
+            fence: Fence::new(),
             held: BTreeMap::new(),
         }
     }
 
     /// Lets a request pass, or says that it has to wait.
-    pub fn enter(&mut self, want: &Want, is_open: impl Fn(&Want) -> bool) -> bool {
-        let passes = self.fits(want) && is_open(want) && !self.has_turn(is_open);
+    pub fn enter(&mut self, want: &Want) -> bool {
+        let passes = self.fits(want) && !self.fence.blocks(want) && !self.has_turn();
         if passes {
             self.take(want);
         }
         passes
     }
 
-    /// Puts a request at the end of the queue; says what its place is.
+    /// Lets a request wait that cannot pass; says what its place is.
     pub fn wait(&mut self, waiter: Waiter<T>) -> u64 {
         let place = self.place();
-        self.waiting.insert(place, waiter);
+        if self.fence.blocks(&waiter.want) {
+            self.fence.wait(place, waiter);
+        } else {
+            self.line.insert(place, waiter);
+        }
         place
     }
 
@@ -82,7 +98,7 @@ impl<T> Gate<T> {
         place
     }
 
-    /// Puts the flushes that need not be held back any more into the queue. They have come in the
+    /// Puts the flushes that need not be held back any more into the line. They have come in the
     /// order of their spans.
     pub fn release(&mut self, is_past: impl Fn(u64) -> bool) {
         while let Some(first) = self.held.first_entry() {
@@ -90,13 +106,26 @@ impl<T> Gate<T> {
                 return;
             }
             let (place, waiter) = first.remove_entry();
-            self.waiting.insert(place, waiter);
+            self.line.insert(place, waiter);
         }
+    }
+
+    /// A change that passed is abandoned: others that overlap it wait from now on until it is
+    /// answered. `number` is its own among those in flight.
+    pub fn abandon(&mut self, changes: &Range<u64>, number: u64) {
+        self.fence.raise(changes, number);
+    }
+
+    /// An abandoned change is answered: those that waited for it alone are in the line again, in
+    /// their places.
+    pub fn answered(&mut self, changes: &Range<u64>, number: u64) {
+        self.fence.fall(changes, number, &mut self.line);
     }
 
     /// Whom to wake when the turn of a waiting request comes.
     pub fn set_waker(&mut self, place: u64, waker: &Waker) {
-        let waiter = self.waiting.get_mut(&place);
+        let waiter = self.line.get_mut(&place);
+        let waiter = waiter.or_else(|| self.fence.get_mut(place));
         if let Some(waiter) = waiter.or_else(|| self.held.get_mut(&place)) {
             waiter.waker.clone_from(waker);
         }
@@ -110,45 +139,49 @@ impl<T> Gate<T> {
 
     /// A waiting request gives up.
     pub fn cancel(&mut self, place: u64) -> Option<Waiter<T>> {
-        self.waiting
-            .remove(&place)
-            .or_else(|| self.held.remove(&place))
+        let waiter = self.line.remove(&place);
+        let waiter = waiter.or_else(|| self.fence.remove(place));
+        waiter.or_else(|| self.held.remove(&place))
     }
 
-    /// Whether anybody waits.
+    /// Whether anybody waits for room.
     pub fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.line.is_empty()
     }
 
-    /// Lets the next one pass who can, in order from the place `from` on. Who waits for an
-    /// abandoned write is overtaken; who waits for room is not.
-    pub fn grant(
-        &mut self,
-        from: &mut u64,
-        is_open: impl Fn(&Want) -> bool,
-    ) -> Option<(u64, Waiter<T>)> {
-        let mut line = self.waiting.range(*from..);
-        let (&place, waiter) = line.find(|(_, waiter)| is_open(&waiter.want))?;
-        if !self.fits(&waiter.want) {
+    /// Lets the first one pass who waits for room, if there is enough.
+    pub fn grant(&mut self) -> Option<(u64, Waiter<T>)> {
+        if !self.has_turn() {
             return None;
         }
-        *from = place.saturating_add(1);
-        let waiter = self.waiting.remove(&place)?;
+        let (_, first) = self.line.first_key_value()?;
+        if !self.fits(&first.want) {
+            return None;
+        }
+        let (place, waiter) = self.line.pop_first()?;
         self.take(&waiter.want);
         Some((place, waiter))
     }
 
     /// Wakes everybody: nobody will pass any more.
     pub fn wake_all(&mut self, woken: &mut Vec<Waker>) {
-        for line in [&mut self.waiting, &mut self.held] {
+        for line in [&mut self.line, &mut self.held] {
             let line = std::mem::take(line);
             woken.extend(line.into_values().map(|waiter| waiter.waker));
         }
+        self.fence.wake_all(woken);
     }
 
-    /// Whether somebody waits whose turn it is: for room, not for an abandoned write.
-    fn has_turn(&self, is_open: impl Fn(&Want) -> bool) -> bool {
-        self.waiting.values().any(|waiter| is_open(&waiter.want))
+    /// Whether somebody waits whose turn it is: who is first in the line then.
+    fn has_turn(&mut self) -> bool {
+        while let Some(first) = self.line.first_entry() {
+            if !self.fence.blocks(&first.get().want) {
+                return true;
+            }
+            let (place, waiter) = first.remove_entry();
+            self.fence.wait(place, waiter);
+        }
+        false
     }
 
     const fn fits(&self, want: &Want) -> bool {
@@ -164,143 +197,4 @@ impl<T> Gate<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn want(bytes: u64) -> Want {
-        Want {
-            bytes,
-            changes: None,
-            span: 0,
-        }
-    }
-
-    /// Lets a request pass, or gives it a place.
-    fn enter(gate: &mut Gate<()>, want: &Want, is_open: impl Fn(&Want) -> bool) -> Option<u64> {
-        if gate.enter(want, is_open) {
-            return None;
-        }
-        Some(gate.wait(Waiter {
-            want: want.clone(),
-            item: (),
-            waker: Waker::noop().clone(),
-        }))
-    }
-
-    /// The places of all who can pass now.
-    fn grant(gate: &mut Gate<()>, is_open: impl Fn(&Want) -> bool) -> Vec<u64> {
-        let mut from = 0;
-        let next = || gate.grant(&mut from, &is_open).map(|(place, _)| place);
-        std::iter::from_fn(next).collect()
-    }
-
-    #[test]
-    fn waiters_pass_in_the_order_they_came() {
-        let mut gate = Gate::new(1, 100);
-        assert_eq!(enter(&mut gate, &want(0), |_| true), None);
-        let b = enter(&mut gate, &want(0), |_| true).unwrap();
-        let c = enter(&mut gate, &want(0), |_| true).unwrap();
-        gate.leave(0);
-        assert_eq!(grant(&mut gate, |_| true), [b]);
-        gate.leave(0);
-        assert_eq!(grant(&mut gate, |_| true), [c]);
-    }
-
-    #[test]
-    fn bytes_are_bounded_but_one_large_request_passes_alone() {
-        let mut gate = Gate::new(10, 100);
-        assert_eq!(enter(&mut gate, &want(1000), |_| true), None);
-        let b = enter(&mut gate, &want(1), |_| true).unwrap();
-        assert!(grant(&mut gate, |_| true).is_empty());
-        gate.leave(1000);
-        assert_eq!(grant(&mut gate, |_| true), [b]);
-    }
-
-    #[test]
-    fn a_waiter_that_gives_up_leaves_nothing_behind() {
-        let mut gate = Gate::new(1, 100);
-        assert_eq!(enter(&mut gate, &want(0), |_| true), None);
-        let b = enter(&mut gate, &want(0), |_| true).unwrap();
-        let c = enter(&mut gate, &want(0), |_| true).unwrap();
-        assert!(gate.cancel(b).is_some());
-        assert!(gate.cancel(b).is_none());
-        gate.leave(0);
-        assert_eq!(grant(&mut gate, |_| true), [c]);
-        assert!(!gate.has_waiting());
-    }
-
-    #[test]
-    fn who_waits_for_room_is_not_overtaken() {
-        let mut gate = Gate::new(10, 100);
-        assert_eq!(enter(&mut gate, &want(60), |_| true), None);
-        let large = enter(&mut gate, &want(60), |_| true).unwrap();
-        let small = enter(&mut gate, &want(1), |_| true).unwrap();
-        assert!(grant(&mut gate, |_| true).is_empty());
-        gate.leave(60);
-        assert_eq!(grant(&mut gate, |_| true), [large, small]);
-    }
-
-    #[test]
-    fn who_waits_for_an_abandoned_write_is_overtaken() {
-        let mut gate = Gate::new(10, 100);
-        let closed = |want: &Want| want.changes.is_none();
-        let fenced = Want {
-            bytes: 1,
-            changes: Some(0..1),
-            span: 0,
-        };
-        let a = enter(&mut gate, &fenced, closed).unwrap();
-        assert_eq!(enter(&mut gate, &want(1), closed), None);
-        assert!(grant(&mut gate, closed).is_empty());
-        assert_eq!(grant(&mut gate, |_| true), [a]);
-    }
-
-    proptest! {
-        #![proptest_config(crate::properties::config())]
-
-        /// Each step comes, finishes, or gives up.
-        #[test]
-        fn bounds_hold_and_nobody_is_forgotten_or_overtaken(
-            requests in 1usize..4,
-            bytes in 0u64..20,
-            steps in prop::collection::vec((0u8..4, any::<u8>(), 0u64..16), 1..60),
-        ) {
-            let mut gate = Gate::new(requests, bytes);
-            let (mut inside, mut line) = (Vec::new(), Vec::new());
-            for (step, which, size) in steps {
-                match step {
-                    0 | 1 => match enter(&mut gate, &want(size), |_| true) {
-                        Some(place) => line.push((place, size)),
-                        None => {
-                            prop_assert!(line.is_empty(), "somebody was there before");
-                            inside.push(size);
-                        }
-                    },
-                    2 if !inside.is_empty() => {
-                        gate.leave(inside.swap_remove(usize::from(which) % inside.len()));
-                    }
-                    3 if !line.is_empty() => {
-                        let (place, _) = line.remove(usize::from(which) % line.len());
-                        prop_assert!(gate.cancel(place).is_some());
-                    }
-                    _ => {}
-                }
-                let granted = grant(&mut gate, |_| true);
-                let first: Vec<_> = line.drain(..granted.len()).collect();
-                prop_assert_eq!(granted, first.iter().map(|(place, _)| *place).collect::<Vec<_>>());
-                inside.extend(first.iter().map(|(_, size)| size));
-
-                let total: u64 = inside.iter().sum();
-                let alone = inside.iter().filter(|&&size| size > 0).count() == 1;
-                prop_assert!(inside.len() <= requests && (total <= bytes || alone));
-                if let Some((_, size)) = line.first() {
-                    let fits = inside.len() < requests && (total == 0 || total + size <= bytes);
-                    prop_assert!(!fits, "the first in the line could pass");
-                }
-                prop_assert_eq!(gate.has_waiting(), !line.is_empty());
-            }
-        }
-    }
-}
+mod tests;

@@ -191,10 +191,6 @@ impl Inflight {
         self.entries.try_remove(place)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().map(|(_, entry)| entry)
-    }
-
     pub fn places(&self) -> Vec<usize> {
         self.entries.iter().map(|(place, _)| place).collect()
     }

@@ -19,13 +19,16 @@
 mod assembly;
 mod barrier;
 mod buffers;
+mod cancel;
 mod content;
 mod coverage;
 mod ending;
+mod fence;
 mod gate;
 mod inflight;
 mod ledger;
 mod outbox;
+mod ranges;
 mod receive;
 mod status;
 mod submit;
@@ -138,8 +141,6 @@ pub struct Session {
     pending: usize,
     /// Bytes of data that are to come.
     expected: u64,
-    /// Abandoned requests that change data and are not answered yet.
-    orphan_writes: usize,
     /// Requests that were answered before they were fully written.
     early: Vec<usize>,
     awaiting: Option<receive::Awaiting>,
@@ -169,7 +170,6 @@ impl Session {
             messages_received: 0,
             pending: 0,
             expected: 0,
-            orphan_writes: 0,
             early: Vec::new(),
             awaiting: None,
             closing: false,
@@ -257,26 +257,6 @@ impl Session {
         }
     }
 
-    /// Nobody waits for this request any more. If it is unanswered, its place stays taken until
-    /// the reply has come and been checked.
-    pub fn abandon(&mut self, ticket: Ticket) {
-        let Some(place) = self.inflight.find(ticket.0) else {
-            return;
-        };
-        let Some(entry) = self.inflight.get_mut(place) else {
-            return;
-        };
-        if matches!(entry.stage, Stage::Done(_)) {
-            self.inflight.remove(place);
-            return;
-        }
-        entry.orphan = true;
-        entry.waker = None;
-        if entry.changes().is_some() {
-            self.orphan_writes = self.orphan_writes.saturating_add(1);
-        }
-    }
-
     /// How many requests are not answered yet.
     pub const fn in_flight(&self) -> usize {
         self.pending
@@ -356,24 +336,24 @@ impl Session {
         self.pending = self.pending.saturating_sub(1);
         self.gate.leave(entry.bytes());
         self.expected = self.expected.saturating_sub(entry.data());
-        let (changes, mark) = (entry.changes().is_some(), entry.mark);
+        let (changes, mark) = (entry.changes(), entry.mark);
         let result = match entry.command {
             Command::FLUSH => self.ledger.flushed(mark, result),
             _ => result,
         };
-        if changes && !entry.fua && result.is_ok() {
+        if changes.is_some() && !entry.fua && result.is_ok() {
             self.ledger.acknowledge();
         }
         if entry.orphan {
-            if changes {
-                self.orphan_writes = self.orphan_writes.saturating_sub(1);
+            if let Some(changes) = &changes {
+                self.gate.answered(changes, place as u64);
             }
             self.inflight.remove(place);
         } else {
             entry.stage = Stage::Done(result);
             self.woken.extend(entry.waker.take());
         }
-        if changes {
+        if changes.is_some() {
             self.end_change(mark);
         }
         if self.gate.has_waiting() {

@@ -1,11 +1,10 @@
 //! How requests get in: at once, or after a wait for room, for abandoned writes that they overlap,
 //! or, if they are flushes, for the changes before them.
 
-use std::ops::Range;
 use std::task::{Poll, Waker};
 
 use super::gate::{Waiter, Want};
-use super::inflight::{Entry, Inflight, changes, payload};
+use super::inflight::{Entry, changes, payload};
 use super::{Error, Session, Sink, Submission, Ticket};
 use crate::wire::request::RequestHead;
 use crate::wire::{Command, CommandFlags};
@@ -41,11 +40,7 @@ impl Session {
             *place = Some(self.gate.hold(Waiter { want, item, waker }));
             return Poll::Pending;
         }
-        let (inflight, orphans) = (&self.inflight, self.orphan_writes);
-        if self
-            .gate
-            .enter(&want, |want| is_open(inflight, orphans, want))
-        {
+        if self.gate.enter(&want) {
             return Poll::Ready(Ok(self.queue(item, &want, waker)));
         }
         let waker = waker.clone();
@@ -66,18 +61,6 @@ impl Session {
             },
             changes,
         }
-    }
-
-    /// A waiting request gives up its place. If it was let go meanwhile, this gives its ticket.
-    pub fn leave_queue(&mut self, place: u64) -> Option<Ticket> {
-        let ticket = self.granted.remove(&place);
-        if let Some(waiter) = self.gate.cancel(place) {
-            if waiter.want.changes.is_some() {
-                self.end_change(waiter.want.span);
-            }
-            self.grant();
-        }
-        ticket
     }
 
     /// A change begins that is sent as several requests: a flush that comes before all of them are
@@ -106,13 +89,7 @@ impl Session {
         if self.closing || self.ended.is_some() {
             return;
         }
-        let mut from = 0;
-        loop {
-            let (inflight, orphans) = (&self.inflight, self.orphan_writes);
-            let is_open = |want: &Want| is_open(inflight, orphans, want);
-            let Some((place, waiter)) = self.gate.grant(&mut from, is_open) else {
-                return;
-            };
+        while let Some((place, waiter)) = self.gate.grant() {
             let ticket = self.queue(waiter.item, &waiter.want, &waiter.waker);
             self.granted.insert(place, ticket);
             self.woken.push(waiter.waker);
@@ -156,16 +133,4 @@ impl Session {
         self.pending = self.pending.saturating_add(1);
         Ticket(cookie)
     }
-}
-
-/// Whether no abandoned write overlaps what the request changes. Such a write may still be on
-/// its way: a newer one that overtook it would be overwritten with old data.
-fn is_open(inflight: &Inflight, orphan_writes: usize, want: &Want) -> bool {
-    let Some(changes) = want.changes.as_ref().filter(|_| orphan_writes > 0) else {
-        return true;
-    };
-    let overlaps = |other: Range<u64>| other.start < changes.end && changes.start < other.end;
-    !inflight
-        .iter()
-        .any(|entry| entry.orphan && entry.changes().is_some_and(overlaps))
 }

@@ -1,0 +1,40 @@
+//! How requests are given up by their callers.
+
+use super::inflight::Stage;
+use super::{Session, Ticket};
+
+impl Session {
+    /// A waiting request gives up its place. If it was let go meanwhile, this gives its ticket.
+    pub fn leave_queue(&mut self, place: u64) -> Option<Ticket> {
+        let ticket = self.granted.remove(&place);
+        if let Some(waiter) = self.gate.cancel(place) {
+            if waiter.want.changes.is_some() {
+                self.end_change(waiter.want.span);
+            }
+            self.grant();
+        }
+        ticket
+    }
+
+    /// Nobody waits for this request any more. If it is unanswered, its place stays taken until
+    /// the reply has come and been checked.
+    pub fn abandon(&mut self, ticket: Ticket) {
+        let Some(place) = self.inflight.find(ticket.0) else {
+            return;
+        };
+        let Some(entry) = self.inflight.get_mut(place) else {
+            return;
+        };
+        if matches!(entry.stage, Stage::Done(_)) {
+            self.inflight.remove(place);
+            return;
+        }
+        if std::mem::replace(&mut entry.orphan, true) {
+            return;
+        }
+        entry.waker = None;
+        if let Some(changes) = entry.changes() {
+            self.gate.abandon(&changes, place as u64);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Ranges that may overlap, in an order that makes them quick to find.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+
+/// A set of ranges, none of them empty, each with a number of its own.
+///
+/// A search tree by where the ranges begin, in which every node knows the least and the greatest
+/// end of all ranges below it. Its shape follows numbers that are as good as random (a treap), so
+/// that it is as deep as the logarithm of what it holds: every method costs that much.
+#[derive(Debug)]
+pub struct Ranges {
+    root: Tree,
+}
+
+type Tree = Option<Box<Node>>;
+
+#[derive(Debug)]
+struct Node {
+    start: u64,
+    end: u64,
+    number: u64,
+    /// Greater than that of all nodes below.
+    rank: u64,
+    /// The ends of all ranges from here on down.
+    least: u64,
+    greatest: u64,
+    left: Tree,
+    right: Tree,
+}
+
+impl Ranges {
+    pub const fn new() -> Self {
+        Self { root: None }
+    }
+
+    pub fn insert(&mut self, range: &Range<u64>, number: u64) {
+        let node = Box::new(Node {
+            start: range.start,
+            end: range.end,
+            number,
+            rank: mix(range.start ^ mix(number)),
+            least: range.end,
+            greatest: range.end,
+            left: None,
+            right: None,
+        });
+        self.root = Some(insert(self.root.take(), node));
+    }
+
+    pub fn remove(&mut self, range: &Range<u64>, number: u64) {
+        self.root = remove(self.root.take(), (range.start, number));
+    }
+
+    /// Whether one of them overlaps this range, which is not empty.
+    pub fn overlaps(&self, range: &Range<u64>) -> bool {
+        self.reach(range.end) > range.start
+    }
+
+    /// The greatest end of those that begin before `at`; 0 if none does.
+    pub fn reach(&self, at: u64) -> u64 {
+        let (mut tree, mut reach) = (&self.root, 0);
+        while let Some(node) = tree {
+            count_step();
+            if node.start < at {
+                let left = node.left.as_ref().map_or(0, |left| left.greatest);
+                reach = reach.max(node.end).max(left);
+                tree = &node.right;
+            } else {
+                tree = &node.left;
+            }
+        }
+        reach
+    }
+
+    /// Where the first begins of those that begin at `at` or later.
+    pub fn next(&self, at: u64) -> Option<u64> {
+        let (mut tree, mut next) = (&self.root, None);
+        while let Some(node) = tree {
+            count_step();
+            if node.start >= at {
+                next = Some(node.start);
+                tree = &node.left;
+            } else {
+                tree = &node.right;
+            }
+        }
+        next
+    }
+
+    /// The number of one that lies inside this range.
+    pub fn inside(&self, range: &Range<u64>) -> Option<u64> {
+        let ends = |tree: &Tree| tree.as_ref().is_some_and(|node| node.least <= range.end);
+        // Whether those from here on down are known to begin late enough.
+        let (mut tree, mut begins) = (&self.root, false);
+        while let Some(node) = tree {
+            count_step();
+            if !begins && node.start < range.start {
+                tree = &node.right;
+            } else if node.end <= range.end {
+                return Some(node.number);
+            } else if ends(&node.right) {
+                (tree, begins) = (&node.right, true);
+            } else {
+                tree = &node.left;
+            }
+        }
+        None
+    }
+}
+
+impl Node {
+    const fn key(&self) -> (u64, u64) {
+        (self.start, self.number)
+    }
+
+    /// Brings what is known of the nodes below up to date.
+    fn update(&mut self) {
+        count_step();
+        (self.least, self.greatest) = (self.end, self.end);
+        for below in [&self.left, &self.right].into_iter().flatten() {
+            self.least = self.least.min(below.least);
+            self.greatest = self.greatest.max(below.greatest);
+        }
+    }
+}
+
+fn insert(tree: Tree, mut new: Box<Node>) -> Box<Node> {
+    let Some(mut node) = tree else {
+        return new;
+    };
+    if new.rank > node.rank {
+        (new.left, new.right) = split(Some(node), new.key());
+        new.update();
+        return new;
+    }
+    let side = if new.key() < node.key() {
+        &mut node.left
+    } else {
+        &mut node.right
+    };
+    *side = Some(insert(side.take(), new));
+    node.update();
+    node
+}
+
+fn remove(tree: Tree, key: (u64, u64)) -> Tree {
+    let mut node = tree?;
+    let side = match key.cmp(&node.key()) {
+        Ordering::Less => &mut node.left,
+        Ordering::Greater => &mut node.right,
+        Ordering::Equal => return join(node.left, node.right),
+    };
+    *side = remove(side.take(), key);
+    node.update();
+    Some(node)
+}
+
+/// What comes before `key`, and the rest.
+fn split(tree: Tree, key: (u64, u64)) -> (Tree, Tree) {
+    let Some(mut node) = tree else {
+        return (None, None);
+    };
+    if node.key() < key {
+        let (before, rest) = split(node.right.take(), key);
+        node.right = before;
+        node.update();
+        (Some(node), rest)
+    } else {
+        let (before, rest) = split(node.left.take(), key);
+        node.left = rest;
+        node.update();
+        (before, Some(node))
+    }
+}
+
+/// Two trees as one; all of the first comes before all of the second.
+fn join(first: Tree, second: Tree) -> Tree {
+    let (mut first, mut second) = match (first, second) {
+        (Some(first), Some(second)) => (first, second),
+        (first, second) => return first.or(second),
+    };
+    if first.rank > second.rank {
+        first.right = join(first.right.take(), Some(second));
+        first.update();
+        Some(first)
+    } else {
+        second.left = join(Some(first), second.left.take());
+        second.update();
+        Some(second)
+    }
+}
+
+/// A number that looks random and is the same for the same one (SplitMix64).
+const fn mix(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
+}
+
+#[cfg(test)]
+thread_local! {
+    static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// Counts the nodes that are looked at, for tests.
+#[inline]
+fn count_step() {
+    #[cfg(test)]
+    STEPS.set(STEPS.get() + 1);
+}
+
+/// How many nodes this thread has looked at since it was asked last.
+#[cfg(test)]
+pub fn steps() -> u64 {
+    STEPS.replace(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn depth(tree: &Tree) -> usize {
+        let Some(node) = tree else { return 0 };
+        1 + depth(&node.left).max(depth(&node.right))
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "too slow there")]
+    fn the_tree_stays_shallow_in_whatever_order_it_grows() {
+        for order in 0..4u64 {
+            let mut ranges = Ranges::new();
+            let range = |number: u64| {
+                let start = match order {
+                    0 => number,
+                    1 => (1 << 20) - number,
+                    2 => 7,
+                    _ => number % 100,
+                };
+                start * 4096..(start + 1) * 4096
+            };
+            for number in 0..20_000 {
+                ranges.insert(&range(number), number);
+            }
+            let deep = depth(&ranges.root);
+            assert!(deep <= 64, "{deep}");
+            for number in 0..20_000 {
+                ranges.remove(&range(number), number);
+            }
+            assert!(ranges.root.is_none());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(crate::properties::config())]
+
+        /// Each step adds or removes one, and asks everything.
+        #[test]
+        fn ranges_are_found_as_by_looking_at_each(
+            steps in prop::collection::vec((any::<u8>(), 0u64..40, 1u64..20, any::<bool>()), 1..80),
+        ) {
+            let (mut ranges, mut list) = (Ranges::new(), Vec::<(Range<u64>, u64)>::new());
+            for ((which, start, length, adds), number) in steps.into_iter().zip(0..) {
+                let range = start..start + length;
+                if adds || list.is_empty() {
+                    ranges.insert(&range, number);
+                    list.push((range.clone(), number));
+                } else {
+                    let (range, number) = list.swap_remove(usize::from(which) % list.len());
+                    ranges.remove(&range, number);
+                }
+                let overlaps = |r: &Range<u64>| r.start < range.end && range.start < r.end;
+                prop_assert_eq!(ranges.overlaps(&range), list.iter().any(|(r, _)| overlaps(r)));
+                let before = list.iter().filter(|(r, _)| r.start < start);
+                prop_assert_eq!(ranges.reach(start), before.map(|(r, _)| r.end).max().unwrap_or(0));
+                let later = list.iter().filter(|(r, _)| r.start >= start);
+                prop_assert_eq!(ranges.next(start), later.map(|(r, _)| r.start).min());
+                let is_inside = |r: &Range<u64>| range.start <= r.start && r.end <= range.end;
+                match ranges.inside(&range) {
+                    Some(found) => {
+                        let found = list.iter().find(|(_, number)| *number == found);
+                        prop_assert!(found.is_some_and(|(r, _)| is_inside(r)));
+                    }
+                    None => prop_assert!(!list.iter().any(|(r, _)| is_inside(r))),
+                }
+                prop_assert_eq!(ranges.root.is_none(), list.is_empty());
+            }
+        }
+    }
+}
