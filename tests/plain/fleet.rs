@@ -20,6 +20,10 @@ use crate::{Outcome, ensure};
 /// How much of what is only read is written at a time.
 const PIECE: u64 = 4 << 20;
 
+/// How long chunks are where replies come in pieces: more than is received straight into its
+/// place, and no multiple of anything.
+const CHUNK: u32 = 40_001;
+
 /// Servers that run until this is dropped, or stopped.
 pub(crate) struct Fleet(Mutex<Vec<(Key, Arc<Host>)>>);
 
@@ -130,12 +134,11 @@ impl Host {
         let good = pki::path("good").display().to_string();
         let process = match (program, transport) {
             (_, Transport::Child) => None,
-            (Program::InProcess, _) => {
-                let host = Some(Running::InProcess(InProcess::start(
-                    transport,
-                    dir.path("socket").into(),
-                )));
-                return Self::new(host, dir);
+            (Program::InProcess | Program::InPieces, _) => {
+                let server = in_process(program == Program::InPieces);
+                let socket = dir.path("socket").into();
+                let server = InProcess::start(server, transport, socket);
+                return Self::new(Some(Running::InProcess(server)), dir);
             }
             (_, Transport::Duplex) => unreachable!("no process is reached in memory"),
             (Program::Nbdkit, Transport::Unix) => Some(Server::nbdkit(&memory)),
@@ -211,14 +214,25 @@ fn client(way: Way) -> Builder {
     }
 }
 
+fn in_process(is_in_pieces: bool) -> testing::Server {
+    let builder = testing::Server::builder().export("", testing::Export::new(DISK));
+    match is_in_pieces {
+        true => builder
+            .read_chunk(CHUNK)
+            .interleave_chunks(true)
+            .trailing_done(true)
+            .build(),
+        false => builder.build(),
+    }
+}
+
 impl InProcess {
-    fn start(transport: Transport, socket: PathBuf) -> Self {
+    fn start(server: testing::Server, transport: Transport, socket: PathBuf) -> Self {
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let server = testing::Server::new(testing::Export::new(DISK));
         let (tell, told) = mpsc::channel();
         // Not waited for as a task: the caller may be one of another runtime.
         runtime.spawn(async move {

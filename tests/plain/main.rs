@@ -122,6 +122,7 @@ fn requests_are_answered_in_every_combination() {
             watch,
             random: random.fork(),
             generation: 0,
+            end: tour.end,
         };
         let (tour, tell) = (tour.clone(), tell.clone());
         thread::spawn(move || drop(tell.send(tour.run(visitor))));
@@ -153,9 +154,10 @@ fn watch_over(
             Err(RecvTimeoutError::Disconnected) => return Some("a visitor panicked".to_owned()),
             Err(RecvTimeoutError::Timeout) => {}
         }
-        let stuck = seen.iter().find_map(|(_, watch)| watch.overdue());
-        if let Some(stuck) = stuck {
-            return Some(stuck);
+        for (_, watch) in seen {
+            if let Some(stuck) = watch.overdue() {
+                return Some(stuck.or_late(watch));
+            }
         }
     }
     None

@@ -6,7 +6,7 @@ use crate::random::Random;
 use crate::shape::{Command, Load, Place, Program, THREADS, Threads, Transport, loads, ways};
 
 /// So many loads share a connection,
-const GROUP: usize = 12;
+const GROUP: usize = 6;
 /// or so many that are heavy.
 const HEAVY_GROUP: usize = 3;
 /// A load is heavy that has more bytes in flight.
@@ -84,7 +84,7 @@ impl Plan {
             let way = place.way;
             place.threads == Threads::Multi(workers)
                 && matches!(way.transport, Transport::Unix | Transport::Tcp)
-                && way.program != Program::InProcess
+                && matches!(way.program, Program::Nbdkit | Program::Qemu)
         };
         let places: Vec<_> = self.places.iter().filter(likely).collect();
         let place = *places[random.below(places.len() as u64) as usize];

@@ -38,6 +38,8 @@ pub(crate) enum Program {
     Qemu,
     /// `testing::Server`, on a runtime of its own.
     InProcess,
+    /// The same, with replies to reads in many chunks, those of several reads mixed.
+    InPieces,
 }
 
 /// Where a connection leads, and how it gets there.
@@ -166,13 +168,13 @@ impl Command {
 
 /// Every way there is.
 pub(crate) fn ways() -> Vec<Way> {
-    use Program::{InProcess, Nbdkit, Qemu};
+    use Program::{InPieces, InProcess, Nbdkit, Qemu};
     use Transport::{Child, Duplex, Tcp, Tls, Unix};
     let mut ways = Vec::new();
     for (transport, programs) in [
-        (Duplex, &[InProcess][..]),
-        (Unix, &[Nbdkit, Qemu, InProcess]),
-        (Tcp, &[Nbdkit, Qemu, InProcess]),
+        (Duplex, &[InProcess, InPieces][..]),
+        (Unix, &[Nbdkit, Qemu, InProcess, InPieces]),
+        (Tcp, &[Nbdkit, Qemu, InProcess, InPieces]),
         (Child, &[Nbdkit, Qemu]),
         (Tls, &[Nbdkit, Qemu]),
     ] {
@@ -182,13 +184,13 @@ pub(crate) fn ways() -> Vec<Way> {
                 ReplyStyle::Structured,
                 ReplyStyle::Extended,
             ] {
-                // nbdkit has no extended headers, nor an old qemu-nbd.
-                let has_extended = match program {
-                    Nbdkit => false,
-                    Qemu => std::env::var_os("NBD_PLAIN_WITHOUT").is_none(),
-                    InProcess => true,
+                // nbdkit has no extended headers, nor has an old qemu-nbd; simple replies are whole.
+                let has = match (program, style) {
+                    (Nbdkit, ReplyStyle::Extended) | (InPieces, ReplyStyle::Simple) => false,
+                    (Qemu, ReplyStyle::Extended) => std::env::var_os("NBD_PLAIN_WITHOUT").is_none(),
+                    _ => true,
                 };
-                if has_extended || style != ReplyStyle::Extended {
+                if has {
                     ways.push(Way {
                         transport,
                         program,

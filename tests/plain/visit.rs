@@ -42,10 +42,13 @@ pub(crate) struct Visitor {
     pub(crate) random: Random,
     /// Grows, so that each load writes something else.
     pub(crate) generation: u64,
+    /// When all is to end.
+    pub(crate) end: Instant,
 }
 
 impl Visitor {
-    /// Connects, runs these loads one after the other, each for this time, and disconnects.
+    /// Connects, runs these loads one after the other, each for this time, and disconnects. Once
+    /// all is to end, no further load is begun.
     pub(crate) fn visit(
         &mut self,
         place: Place,
@@ -75,7 +78,8 @@ impl Visitor {
         let reach = reach.unwrap_or_default();
         let fill = self.fleet.fill(&conn, place.way, reach, &self.watch);
         home.block_on(fill).map_err(failed)?;
-        for load in loads {
+        let end = self.end;
+        for load in loads.iter().take_while(|_| Instant::now() < end) {
             let arrangement = ARRANGEMENTS[self.random.below(3) as usize];
             let shape = shape(load);
             self.watch

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nbd_client::Connection;
@@ -15,6 +16,9 @@ use crate::shape::{DEPTHS, Shape};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// What a slow machine carries at least, in bytes a second: a request waits for those before it.
 const SLOWEST: u64 = 16 << 20;
+
+/// How long it is waited for an answer that is late, to tell whether it comes at all.
+const AFTER: Duration = Duration::from_secs(20);
 
 const LANES: usize = DEPTHS[DEPTHS.len() - 1] + 1;
 /// The lane of what is done between loads.
@@ -61,6 +65,14 @@ struct Now {
     patience: Duration,
 }
 
+/// Somebody who waits for too long.
+pub(crate) struct Stuck {
+    lane: usize,
+    /// When that began.
+    since: u64,
+    text: String,
+}
+
 /// Somebody waits; until this is dropped.
 pub(crate) struct Waiting<'a>(&'a Beacon);
 
@@ -98,11 +110,15 @@ impl Watch {
     }
 
     /// Who waits for too long, if anybody does.
-    pub(crate) fn overdue(&self) -> Option<String> {
+    pub(crate) fn overdue(&self) -> Option<Stuck> {
         let limit = self.lock().patience;
         let stuck = |lane: &usize| self.waits(*lane).is_some_and(|time| time > limit);
         let lane = (0..LANES).find(stuck)?;
-        Some(self.describe(lane))
+        Some(Stuck {
+            lane,
+            since: self.beacons[lane].since.load(Relaxed),
+            text: self.describe(lane),
+        })
     }
 
     /// For how long this one has been waiting.
@@ -128,13 +144,28 @@ impl Watch {
         let waiting = waiting.count();
         let stats = conn.as_ref().map(Connection::stats);
         format!(
-            "HANG: {what}: {who} has not been answered for {waits:?}; \
+            "{what}: {who} has not been answered for {waits:?}; \
              {waiting} lanes wait; {conn:?}; {stats:?}"
         )
     }
 
     fn lock(&self) -> MutexGuard<'_, Now> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stuck {
+    /// Waits for a while yet, and says whether the answer came after all.
+    pub(crate) fn or_late(self, watch: &Watch) -> String {
+        let text = self.text;
+        let start = Instant::now();
+        while watch.beacons[self.lane].since.load(Relaxed) == self.since {
+            if start.elapsed() > AFTER {
+                return format!("HANG: {text}; nor in {AFTER:?} more");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        format!("LATE: {text}; it was {:?} later", start.elapsed())
     }
 }
 
