@@ -125,6 +125,7 @@ mod extent;
 mod extents;
 mod limits;
 mod option;
+mod platform;
 #[cfg(test)]
 mod properties;
 mod request;

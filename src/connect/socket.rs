@@ -1,7 +1,8 @@
 //! What callers hold a connected socket in.
 
 use std::io;
-use std::os::fd::OwnedFd;
+
+use crate::platform::OwnedSocket;
 
 /// Something that holds a socket: a stream of `std` or of Tokio, a socket of `socket2`, or a
 /// descriptor. Sealed: these are all, and others become one of them first.
@@ -30,12 +31,13 @@ pub trait IntoSocket: sealed::Sealed + Send + 'static {}
 
 mod sealed {
     use std::io;
-    use std::os::fd::OwnedFd;
+
+    use crate::platform::OwnedSocket;
 
     #[allow(unnameable_types, reason = "that is what seals it")]
     pub trait Sealed {
         /// Gives up the descriptor. It is closed on failure.
-        fn into_descriptor(self) -> io::Result<OwnedFd>;
+        fn into_descriptor(self) -> io::Result<OwnedSocket>;
     }
 }
 
@@ -43,7 +45,7 @@ mod sealed {
 macro_rules! sockets {
     ($($name:ty => |$socket:ident| $descriptor:expr),* $(,)?) => {$(
         impl sealed::Sealed for $name {
-            fn into_descriptor(self) -> io::Result<OwnedFd> {
+            fn into_descriptor(self) -> io::Result<OwnedSocket> {
                 let $socket = self;
                 $descriptor
             }
@@ -54,7 +56,7 @@ macro_rules! sockets {
 }
 
 sockets!(
-    OwnedFd => |descriptor| Ok(descriptor),
+    OwnedSocket => |descriptor| Ok(descriptor),
     std::net::TcpStream => |stream| Ok(stream.into()),
     std::os::unix::net::UnixStream => |stream| Ok(stream.into()),
     socket2::Socket => |socket| Ok(socket.into()),

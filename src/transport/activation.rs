@@ -120,7 +120,7 @@ fn launch(
         .kill_on_drop(false)
         .spawn()?;
     // The command is gone, and with it our copy of the listening socket.
-    Ok((Socket(stream), Child::new(child, reaper, stderr)?))
+    Ok((Socket::new(stream), Child::new(child, reaper, stderr)?))
 }
 
 /// A directory that only we can enter, for as long as this lives.

@@ -85,7 +85,7 @@ fn launch(
         .kill_on_drop(false)
         .spawn()?;
     // The command is gone, and with it the copies of the child's end that would hide its exit.
-    Ok((Socket(ours), Child::new(child, reaper, stderr)?))
+    Ok((Socket::new(ours), Child::new(child, reaper, stderr)?))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::Stream;
 use super::socket::Socket;
 use crate::error::{Error, Phase, Result};
+use crate::platform;
 
 /// Takes over a connected stream socket of any family.
 ///
@@ -58,7 +59,7 @@ fn family(fd: &OwnedFd) -> Result<Domain> {
         Type::RAW => return refuse("a raw socket"),
         _ => return refuse("a socket of another type"),
     }
-    if socket.is_listener().map_err(unusable)? {
+    if platform::is_listener(&socket).map_err(unusable)? {
         return refuse("a listening socket");
     }
     match socket.peer_addr() {
@@ -80,12 +81,12 @@ fn wrap(fd: OwnedFd, family: Domain) -> io::Result<Box<dyn Stream>> {
         // P-004. Not every stream of these families is TCP, and without it all still works.
         let _ = socket.set_tcp_nodelay(true);
         let stream = TcpStream::from_std(net::TcpStream::from(fd))?;
-        Ok(Box::new(Socket(stream)))
+        Ok(Box::new(Socket::new(stream)))
     } else {
         // Unix, vsock and whatever else: receiving, sending and shutting down are the same
         // calls for all of them.
         let stream = UnixStream::from_std(unix::net::UnixStream::from(fd))?;
-        Ok(Box::new(Socket(stream)))
+        Ok(Box::new(Socket::new(stream)))
     }
 }
 

@@ -1,15 +1,14 @@
 //! Sockets that report the loss of their peer by an error alone.
 
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 use super::{ReadHalf, Stream, WriteHalf};
+use crate::platform::{self, AsSocket};
 
 /// How many slices one call takes; more are an error.
 const MAX_SLICES: usize = 1024;
@@ -22,6 +21,13 @@ const MAX_SLICES: usize = 1024;
 /// slices. This one always does.
 #[derive(Debug)]
 pub(crate) struct Socket<S>(pub(super) S);
+
+impl<S: AsSocket> Socket<S> {
+    pub(super) fn new(stream: S) -> Self {
+        platform::silence(&stream);
+        Self(stream)
+    }
+}
 
 impl Stream for Socket<TcpStream> {
     fn into_halves(self: Box<Self>) -> (ReadHalf, WriteHalf) {
@@ -65,10 +71,7 @@ impl<S: Outlet> AsyncWrite for Socket<S> {
         let bufs = bufs.get(..MAX_SLICES).unwrap_or(bufs);
         loop {
             ready!(stream.poll_write_ready(cx))?;
-            let sent = stream.try_send(|| {
-                let mut control = SendAncillaryBuffer::default();
-                Ok(sendmsg(stream, bufs, &mut control, SendFlags::NOSIGNAL)?)
-            });
+            let sent = stream.try_send(|| platform::send(stream, bufs));
             match sent {
                 // The socket is now known to be full.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -130,7 +133,7 @@ impl Outlet for unix::OwnedWriteHalf {
 }
 
 /// A socket that Tokio watches.
-pub(crate) trait Watched: AsFd {
+pub(crate) trait Watched: AsSocket {
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Notes if the socket turns out to be full.

@@ -12,7 +12,8 @@ use tokio::time;
 
 use super::socket::Socket;
 use super::trying;
-use crate::error::{Error, Phase, Result};
+use crate::error::{Error, InvalidRequest, Phase, Result};
+use crate::platform;
 
 /// How long an address has before the next one is tried beside it (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -94,6 +95,11 @@ pub(crate) async fn connect(
         return Err(Error::argument("local address", why));
     }
 
+    if options.user_timeout.is_some() && !platform::USER_TIMEOUT {
+        let why = "this system has no timeout for TCP data that is not acknowledged";
+        return Err(InvalidRequest::NotBuilt(why).into());
+    }
+
     let failed = |error| Error::io(Phase::Connect, error);
     let found = match lookup_host((host, port)).await {
         Ok(found) => found,
@@ -113,7 +119,7 @@ pub(crate) async fn connect(
         };
         failed(trying(what, error))
     })?;
-    Ok(Socket(stream))
+    Ok(Socket::new(stream))
 }
 
 /// An address as it is without the brackets that a URI puts around it.
@@ -194,8 +200,9 @@ async fn attempt(address: SocketAddr, options: &TcpOptions) -> io::Result<TcpStr
     // P-004
     sock.set_tcp_nodelay(true)?;
     sock.set_tcp_keepalive(&KEEPALIVE)?;
-    let longest = |timeout: Duration| timeout.min(LONGEST);
-    sock.set_tcp_user_timeout(options.user_timeout.map(longest))?;
+    if let Some(timeout) = options.user_timeout {
+        platform::set_user_timeout(&sock, timeout.min(LONGEST))?;
+    }
     if let Some(bind) = options.bind {
         socket.bind(SocketAddr::new(bind, 0))?;
     }

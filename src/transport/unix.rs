@@ -11,10 +11,7 @@ use tokio::time;
 use super::socket::Socket;
 use super::trying;
 use crate::error::{Error, Phase, Result};
-
-/// Longest path in bytes: `sun_path` is 108 and ends with a NUL. An abstract name has the same
-/// room, because its NUL is in front.
-const MAX_PATH: usize = 107;
+use crate::platform::{ABSTRACT_NAMES, MAX_SOCKET_PATH};
 
 /// The first pause while the listener's queue is full, doubled up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(1);
@@ -34,7 +31,7 @@ pub(crate) async fn connect(path: &Path) -> Result<Socket<UnixStream>> {
     let mut pause = MIN_PAUSE;
     loop {
         match UnixStream::connect(path).await {
-            Ok(stream) => return Ok(Socket(stream)),
+            Ok(stream) => return Ok(Socket::new(stream)),
             // The one connect(2) that can fail with EAGAIN: a blocking socket would wait here
             // until the server accepts, and there is nothing to poll for it.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -55,16 +52,19 @@ pub(crate) fn check(path: &Path) -> Result<()> {
     let bytes = path.as_os_str().as_bytes();
     match bytes {
         [] => invalid("it is empty".into()),
-        // NUL ends a path, but is a byte like any other in an abstract name.
-        [0, name @ ..] if name.len() > MAX_PATH => invalid(format!(
-            "an abstract name of {} bytes is longer than {MAX_PATH}",
+        [0, ..] if !ABSTRACT_NAMES => invalid("this system has no abstract names".into()),
+        // NUL ends a path, but is a byte like any other in an abstract name. That has the same
+        // room, because its NUL is in front.
+        [0, name @ ..] if name.len() > MAX_SOCKET_PATH => invalid(format!(
+            "an abstract name of {} bytes is longer than {MAX_SOCKET_PATH}",
             name.len()
         )),
         [0, ..] => Ok(()),
         path if path.contains(&0) => invalid("it contains a NUL byte".into()),
-        path if path.len() > MAX_PATH => {
-            invalid(format!("{} bytes are more than {MAX_PATH}", path.len()))
-        }
+        path if path.len() > MAX_SOCKET_PATH => invalid(format!(
+            "{} bytes are more than {MAX_SOCKET_PATH}",
+            path.len()
+        )),
         _ => Ok(()),
     }
 }
