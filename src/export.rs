@@ -101,8 +101,11 @@ impl Export {
         if i64::try_from(size).is_err() {
             return Err(ProtocolError::ExportSize(size));
         }
-        // P-133: HAS_FLAGS is always set.
-        if !flags.contains(TransmissionFlags::HAS_FLAGS) {
+        if flags.is_empty() {
+            // Old servers and simple ones know nothing of flags.
+            tracing::debug!(export = name, "no transmission flags, not even HAS_FLAGS");
+        } else if !flags.contains(TransmissionFlags::HAS_FLAGS) {
+            // P-133: with others, HAS_FLAGS is always set.
             return Err(ProtocolError::TransmissionFlags(flags.bits()));
         }
         let mut flags = flags;
@@ -209,7 +212,10 @@ impl Export {
             .cloned()
     }
 
-    /// The transmission flags as the server sent them, less those that make no sense here.
+    /// The transmission flags as the server sent them, less those that make no sense here. Servers
+    /// that know nothing of flags send none at all, not even
+    /// [`HAS_FLAGS`](TransmissionFlags::HAS_FLAGS): their exports can be read and written, and
+    /// nothing else is offered.
     #[must_use]
     pub const fn flags(&self) -> TransmissionFlags {
         self.flags
@@ -374,6 +380,8 @@ mod tests {
         assert!(!export.can_df() && !export.can_block_status_payload());
         assert!(!export.can_fast_zero());
         assert!(Export::new("", 0, TransmissionFlags::SEND_FLUSH, true, true).is_err());
+        let none = Export::new("", 0, TransmissionFlags::empty(), true, true).unwrap();
+        assert!(!none.can_flush() && !none.is_read_only());
         assert!(Export::new("", 1 << 63, TransmissionFlags::HAS_FLAGS, true, true).is_err());
     }
 }

@@ -57,8 +57,8 @@ pub enum ProtocolError {
     /// More replies to one option than any honest server sends.
     #[error("too many replies to option {0}")]
     TooManyReplies(OptionType),
-    /// The export was accepted without ever saying its size and flags.
-    #[error("option {0} acknowledged without size and flags of the export")]
+    /// The answer ended, or began, with something else than size and flags of the export.
+    #[error("option {0} answered without size and flags of the export")]
     NoExportInfo(OptionType),
     /// Transmission flags are set, but not `HAS_FLAGS`.
     #[error("transmission flags {0:#06x} lack HAS_FLAGS")]

@@ -223,6 +223,28 @@ fn c26_a_message_over_4096_bytes_kills_the_connection() {
     row(&CHUNKED, Ask::Read, &says, told);
 }
 
+// "no more than header length - 6", or 14: qemu and libnbd skip the rest.
+#[test]
+fn an_error_longer_than_its_message_fails_its_request_only() {
+    use nbd_client::wire::reply::error_body;
+    for (kind, at) in [
+        (Kind::ERROR, None),
+        (Kind::ERROR_OFFSET, Some(4096 + 7)),
+        (Kind(0x8077), None),
+    ] {
+        for (message, surplus) in [("", 1), ("bad", 8), ("bad", 60_000)] {
+            let body = error_body(Errno::EIO, message, at);
+            let body = [&body[..], &vec![0xff; surplus]].concat();
+            let says = |to: &To| to.chunk(kind, body.clone(), DONE);
+            let told = Outcome::Failed(&|error| {
+                let text = error.message().as_str();
+                error.errno() == Errno::EIO && text == message && error.failed_at() == at
+            });
+            row(&CHUNKED, Ask::Read, &says, told);
+        }
+    }
+}
+
 #[test]
 fn c28_a_hostile_message_is_printed_without_control_characters() {
     let text = b"\0\x1b[2J\r\nlog: ok \xff\xe2\x80\xae";

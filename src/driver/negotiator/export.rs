@@ -108,6 +108,9 @@ impl Negotiator {
             padding: !self.no_zeroes,
         });
         match self.receive(Phase::Handshake).await {
+            Ok(ServerMessage::Export(info)) if info.is_option_reply() => {
+                Err(ProtocolError::NoExportInfo(OptionType::EXPORT_NAME).into())
+            }
             Ok(ServerMessage::Export(info)) => Ok(self.export(name, info)?),
             Ok(_) => Err(ProtocolError::NoExportInfo(OptionType::EXPORT_NAME).into()),
             // P-018: closing the connection is how a server says no here.

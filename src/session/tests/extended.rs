@@ -20,7 +20,13 @@ fn x01_a_compact_reply_is_told_from_its_magic() {
 
 #[test]
 fn x03_an_impossible_length_is_told_at_the_head() {
-    for length in [1 << 63, u64::MAX, (1 << 32) + 520, (1 << 32) + 12, 4161] {
+    for length in [
+        1 << 63,
+        u64::MAX,
+        (1 << 32) + 520,
+        (1 << 32) + 12,
+        (64 << 10) + 1,
+    ] {
         for kind in [0, 1, 2, 6, 0x8001, 0x8002, 0x8077].map(Kind) {
             let cause = fatal_read(EXTENDED, |head| chunk_head(EXTENDED, head, kind, length));
             assert_matches!(

@@ -5,7 +5,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use super::EXPORT_PADDING;
 use crate::wire::error::{Excerpt, ProtocolError};
 use crate::wire::num::{
-    HandshakeFlags, NBD_MAGIC, OLDSTYLE_MAGIC, OPTION_MAGIC, TransmissionFlags,
+    HandshakeFlags, NBD_MAGIC, OLDSTYLE_MAGIC, OPTION_MAGIC, OPTION_REPLY_MAGIC, TransmissionFlags,
 };
 
 /// The first message of a server ("Handshake").
@@ -93,6 +93,12 @@ pub struct ExportInfo {
 }
 
 impl ExportInfo {
+    /// Whether these are the first bytes of an option reply, with which no server should answer
+    /// `EXPORT_NAME`: its magic, and half the number of an option.
+    pub(crate) const fn is_option_reply(&self) -> bool {
+        self.size == OPTION_REPLY_MAGIC && self.flags.is_empty()
+    }
+
     /// Writes the answer to `EXPORT_NAME`.
     pub fn encode(&self, padding: bool, out: &mut BytesMut) {
         out.put_u64(self.size);

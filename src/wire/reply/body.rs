@@ -75,10 +75,8 @@ impl ErrorChunk {
             ChunkType::ERROR_OFFSET => Some(rest.try_get_u64().map_err(|_| malformed())?),
             _ => None,
         };
-        // What follows is tolerated only where a later revision may have put it.
-        if chunk.name().is_some() && !rest.is_empty() {
-            return Err(malformed());
-        }
+        // What follows is skipped: "no more than header length" is all that the protocol says of
+        // the message.
         Ok(Self {
             error: Errno(error),
             message: Text::from_bytes(message),

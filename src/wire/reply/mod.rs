@@ -11,7 +11,6 @@ use crate::wire::error::ProtocolError;
 use crate::wire::num::{
     ChunkType, EXTENDED_REPLY_MAGIC, Errno, ReplyFlags, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC,
 };
-use crate::wire::text::MAX_STRING;
 
 pub use body::{
     ErrorChunk, Hole, StatusChunk, StatusExtents, data_body, error_body, hole_body, status_body,
@@ -25,6 +24,8 @@ pub const STRUCTURED_REPLY: usize = 20;
 pub const EXTENDED_REPLY: usize = 32;
 /// Most extents that one status chunk can carry (P-175).
 pub const MAX_EXTENTS: u32 = 1 << 20;
+/// Most bytes in the body of an error chunk: a message of 4096 bytes, and what follows it.
+const MAX_ERROR: u64 = 64 << 10;
 
 /// The form of replies that was negotiated.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -199,11 +200,10 @@ impl ChunkHead {
             ChunkType::BLOCK_STATUS_EXT => {
                 length >= 24 && length % 16 == 8 && length <= 8 + 16 * extents
             }
-            // P-159: number, message length, message; and an offset. An unknown error type may
-            // carry more than a message, but not without bound.
-            ChunkType::ERROR => (6..=6 + MAX_STRING as u64).contains(&length),
-            ChunkType::ERROR_OFFSET => (14..=14 + MAX_STRING as u64).contains(&length),
-            other if other.is_error() => (6..=64 + MAX_STRING as u64).contains(&length),
+            // P-159: number, message length, message; and an offset. More may follow, but not
+            // without bound.
+            ChunkType::ERROR_OFFSET => (14..=MAX_ERROR).contains(&length),
+            other if other.is_error() => (6..=MAX_ERROR).contains(&length),
             // P-157; told apart from a wrong length by the caller.
             _ => false,
         };

@@ -85,9 +85,9 @@ fn chunk_lengths_are_judged_by_type() {
             &[24, 8 + (16 << 20)],
             &[8, 25, 8 + (16 << 20) + 16],
         ),
-        (ChunkType::ERROR, &[6, 4102], &[0, 5, 4103, 0xffff_ffff]),
-        (ChunkType::ERROR_OFFSET, &[14, 4110], &[13, 4111]),
-        (ChunkType(0x8077), &[6, 100], &[5, 100_000]),
+        (ChunkType::ERROR, &[6, 65536], &[0, 5, 65537, 0xffff_ffff]),
+        (ChunkType::ERROR_OFFSET, &[14, 65536], &[13, 65537]),
+        (ChunkType(0x8077), &[6, 65536], &[5, 65537]),
         (ChunkType(3), &[], &[0, 1, 100]),
     ] {
         let of = |length| ChunkHead {
@@ -123,9 +123,17 @@ fn error_chunks_are_checked() {
     let too_long = [0, 0, 0, 5, 0, 9, b'x'];
     assert!(ErrorChunk::decode(ChunkType::ERROR, &too_long).is_err());
     assert!(ErrorChunk::decode(ChunkType(0x8077), &too_long).is_err());
-    let surplus = [0, 0, 0, 5, 0, 1, b'x', 1, 2];
-    assert!(ErrorChunk::decode(ChunkType::ERROR, &surplus).is_err());
-    assert!(ErrorChunk::decode(ChunkType(0x8077), &surplus).is_ok());
+    // What follows message and offset is skipped.
+    for (kind, offset) in [
+        (ChunkType::ERROR, None),
+        (ChunkType::ERROR_OFFSET, Some(512)),
+        (ChunkType(0x8077), None),
+    ] {
+        let body = error_body(Errno::EIO, "bad sector", offset);
+        let error = ErrorChunk::decode(kind, &[&body[..], &[7; 9]].concat());
+        assert_eq!(error, ErrorChunk::decode(kind, &body), "{kind}");
+        assert_eq!(error.unwrap().message.as_str(), "bad sector");
+    }
 }
 
 // P-168, X-08

@@ -111,7 +111,7 @@ async fn i10_an_export_that_ends_within_a_block_is_fine_and_nothing_lies_behind_
 
 #[tokio::test]
 async fn i11_flags_without_has_flags_are_a_violation() {
-    for bits in [0, 4, 0xfffe] {
+    for bits in [2, 4, 0xfffe] {
         let flags = TransmissionFlags::from_bits_retain(bits);
         let info = ExportInfo { size: 512, flags };
         let info = OptionReply::info(OptionType::GO, &Info::Export(info));
@@ -120,6 +120,19 @@ async fn i11_flags_without_has_flags_are_a_violation() {
             ProtocolError::TransmissionFlags(bits)
         );
     }
+}
+
+// Old and home-made servers, and qemu's own fault injector, send none: qemu and the kernel take it.
+#[tokio::test]
+async fn i11_no_flags_at_all_mean_that_nothing_is_offered() {
+    let flags = TransmissionFlags::empty();
+    let info = ExportInfo { size: 512, flags };
+    let info = OptionReply::info(OptionType::GO, &Info::Export(info));
+    let (conn, result, _) = gone(vec![info, ack()]).await;
+    result.unwrap();
+    let export = conn.export().unwrap();
+    assert_eq!((export.size(), export.flags()), (512, flags));
+    assert!(!export.is_read_only() && !export.can_flush() && !export.can_multi_conn());
 }
 
 #[tokio::test]
@@ -203,6 +216,18 @@ async fn i17_a_server_without_go_is_asked_by_name() {
         let (conn, result) = without_go(way, answer).await;
         result.unwrap();
         assert_eq!(conn.size().unwrap(), INFO.size);
+    }
+}
+
+// Its first bytes are those of an enormous export without flags.
+#[tokio::test]
+async fn i17_an_option_reply_to_the_name_is_not_taken_for_an_export() {
+    for way in option_ways() {
+        let refusal = OptionReplyType::ERR_UNKNOWN;
+        let bytes = encode(&[OptionReply::error(OptionType::EXPORT_NAME, refusal, "")]);
+        let answer = async |peer: &mut Peer| peer.send_bytes(&bytes).await.unwrap();
+        let (_conn, result) = without_go(way, answer).await;
+        assert_matches!(violation(result), ProtocolError::NoExportInfo(_));
     }
 }
 

@@ -177,7 +177,7 @@ async fn g05_an_oldstyle_greeting_cut_off_at_any_byte_is_an_error() {
 #[tokio::test]
 async fn g06_an_impossible_oldstyle_export_is_refused() {
     for (size, flags) in [
-        (1 << 20, TransmissionFlags::empty()),
+        (1 << 20, TransmissionFlags::SEND_FLUSH),
         (1 << 63, TransmissionFlags::HAS_FLAGS),
     ] {
         let bytes = greeting(Greeting::Oldstyle(ExportInfo { size, flags }));
@@ -185,6 +185,30 @@ async fn g06_an_impossible_oldstyle_export_is_refused() {
             violation(greeted_with(&bytes).await),
             ProtocolError::TransmissionFlags(_) | ProtocolError::ExportSize(_)
         );
+    }
+}
+
+// They are older than the flags, and qemu and the kernel take them.
+#[tokio::test]
+async fn g06_an_oldstyle_server_that_knows_no_flags_is_read_and_written() {
+    for way in ways() {
+        let flags = TransmissionFlags::empty();
+        let info = ExportInfo {
+            size: 1 << 20,
+            flags,
+        };
+        let (conn, mut peer, connecting) = way.connect(Connection::builder());
+        peer.send_bytes(&greeting(Greeting::Oldstyle(info)))
+            .await
+            .unwrap();
+        connecting.await.unwrap();
+        peer.speak(ReplyStyle::Simple);
+        let (write, ()) = tokio::join!(conn.write(0, "data").into_future(), async {
+            let request = peer.expect_command(Command::WRITE).await.unwrap();
+            peer.acknowledge(&request.head).await.unwrap();
+        });
+        write.unwrap();
+        assert_matches!(conn.flush().await, Err(Error::Invalid(_)));
     }
 }
 
