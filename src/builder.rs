@@ -339,7 +339,7 @@ impl Builder {
 
     /// How long sent data may stay unacknowledged before a TCP connection counts as lost
     /// (`TCP_USER_TIMEOUT`, in steps of a millisecond); by default the system decides, which takes
-    /// about a quarter of an hour.
+    /// about a quarter of an hour. On Linux; elsewhere connecting over TCP then fails and says so.
     pub const fn tcp_user_timeout(mut self, timeout: Duration) -> Self {
         self.config.tcp.user_timeout = Some(timeout);
         self

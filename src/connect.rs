@@ -167,7 +167,7 @@ impl Connection {
 
     /// Begins to connect to a Unix socket.
     ///
-    /// A path that begins with a NUL byte is an abstract name. A server whose backlog is full is
+    /// A path that begins with a NUL byte is an abstract name, on Linux. A server whose backlog is full is
     /// tried again until the deadline.
     ///
     /// # Errors

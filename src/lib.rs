@@ -2,7 +2,7 @@
 //!
 //! NBD gives a program the bytes of a disk over a socket: read, write, zero, trim, and ask where
 //! data is. This crate speaks it to any server — nbdkit, qemu-nbd, nbd-server, or your own — from
-//! any number of Tokio tasks at once over one connection, without C and without `unsafe`.
+//! any number of Tokio tasks at once over one connection, without `unsafe`.
 //!
 //! ```
 //! use nbd_client::{Connection, testing};
