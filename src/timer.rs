@@ -1,11 +1,12 @@
 //! A deadline that may not be set.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::Context;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::task::yield_now;
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use crate::error::InvalidRequest;
 use crate::runtime;
@@ -21,14 +22,57 @@ pub(crate) fn since(start: Instant, period: Duration) -> Instant {
     start.checked_add(period).unwrap_or(start + DECADES)
 }
 
+/// How long the last look takes that every deadline has. If this process was stopped, or slow, the
+/// deadline is noticed before the socket is looked at, in which the answer may have been all the
+/// time. This is long enough for the runtime to look, which it does whenever a task yields.
+const LAST_LOOK: Duration = Duration::from_millis(5);
+
+/// Awaits `future` until `end`, and then takes a last look at it.
+pub(crate) async fn until<T>(end: Instant, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    if let Ok(output) = timeout_at(end, future.as_mut()).await {
+        return Some(output);
+    }
+    let mut look = LastLook::default();
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if look.poll(cx) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+/// A look, again and again, at what may have come before a deadline. It goes by the real clock:
+/// on one that is paused it takes no time.
+#[derive(Debug, Default)]
+struct LastLook(Option<std::time::Instant>);
+
+impl LastLook {
+    /// Whether it is over; if not, the task is woken when the runtime has looked at its sockets.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = std::time::Instant::now();
+        if now >= *self.0.get_or_insert_with(|| now + LAST_LOOK) {
+            return true;
+        }
+        let looked = pin!(yield_now());
+        looked.poll(cx).is_ready()
+    }
+}
+
 /// A deadline inside a hand-written future; costs nothing until it is set.
 #[derive(Debug, Default)]
-pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
+pub(crate) struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+    look: LastLook,
+}
 
 impl Timer {
     /// A deadline that is not set.
     pub(crate) const fn new() -> Self {
-        Self(None)
+        Self {
+            sleep: None,
+            look: LastLook(None),
+        }
     }
 
     /// Starts to count, wherever that may be.
@@ -39,7 +83,7 @@ impl Timer {
         let end = after(period);
         let why = "timeouts must be awaited inside one";
         let sleep = runtime::check_time_with(why, || sleep_until(end))?;
-        self.0 = Some(Box::pin(sleep));
+        self.sleep = Some(Box::pin(sleep));
         Ok(())
     }
 
@@ -50,31 +94,44 @@ impl Timer {
 
     /// Counts to this time.
     pub(crate) fn set_until(&mut self, end: Instant) {
-        match &mut self.0 {
+        self.look = LastLook(None);
+        match &mut self.sleep {
             Some(sleep) => sleep.as_mut().reset(end),
-            None => self.0 = Some(Box::pin(sleep_until(end))),
+            None => self.sleep = Some(Box::pin(sleep_until(end))),
         }
     }
 
     /// Stops counting.
     pub(crate) fn clear(&mut self) {
-        self.0 = None;
+        self.sleep = None;
+        self.look = LastLook(None);
     }
 
     /// Whether it counts.
     pub(crate) const fn is_set(&self) -> bool {
-        self.0.is_some()
+        self.sleep.is_some()
     }
 
     /// Whether the time is over; if not, the task is woken when it is.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> bool {
-        self.0
+        self.sleep
             .as_mut()
             .is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
     }
 
     /// Whether the time is over, without asking to be woken (again).
     pub(crate) fn is_expired(&self) -> bool {
-        self.0.as_ref().is_some_and(|sleep| sleep.is_elapsed())
+        self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed())
+    }
+
+    /// Whether the time is over and the last look was taken; if not, the task is woken when that
+    /// may be so.
+    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> bool {
+        self.poll_expired(cx) && self.poll_looked(cx)
+    }
+
+    /// The time is over: says whether the last look was taken. If not, the task is woken for it.
+    pub(crate) fn poll_looked(&mut self, cx: &mut Context<'_>) -> bool {
+        self.look.poll(cx)
     }
 }

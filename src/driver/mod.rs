@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 use tracing::Instrument;
 
 use handshake::{Established, establish};
@@ -37,7 +37,7 @@ use crate::error::{Error, Phase, Result};
 use crate::export::Export;
 use crate::session::Bounds;
 use crate::state::State;
-use crate::timer::after;
+use crate::timer::{after, until};
 use crate::transport::Transport;
 use crate::transport::child::Child;
 
@@ -109,7 +109,7 @@ impl Task {
             establish(&shared, transport.stream, phase, deadline).await
         };
         let result = tokio::select! {
-            result = timeout_at(deadline, established) => result.ok(),
+            result = until(deadline, established) => result,
             () = shared.abandoned.cancelled() => Some(Err(Error::closed())),
         };
         result.unwrap_or_else(|| Err(Error::timeout(self.phase)))

@@ -50,7 +50,7 @@ impl Stall {
         while !self.timer.is_set() || self.timer.is_expired() {
             let end = since(silent_since, self.limit);
             if end <= Instant::now() {
-                return true;
+                return self.timer.poll_looked(cx);
             }
             self.timer.set_until(end);
             if !self.timer.poll_expired(cx) {

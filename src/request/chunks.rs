@@ -189,7 +189,7 @@ impl Stream for Chunks {
         }
         let item = match this.poll_chunk(cx) {
             Poll::Ready(item) => item,
-            Poll::Pending if this.timer.poll_expired(cx) => Some(Err(this.expire())),
+            Poll::Pending if this.timer.poll_over(cx) => Some(Err(this.expire())),
             Poll::Pending => return Poll::Pending,
         };
         if !matches!(item, Some(Ok(_))) {

@@ -8,6 +8,7 @@ use crate::connection::Connection;
 use crate::error::{Error, Phase, Result};
 use crate::runtime::check_time;
 use crate::state::State;
+use crate::timer::{after, until};
 
 /// The end of a connection, not begun yet: await it.
 ///
@@ -67,7 +68,7 @@ impl Disconnect {
         }
         let finished = shared.finished.cancelled();
         if let Some(timeout) = self.timeout {
-            if tokio::time::timeout(timeout, finished).await.is_err() {
+            if until(after(timeout), finished).await.is_none() {
                 return Err(self.give_up().await);
             }
         } else {

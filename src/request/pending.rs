@@ -215,7 +215,7 @@ impl<O: Execute> Future for Pending<O> {
         }
         let result = match this.poll_answer(cx) {
             Poll::Ready(result) => result,
-            Poll::Pending if this.timer.poll_expired(cx) => Err(this.expire()),
+            Poll::Pending if this.timer.poll_over(cx) => Err(this.expire()),
             Poll::Pending => return Poll::Pending,
         };
         this.release();

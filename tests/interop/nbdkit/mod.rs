@@ -15,6 +15,7 @@ mod limits;
 mod sequential;
 mod socket;
 mod status;
+mod stopped;
 mod uri;
 
 use nbd_client::{Connection, Error};
