@@ -24,6 +24,7 @@ pub(crate) struct Config {
     pub(crate) handshake_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) stall_timeout: Option<Duration>,
+    pub(crate) reply_timeout: Option<Duration>,
     pub(crate) busy_poll: Option<Duration>,
     pub(crate) emulate_fua: bool,
     pub(crate) max_in_flight: usize,
@@ -82,6 +83,7 @@ impl Default for Builder {
                 handshake_timeout: Duration::from_secs(30),
                 shutdown_timeout: Duration::from_secs(5),
                 stall_timeout: None,
+                reply_timeout: None,
                 busy_poll: None,
                 emulate_fua: false,
                 max_in_flight: 1024,
@@ -242,6 +244,26 @@ impl Builder {
     /// ```
     pub const fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.config.stall_timeout = Some(timeout);
+        self
+    }
+
+    /// Sets how old a request in flight may become: the connection is ended with
+    /// [`Error::Timeout`](crate::Error::Timeout) in [`Phase::Reply`](crate::Phase::Reply) when a
+    /// request has waited this long for the end of its reply. By default there is no limit.
+    ///
+    /// The time counts from when the request is queued for sending, and is exceeded by up to one
+    /// sixteenth. A request whose future was dropped counts like every other request: flushes,
+    /// overlapping changes and [`disconnect`](Connection::disconnect) wait for its reply, and
+    /// without this limit they wait for ever if the server has lost one request and answers all
+    /// others. Unlike with [`stall_timeout`](Self::stall_timeout), replies to other requests do
+    /// not start the time anew, so it must be longer than the longest request may take.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let builder = nbd_client::Connection::builder().reply_timeout(Duration::from_secs(60));
+    /// ```
+    pub const fn reply_timeout(mut self, timeout: Duration) -> Self {
+        self.config.reply_timeout = Some(timeout);
         self
     }
 

@@ -9,6 +9,7 @@ mod link;
 mod negotiator;
 mod options;
 mod output;
+mod overdue;
 #[cfg(all(test, shuttle))]
 mod races;
 mod shared;

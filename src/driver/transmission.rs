@@ -19,6 +19,7 @@ use tokio_util::io::poll_read_buf;
 use super::busy::BusyPoll;
 use super::link::{Duty, Link};
 use super::output::Output;
+use super::overdue::Overdue;
 use super::stall::Stall;
 use super::wake::wake_all;
 use crate::builder::Config;
@@ -90,6 +91,7 @@ pub(super) struct Transmission {
     /// When to give memory back.
     idle: Timer,
     stall: Option<Stall>,
+    overdue: Option<Overdue>,
     goodbye: bool,
 }
 
@@ -123,6 +125,7 @@ impl Transmission {
             active: false,
             idle: Timer::default(),
             stall: config.stall_timeout.map(Stall::new),
+            overdue: config.reply_timeout.map(Overdue::new),
             goodbye: false,
         }
     }
@@ -167,17 +170,15 @@ impl Transmission {
                 // may have said why.
                 Poll::Ready(Err(error)) => return Poll::Ready(self.lost(error)),
                 Poll::Pending => {
-                    return match broken {
-                        Some(error) => Poll::Ready(self.lost(error)),
-                        None if self.poll_stall(cx) => {
-                            Poll::Ready(Ended::Failed(Error::timeout(Phase::Stall)))
-                        }
-                        None => {
-                            self.poll_idle(cx);
-                            self.poll_busy(cx);
-                            Poll::Pending
-                        }
-                    };
+                    if let Some(error) = broken {
+                        return Poll::Ready(self.lost(error));
+                    }
+                    if let Some(phase) = self.poll_deadlines(cx) {
+                        return Poll::Ready(Ended::Failed(Error::timeout(phase)));
+                    }
+                    self.poll_idle(cx);
+                    self.poll_busy(cx);
+                    return Poll::Pending;
                 }
             }
             self.busy_poll.end();
@@ -386,14 +387,24 @@ impl Transmission {
         Ended::Failed(Error::io(Phase::Request, error))
     }
 
-    /// About to wait: says whether that has been for nothing for too long.
-    fn poll_stall(&mut self, cx: &mut Context<'_>) -> bool {
+    /// About to wait: says what has been waited for for too long, if anything has.
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Option<Phase> {
         // After DISC there is another deadline.
-        let is_parting = self.deadline.is_set();
+        if self.deadline.is_set() {
+            return None;
+        }
         let in_flight = self.link.in_flight();
-        self.stall
+        if self
+            .stall
             .as_mut()
-            .is_some_and(|stall| !is_parting && stall.poll(in_flight, cx))
+            .is_some_and(|stall| stall.poll(in_flight, cx))
+        {
+            return Some(Phase::Stall);
+        }
+        let (link, overdue) = (&self.link, self.overdue.as_mut());
+        overdue
+            .is_some_and(|overdue| overdue.poll(link, in_flight, cx))
+            .then_some(Phase::Reply)
     }
 
     /// About to wait: looks once more before sleeping, if that is wanted.
@@ -403,12 +414,14 @@ impl Transmission {
         }
     }
 
-    /// About to wait: gives memory back once a whole period has passed without a reply.
+    /// About to wait with nothing in flight: gives memory back once a whole period has passed
+    /// without a reply.
     fn poll_idle(&mut self, cx: &mut Context<'_>) {
-        if self.idle.is_set() && !self.idle.is_expired() {
+        let is_counting = self.idle.is_set() && !self.idle.is_expired();
+        if is_counting || self.link.in_flight() > 0 {
             return;
         }
-        if self.active || self.link.in_flight() > 0 {
+        if self.active {
             self.active = false;
             self.idle.set(IDLE);
             self.idle.poll_expired(cx);

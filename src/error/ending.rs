@@ -34,6 +34,8 @@ pub enum Phase {
     Request,
     /// Waiting for any byte at all while requests are in flight.
     Stall,
+    /// Waiting for the reply to the oldest request in flight.
+    Reply,
     /// Waiting for the server to close after the last request.
     Shutdown,
 }
@@ -47,6 +49,7 @@ impl fmt::Display for Phase {
             Self::Tls => "the TLS handshake",
             Self::Request => "transmission",
             Self::Stall => "a stall of the server",
+            Self::Reply => "the wait for an overdue reply",
             Self::Shutdown => "shutdown",
         })
     }

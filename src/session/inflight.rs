@@ -18,6 +18,8 @@ pub struct Entry {
     pub offset: u64,
     /// How many bytes of the export it is about.
     pub length: u64,
+    /// The epoch in which it was queued.
+    pub epoch: u32,
     /// Where its bytes begin and end in the stream to the server.
     pub sent: Range<u64>,
     /// The span of a change, see [`Barrier`](super::barrier::Barrier); what a flush covers, see
@@ -55,6 +57,7 @@ impl Entry {
             command,
             offset: range.0,
             length: range.1,
+            epoch: 0,
             sent,
             mark: 0,
             fua: false,
@@ -189,6 +192,10 @@ impl Inflight {
 
     pub fn remove(&mut self, place: usize) -> Option<Entry> {
         self.entries.try_remove(place)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().map(|(_, entry)| entry)
     }
 
     pub fn places(&self) -> Vec<usize> {

@@ -134,6 +134,8 @@ pub struct Session {
     queued: u64,
     /// Bytes written since the start, as far as is known here.
     written: u64,
+    /// Counts periods of time: there is no clock here.
+    epoch: u32,
     /// Messages queued and received.
     messages_sent: u64,
     messages_received: u64,
@@ -166,6 +168,7 @@ impl Session {
             buffers: Buffers::default(),
             queued: 0,
             written: 0,
+            epoch: 0,
             messages_sent: 0,
             messages_received: 0,
             pending: 0,
@@ -260,6 +263,19 @@ impl Session {
     /// How many requests are not answered yet.
     pub const fn in_flight(&self) -> usize {
         self.pending
+    }
+
+    /// A further period of time begins.
+    pub const fn begin_epoch(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// Whether the server still owes the reply to a request that was queued more than so many
+    /// epochs ago.
+    pub fn is_any_before(&self, epochs: u32) -> bool {
+        self.inflight.iter().any(|entry| {
+            matches!(entry.stage, Stage::Waiting) && self.epoch.wrapping_sub(entry.epoch) > epochs
+        })
     }
 
     /// How many bytes of data the server owes.

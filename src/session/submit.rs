@@ -125,6 +125,7 @@ impl Session {
             Command::FLUSH => self.ledger.mark(),
             _ => want.span,
         };
+        entry.epoch = self.epoch;
         entry.fua = flags.contains(CommandFlags::FUA);
         entry.single_chunk = flags.contains(CommandFlags::DF);
         entry.waker = Some(waker.clone());

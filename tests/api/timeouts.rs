@@ -296,3 +296,49 @@ async fn a_stall_of_what_was_asked_before_goodbye_ends_the_wait() {
     assert_eq!(start.elapsed(), Duration::from_secs(10));
     assert_matches!(flush.await.unwrap(), Err(Error::Timeout(..)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_never_answered_while_others_are_ends_the_connection() {
+    let limit = Duration::from_secs(30);
+    for style in STYLES {
+        let (conn, mut peer) = ready_with(builder(style).reply_timeout(limit), style).await;
+        let write = conn.write(0, vec![1; 512]).into_future();
+        assert!(drop_after(1, write).await.is_none());
+        let lost = peer.expect_command(Command::WRITE).await.unwrap();
+        let start = Instant::now();
+        let flush = tokio::spawn(conn.flush().into_future());
+        let others = async {
+            loop {
+                let read = tokio::spawn(conn.read(4096, 512).into_future());
+                let Ok(request) = peer.expect_command(Command::READ).await else {
+                    return read.await.unwrap();
+                };
+                assert_ne!(request.head.cookie, lost.head.cookie);
+                tokio::time::sleep(Duration::from_secs(7)).await;
+                let reply = data(style, &request.head, &[1; 512]);
+                if peer.send_reply(reply).await.is_ok() {
+                    let _ = read.await.unwrap();
+                }
+            }
+        };
+        let read = tokio::time::timeout(10 * limit, others).await.unwrap();
+        assert!(start.elapsed() >= limit, "{:?}", start.elapsed());
+        assert_matches!(conn.closed().await, Error::Timeout(Phase::Reply, _));
+        assert_matches!(flush.await.unwrap(), Err(Error::Timeout(Phase::Reply, _)));
+        assert_matches!(read.map(drop), Err(Error::Timeout(Phase::Reply, _)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_answered_in_time_are_never_overdue() {
+    let builder = builder(ReplyStyle::Structured).reply_timeout(Duration::from_secs(30));
+    let (conn, mut peer) = ready_with(builder, ReplyStyle::Structured).await;
+    for pause in [0, 1, 3, 29, 3600, 2, 31] {
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+        let flush = tokio::spawn(conn.flush().into_future());
+        let request = peer.expect_command(Command::FLUSH).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        peer.acknowledge(&request.head).await.unwrap();
+        flush.await.unwrap().unwrap();
+    }
+}
