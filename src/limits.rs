@@ -47,6 +47,12 @@ pub struct Limits {
     /// writes are split, see [`max_payload`](crate::Export::max_payload): 1 MiB keeps small requests
     /// quick beside huge reads. At least one block, if the server has block sizes. Default: 64 MiB.
     pub payload: u32,
+    /// Bytes that one [`read`](crate::Connection::read) may ask for: the buffer is as large as a
+    /// program believes an export to be, and the server says how large that is. A longer one is
+    /// refused before it is sent, with [`TooLong`](crate::InvalidRequest::TooLong), and the
+    /// connection goes on. [`read_into`](crate::Connection::read_into) a buffer of your own has no
+    /// limit. Default: 1 GiB.
+    pub read: u64,
     /// Extents of one metadata context in the answer to one block status. Default: 2^20, which is
     /// what the protocol expects servers to keep to.
     pub extents: u32,
@@ -74,6 +80,7 @@ impl Default for Limits {
             infos: 64,
             info_bytes: MAX_UNKNOWN_INFO,
             payload: crate::MAX_PAYLOAD,
+            read: 1 << 30,
             extents: MAX_EXTENTS,
             error_chunks: 64,
             fragments: 64,

@@ -89,8 +89,12 @@ pub enum InvalidRequest {
         /// The flags it does not have.
         flags: CommandFlags,
     },
-    /// The length does not fit.
-    #[error("{command} of {length} bytes is more than the {limit} possible here")]
+    /// More than one call can read: with [`read_structured`](crate::Connection::read_structured),
+    /// than one message has; with [`read`](crate::Connection::read), than
+    /// [`Limits::read`](crate::Limits::read), which can be raised.
+    #[error(
+        "{command} of {length} bytes is more than the {limit} of one call: ask for it in parts"
+    )]
     TooLong {
         /// The command.
         command: Command,
@@ -98,6 +102,12 @@ pub enum InvalidRequest {
         length: u64,
         /// How much is possible, in bytes.
         limit: u64,
+    },
+    /// There is no memory for what a read gives. If it was sent, nothing came of it.
+    #[error("no memory for the {length} bytes of a read: read less at a time")]
+    OutOfMemory {
+        /// How much was asked for, in bytes.
+        length: u64,
     },
     /// Block status needs metadata contexts, and none was negotiated.
     #[error("no metadata context was negotiated")]
@@ -124,6 +134,7 @@ impl InvalidRequest {
                 ..
             } => 28,
             Self::TooLong { .. } => 34,
+            Self::OutOfMemory { .. } => 12,
             Self::TooLongString { .. } => 36,
             Self::NotNegotiated(_) | Self::NotBuilt(_) => 95,
             _ => 22,

@@ -73,6 +73,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::Invalid(InvalidRequest::Forbidden(_)) => io::ErrorKind::PermissionDenied,
+            Error::Invalid(InvalidRequest::OutOfMemory { .. }) => io::ErrorKind::OutOfMemory,
             Error::Invalid(_) => io::ErrorKind::InvalidInput,
             Error::Refused(_) => io::ErrorKind::ConnectionRefused,
             Error::Request(request) => match request.errno {

@@ -9,7 +9,8 @@ use crate::connection::Connection;
 use crate::driver::Link;
 use crate::error::InvalidRequest;
 use crate::extent::BlockStatus;
-use crate::session::{Answer, Assembly, Sink, StatusAssembly};
+use crate::limits::Limits;
+use crate::session::{Answer, Assembly, Sink, StatusAssembly, reserve};
 use crate::wire::{Command, CommandFlags, ReplyStyle};
 
 /// Longest block status in a compact header: some servers overflow close to 4 GiB.
@@ -29,6 +30,11 @@ pub(super) trait Execute: Operation {
         Ok(CommandFlags::empty())
     }
 
+    /// Checks the length of an answer that is to be kept in memory of this side.
+    fn check_memory(&self, _limits: &Limits, _length: u64) -> Result<(), InvalidRequest> {
+        Ok(())
+    }
+
     /// The command as several messages, if it can be that.
     fn split(
         &mut self,
@@ -36,8 +42,8 @@ pub(super) trait Execute: Operation {
         _range: Range,
         _step: Step,
         _flags: CommandFlags,
-    ) -> Option<Parts<Self::Output>> {
-        None
+    ) -> Result<Option<Parts<Self::Output>>, InvalidRequest> {
+        Ok(None)
     }
 
     /// The command and then a flush, if it is a change.
@@ -82,6 +88,18 @@ impl Message {
 impl Execute for Read {
     const COMMAND: Command = Command::READ;
 
+    fn check_memory(&self, limits: &Limits, length: u64) -> Result<(), InvalidRequest> {
+        let (command, limit) = (Self::COMMAND, limits.read);
+        if length <= limit {
+            return Ok(());
+        }
+        Err(InvalidRequest::TooLong {
+            command,
+            length,
+            limit,
+        })
+    }
+
     fn message(&mut self, _link: &Link, range: Range, _flags: CommandFlags) -> Message {
         // The buffer is taken when there is something to put into it.
         let sink = Sink::Read(Assembly::new(range.offset, range.length, BytesMut::new()));
@@ -97,9 +115,12 @@ impl Execute for Read {
         range: Range,
         step: Step,
         flags: CommandFlags,
-    ) -> Option<Parts<Bytes>> {
-        let parts = split::read(connection, BytesMut::new(), range, step, flags);
-        Some(parts.map(BytesMut::freeze))
+    ) -> Result<Option<Parts<Bytes>>, InvalidRequest> {
+        let Range { length, .. } = range;
+        let no_memory = |_| InvalidRequest::OutOfMemory { length };
+        let buffer = reserve(usize::try_from(length).unwrap_or(usize::MAX)).map_err(no_memory)?;
+        let parts = split::read(connection, buffer, range, step, flags);
+        Ok(Some(parts.map(BytesMut::freeze)))
     }
 
     fn output(&mut self, link: &Link, answer: Answer) -> Bytes {
@@ -125,9 +146,9 @@ impl Execute for ReadInto {
         range: Range,
         step: Step,
         flags: CommandFlags,
-    ) -> Option<Parts<BytesMut>> {
+    ) -> Result<Option<Parts<BytesMut>>, InvalidRequest> {
         let buffer = std::mem::take(&mut self.0);
-        Some(split::read(connection, buffer, range, step, flags))
+        Ok(Some(split::read(connection, buffer, range, step, flags)))
     }
 
     fn output(&mut self, _link: &Link, answer: Answer) -> BytesMut {
@@ -151,9 +172,9 @@ impl Execute for Write {
         range: Range,
         step: Step,
         flags: CommandFlags,
-    ) -> Option<Parts<()>> {
+    ) -> Result<Option<Parts<()>>, InvalidRequest> {
         let data = std::mem::take(&mut self.0);
-        Some(split::write(connection, data, range, step, flags))
+        Ok(Some(split::write(connection, data, range, step, flags)))
     }
 
     fn flushed(
@@ -192,8 +213,8 @@ macro_rules! bare_operation {
                 range: Range,
                 step: Step,
                 flags: CommandFlags,
-            ) -> Option<Parts<()>> {
-                Some(split::several(connection, range, step, flags, |_| Self))
+            ) -> Result<Option<Parts<()>>, InvalidRequest> {
+                Ok(Some(split::several(connection, range, step, flags, |_| Self)))
             }
 
             $($more)*

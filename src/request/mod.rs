@@ -220,6 +220,10 @@ impl Connection {
     /// Reads longer than [`max_payload`](crate::Export::max_payload) are sent as several. Success
     /// means that the server supplied every byte of exactly this range. There are no short reads.
     ///
+    /// The size of an export is what the server says: a read of more than
+    /// [`Limits::read`](crate::Limits::read), by default 1 GiB, is refused, and so is one for
+    /// which there is no memory. Read in parts, or [into](Self::read_into) a buffer of your own.
+    ///
     /// ```
     /// # use nbd_client::{Connection, testing};
     /// # #[tokio::main(flavor = "current_thread")]

@@ -120,6 +120,8 @@ impl<O: Execute> Pending<O> {
         }
         self.flags |= self.operation.check(link)?;
         check(link, strict, O::COMMAND, self.flags, self.range)?;
+        let limits = &self.connection.shared().config.limits;
+        self.operation.check_memory(limits, self.range.length)?;
         let step = step(link, strict, O::COMMAND);
         if self.range.length > step.most {
             // Of several messages it is not known which were sent, if one fails; of none it is.
@@ -128,7 +130,7 @@ impl<O: Execute> Pending<O> {
             }
             let parts = self
                 .operation
-                .split(&self.connection, self.range, step, self.flags);
+                .split(&self.connection, self.range, step, self.flags)?;
             if let Some(parts) = parts {
                 self.stage = Stage::Split(parts);
                 return Ok(());

@@ -178,7 +178,7 @@ impl Cut {
     }
 }
 
-/// Reads `range` into `buffer`, each message straight into its part of it.
+/// Reads `range` into `buffer`, which has room for it, each message straight into its part.
 pub(super) fn read(
     connection: &Connection,
     mut buffer: BytesMut,
@@ -187,7 +187,6 @@ pub(super) fn read(
     flags: CommandFlags,
 ) -> Parts<BytesMut> {
     buffer.clear();
-    buffer.reserve(usize::try_from(range.length).unwrap_or(usize::MAX));
     let cut = Cut::new(connection, range, step, flags);
     let (sent, ahead) = (cut.sent.clone(), cut.ahead());
     let parts = cut.messages(move |range| {

@@ -1,5 +1,7 @@
 //! Putting the reply to a read together.
 
+use std::collections::TryReserveError;
+
 use bytes::{BufMut, BytesMut};
 
 use super::buffers::Buffers;
@@ -72,8 +74,16 @@ impl Assembly {
     }
 
     /// Copies a claimed piece to its place.
-    pub fn put(&mut self, position: usize, data: &[u8], buffers: &Buffers) {
-        self.reserve(buffers);
+    ///
+    /// # Errors
+    /// If there is no memory for the read, as in what follows.
+    pub fn put(
+        &mut self,
+        position: usize,
+        data: &[u8],
+        buffers: &Buffers,
+    ) -> Result<(), TryReserveError> {
+        self.reserve(buffers)?;
         self.fill_to(position);
         if position == self.buffer.len() {
             self.buffer.extend_from_slice(data);
@@ -83,38 +93,50 @@ impl Assembly {
                 gap.copy_from_slice(data);
             }
         }
+        Ok(())
     }
 
     /// Puts zeroes where a claimed hole is.
-    pub fn put_zeroes(&mut self, position: usize, length: usize, buffers: &Buffers) {
-        self.reserve(buffers);
+    pub fn put_zeroes(
+        &mut self,
+        position: usize,
+        length: usize,
+        buffers: &Buffers,
+    ) -> Result<(), TryReserveError> {
+        self.reserve(buffers)?;
         self.fill_to(position);
         // A hole in a gap finds its zeroes there already.
         if position == self.buffer.len() {
             self.buffer.put_bytes(0, length);
         }
+        Ok(())
     }
 
     /// Lends the place of a claimed piece, so that data can be received straight into it.
-    pub fn lend(&mut self, position: usize, length: usize, buffers: &Buffers) -> Loan {
-        self.reserve(buffers);
+    pub fn lend(
+        &mut self,
+        position: usize,
+        length: usize,
+        buffers: &Buffers,
+    ) -> Result<Loan, TryReserveError> {
+        self.reserve(buffers)?;
         self.fill_to(position);
         let mut place = std::mem::take(&mut self.buffer);
         if position == place.len() {
-            return Loan {
+            return Ok(Loan {
                 before: None,
                 place,
                 after: BytesMut::new(),
-            };
+            });
         }
         let before = place.split_to(position);
         let after = place.split_off(length.min(place.len()));
         place.clear();
-        Loan {
+        Ok(Loan {
             before: Some(before),
             place,
             after,
-        }
+        })
     }
 
     /// Takes a filled place back.
@@ -146,11 +168,12 @@ impl Assembly {
         Ok(self.buffer)
     }
 
-    fn reserve(&mut self, buffers: &Buffers) {
+    fn reserve(&mut self, buffers: &Buffers) -> Result<(), TryReserveError> {
         let length = usize::try_from(self.length).unwrap_or(usize::MAX);
         if self.buffer.capacity() < length {
-            self.buffer = buffers.take(length);
+            self.buffer = buffers.take(length)?;
         }
+        Ok(())
     }
 
     /// Fills the gap before a piece that came early.
@@ -217,9 +240,9 @@ mod tests {
         let buffers = Buffers::default();
         let mut read = Assembly::new(0, 10, BytesMut::new());
         let first = claim(&mut read, 0, 4).unwrap();
-        read.put(first, b"abcd", &buffers);
+        read.put(first, b"abcd", &buffers).unwrap();
         let last = claim(&mut read, 5, 5).unwrap();
-        read.put(last, b"fghij", &buffers);
+        read.put(last, b"fghij", &buffers).unwrap();
         let error = read.finish().unwrap_err();
         assert_eq!(
             error,
@@ -255,14 +278,14 @@ mod tests {
             for ((start, end), way) in pieces.into_iter().zip(ways) {
                 let position = claim(&mut read, (1 << 40) + start as u64, (end - start) as u64).unwrap();
                 match way {
-                    0 => read.put(position, &data[start..end], &buffers),
+                    0 => read.put(position, &data[start..end], &buffers).unwrap(),
                     1 => {
-                        let mut loan = read.lend(position, end - start, &buffers);
+                        let mut loan = read.lend(position, end - start, &buffers).unwrap();
                         loan.place.extend_from_slice(&data[start..end]);
                         read.give_back(loan);
                     }
                     _ => {
-                        read.put_zeroes(position, end - start, &buffers);
+                        read.put_zeroes(position, end - start, &buffers).unwrap();
                         expected[start..end].fill(0);
                     }
                 }

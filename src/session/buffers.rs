@@ -4,6 +4,7 @@
 //! system as soon as much of it is free: reading into the same few buffers is several times as
 //! fast.
 
+use std::collections::TryReserveError;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +13,9 @@ use bytes::{Bytes, BytesMut};
 /// Reads of at least this many bytes use a buffer again: every allocator is quick with less.
 const SMALLEST: usize = 1 << SMALLEST_LOG;
 const SMALLEST_LOG: usize = 10;
+/// From this many bytes on, memory that is not there is an error of one read; with less of it
+/// nothing could go on.
+const LARGE: usize = 1 << 20;
 /// Memory kept for later, in bytes.
 const KEPT: usize = 16 << 20;
 
@@ -28,9 +32,12 @@ struct Shelf {
 
 impl Buffers {
     /// An empty buffer with room for `length` bytes.
-    pub fn take(&self, length: usize) -> BytesMut {
+    ///
+    /// # Errors
+    /// If there is no memory for so many.
+    pub fn take(&self, length: usize) -> Result<BytesMut, TryReserveError> {
         if length < SMALLEST {
-            return BytesMut::with_capacity(length);
+            return Ok(BytesMut::with_capacity(length));
         }
         let size = rounded(length);
         let mut shelf = self.shelf();
@@ -38,11 +45,11 @@ impl Buffers {
         match shelf.free.get_mut(class(size)).and_then(Vec::pop) {
             Some(buffer) => {
                 shelf.bytes = shelf.bytes.saturating_sub(buffer.capacity());
-                buffer
+                Ok(buffer)
             }
             None => {
                 drop(shelf);
-                BytesMut::with_capacity(size)
+                reserve(size)
             }
         }
     }
@@ -85,6 +92,20 @@ impl Buffers {
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An empty buffer with room for `length` bytes, which costs memory only as it is filled.
+///
+/// # Errors
+/// If there is no memory for so many.
+pub fn reserve(length: usize) -> Result<BytesMut, TryReserveError> {
+    if length < LARGE {
+        return Ok(BytesMut::with_capacity(length));
+    }
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(length)?;
+    // Without a copy: nobody else has it.
+    Ok(BytesMut::from(Bytes::from(memory)))
 }
 
 /// The size of the buffer for `length` bytes: the same for similar lengths, and at most a quarter
@@ -134,7 +155,7 @@ mod tests {
     use super::*;
 
     fn lend(buffers: &Buffers, length: usize) -> Bytes {
-        let mut buffer = buffers.take(length);
+        let mut buffer = buffers.take(length).unwrap();
         buffer.resize(length, 1);
         buffers.lend(buffer)
     }
@@ -149,7 +170,7 @@ mod tests {
         assert_eq!(buffers.shelf().bytes, 0, "half of it is in use");
         drop(half);
         assert_eq!(buffers.shelf().bytes, 4096);
-        assert_eq!(buffers.take(4096).as_ptr(), place);
+        assert_eq!(buffers.take(4096).unwrap().as_ptr(), place);
         assert_eq!(buffers.shelf().bytes, 0);
     }
 
@@ -165,10 +186,10 @@ mod tests {
         }
         drop(lend(&buffers, 5000));
         let kept = buffers.shelf().bytes;
-        assert!(buffers.take(64 << 10).capacity() >= 64 << 10);
-        assert!(buffers.take(2048).capacity() < 5000);
+        assert!(buffers.take(64 << 10).unwrap().capacity() >= 64 << 10);
+        assert!(buffers.take(2048).unwrap().capacity() < 5000);
         assert_eq!(buffers.shelf().bytes, kept);
-        assert!(buffers.take(4900).capacity() >= 5000);
+        assert!(buffers.take(4900).unwrap().capacity() >= 5000);
         assert_eq!(buffers.shelf().bytes, 0);
     }
 

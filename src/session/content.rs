@@ -3,8 +3,10 @@
 use bytes::BytesMut;
 
 use super::assembly::{Assembly, Loan};
+use super::inflight::Entry;
 use super::receive::Bulk;
 use super::{Answer, Chunk, Error, Session, Sink};
+use crate::error::InvalidRequest;
 use crate::wire::reply::{ErrorChunk, Hole};
 use crate::wire::{Errno, ProtocolError};
 
@@ -36,14 +38,14 @@ impl Session {
         let Some(entry) = self.inflight.get_mut(place) else {
             return Ok(());
         };
-        if entry.orphan {
+        if !entry.is_wanted() {
             return Ok(());
         }
         match &mut entry.sink {
             Sink::Read(read) => {
                 let length =
                     usize::try_from(length).map_err(|_| ProtocolError::length("hole", length))?;
-                read.put_zeroes(position, length, &self.buffers);
+                entry.starved = read.put_zeroes(position, length, &self.buffers).is_err();
             }
             Sink::Chunks(..) => {
                 let offset = hole.offset;
@@ -75,8 +77,8 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn is_orphan(&self, place: usize) -> bool {
-        self.inflight.get(place).is_some_and(|entry| entry.orphan)
+    pub(super) fn is_wanted(&self, place: usize) -> bool {
+        self.inflight.get(place).is_none_or(Entry::is_wanted)
     }
 
     /// Stores a claimed piece of data that is here in full.
@@ -89,14 +91,20 @@ impl Session {
         let Some(entry) = self.inflight.get_mut(place) else {
             return Ok(());
         };
-        if entry.orphan {
+        if !entry.is_wanted() {
             return Ok(());
         }
         let start = entry.offset;
         match &mut entry.sink {
-            Sink::Read(read) => read.put(position(start, offset)?, data, &self.buffers),
+            Sink::Read(read) => {
+                let position = position(start, offset)?;
+                entry.starved = read.put(position, data, &self.buffers).is_err();
+            }
             Sink::Chunks(..) => {
-                let mut copy = self.buffers.take(data.len());
+                let Ok(mut copy) = self.buffers.take(data.len()) else {
+                    entry.starved = true;
+                    return Ok(());
+                };
                 copy.extend_from_slice(data);
                 let data = self.buffers.lend(copy);
                 self.hand_over(place, Chunk::Data { offset, data })?;
@@ -122,31 +130,35 @@ impl Session {
         Ok(())
     }
 
-    /// Lends the place of a claimed piece of data that is still to come.
+    /// Lends the place of a claimed piece of data that is still to come, if there is memory for it.
     pub(super) fn lend(
         &mut self,
         place: usize,
         offset: u64,
         length: usize,
         done: bool,
-    ) -> Result<Bulk, ProtocolError> {
-        let loan = match self.inflight.get_mut(place) {
-            Some(entry) => {
-                let start = entry.offset;
-                match &mut entry.sink {
-                    Sink::Read(read) => read.lend(position(start, offset)?, length, &self.buffers),
-                    _ => Loan::own(self.buffers.take(length)),
-                }
-            }
-            None => Loan::own(self.buffers.take(length)),
+    ) -> Result<Option<Bulk>, ProtocolError> {
+        let Some(entry) = self.inflight.get_mut(place) else {
+            return Ok(None);
         };
-        Ok(Bulk {
+        let loan = match &mut entry.sink {
+            Sink::Read(read) => {
+                let position = position(entry.offset, offset)?;
+                read.lend(position, length, &self.buffers)
+            }
+            _ => self.buffers.take(length).map(Loan::own),
+        };
+        let Ok(loan) = loan else {
+            entry.starved = true;
+            return Ok(None);
+        };
+        Ok(Some(Bulk {
             entry: place,
             loan,
             left: length,
             done,
             offset,
-        })
+        }))
     }
 
     /// A message of a reply is over; with `done`, so is the reply.
@@ -165,7 +177,7 @@ impl Session {
             self.conclude(place, Err(Error::Request(error)));
             return Ok(());
         }
-        let orphan = entry.orphan;
+        let (orphan, starved, length) = (entry.orphan, entry.starved, entry.length);
         let sink = match &mut entry.sink {
             // Pieces that were not taken yet stay where they are.
             Sink::Chunks(chunks) => {
@@ -179,7 +191,12 @@ impl Session {
             Sink::Read(read) => Answer::Data(read.finish()?),
             Sink::Status(status) => Answer::Status(status.finish()?),
         };
-        self.conclude(place, if orphan { Ok(Answer::Done) } else { Ok(answer) });
+        let result = match answer {
+            _ if orphan => Ok(Answer::Done),
+            _ if starved => Err(InvalidRequest::OutOfMemory { length }.into()),
+            answer => Ok(answer),
+        };
+        self.conclude(place, result);
         Ok(())
     }
 }

@@ -36,6 +36,8 @@ pub struct Entry {
     pub stage: Stage,
     /// Nobody waits for the answer any more.
     pub orphan: bool,
+    /// There was no memory for its content: the rest of that is passed over.
+    pub starved: bool,
     pub waker: Option<Waker>,
 }
 
@@ -67,8 +69,14 @@ impl Entry {
             errors: 0,
             stage: Stage::Waiting,
             orphan: false,
+            starved: false,
             waker: None,
         }
+    }
+
+    /// Whether the content of its reply is to be kept.
+    pub const fn is_wanted(&self) -> bool {
+        !self.orphan && !self.starved
     }
 
     /// How many bytes of data the server owes for it.

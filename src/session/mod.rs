@@ -40,7 +40,7 @@ use bytes::{Bytes, BytesMut};
 
 pub use assembly::Assembly;
 use barrier::Barrier;
-pub use buffers::Buffers;
+pub use buffers::{Buffers, reserve};
 use gate::Gate;
 use inflight::{Inflight, Stage};
 use ledger::Ledger;

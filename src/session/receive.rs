@@ -118,14 +118,21 @@ impl Session {
                         self.store(place, offset, data)?;
                         input.advance(length);
                         self.end_chunk(place, done)?;
-                    } else if self.is_orphan(place) {
+                    } else if !self.is_wanted(place) {
                         self.awaiting = Some(Awaiting::Discard {
                             place,
                             left: length,
                             done,
                         });
                     } else if length >= BULK {
-                        let mut bulk = self.lend(place, offset, length, done)?;
+                        let Some(mut bulk) = self.lend(place, offset, length, done)? else {
+                            self.awaiting = Some(Awaiting::Discard {
+                                place,
+                                left: length,
+                                done,
+                            });
+                            continue;
+                        };
                         bulk.filled(input.len());
                         bulk.buffer().extend_from_slice(input);
                         input.clear();

@@ -10,7 +10,7 @@ use nbd_client::wire::{
     ChunkType, Command, Errno, HandshakeFlags, InfoType, OptionReplyType, OptionType,
     ProtocolError, ReplyStyle,
 };
-use nbd_client::{Connection, Error, Limits, Result};
+use nbd_client::{Connection, Error, InvalidRequest, Limits, Result, Strict};
 
 use crate::support::*;
 
@@ -172,6 +172,76 @@ async fn longer_reads_and_writes_than_a_payload_may_be_are_split() {
         let log = export.log();
         let longest = log.iter().map(|request| request.length).max().unwrap();
         assert_eq!(longest, 9216.min(sent.into()), "{most}");
+    }
+}
+
+/// A connection to an export that says it is as large as any can be.
+async fn boundless(limits: Limits) -> (Connection, Export) {
+    let export = Export::new(i64::MAX as u64);
+    let server = Server::new(export.clone());
+    let conn = Connection::builder().limits(limits).build();
+    conn.connect_stream(server.connect()).await.unwrap();
+    (conn, export)
+}
+
+/// The connection goes on, and nothing was sent before.
+async fn assert_usable(conn: &Connection, export: &Export) {
+    assert_eq!(export.counters().requests(), 0);
+    assert_eq!(conn.read(0, 512).await.unwrap()[..], [0; 512]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_of_all_that_a_hostile_export_claims_is_refused() {
+    let (conn, export) = boundless(Limits::default()).await;
+    for length in [(1 << 30) + 1, 1 << 40, 1 << 62, i64::MAX as usize] {
+        let error = conn.read(0, length).await.unwrap_err();
+        let expected = InvalidRequest::TooLong {
+            command: Command::READ,
+            length: length as u64,
+            limit: 1 << 30,
+        };
+        assert!(error.to_string().contains(&length.to_string()), "{error}");
+        assert!(error.to_string().contains("in parts"), "{error}");
+        assert_matches!(error, Error::Invalid(invalid) if invalid == expected);
+    }
+    let error = conn.read(0, usize::MAX).await.unwrap_err();
+    assert_matches!(error, Error::Invalid(InvalidRequest::OutOfBounds { .. }));
+    conn.set_strict(Strict::all() - Strict::BOUNDS);
+    let error = conn.read(0, usize::MAX).await.unwrap_err();
+    assert_matches!(error, Error::Invalid(InvalidRequest::TooLong { .. }));
+    assert_usable(&conn, &export).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_for_which_there_is_no_memory_is_refused() {
+    let (conn, export) = boundless(limits(|limits| limits.read = u64::MAX)).await;
+    conn.set_strict(Strict::all() - Strict::BOUNDS);
+    // More than any address space has.
+    for length in [1 << 50, 1 << 62, usize::MAX] {
+        let error = conn.read(0, length).await.unwrap_err();
+        assert_eq!(error.errno(), Some(12), "ENOMEM");
+        let expected = InvalidRequest::OutOfMemory {
+            length: length as u64,
+        };
+        assert_matches!(&error, Error::Invalid(invalid) if *invalid == expected);
+        let error = std::io::Error::from(error);
+        assert_eq!(error.kind(), std::io::ErrorKind::OutOfMemory);
+    }
+    assert_usable(&conn, &export).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_are_bounded_unless_they_bring_their_buffer() {
+    for most in [0, 1000, 100_000_000] {
+        let (conn, _) = boundless(limits(|limits| limits.read = most)).await;
+        let most = most as usize;
+        let error = conn.read(0, most + 1).await.unwrap_err();
+        assert_matches!(error, Error::Invalid(InvalidRequest::TooLong { .. }));
+        let buffer = BytesMut::with_capacity(most + 1);
+        assert!(conn.read_into(0, buffer).await.unwrap().len() > most);
+        if most > 0 {
+            assert_eq!(conn.read(0, most).await.unwrap().len(), most);
+        }
     }
 }
 

@@ -5,6 +5,8 @@ mod errors;
 mod extended;
 mod flow;
 mod flush;
+#[cfg(target_pointer_width = "64")]
+mod memory;
 mod orphans;
 mod pieces;
 mod random;
