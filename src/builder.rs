@@ -27,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) reply_timeout: Option<Duration>,
     pub(crate) busy_poll: Option<Duration>,
     pub(crate) emulate_fua: bool,
+    pub(crate) dont_fragment_reads: bool,
     pub(crate) max_in_flight: usize,
     pub(crate) max_in_flight_bytes: u64,
     pub(crate) limits: Limits,
@@ -86,6 +87,7 @@ impl Default for Builder {
                 reply_timeout: None,
                 busy_poll: None,
                 emulate_fua: false,
+                dont_fragment_reads: false,
                 max_in_flight: 1024,
                 max_in_flight_bytes: 128 << 20,
                 limits: Limits::default(),
@@ -300,6 +302,28 @@ impl Builder {
     /// [`timeout`](crate::Request::timeout) is for both together.
     pub const fn emulate_fua(mut self, emulate: bool) -> Self {
         self.config.emulate_fua = emulate;
+        self
+    }
+
+    /// Whether to ask for the content of every read in one piece (`DF`), where the server
+    /// [offers](crate::Export::can_df) that; by default no.
+    ///
+    /// This is for disks with bad sectors behind qemu-nbd: with structured replies, up to version
+    /// 10 at least, it hangs up when it cannot read, and everything that is in flight is lost with
+    /// the connection. To a read with `DF`, or without structured replies, it answers `EIO`, and
+    /// the connection goes on.
+    ///
+    /// Holes are sent as zeroes then. Since a server may refuse more than 64 KiB in one piece,
+    /// longer reads are sent as several messages, but for
+    /// [`read_structured`](Connection::read_structured), which is never split, and may fail with
+    /// `EOVERFLOW` instead. A request's own `dont_fragment` is the same for that request, without
+    /// being split.
+    ///
+    /// ```
+    /// let builder = nbd_client::Connection::builder().dont_fragment_reads(true);
+    /// ```
+    pub const fn dont_fragment_reads(mut self, dont: bool) -> Self {
+        self.config.dont_fragment_reads = dont;
         self
     }
 

@@ -1,6 +1,7 @@
 //! Checks that a request passes before any byte of it is sent.
 
 use super::execute::Range;
+use crate::connection::Connection;
 use crate::driver::Link;
 use crate::error::InvalidRequest;
 use crate::export::Export;
@@ -41,6 +42,19 @@ pub(super) fn check(
     Ok(())
 }
 
+/// What a server must be able to send in one piece, in bytes (P-166).
+const MOST_UNFRAGMENTED: u64 = 64 << 10;
+
+/// `DF`, if all reads of the connection are to be answered in one piece, and this is one.
+pub(super) fn one_piece(connection: &Connection, link: &Link, command: Command) -> CommandFlags {
+    let asked = connection.shared().config.dont_fragment_reads;
+    if asked && command == Command::READ && link.export().can_df() {
+        CommandFlags::DF
+    } else {
+        CommandFlags::empty()
+    }
+}
+
 /// How much one message of a request is about, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
@@ -61,10 +75,13 @@ impl Step {
 }
 
 /// How a request is cut into messages. K36: a length is never cut off.
-pub(super) fn step(link: &Link, strict: Strict, command: Command) -> Step {
+pub(super) fn step(link: &Link, strict: Strict, command: Command, one_piece: CommandFlags) -> Step {
     let export = link.export();
     let obeys = strict.contains(Strict::PAYLOAD);
     let (most, preferred) = match command {
+        Command::READ if !one_piece.is_empty() => {
+            (MOST_UNFRAGMENTED.min(export.max_payload().into()), 1)
+        }
         // P-116
         Command::READ | Command::WRITE if obeys => (export.max_payload().into(), 1),
         Command::READ | Command::WRITE => (export.payload_limit.max(1).into(), 1),

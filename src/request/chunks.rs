@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::check::{check, step};
+use super::check::{check, one_piece, step};
 use super::execute::Range;
 use crate::chunk::Chunk;
 use crate::connection::Connection;
@@ -101,12 +101,13 @@ impl Chunks {
         self
     }
 
-    fn prepare(&self) -> Result<Submission> {
+    fn prepare(&mut self) -> Result<Submission> {
         let link = self.connection.link()?;
+        self.flags |= one_piece(&self.connection, link, Command::READ);
         let Range { offset, length } = self.range;
         let strict = self.connection.strict();
         check(link, strict, Command::READ, self.flags, self.range)?;
-        let limit = step(link, strict, Command::READ).most;
+        let limit = step(link, strict, Command::READ, CommandFlags::empty()).most;
         if length > limit {
             let command = Command::READ;
             return Err(InvalidRequest::TooLong {

@@ -136,9 +136,8 @@ impl Request<WriteZeroes> {
         self.flag(CommandFlags::NO_HOLE)
     }
 
-    /// Asks for failure with `ENOTSUP` if this is no faster than writing (`FAST_ZERO`). If it is
-    /// sent as several messages, each waits for the one before it: a refusal of the first, as is
-    /// usual, leaves everything as it was.
+    /// Asks for failure with `ENOTSUP` if this is no faster than writing (`FAST_ZERO`). Of several
+    /// messages each waits for the one before it: a refusal of the first leaves all as it was.
     pub fn fast_zero(self) -> Self {
         self.flag(CommandFlags::FAST_ZERO)
     }
@@ -201,8 +200,7 @@ fn trace(command: Command, range: Range, flags: CommandFlags) {
 /// "Ordering of messages and writes" of the protocol; the commands are those of its section
 /// "Request types"). At most [`max_in_flight`](crate::Builder::max_in_flight) requests are sent at
 /// a time; further ones wait their turn. A request that is longer than one message can be is sent
-/// as several, some of them ahead of what is answered; if one fails, the request does, and the
-/// rest is not sent.
+/// as several, a few at a time; if one fails, the request does, and the rest is not sent.
 ///
 /// Before anything is sent, each request is checked: the range must lie inside the export and be
 /// aligned to its minimum block size, the command and its flags must be offered, and its length
@@ -223,6 +221,9 @@ impl Connection {
     /// The size of an export is what the server says: a read of more than
     /// [`Limits::read`](crate::Limits::read), by default 1 GiB, is refused, and so is one for
     /// which there is no memory. Read in parts, or [into](Self::read_into) a buffer of your own.
+    ///
+    /// Some servers hang up when they cannot read a disk: see
+    /// [`dont_fragment_reads`](crate::Builder::dont_fragment_reads).
     ///
     /// ```
     /// # use nbd_client::{Connection, testing};
@@ -339,11 +340,7 @@ impl Connection {
     }
 
     /// Discards `length` bytes at `offset` (`NBD_CMD_TRIM`). Their content is undefined until
-    /// they are written again.
-    ///
-    /// Of any length: without [extended headers](crate::Protocol::extended_headers), what is longer
-    /// than 4 GiB − 1 is sent as several messages; if such a trim fails, any part of it may have
-    /// been done.
+    /// they are written again. A long one is split as [`write_zeroes`](Self::write_zeroes) is.
     #[doc(alias = "discard")]
     pub fn trim(&self, offset: u64, length: u64) -> Request<Trim> {
         Request::new(self, Trim, offset, length)
@@ -352,9 +349,8 @@ impl Connection {
     /// Writes `length` zeroes at `offset` without sending them (`NBD_CMD_WRITE_ZEROES`). The
     /// server may leave a hole, unless told `no_hole`.
     ///
-    /// Of any length: without [extended headers](crate::Protocol::extended_headers), what is longer
-    /// than 4 GiB − 1 is sent as several messages; if such a request fails, any part of it may have
-    /// been done.
+    /// Without [extended headers](crate::Protocol::extended_headers), what is longer than 4 GiB − 1
+    /// is sent as several messages; if such a request fails, any part of it may have been done.
     #[doc(alias = "zero")]
     pub fn write_zeroes(&self, offset: u64, length: u64) -> Request<WriteZeroes> {
         Request::new(self, WriteZeroes, offset, length)
@@ -362,7 +358,7 @@ impl Connection {
 
     /// Tells the server that `length` bytes at `offset` will be read soon (`NBD_CMD_CACHE`).
     ///
-    /// Of any length: what is longer than 32 MiB, or than the server's
+    /// What is longer than 32 MiB, or than the server's
     /// [maximum](crate::BlockSize::maximum) if that is less, is sent as several messages.
     #[doc(alias = "prefetch")]
     pub fn cache(&self, offset: u64, length: u64) -> Request<Cache> {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::check::{check, step};
+use super::check::{check, one_piece, step};
 use super::execute::{Execute, Range};
 use super::op::Operation;
 use super::split::Parts;
@@ -118,11 +118,12 @@ impl<O: Execute> Pending<O> {
                 return Ok(());
             }
         }
-        self.flags |= self.operation.check(link)?;
+        let one_piece = one_piece(&self.connection, link, O::COMMAND);
+        self.flags |= self.operation.check(link)? | one_piece;
         check(link, strict, O::COMMAND, self.flags, self.range)?;
         let limits = &self.connection.shared().config.limits;
         self.operation.check_memory(limits, self.range.length)?;
-        let step = step(link, strict, O::COMMAND);
+        let step = step(link, strict, O::COMMAND, one_piece);
         if self.range.length > step.most {
             // Of several messages it is not known which were sent, if one fails; of none it is.
             if let Some(error) = link.refusal() {

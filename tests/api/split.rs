@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::BytesMut;
+use futures::TryStreamExt;
 use nbd_client::testing::{Export, Server};
 use nbd_client::wire::request::RequestHead;
 use nbd_client::wire::{Command, CommandFlags, Errno, ReplyStyle, TransmissionFlags};
@@ -331,5 +333,64 @@ async fn a_long_request_of_which_nothing_was_sent_says_so() {
         first.await.unwrap().unwrap();
         conn.disconnect().await.unwrap();
         assert_eq!(export.counters().requests(), 1);
+    }
+}
+
+/// A connection that asks for every read in one piece, to a disk of one 7 after the other, whose
+/// server gives no more of it at once than it must.
+async fn in_one_piece(style: ReplyStyle, flags: TransmissionFlags) -> (Connection, Export) {
+    let export = Export::new(MIB)
+        .flags(flags)
+        .max_unfragmented(65_536)
+        .log_requests(1000);
+    export.fill(0, MIB, 7);
+    let server = Server::new(export.clone());
+    let conn = builder(style).dont_fragment_reads(true).build();
+    conn.connect_stream(server.connect()).await.unwrap();
+    (conn, export)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p166_reads_in_one_piece_are_as_long_as_every_server_allows() {
+    for style in CHUNKED {
+        let (conn, export) = in_one_piece(style, all_flags()).await;
+        for length in [1, 512, 65_536, 65_537, 1_000_000] {
+            let data = conn.read(100, length).await.unwrap();
+            assert_eq!(data, vec![7; length]);
+            let buffer = BytesMut::with_capacity(length);
+            let place = buffer.as_ptr();
+            let data = conn.read_into(100, buffer).await.unwrap();
+            assert_eq!(data, vec![7; length]);
+            assert_eq!(data.as_ptr(), place, "into the buffer itself");
+        }
+        let chunks: Vec<_> = conn.read_structured(0, 65_536).try_collect().await.unwrap();
+        assert_eq!(chunks.len(), 1);
+        for head in export.log() {
+            assert_eq!(head.flags, CommandFlags::DF);
+            assert!(head.length <= 65_536, "{}", head.length);
+        }
+        // What is never split may be refused.
+        let chunks = conn.read_structured(0, 65_537).try_collect::<Vec<_>>();
+        let error = chunks.await.unwrap_err();
+        assert_matches!(error, Error::Request(e) if e.errno() == Errno::EOVERFLOW);
+        conn.write(0, vec![1; 512]).await.unwrap();
+        let write = export.log().pop().unwrap();
+        assert!(!write.flags.contains(CommandFlags::DF), "only reads");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p132_reads_are_not_asked_for_in_one_piece_where_that_is_not_offered() {
+    let without = all_flags() - TransmissionFlags::SEND_DF;
+    for (style, flags) in [
+        (ReplyStyle::Simple, all_flags()),
+        (ReplyStyle::Structured, without),
+        (ReplyStyle::Extended, without),
+    ] {
+        let (conn, export) = in_one_piece(style, flags).await;
+        assert_eq!(conn.read(0, 1_000_000).await.unwrap(), vec![7; 1_000_000]);
+        let log = export.log();
+        assert_eq!(log.len(), 1);
+        assert_eq!(log[0].flags, CommandFlags::empty());
     }
 }

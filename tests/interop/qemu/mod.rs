@@ -1,5 +1,6 @@
 //! The client against qemu-nbd.
 
+mod bad_sector;
 mod bitmap;
 mod endurance;
 mod exports;
