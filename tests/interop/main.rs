@@ -8,6 +8,10 @@
     reason = "a test that cannot go on has failed"
 )]
 
+#[macro_use]
+#[path = "../shared/runtimes.rs"]
+mod runtimes;
+
 #[cfg(feature = "tls")]
 mod behind_tls;
 mod disk;

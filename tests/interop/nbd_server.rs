@@ -22,7 +22,7 @@ async fn connect(server: &Server) -> Connection {
 }
 
 // P-061, X-02
-#[tokio::test]
+both_runtimes!(replies_are_simple);
 async fn replies_are_simple() {
     let dir = Dir::new();
     let server = Server::nbd_server(&export(&dir.disk("disk", SIZE)));
@@ -35,7 +35,7 @@ async fn replies_are_simple() {
     conn.disconnect().await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(random_commands_leave_the_file_as_they_should);
 async fn random_commands_leave_the_file_as_they_should() {
     let dir = Dir::new();
     let disk = dir.disk("disk", SIZE);
@@ -49,7 +49,7 @@ async fn random_commands_leave_the_file_as_they_should() {
     model.verify_file(&disk);
 }
 
-#[tokio::test]
+both_runtimes!(the_server_is_reached_over_tcp);
 async fn the_server_is_reached_over_tcp() {
     let dir = Dir::new();
     let disk = dir.disk("disk", SIZE);
@@ -62,7 +62,7 @@ async fn the_server_is_reached_over_tcp() {
 }
 
 // P-053: this server says a size of zero in INFO, and the right one in GO.
-#[tokio::test]
+both_runtimes!(the_size_is_what_go_says_and_not_what_info_said);
 async fn the_size_is_what_go_says_and_not_what_info_said() {
     let dir = Dir::new();
     let server = Server::nbd_server(&export(&dir.disk("disk", SIZE)));
@@ -77,7 +77,7 @@ async fn the_size_is_what_go_says_and_not_what_info_said() {
     conn.read(SIZE - 512, 512).await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(the_list_has_every_section);
 async fn the_list_has_every_section() {
     let dir = Dir::new();
     let disk = dir.disk("disk", SIZE);
@@ -92,7 +92,7 @@ async fn the_list_has_every_section() {
 }
 
 // P-025, P-041
-#[tokio::test]
+both_runtimes!(a_list_that_the_server_keeps_to_itself_is_refused);
 async fn a_list_that_the_server_keeps_to_itself_is_refused() {
     let dir = Dir::new();
     let server = Server::nbd_server_tcp(&export(&dir.disk("disk", SIZE)));
@@ -110,7 +110,7 @@ async fn a_list_that_the_server_keeps_to_itself_is_refused() {
 }
 
 // P-055
-#[tokio::test]
+both_runtimes!(there_is_no_default_export);
 async fn there_is_no_default_export() {
     let dir = Dir::new();
     let server = Server::nbd_server(&export(&dir.disk("disk", SIZE)));
@@ -122,14 +122,14 @@ async fn there_is_no_default_export() {
     assert_eq!(refusal.reply(), OptionReplyType::ERR_UNKNOWN);
 }
 
-#[tokio::test]
+both_runtimes!(many_tasks_mix_reads_and_writes);
 async fn many_tasks_mix_reads_and_writes() {
     let dir = Dir::new();
     let server = Server::nbd_server(&export(&dir.disk("disk", load::SIZE)));
     load::verified(&connect(&server).await, load::HEAVY, 8).await;
 }
 
-#[tokio::test]
+both_runtimes!(a_read_only_export_is_not_written);
 async fn a_read_only_export_is_not_written() {
     let dir = Dir::new();
     let disk = dir.disk("disk", SIZE);

@@ -120,7 +120,7 @@ async fn in_state(state: State) -> (Connection, Option<UnixStream>) {
     (conn, peer)
 }
 
-#[tokio::test]
+both_runtimes!(a_handle_that_is_not_new_refuses_to_connect_and_says_its_state);
 async fn a_handle_that_is_not_new_refuses_to_connect_and_says_its_state() {
     for state in [
         State::Connecting,
@@ -142,7 +142,7 @@ async fn a_handle_that_is_not_new_refuses_to_connect_and_says_its_state() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(a_new_handle_begins_to_connect_in_every_way);
 async fn a_new_handle_begins_to_connect_in_every_way() {
     for &way in WAYS.iter().filter(|way| way.starts_with("aio_")) {
         let (conn, _) = in_state(State::Created).await;
@@ -166,7 +166,7 @@ async fn of_many_that_connect_one_handle_one_begins() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(a_connection_that_was_refused_its_socket_closes_it);
 async fn a_connection_that_was_refused_its_socket_closes_it() {
     let (conn, _peer) = in_state(State::Ready).await;
     let (ours, theirs) = Std::pair().unwrap();

@@ -28,7 +28,7 @@ async fn connect_strict(maximum: &str) -> (Connection, Server) {
 }
 
 // P-110, P-111
-#[tokio::test]
+both_runtimes!(block_sizes_are_what_the_server_advertises);
 async fn block_sizes_are_what_the_server_advertises() {
     let (conn, _server) = connect_strict("4M").await;
     let sizes = conn.export().unwrap().block_size().unwrap();
@@ -39,7 +39,7 @@ async fn block_sizes_are_what_the_server_advertises() {
 }
 
 // P-116: the server would answer EINVAL to a message of more than its maximum.
-#[tokio::test]
+both_runtimes!(requests_longer_than_the_maximum_are_split);
 async fn requests_longer_than_the_maximum_are_split() {
     for maximum in ["4M", "1M"] {
         let (conn, _server) = connect_strict(maximum).await;
@@ -51,7 +51,7 @@ async fn requests_longer_than_the_maximum_are_split() {
 }
 
 // P-114
-#[tokio::test]
+both_runtimes!(unaligned_requests_are_refused_without_asking_the_server);
 async fn unaligned_requests_are_refused_without_asking_the_server() {
     let (conn, _server) = connect_strict("4M").await;
     for (offset, length) in [(1, 4096), (0, 4095), (512, 4096), (4096, 512)] {
@@ -77,7 +77,7 @@ async fn unaligned_requests_are_refused_without_asking_the_server() {
 }
 
 // P-112: what was not asked for is not known, and the server enforces it.
-#[tokio::test]
+both_runtimes!(a_client_that_does_not_ask_for_block_sizes_is_corrected_by_the_server);
 async fn a_client_that_does_not_ask_for_block_sizes_is_corrected_by_the_server() {
     let args = strict("4M");
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -90,7 +90,7 @@ async fn a_client_that_does_not_ask_for_block_sizes_is_corrected_by_the_server()
 }
 
 // P-121
-#[tokio::test]
+both_runtimes!(the_tail_of_an_export_that_is_no_multiple_of_the_block_is_reached);
 async fn the_tail_of_an_export_that_is_no_multiple_of_the_block_is_reached() {
     let (conn, _server) = connect(&[
         "--filter=blocksize-policy",

@@ -20,7 +20,7 @@ async fn connect(argv: &[&str]) -> (Connection, u32) {
     (conn, pid)
 }
 
-#[tokio::test]
+both_runtimes!(closing_waits_until_the_server_is_reaped);
 async fn closing_waits_until_the_server_is_reaped() {
     let (conn, pid) = connect(&MEMORY).await;
     conn.write(0, vec![1; 512]).await.unwrap();
@@ -30,7 +30,7 @@ async fn closing_waits_until_the_server_is_reaped() {
     assert_eq!(conn.child_id(), None);
 }
 
-#[tokio::test]
+both_runtimes!(k44_dropping_the_last_handle_ends_the_server);
 async fn k44_dropping_the_last_handle_ends_the_server() {
     let (conn, pid) = connect(&MEMORY).await;
     let other = conn.clone();
@@ -40,7 +40,7 @@ async fn k44_dropping_the_last_handle_ends_the_server() {
     eventually("the server is reaped", || is_gone(pid)).await;
 }
 
-#[tokio::test]
+both_runtimes!(dropping_a_connection_that_is_being_made_ends_the_server);
 async fn dropping_a_connection_that_is_being_made_ends_the_server() {
     let conn = Connection::new();
     // A server that never greets.
@@ -64,7 +64,7 @@ fn k44_the_end_of_the_runtime_ends_the_server() {
     assert_eq!(conn.state(), State::Dead);
 }
 
-#[tokio::test]
+both_runtimes!(k48_a_server_takes_over_a_socket_and_ends_with_the_connection);
 async fn k48_a_server_takes_over_a_socket_and_ends_with_the_connection() {
     let conn = Connection::new();
     let argv = ["nbdkit", "-f", "--exit-with-parent", "memory", "1M"];
@@ -78,7 +78,7 @@ async fn k48_a_server_takes_over_a_socket_and_ends_with_the_connection() {
 }
 
 // P-036
-#[tokio::test]
+both_runtimes!(aborting_the_negotiation_ends_the_server);
 async fn aborting_the_negotiation_ends_the_server() {
     let conn = Connection::builder().opt_mode(true).build();
     conn.connect_command(MEMORY).await.unwrap();
@@ -88,7 +88,7 @@ async fn aborting_the_negotiation_ends_the_server() {
     eventually("the server is reaped", || is_gone(pid)).await;
 }
 
-#[tokio::test]
+both_runtimes!(k42_a_server_that_does_not_start_says_why);
 async fn k42_a_server_that_does_not_start_says_why() {
     let conn = Connection::new();
     let argv = ["nbdkit", "-s", "no-such-plugin-anywhere"];
@@ -103,7 +103,7 @@ async fn k42_a_server_that_does_not_start_says_why() {
     assert!(text.contains("no-such-plugin-anywhere"), "{text}");
 }
 
-#[tokio::test]
+both_runtimes!(a_server_that_refuses_the_export_says_why);
 async fn a_server_that_refuses_the_export_says_why() {
     let conn = Connection::new();
     let argv = [
@@ -119,7 +119,7 @@ async fn a_server_that_refuses_the_export_says_why() {
     assert_eq!(conn.child_id(), None);
 }
 
-#[tokio::test]
+both_runtimes!(k41_a_program_that_does_not_exist_is_named);
 async fn k41_a_program_that_does_not_exist_is_named() {
     let conn = Connection::new();
     let argv = ["no-such-program-anywhere", "-s"];
@@ -130,7 +130,7 @@ async fn k41_a_program_that_does_not_exist_is_named() {
     assert!(text.contains("no-such-program-anywhere"), "{text}");
 }
 
-#[tokio::test]
+both_runtimes!(k43_killing_the_server_fails_all_that_is_in_flight);
 async fn k43_killing_the_server_fails_all_that_is_in_flight() {
     const READS: usize = 16;
     let slow = ["nbdkit", "-s", "--exit-with-parent", "--filter=delay"];
@@ -175,7 +175,7 @@ async fn connect_with_grandchild(dir: &Dir) -> (Connection, u32) {
 }
 
 // The end of the stream never comes.
-#[tokio::test]
+both_runtimes!(k45_grandchildren_that_hold_the_socket_are_not_waited_for);
 async fn k45_grandchildren_that_hold_the_socket_are_not_waited_for() {
     let dir = Dir::new();
     for crash in [false, true] {

@@ -57,7 +57,7 @@ async fn a_flush_covers_the_writes_that_were_begun_before_it() {
     assert!(!conn.closed().await.has_unflushed_writes());
 }
 
-#[tokio::test]
+both_runtimes!(a_server_that_dies_takes_unflushed_writes_with_it_and_the_error_says_so);
 async fn a_server_that_dies_takes_unflushed_writes_with_it_and_the_error_says_so() {
     let dir = Dir::new();
     let disk = dir.disk("disk", 1 << 20);

@@ -1,7 +1,7 @@
 //! Failures on the server, which leave the connection as it was.
 
-use nbd_client::Connection;
 use nbd_client::wire::{Command, Errno, OptionReplyType, OptionType};
+use nbd_client::{Connection, Error};
 
 use super::{connect, request_error};
 use crate::server::{Dir, Server};
@@ -21,7 +21,7 @@ const FAILING: [&str; 11] = [
     "can_flush=exit 0",
 ];
 
-#[tokio::test]
+both_runtimes!(the_number_of_an_error_is_the_one_the_server_chose);
 async fn the_number_of_an_error_is_the_one_the_server_chose() {
     let mut args = FAILING.to_vec();
     args.extend(["can_trim=exit 0", "can_zero=exit 0"]);
@@ -40,6 +40,8 @@ async fn the_number_of_an_error_is_the_one_the_server_chose() {
         note(conn.flush().await);
         note(conn.trim(0, 512).await);
         note(conn.write_zeroes(0, 512).await);
+        assert!(conn.is_ready());
+        // Who shuts down is left.
         note(conn.cache(0, 512).await);
         assert_eq!(
             seen,
@@ -52,12 +54,12 @@ async fn the_number_of_an_error_is_the_one_the_server_chose() {
                 (Command::CACHE, Errno::ESHUTDOWN),
             ]
         );
-        assert!(conn.is_ready());
+        assert!(matches!(conn.closed().await, Error::Closed(_)));
     }
 }
 
 // P-142
-#[tokio::test]
+both_runtimes!(a_fast_zero_that_would_be_slow_fails_and_a_slow_one_does_not);
 async fn a_fast_zero_that_would_be_slow_fails_and_a_slow_one_does_not() {
     let dir = Dir::new();
     let disk = dir.file("disk", vec![1; 65536]);
@@ -81,7 +83,7 @@ async fn a_fast_zero_that_would_be_slow_fails_and_a_slow_one_does_not() {
     assert!(held[..4096] == [0; 4096] && held[4096] == 1);
 }
 
-#[tokio::test]
+both_runtimes!(a_server_that_fails_for_a_while_is_used_again_afterwards);
 async fn a_server_that_fails_for_a_while_is_used_again_afterwards() {
     let dir = Dir::new();
     let trigger = dir.path("trigger");
@@ -105,7 +107,7 @@ async fn a_server_that_fails_for_a_while_is_used_again_afterwards() {
     assert_eq!(&data[..], 4096u64.to_be_bytes());
 }
 
-#[tokio::test]
+both_runtimes!(one_of_many_requests_fails_and_the_others_do_not);
 async fn one_of_many_requests_fails_and_the_others_do_not() {
     let (conn, _server) = connect(&[
         "eval",
@@ -128,7 +130,7 @@ async fn one_of_many_requests_fails_and_the_others_do_not() {
 }
 
 // P-052
-#[tokio::test]
+both_runtimes!(an_export_that_cannot_be_opened_is_refused);
 async fn an_export_that_cannot_be_opened_is_refused() {
     let server = Server::nbdkit(&[
         "eval",
@@ -137,7 +139,7 @@ async fn an_export_that_cannot_be_opened_is_refused() {
     ]);
     let conn = Connection::new();
     let error = conn.connect_unix(server.socket()).await.unwrap_err();
-    let nbd_client::Error::Refused(refusal) = &error else {
+    let Error::Refused(refusal) = &error else {
         panic!("not a refusal: {error}");
     };
     assert_eq!(refusal.option(), OptionType::GO);

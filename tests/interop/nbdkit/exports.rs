@@ -25,7 +25,7 @@ async fn negotiating(server: &Server) -> Connection {
 }
 
 // P-041, P-042
-#[tokio::test]
+both_runtimes!(a_list_has_every_name_with_its_description);
 async fn a_list_has_every_name_with_its_description() {
     let server = Server::nbdkit(&NAMED);
     let conn = negotiating(&server).await;
@@ -39,7 +39,7 @@ async fn a_list_has_every_name_with_its_description() {
 }
 
 // P-052
-#[tokio::test]
+both_runtimes!(a_name_that_does_not_exist_is_refused_and_another_one_is_entered);
 async fn a_name_that_does_not_exist_is_refused_and_another_one_is_entered() {
     let server = Server::nbdkit(&NAMED);
     let conn = negotiating(&server).await;
@@ -56,7 +56,7 @@ async fn a_name_that_does_not_exist_is_refused_and_another_one_is_entered() {
 }
 
 // P-055, P-057
-#[tokio::test]
+both_runtimes!(the_default_export_says_its_canonical_name_and_description);
 async fn the_default_export_says_its_canonical_name_and_description() {
     let args = NAMED.map(|word| word.replace("strict=true", "strict=false"));
     let server = Server::nbdkit(&args.each_ref().map(String::as_str));
@@ -68,7 +68,7 @@ async fn the_default_export_says_its_canonical_name_and_description() {
     assert_eq!(export.description().unwrap().as_str(), "hi");
 }
 
-#[tokio::test]
+both_runtimes!(each_file_of_a_directory_is_an_export);
 async fn each_file_of_a_directory_is_an_export() {
     let dir = Dir::new();
     dir.file("eins", vec![1; 4096]);
@@ -88,7 +88,7 @@ async fn each_file_of_a_directory_is_an_export() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(info_and_go_agree);
 async fn info_and_go_agree() {
     let server = Server::nbdkit(&NAMED);
     let conn = negotiating(&server).await;
@@ -101,7 +101,7 @@ async fn info_and_go_agree() {
 }
 
 // P-057: the longest name that can be sent.
-#[tokio::test]
+both_runtimes!(a_name_of_4096_bytes_arrives_whole);
 async fn a_name_of_4096_bytes_arrives_whole() {
     let server = Server::nbdkit(&["info", "exportname"]);
     let name = "x".repeat(4096);

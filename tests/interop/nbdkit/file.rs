@@ -13,7 +13,7 @@ use crate::server::{Dir, Server};
 
 const SIZE: u64 = 1 << 20;
 
-#[tokio::test]
+both_runtimes!(random_commands_leave_the_file_as_they_should);
 async fn random_commands_leave_the_file_as_they_should() {
     let dir = Dir::new();
     let disk = dir.disk("disk", SIZE);
@@ -24,7 +24,7 @@ async fn random_commands_leave_the_file_as_they_should() {
     conn.disconnect().await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(a_written_range_is_in_the_file_and_nothing_else_changed);
 async fn a_written_range_is_in_the_file_and_nothing_else_changed() {
     let dir = Dir::new();
     let disk = dir.file("disk", vec![0xee; SIZE as usize]);
@@ -35,7 +35,7 @@ async fn a_written_range_is_in_the_file_and_nothing_else_changed() {
     assert!(fs::read(&disk).unwrap() == expected);
 }
 
-#[tokio::test]
+both_runtimes!(written_zeroes_are_zeroes_in_the_file);
 async fn written_zeroes_are_zeroes_in_the_file() {
     let dir = Dir::new();
     let disk = dir.file("disk", vec![0xee; SIZE as usize]);
@@ -49,7 +49,7 @@ async fn written_zeroes_are_zeroes_in_the_file() {
     assert!(fs::read(&disk).unwrap() == expected);
 }
 
-#[tokio::test]
+both_runtimes!(a_trimmed_range_takes_no_room_in_the_file);
 async fn a_trimmed_range_takes_no_room_in_the_file() {
     use std::os::unix::fs::MetadataExt;
 
@@ -63,7 +63,7 @@ async fn a_trimmed_range_takes_no_room_in_the_file() {
 }
 
 // P-116: longer than what one message can be, so several are sent.
-#[tokio::test]
+both_runtimes!(a_write_longer_than_32_mib_arrives_whole);
 async fn a_write_longer_than_32_mib_arrives_whole() {
     const LONG: usize = (40 << 20) + 512;
     let dir = Dir::new();
@@ -76,7 +76,7 @@ async fn a_write_longer_than_32_mib_arrives_whole() {
 }
 
 // P-149
-#[tokio::test]
+both_runtimes!(a_read_only_export_is_not_written);
 async fn a_read_only_export_is_not_written() {
     let dir = Dir::new();
     let disk = dir.disk("disk", SIZE);
@@ -99,7 +99,7 @@ async fn many_tasks_mix_reads_and_writes_on_many_threads() {
     load::verified(&conn, load::HEAVY, 8).await;
 }
 
-#[tokio::test]
+both_runtimes!(many_tasks_mix_reads_and_writes_over_tcp);
 async fn many_tasks_mix_reads_and_writes_over_tcp() {
     let server = Server::nbdkit_tcp(&["memory", &load::SIZE.to_string()]);
     let conn = Connection::new();
@@ -108,7 +108,7 @@ async fn many_tasks_mix_reads_and_writes_over_tcp() {
 }
 
 // Most of the tasks wait for room, and nobody for ever.
-#[tokio::test]
+both_runtimes!(many_tasks_mix_reads_and_writes_within_a_small_window);
 async fn many_tasks_mix_reads_and_writes_within_a_small_window() {
     let server = Server::nbdkit(&["memory", &load::SIZE.to_string()]);
     let conn = Connection::builder()

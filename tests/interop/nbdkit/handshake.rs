@@ -27,7 +27,7 @@ async fn agreed_with(args: &[&str]) -> Protocol {
 }
 
 //
-#[tokio::test]
+both_runtimes!(nbdkit_agrees_on_structured_replies_without_extended_headers);
 async fn nbdkit_agrees_on_structured_replies_without_extended_headers() {
     let protocol = agreed_with(&[]).await;
     assert_eq!(protocol.handshake, Handshake::FixedNewstyle);
@@ -36,14 +36,14 @@ async fn nbdkit_agrees_on_structured_replies_without_extended_headers() {
 }
 
 // P-061
-#[tokio::test]
+both_runtimes!(a_server_without_structured_replies_sends_simple_ones);
 async fn a_server_without_structured_replies_sends_simple_ones() {
     let protocol = agreed_with(&["--no-sr"]).await;
     assert_eq!(protocol.handshake, Handshake::FixedNewstyle);
     assert!(!protocol.structured_replies);
 }
 
-#[tokio::test]
+both_runtimes!(a_client_that_wants_no_structured_replies_gets_none);
 async fn a_client_that_wants_no_structured_replies_gets_none() {
     let server = Server::nbdkit(&["memory", "1M"]);
     let conn = Connection::builder().structured_replies(false).build();
@@ -52,7 +52,7 @@ async fn a_client_that_wants_no_structured_replies_gets_none() {
 }
 
 // P-010
-#[tokio::test]
+both_runtimes!(an_oldstyle_server_is_ready_at_once);
 async fn an_oldstyle_server_is_ready_at_once() {
     let protocol = agreed_with(&["-o"]).await;
     assert_eq!(protocol.handshake, Handshake::Oldstyle);
@@ -60,7 +60,7 @@ async fn an_oldstyle_server_is_ready_at_once() {
 }
 
 // P-016, P-017: the export is entered by name, and 124 zeroes follow.
-#[tokio::test]
+both_runtimes!(a_server_without_fixed_newstyle_is_entered_by_name);
 async fn a_server_without_fixed_newstyle_is_entered_by_name() {
     let protocol = agreed_with(&["--mask-handshake=0"]).await;
     assert_eq!(protocol.handshake, Handshake::Newstyle);
@@ -68,7 +68,7 @@ async fn a_server_without_fixed_newstyle_is_entered_by_name() {
 }
 
 // P-014
-#[tokio::test]
+both_runtimes!(a_server_without_no_zeroes_negotiates_as_any_other);
 async fn a_server_without_no_zeroes_negotiates_as_any_other() {
     let protocol = agreed_with(&["--mask-handshake=1"]).await;
     assert_eq!(protocol.handshake, Handshake::FixedNewstyle);
@@ -76,14 +76,14 @@ async fn a_server_without_no_zeroes_negotiates_as_any_other() {
 }
 
 // P-014 without P-015
-#[tokio::test]
+both_runtimes!(a_server_with_no_zeroes_alone_is_entered_by_name);
 async fn a_server_with_no_zeroes_alone_is_entered_by_name() {
     let protocol = agreed_with(&["--mask-handshake=2"]).await;
     assert_eq!(protocol.handshake, Handshake::Newstyle);
 }
 
 // P-015: nothing is accepted that the client was told not to.
-#[tokio::test]
+both_runtimes!(a_client_that_accepts_no_flags_enters_by_name);
 async fn a_client_that_accepts_no_flags_enters_by_name() {
     for flags in [HandshakeFlags::empty(), HandshakeFlags::NO_ZEROES] {
         let server = Server::nbdkit(&["memory", "1M"]);
@@ -93,7 +93,7 @@ async fn a_client_that_accepts_no_flags_enters_by_name() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(an_oldstyle_server_has_nothing_to_negotiate);
 async fn an_oldstyle_server_has_nothing_to_negotiate() {
     let server = Server::nbdkit(&["-o", "memory", "1M"]);
     let conn = Connection::builder().opt_mode(true).build();
@@ -102,7 +102,7 @@ async fn an_oldstyle_server_has_nothing_to_negotiate() {
     agreed(&conn).await;
 }
 
-#[tokio::test]
+both_runtimes!(nbdkit_is_reached_over_tcp);
 async fn nbdkit_is_reached_over_tcp() {
     let server = Server::nbdkit_tcp(&["memory", "1M"]);
     let conn = Connection::new();
@@ -110,7 +110,7 @@ async fn nbdkit_is_reached_over_tcp() {
     agreed(&conn).await;
 }
 
-#[tokio::test]
+both_runtimes!(nbdkit_is_run_on_its_standard_input_and_output);
 async fn nbdkit_is_run_on_its_standard_input_and_output() {
     let conn = Connection::new();
     let connecting = conn

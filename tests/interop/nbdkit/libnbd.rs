@@ -22,21 +22,21 @@ async fn negotiate(plugin: &[&str]) -> Connection {
     conn
 }
 
-#[tokio::test]
+both_runtimes!(libnbd_100_a_handle_is_made_and_dropped);
 async fn libnbd_100_a_handle_is_made_and_dropped() {
     let conn = Connection::new();
     assert!(conn.is_created());
     drop(conn);
 }
 
-#[tokio::test]
+both_runtimes!(libnbd_200_a_command_is_run_and_connected_to);
 async fn libnbd_200_a_command_is_run_and_connected_to() {
     let conn = connect(Connection::builder(), &["null"]).await;
     assert!(conn.is_ready());
 }
 
 // P-030
-#[tokio::test]
+both_runtimes!(libnbd_210_opt_abort_closes);
 async fn libnbd_210_opt_abort_closes() {
     let conn = negotiate(&["null"]).await;
     let protocol = conn.protocol().unwrap();
@@ -49,7 +49,7 @@ async fn libnbd_210_opt_abort_closes() {
 }
 
 // P-041
-#[tokio::test]
+both_runtimes!(libnbd_220_opt_list_gives_what_the_server_lists);
 async fn libnbd_220_opt_list_gives_what_the_server_lists() {
     let list = async |answer: &str| {
         let answer = format!("list_exports={answer}");
@@ -89,7 +89,7 @@ const THREE: [&str; 7] = [
 ];
 
 // P-053, P-058, P-085
-#[tokio::test]
+both_runtimes!(libnbd_230_opt_info_tells_about_an_export_until_it_is_another);
 async fn libnbd_230_opt_info_tells_about_an_export_until_it_is_another() {
     let conn = negotiate(&THREE).await;
     conn.add_meta_context(BASE).unwrap();
@@ -139,7 +139,7 @@ async fn libnbd_230_opt_info_tells_about_an_export_until_it_is_another() {
 }
 
 // P-074
-#[tokio::test]
+both_runtimes!(libnbd_230_a_selection_made_by_opt_info_outlives_opt_go);
 async fn libnbd_230_a_selection_made_by_opt_info_outlives_opt_go() {
     let conn = negotiate(&THREE).await;
     conn.add_meta_context("x-nobody:knows").unwrap();
@@ -155,7 +155,7 @@ async fn libnbd_230_a_selection_made_by_opt_info_outlives_opt_go() {
 const ALL: [&str; 0] = [];
 
 // P-071, P-077
-#[tokio::test]
+both_runtimes!(libnbd_240_opt_list_meta_context_changes_nothing);
 async fn libnbd_240_opt_list_meta_context_changes_nothing() {
     let conn = negotiate(&MEMORY).await;
     let all = conn.opt_list_meta_context(ALL).await.unwrap();
@@ -177,7 +177,7 @@ async fn libnbd_240_opt_list_meta_context_changes_nothing() {
 }
 
 // P-071
-#[tokio::test]
+both_runtimes!(libnbd_240_contexts_are_listed_before_and_after_structured_replies);
 async fn libnbd_240_contexts_are_listed_before_and_after_structured_replies() {
     let builder = Connection::builder()
         .opt_mode(true)
@@ -191,7 +191,7 @@ async fn libnbd_240_contexts_are_listed_before_and_after_structured_replies() {
     conn.opt_abort().await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(libnbd_245_queries_stand_for_themselves);
 async fn libnbd_245_queries_stand_for_themselves() {
     let conn = negotiate(&MEMORY).await;
     conn.add_meta_context("x-nobody:").unwrap();
@@ -206,7 +206,7 @@ async fn libnbd_245_queries_stand_for_themselves() {
 }
 
 // P-070, P-079
-#[tokio::test]
+both_runtimes!(libnbd_250_opt_set_meta_context_needs_structured_replies);
 async fn libnbd_250_opt_set_meta_context_needs_structured_replies() {
     let builder = Connection::builder()
         .opt_mode(true)
@@ -235,7 +235,7 @@ async fn libnbd_250_opt_set_meta_context_needs_structured_replies() {
 }
 
 // P-074
-#[tokio::test]
+both_runtimes!(libnbd_255_the_last_selection_replaces_the_others);
 async fn libnbd_255_the_last_selection_replaces_the_others() {
     let conn = negotiate(&MEMORY).await;
     let none = [""; 0];
@@ -255,13 +255,13 @@ fn pattern(length: u64) -> Vec<u8> {
     (0..length).step_by(8).flat_map(u64::to_be_bytes).collect()
 }
 
-#[tokio::test]
+both_runtimes!(libnbd_400_pread);
 async fn libnbd_400_pread() {
     let conn = connect(Connection::builder(), &["pattern", "512"]).await;
     assert_eq!(conn.read(0, 512).await.unwrap(), pattern(512));
 }
 
-#[tokio::test]
+both_runtimes!(libnbd_405_pread_structured);
 async fn libnbd_405_pread_structured() {
     let conn = connect(Connection::builder(), &["pattern", "512"]).await;
     for dont_fragment in [false, true] {
@@ -282,7 +282,7 @@ async fn libnbd_405_pread_structured() {
     assert_eq!(conn.read(0, 512).await.unwrap(), pattern(512));
 }
 
-#[tokio::test]
+both_runtimes!(libnbd_410_pwrite_fua);
 async fn libnbd_410_pwrite_fua() {
     let dir = Dir::new();
     let disk = dir.disk("disk", 512);
@@ -305,7 +305,7 @@ const FIVE: [&str; 5] = [
 ];
 
 // P-171: the last extent may go beyond what was asked for.
-#[tokio::test]
+both_runtimes!(libnbd_460_block_status);
 async fn libnbd_460_block_status() {
     let conn = connect(Connection::builder().meta_context(BASE), &FIVE).await;
     let extents = async |offset, length, one: bool| {
@@ -330,7 +330,7 @@ async fn libnbd_460_block_status() {
 }
 
 // Extents have 64 bits here, whatever was agreed on.
-#[tokio::test]
+both_runtimes!(libnbd_465_block_status_64);
 async fn libnbd_465_block_status_64() {
     const HUGE: u64 = 1 << 42;
     let size = HUGE.to_string();
@@ -344,7 +344,7 @@ async fn libnbd_465_block_status_64() {
     assert!(status.get(BASE).unwrap()[0].length <= HUGE);
 }
 
-#[tokio::test]
+both_runtimes!(libnbd_620_stats);
 async fn libnbd_620_stats() {
     let conn = Connection::new();
     let none = conn.stats();

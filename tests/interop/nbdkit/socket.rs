@@ -18,27 +18,27 @@ async fn connect(socket: impl IntoSocket) {
     conn.disconnect().await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(a_tcp_stream_is_taken_over);
 async fn a_tcp_stream_is_taken_over() {
     let server = Server::nbdkit_tcp(&["memory", "1M"]);
     let stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
     connect(stream).await;
 }
 
-#[tokio::test]
+both_runtimes!(a_unix_stream_is_taken_over);
 async fn a_unix_stream_is_taken_over() {
     let server = Server::nbdkit(&["memory", "1M"]);
     connect(UnixStream::connect(server.socket()).unwrap()).await;
 }
 
-#[tokio::test]
+both_runtimes!(a_stream_of_tokio_is_taken_over);
 async fn a_stream_of_tokio_is_taken_over() {
     let server = Server::nbdkit(&["memory", "1M"]);
     let stream = tokio::net::UnixStream::connect(server.socket()).await;
     connect(stream.unwrap().into_std().unwrap()).await;
 }
 
-#[tokio::test]
+both_runtimes!(a_stream_of_tokio_is_used_as_it_is);
 async fn a_stream_of_tokio_is_used_as_it_is() {
     let server = Server::nbdkit(&["memory", "1M"]);
     let stream = tokio::net::UnixStream::connect(server.socket()).await;
@@ -48,7 +48,7 @@ async fn a_stream_of_tokio_is_used_as_it_is() {
     conn.disconnect().await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(one_end_of_a_socket_pair_is_taken_over);
 async fn one_end_of_a_socket_pair_is_taken_over() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let theirs = OwnedFd::from(theirs);

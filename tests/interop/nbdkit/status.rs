@@ -30,7 +30,7 @@ async fn map(conn: &Connection) -> Vec<Extent> {
     extents
 }
 
-#[tokio::test]
+both_runtimes!(holes_are_where_nothing_was_written);
 async fn holes_are_where_nothing_was_written() {
     const HOLE: u64 = Extent::HOLE | Extent::ZERO;
     let (conn, _server) = connect(&["memory", "10M"]).await;
@@ -59,7 +59,7 @@ async fn a_context_that_is_asked_for_twice_is_one() {
 }
 
 // P-172, P-175: hundreds of extents, more than one answer may hold.
-#[tokio::test]
+both_runtimes!(a_sparse_disk_is_mapped_to_its_end);
 async fn a_sparse_disk_is_mapped_to_its_end() {
     let (conn, _server) = connect(&["sparse-random", "10G", "seed=1"]).await;
     let extents = map(&conn).await;
@@ -71,7 +71,7 @@ async fn a_sparse_disk_is_mapped_to_its_end() {
 }
 
 // P-170
-#[tokio::test]
+both_runtimes!(one_extent_is_what_req_one_gives);
 async fn one_extent_is_what_req_one_gives() {
     let (conn, _server) = connect(&["sparse-random", "1G", "seed=1"]).await;
     let many = conn.block_status(0, 1 << 30).await.unwrap();
@@ -81,7 +81,7 @@ async fn one_extent_is_what_req_one_gives() {
 }
 
 // P-085
-#[tokio::test]
+both_runtimes!(without_contexts_no_status_is_asked_for);
 async fn without_contexts_no_status_is_asked_for() {
     let server = Server::nbdkit(&["memory", "1M"]);
     let conn = Connection::new();
@@ -94,7 +94,7 @@ async fn without_contexts_no_status_is_asked_for() {
 }
 
 // P-077
-#[tokio::test]
+both_runtimes!(a_context_the_server_does_not_have_is_missing_and_no_error);
 async fn a_context_the_server_does_not_have_is_missing_and_no_error() {
     let server = Server::nbdkit(&["memory", "1M"]);
     let conn = Connection::builder()
@@ -109,7 +109,7 @@ async fn a_context_the_server_does_not_have_is_missing_and_no_error() {
 }
 
 // P-062, P-070
-#[tokio::test]
+both_runtimes!(without_structured_replies_there_are_no_contexts);
 async fn without_structured_replies_there_are_no_contexts() {
     let (conn, _server) = connect(&["--no-sr", "memory", "1M"]).await;
     assert_eq!(conn.export().unwrap().contexts().count(), 0);
@@ -118,7 +118,7 @@ async fn without_structured_replies_there_are_no_contexts() {
 }
 
 // P-161, P-162
-#[tokio::test]
+both_runtimes!(the_pieces_of_a_read_are_the_read);
 async fn the_pieces_of_a_read_are_the_read() {
     let (conn, _server) = connect(&["sparse-random", "1G", "seed=1", "percent=50"]).await;
     let length = 8 << 20;
@@ -138,7 +138,7 @@ async fn the_pieces_of_a_read_are_the_read() {
 }
 
 // P-166
-#[tokio::test]
+both_runtimes!(a_read_that_must_not_be_fragmented_is_one_piece);
 async fn a_read_that_must_not_be_fragmented_is_one_piece() {
     let (conn, _server) = connect(&["sparse-random", "1G", "seed=1"]).await;
     assert!(conn.export().unwrap().can_df());

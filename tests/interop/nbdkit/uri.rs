@@ -24,7 +24,7 @@ fn server() -> (Server, Dir) {
 }
 
 // U-04, U-09
-#[tokio::test]
+both_runtimes!(a_uri_names_socket_and_export);
 async fn a_uri_names_socket_and_export() {
     let (server, _dir) = server();
     let socket = server.socket();
@@ -39,7 +39,7 @@ async fn a_uri_names_socket_and_export() {
 }
 
 // U-05, U-07
-#[tokio::test]
+both_runtimes!(a_uri_names_host_and_port);
 async fn a_uri_names_host_and_port() {
     let server = Server::nbdkit_tcp(&["memory", "1M"]);
     for host in ["localhost", "127.0.0.1"] {
@@ -50,7 +50,7 @@ async fn a_uri_names_host_and_port() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(the_uri_of_a_connection_leads_nbdinfo_to_the_same_export);
 async fn the_uri_of_a_connection_leads_nbdinfo_to_the_same_export() {
     let (server, _dir) = server();
     for (name, size) in NAMES {
@@ -62,7 +62,7 @@ async fn the_uri_of_a_connection_leads_nbdinfo_to_the_same_export() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(the_uri_of_a_connection_leads_back_to_it);
 async fn the_uri_of_a_connection_leads_back_to_it() {
     let (server, _dir) = server();
     for (name, size) in NAMES {
@@ -74,7 +74,7 @@ async fn the_uri_of_a_connection_leads_back_to_it() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(a_uri_of_nobody_is_a_lost_connection);
 async fn a_uri_of_nobody_is_a_lost_connection() {
     let dir = Dir::new();
     let uri = format!("nbd+unix:///?socket={}", dir.path("nobody"));

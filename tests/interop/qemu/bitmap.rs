@@ -64,7 +64,7 @@ pub(super) fn dirty() -> Vec<Extent> {
 }
 
 // P-169: one chunk for each context; P-075: one of qemu's contexts has the id zero.
-#[tokio::test]
+both_runtimes!(one_status_answers_for_every_context);
 async fn one_status_answers_for_every_context() {
     let (server, _dir) = server();
     let conn = connect(&server, contexts().extended_headers(false)).await;
@@ -81,7 +81,7 @@ async fn one_status_answers_for_every_context() {
 }
 
 // P-077
-#[tokio::test]
+both_runtimes!(a_bitmap_that_does_not_exist_is_missing);
 async fn a_bitmap_that_does_not_exist_is_missing() {
     let (server, _dir) = server();
     let builder = contexts().meta_context("qemu:dirty-bitmap:b1");
@@ -92,7 +92,7 @@ async fn a_bitmap_that_does_not_exist_is_missing() {
 }
 
 // P-078
-#[tokio::test]
+both_runtimes!(the_list_of_contexts_has_every_bitmap);
 async fn the_list_of_contexts_has_every_bitmap() {
     let (server, _dir) = server();
     let conn = connect(&server, Connection::builder().opt_mode(true)).await;
@@ -104,7 +104,7 @@ async fn the_list_of_contexts_has_every_bitmap() {
     assert_eq!(bitmaps.unwrap(), [DIRTY]);
 }
 
-#[tokio::test]
+both_runtimes!(a_write_makes_a_live_bitmap_dirty);
 async fn a_write_makes_a_live_bitmap_dirty() {
     let dir = Dir::new();
     let image = dir.path("disk.qcow2");

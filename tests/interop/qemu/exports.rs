@@ -13,7 +13,7 @@ fn server() -> (Server, Dir) {
     (Server::qemu(&args), dir)
 }
 
-#[tokio::test]
+both_runtimes!(the_list_has_name_and_description);
 async fn the_list_has_name_and_description() {
     let (server, _dir) = server();
     let conn = connect(&server, Connection::builder().opt_mode(true)).await;
@@ -24,7 +24,7 @@ async fn the_list_has_name_and_description() {
 }
 
 // P-047, P-057
-#[tokio::test]
+both_runtimes!(name_and_description_come_with_full_info);
 async fn name_and_description_come_with_full_info() {
     let (server, _dir) = server();
     let builder = Connection::builder().export_name("disk0").full_info(true);
@@ -34,7 +34,7 @@ async fn name_and_description_come_with_full_info() {
     assert_eq!(export.size(), 1 << 20);
 }
 
-#[tokio::test]
+both_runtimes!(name_and_description_do_not_come_unasked);
 async fn name_and_description_do_not_come_unasked() {
     let (server, _dir) = server();
     let builder = Connection::builder().export_name("disk0");
@@ -44,7 +44,7 @@ async fn name_and_description_do_not_come_unasked() {
 }
 
 // P-023, P-052
-#[tokio::test]
+both_runtimes!(an_unknown_export_is_refused_with_the_text_of_the_server);
 async fn an_unknown_export_is_refused_with_the_text_of_the_server() {
     let (server, _dir) = server();
     let conn = Connection::builder().export_name("disk1").build();
@@ -57,7 +57,7 @@ async fn an_unknown_export_is_refused_with_the_text_of_the_server() {
     assert_eq!(error.errno(), Some(2));
 }
 
-#[tokio::test]
+both_runtimes!(block_sizes_are_always_said);
 async fn block_sizes_are_always_said() {
     let (server, _dir) = server();
     let builder = Connection::builder().export_name("disk0");
@@ -69,7 +69,7 @@ async fn block_sizes_are_always_said() {
     );
 }
 
-#[tokio::test]
+both_runtimes!(structured_replies_are_agreed_on_without_extended_headers);
 async fn structured_replies_are_agreed_on_without_extended_headers() {
     let (server, _dir) = server();
     let builder = Connection::builder()
@@ -84,7 +84,7 @@ async fn structured_replies_are_agreed_on_without_extended_headers() {
     assert_eq!(conn.read(512, 512).await.unwrap(), vec![3; 512]);
 }
 
-#[tokio::test]
+both_runtimes!(neither_is_agreed_on_if_neither_is_wanted);
 async fn neither_is_agreed_on_if_neither_is_wanted() {
     let (server, _dir) = server();
     let builder = Connection::builder()
@@ -99,7 +99,7 @@ async fn neither_is_agreed_on_if_neither_is_wanted() {
 }
 
 // P-132
-#[tokio::test]
+both_runtimes!(a_read_only_export_offers_no_writes);
 async fn a_read_only_export_offers_no_writes() {
     let dir = Dir::new();
     let server = Server::qemu(&["-r", "-f", "raw", &dir.disk("disk", 1 << 20)]);
@@ -110,7 +110,7 @@ async fn a_read_only_export_offers_no_writes() {
     conn.read(0, 512).await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(several_connections_see_one_export);
 async fn several_connections_see_one_export() {
     let dir = Dir::new();
     let server = Server::qemu(&["-f", "raw", &dir.disk("disk", 1 << 20)]);
@@ -134,7 +134,7 @@ fn failing(way: &str) -> (Server, Dir) {
 }
 
 // P-023: errors of qemu-nbd come with text.
-#[tokio::test]
+both_runtimes!(an_error_carries_the_text_of_the_server);
 async fn an_error_carries_the_text_of_the_server() {
     let (server, _dir) = failing("write");
     let conn = connect(&server, Connection::builder()).await;
@@ -148,7 +148,7 @@ async fn an_error_carries_the_text_of_the_server() {
 }
 
 // P-179: this server hangs up where it cannot read.
-#[tokio::test]
+both_runtimes!(a_server_that_hangs_up_in_a_read_ends_the_connection);
 async fn a_server_that_hangs_up_in_a_read_ends_the_connection() {
     let (server, _dir) = failing("read");
     let conn = connect(&server, Connection::builder()).await;

@@ -32,7 +32,7 @@ fn huge() -> Server {
 }
 
 //
-#[tokio::test]
+both_runtimes!(extended_headers_are_agreed_on);
 async fn extended_headers_are_agreed_on() {
     require_version();
     let dir = Dir::new();
@@ -49,7 +49,7 @@ async fn extended_headers_are_agreed_on() {
 }
 
 //
-#[tokio::test]
+both_runtimes!(one_extent_is_longer_than_32_bits_can_say);
 async fn one_extent_is_longer_than_32_bits_can_say() {
     let server = huge();
     let conn = connect(&server, Connection::builder().meta_context(BASE)).await;
@@ -61,7 +61,7 @@ async fn one_extent_is_longer_than_32_bits_can_say() {
 }
 
 // P-172: the same disk with 32-bit headers comes in pieces.
-#[tokio::test]
+both_runtimes!(without_extended_headers_an_extent_fits_32_bits);
 async fn without_extended_headers_an_extent_fits_32_bits() {
     let server = huge();
     let builder = Connection::builder()
@@ -75,7 +75,7 @@ async fn without_extended_headers_an_extent_fits_32_bits() {
 }
 
 // the effect of a command may be longer than 4 GiB.
-#[tokio::test]
+both_runtimes!(zeroes_are_written_over_more_than_4_gib_at_once);
 async fn zeroes_are_written_over_more_than_4_gib_at_once() {
     require_version();
     let dir = Dir::new();
@@ -89,7 +89,7 @@ async fn zeroes_are_written_over_more_than_4_gib_at_once() {
     conn.trim(0, 5 << 30).await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(one_status_answers_for_every_context);
 async fn one_status_answers_for_every_context() {
     require_version();
     let (server, _dir) = bitmap::server();
@@ -103,7 +103,7 @@ async fn one_status_answers_for_every_context() {
 }
 
 //
-#[tokio::test]
+both_runtimes!(a_status_can_be_limited_to_some_contexts);
 async fn a_status_can_be_limited_to_some_contexts() {
     require_version();
     let (server, _dir) = bitmap::server();
@@ -121,7 +121,7 @@ async fn a_status_can_be_limited_to_some_contexts() {
 }
 
 // P-170, X-10
-#[tokio::test]
+both_runtimes!(one_extent_of_one_context_is_all_there_is);
 async fn one_extent_of_one_context_is_all_there_is() {
     require_version();
     let (server, _dir) = bitmap::server();
@@ -135,7 +135,7 @@ async fn one_extent_of_one_context_is_all_there_is() {
 }
 
 // the server would answer EINVAL.
-#[tokio::test]
+both_runtimes!(a_context_that_was_not_negotiated_is_refused_without_asking_the_server);
 async fn a_context_that_was_not_negotiated_is_refused_without_asking_the_server() {
     require_version();
     let (server, _dir) = bitmap::server();

@@ -24,7 +24,7 @@ fn styles() -> [Builder; 3] {
     ]
 }
 
-#[tokio::test]
+both_runtimes!(random_commands_leave_a_raw_image_as_they_should);
 async fn random_commands_leave_a_raw_image_as_they_should() {
     for (seed, style) in (10..).zip(styles()) {
         let dir = Dir::new();
@@ -38,7 +38,7 @@ async fn random_commands_leave_a_raw_image_as_they_should() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(random_commands_leave_a_qcow2_image_as_they_should);
 async fn random_commands_leave_a_qcow2_image_as_they_should() {
     for (seed, style) in (20..).zip(styles()) {
         let dir = Dir::new();
@@ -77,7 +77,7 @@ async fn many_tasks_mix_reads_and_writes_on_many_threads() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(k48_a_server_takes_over_a_socket_and_ends_with_the_connection);
 async fn k48_a_server_takes_over_a_socket_and_ends_with_the_connection() {
     let dir = Dir::new();
     let disk = dir.disk("disk", SIZE);
@@ -92,7 +92,7 @@ async fn k48_a_server_takes_over_a_socket_and_ends_with_the_connection() {
 }
 
 // P-116: qemu-nbd answers EINVAL to more than 32 MiB.
-#[tokio::test]
+both_runtimes!(reads_and_writes_of_more_than_32_mib_are_split);
 async fn reads_and_writes_of_more_than_32_mib_are_split() {
     const LONG: usize = (33 << 20) + 512;
     for style in styles() {
