@@ -5,6 +5,10 @@
     reason = "a test that cannot go on has failed"
 )]
 
+#[macro_use]
+#[path = "../shared/runtimes.rs"]
+mod runtimes;
+
 mod buffering;
 mod cancel;
 mod commands;

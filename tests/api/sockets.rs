@@ -13,7 +13,7 @@ use nbd_client::{Connection, Error, IntoSocket, InvalidRequest};
 
 use crate::support::*;
 
-#[tokio::test]
+both_runtimes!(k18_children_of_the_program_have_no_part_in_its_connections);
 async fn k18_children_of_the_program_have_no_part_in_its_connections() {
     let export = Export::new(1 << 20);
     let server = Server::new(export.clone());
@@ -40,7 +40,7 @@ async fn k18_children_of_the_program_have_no_part_in_its_connections() {
     assert!(child.wait().unwrap().success());
 }
 
-#[tokio::test]
+both_runtimes!(k26_a_socket_that_is_in_use_already_is_a_violation);
 async fn k26_a_socket_that_is_in_use_already_is_a_violation() {
     for pending in [
         // Somebody else has read the beginning of the greeting.
@@ -72,7 +72,7 @@ fn states(port: u16) -> Vec<u8> {
     sockets.lines().skip(1).filter_map(state).collect()
 }
 
-#[tokio::test]
+both_runtimes!(k50_ended_connections_leave_no_socket_that_takes_part);
 async fn k50_ended_connections_leave_no_socket_that_takes_part() {
     const TIME_WAIT: u8 = 6;
     const LISTEN: u8 = 10;

@@ -64,7 +64,7 @@ async fn a_new_handle_takes_no_commands_and_no_options() {
     assert_eq!(conn.in_flight(), 0);
 }
 
-#[tokio::test]
+both_runtimes!(a_connection_goes_from_state_to_state_and_is_connected_once);
 async fn a_connection_goes_from_state_to_state_and_is_connected_once() {
     let conn = Connection::builder()
         .opt_mode(true)
@@ -113,7 +113,7 @@ async fn a_connection_goes_from_state_to_state_and_is_connected_once() {
     assert_states(every_connect(&watcher).await, State::Closed);
 }
 
-#[tokio::test]
+both_runtimes!(k08_after_a_failure_everything_fails_with_its_cause);
 async fn k08_after_a_failure_everything_fails_with_its_cause() {
     for style in STYLES {
         let (conn, mut peer) = ready_with(builder(style).meta_context("x:y"), style).await;

@@ -19,7 +19,7 @@ fn socket(dir: &TempDir) -> String {
     dir.path().join("sock").to_str().unwrap().to_owned()
 }
 
-#[tokio::test]
+both_runtimes!(one_line_connects_to_the_export_of_a_uri);
 async fn one_line_connects_to_the_export_of_a_uri() {
     let dir = TempDir::new().unwrap();
     let _listening = server().listen_unix(socket(&dir)).unwrap();
@@ -32,7 +32,7 @@ async fn one_line_connects_to_the_export_of_a_uri() {
     assert_eq!(conn.uri().unwrap().to_string(), text, "after the end");
 }
 
-#[tokio::test]
+both_runtimes!(parsed_uri_connects_as_well_as_its_text);
 async fn parsed_uri_connects_as_well_as_its_text() {
     let listening = server().listen_tcp("127.0.0.1:0").await.unwrap();
     let port = listening.local_addr().port();
@@ -44,7 +44,7 @@ async fn parsed_uri_connects_as_well_as_its_text() {
     assert_eq!(conn.uri().unwrap(), uri);
 }
 
-#[tokio::test]
+both_runtimes!(uri_without_a_name_resets_the_name);
 async fn uri_without_a_name_resets_the_name() {
     let dir = TempDir::new().unwrap();
     let _listening = server().listen_unix(socket(&dir)).unwrap();
@@ -55,7 +55,7 @@ async fn uri_without_a_name_resets_the_name() {
     assert_eq!(conn.size().unwrap(), 1 << 20);
 }
 
-#[tokio::test]
+both_runtimes!(uri_is_rebuilt_from_the_connect_call);
 async fn uri_is_rebuilt_from_the_connect_call() {
     let dir = TempDir::new().unwrap();
     let unix = server().listen_unix(socket(&dir)).unwrap();
@@ -86,7 +86,7 @@ async fn connection_without_an_address_has_no_uri() {
     assert_eq!(error.errno(), Some(22));
 }
 
-#[tokio::test]
+both_runtimes!(text_that_is_no_uri_leaves_the_handle_as_it_was);
 async fn text_that_is_no_uri_leaves_the_handle_as_it_was() {
     let conn = Connection::builder().export_name("kept").build();
     for text in [
@@ -116,7 +116,7 @@ async fn tls_that_is_not_built_in_is_an_error_of_its_own() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(k40_refused_uri_does_nothing_at_all);
 async fn k40_refused_uri_does_nothing_at_all() {
     let dir = TempDir::new().unwrap();
     let path = socket(&dir);
@@ -172,7 +172,7 @@ async fn k40_refused_uri_does_nothing_at_all() {
     assert_eq!(nobody.kind(), ErrorKind::WouldBlock);
 }
 
-#[tokio::test]
+both_runtimes!(policy_that_allows_lets_the_uri_connect);
 async fn policy_that_allows_lets_the_uri_connect() {
     let dir = TempDir::new().unwrap();
     let _listening = server().listen_unix(socket(&dir)).unwrap();
@@ -182,7 +182,7 @@ async fn policy_that_allows_lets_the_uri_connect() {
     conn.connect_uri(&*uri).await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(options_of_the_builder_reach_tcp);
 async fn options_of_the_builder_reach_tcp() {
     let listening = server().listen_tcp("127.0.0.1:0").await.unwrap();
     let port = listening.local_addr().port();

@@ -45,7 +45,7 @@ fn raw(payload: impl Into<Bytes>) -> OptionReply {
     }
 }
 
-#[tokio::test]
+both_runtimes!(m01_a_context_without_a_name_or_with_one_too_long_is_a_violation);
 async fn m01_a_context_without_a_name_or_with_one_too_long_is_a_violation() {
     for length in 0..=4 {
         violation(selected(&[raw(vec![0; length])]).await);
@@ -60,7 +60,7 @@ async fn m01_a_context_without_a_name_or_with_one_too_long_is_a_violation() {
     );
 }
 
-#[tokio::test]
+both_runtimes!(m04_a_context_whose_name_is_no_string_or_has_no_namespace_is_a_violation);
 async fn m04_a_context_whose_name_is_no_string_or_has_no_namespace_is_a_violation() {
     for name in [&b"a:\xff"[..], b"a:\0", b"\xff:b", b"nocolon"] {
         let payload = [b"\0\0\0\x01", name].concat();
@@ -151,7 +151,7 @@ async fn m03_a_context_that_was_not_asked_for_is_drained_and_not_reported() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(m03_a_query_may_select_any_name_of_its_namespace_but_base);
 async fn m03_a_query_may_select_any_name_of_its_namespace_but_base() {
     let names = selected(&[context(1, "a:z"), context(2, "e:b"), SET_ACK]).await;
     assert_eq!(names.unwrap(), ["a:z"]);
@@ -168,7 +168,7 @@ async fn m05_without_a_context_no_status_is_asked_for() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(m07_endless_contexts_are_a_violation);
 async fn m07_endless_contexts_are_a_violation() {
     // Those that were not asked for count like the others, and so does one that is repeated.
     let distinct = |space| move |id: u32| context(id, &format!("{space}:{id}"));
@@ -186,7 +186,7 @@ async fn m07_endless_contexts_are_a_violation() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(m09_any_id_is_fine_but_each_once);
 async fn m09_any_id_is_fine_but_each_once() {
     let names = selected(&[context(0, "c:d"), context(u32::MAX, "a:b"), SET_ACK]).await;
     assert_eq!(names.unwrap(), ["c:d", "a:b"]);
@@ -194,7 +194,7 @@ async fn m09_any_id_is_fine_but_each_once() {
     assert_eq!(violation(twice), ProtocolError::DuplicateContext(7));
 }
 
-#[tokio::test]
+both_runtimes!(m09_a_context_has_one_id);
 async fn m09_a_context_has_one_id() {
     // Whether or not it was asked for.
     for name in ["a:b", "x:y"] {
@@ -205,7 +205,7 @@ async fn m09_a_context_has_one_id() {
 }
 
 // nbdkit answers a name that is asked for twice with the same context twice.
-#[tokio::test]
+both_runtimes!(m09_a_context_that_is_given_again_is_the_same);
 async fn m09_a_context_that_is_given_again_is_the_same() {
     let again = [
         context(7, "a:b"),
@@ -223,7 +223,7 @@ async fn m09_a_context_that_is_given_again_is_the_same() {
 }
 
 // P-062: what was selected before chunks were agreed cannot be used without them.
-#[tokio::test]
+both_runtimes!(without_chunks_a_context_that_was_selected_is_of_no_use);
 async fn without_chunks_a_context_that_was_selected_is_of_no_use() {
     for way in option_ways() {
         let (conn, mut peer) = crate::options::negotiating_by(way).await;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-#[tokio::test]
+both_runtimes!(i01_go_without_size_and_flags_is_a_violation);
 async fn i01_go_without_size_and_flags_is_a_violation() {
     assert_matches!(fatal(vec![ack()]).await, ProtocolError::NoExportInfo(_));
     let description = info(InfoType::DESCRIPTION, b"a disk");
@@ -12,7 +12,7 @@ async fn i01_go_without_size_and_flags_is_a_violation() {
     );
 }
 
-#[tokio::test]
+both_runtimes!(i02_information_without_a_type_is_a_violation);
 async fn i02_information_without_a_type_is_a_violation() {
     for length in [0, 1] {
         let violation = fatal(vec![reply(OptionReplyType::INFO, vec![0; length])]).await;
@@ -20,7 +20,7 @@ async fn i02_information_without_a_type_is_a_violation() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(i03_size_and_flags_of_the_wrong_length_are_a_violation);
 async fn i03_size_and_flags_of_the_wrong_length_are_a_violation() {
     for length in [2, 3, 10, 11, 13, 4096] {
         let replies = vec![info(InfoType::EXPORT, &vec![0; length - 2]), ack()];
@@ -28,7 +28,7 @@ async fn i03_size_and_flags_of_the_wrong_length_are_a_violation() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(i04_block_sizes_of_the_wrong_length_are_a_violation);
 async fn i04_block_sizes_of_the_wrong_length_are_a_violation() {
     for length in [2, 3, 10, 13, 15, 4096] {
         let sizes = info(InfoType::BLOCK_SIZE, &vec![0; length - 2]);
@@ -37,7 +37,7 @@ async fn i04_block_sizes_of_the_wrong_length_are_a_violation() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(i06_unknown_information_is_skipped_up_to_64_kib);
 async fn i06_unknown_information_is_skipped_up_to_64_kib() {
     for length in [0, 1, 100, (64 << 10) - 2] {
         let unknown = info(InfoType(0x7777), &vec![1; length]);
@@ -48,14 +48,14 @@ async fn i06_unknown_information_is_skipped_up_to_64_kib() {
     fatal(vec![info(InfoType(0x7777), &vec![1; (64 << 10) - 1])]).await;
 }
 
-#[tokio::test]
+both_runtimes!(i07_names_over_4096_bytes_are_a_violation);
 async fn i07_names_over_4096_bytes_are_a_violation() {
     for kind in [InfoType::NAME, InfoType::DESCRIPTION] {
         fatal(vec![export(), info(kind, &[b'x'; 4097]), ack()]).await;
     }
 }
 
-#[tokio::test]
+both_runtimes!(i08_names_that_are_no_strings_are_left_out);
 async fn i08_names_that_are_no_strings_are_left_out() {
     for bytes in [&b"\xff\xfe"[..], b"a\0b"] {
         let mut replies = BytesMut::new();
@@ -77,7 +77,7 @@ async fn i08_names_that_are_no_strings_are_left_out() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(i09_an_export_larger_than_63_bits_is_refused);
 async fn i09_an_export_larger_than_63_bits_is_refused() {
     for size in [1 << 63, u64::MAX] {
         let flags = TransmissionFlags::HAS_FLAGS;
@@ -89,7 +89,7 @@ async fn i09_an_export_larger_than_63_bits_is_refused() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(i10_an_empty_export_is_fine_and_nothing_is_inside);
 async fn i10_an_empty_export_is_fine_and_nothing_is_inside() {
     let empty = ExportInfo { size: 0, ..INFO };
     let empty = OptionReply::info(OptionType::GO, &Info::Export(empty));
@@ -99,7 +99,7 @@ async fn i10_an_empty_export_is_fine_and_nothing_is_inside() {
     assert_matches!(conn.read(0, 1).await, Err(Error::Invalid(_)));
 }
 
-#[tokio::test]
+both_runtimes!(i10_an_export_that_ends_within_a_block_is_fine_and_nothing_lies_behind_it);
 async fn i10_an_export_that_ends_within_a_block_is_fine_and_nothing_lies_behind_it() {
     let odd = ExportInfo { size: 1000, ..INFO };
     let odd = OptionReply::info(OptionType::GO, &Info::Export(odd));
@@ -109,7 +109,7 @@ async fn i10_an_export_that_ends_within_a_block_is_fine_and_nothing_lies_behind_
     assert_matches!(conn.read(512, 512).await, Err(Error::Invalid(_)));
 }
 
-#[tokio::test]
+both_runtimes!(i11_flags_without_has_flags_are_a_violation);
 async fn i11_flags_without_has_flags_are_a_violation() {
     for bits in [2, 4, 0xfffe] {
         let flags = TransmissionFlags::from_bits_retain(bits);
@@ -123,7 +123,7 @@ async fn i11_flags_without_has_flags_are_a_violation() {
 }
 
 // Old and home-made servers, and qemu's own fault injector, send none: qemu and the kernel take it.
-#[tokio::test]
+both_runtimes!(i11_no_flags_at_all_mean_that_nothing_is_offered);
 async fn i11_no_flags_at_all_mean_that_nothing_is_offered() {
     let flags = TransmissionFlags::empty();
     let info = ExportInfo { size: 512, flags };
@@ -135,7 +135,7 @@ async fn i11_no_flags_at_all_mean_that_nothing_is_offered() {
     assert!(!export.is_read_only() && !export.can_flush() && !export.can_multi_conn());
 }
 
-#[tokio::test]
+both_runtimes!(i13_unknown_flags_are_ignored);
 async fn i13_unknown_flags_are_ignored() {
     let flags = TransmissionFlags::from_bits_retain(0xe001);
     let info = ExportInfo { size: 512, flags };
@@ -145,7 +145,7 @@ async fn i13_unknown_flags_are_ignored() {
     assert!(!conn.export().unwrap().can_flush());
 }
 
-#[tokio::test]
+both_runtimes!(i14_impossible_block_sizes_are_refused);
 async fn i14_impossible_block_sizes_are_refused() {
     for (minimum, preferred, maximum) in [
         (0, 4096, 1 << 20),
@@ -163,7 +163,7 @@ async fn i14_impossible_block_sizes_are_refused() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(i15_no_maximum_means_ours);
 async fn i15_no_maximum_means_ours() {
     let (conn, result, _) = gone(vec![sizes(1, 512, u32::MAX), export(), ack()]).await;
     result.unwrap();
@@ -176,7 +176,7 @@ async fn i15_no_maximum_means_ours() {
 // The catalogue lets a maximum of 1 be honoured, but "Size constraints" has it at least as large
 // as the preferred size, which is 512 or more: like the other impossible sizes (I14) it is
 // refused. The smallest that can be is honoured.
-#[tokio::test]
+both_runtimes!(i15_a_maximum_below_the_preferred_size_is_refused_and_the_smallest_is_honoured);
 async fn i15_a_maximum_below_the_preferred_size_is_refused_and_the_smallest_is_honoured() {
     for maximum in [0, 1, 511] {
         assert_matches!(
@@ -207,7 +207,7 @@ async fn without_go(way: Way, then: impl AsyncFnOnce(&mut Peer)) -> (Connection,
 }
 
 // That it is so with TLS required shows `tls::clear`; without fixed newstyle, G08.
-#[tokio::test]
+both_runtimes!(i17_a_server_without_go_is_asked_by_name);
 async fn i17_a_server_without_go_is_asked_by_name() {
     for way in option_ways() {
         let mut bytes = BytesMut::new();
@@ -220,7 +220,7 @@ async fn i17_a_server_without_go_is_asked_by_name() {
 }
 
 // Its first bytes are those of an enormous export without flags.
-#[tokio::test]
+both_runtimes!(i17_an_option_reply_to_the_name_is_not_taken_for_an_export);
 async fn i17_an_option_reply_to_the_name_is_not_taken_for_an_export() {
     for way in option_ways() {
         let refusal = OptionReplyType::ERR_UNKNOWN;
@@ -231,7 +231,7 @@ async fn i17_an_option_reply_to_the_name_is_not_taken_for_an_export() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(i17_after_extended_headers_a_server_without_go_is_left);
 async fn i17_after_extended_headers_a_server_without_go_is_left() {
     for way in option_ways() {
         let (_conn, mut peer, connecting) = way.connect(builder(ReplyStyle::Extended));
@@ -257,7 +257,7 @@ async fn i17_after_extended_headers_a_server_without_go_is_left() {
 
 // There is no reply that refuses a name, and a connection that breaks off here for another reason
 // looks the same (P-018). So this is a lost connection that says what it was asked for.
-#[tokio::test]
+both_runtimes!(i18_a_server_that_closes_when_asked_by_name_has_not_got_the_export);
 async fn i18_a_server_that_closes_when_asked_by_name_has_not_got_the_export() {
     for way in option_ways() {
         let close = async |peer: &mut Peer| peer.half_close().await.unwrap();
@@ -290,7 +290,7 @@ async fn i20_what_go_says_counts_whatever_info_said() {
 }
 
 // There is no pool in this crate. Whoever opens several connections compares what `export` says.
-#[tokio::test]
+both_runtimes!(i21_a_second_connection_that_differs_can_be_told);
 async fn i21_a_second_connection_that_differs_can_be_told() {
     for way in option_ways() {
         let mut facts = Vec::new();
@@ -319,7 +319,7 @@ async fn i21_a_second_connection_that_differs_can_be_told() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(i22_block_sizes_that_were_asked_for_cannot_be_required);
 async fn i22_block_sizes_that_were_asked_for_cannot_be_required() {
     let required = || reply(OptionReplyType::ERR_BLOCK_SIZE_REQD, "ask");
     for replies in [
@@ -357,7 +357,7 @@ fn contradictions() -> [(InfoType, OptionReply, OptionReply); 4] {
     ]
 }
 
-#[tokio::test]
+both_runtimes!(two_different_answers_about_one_export_are_a_violation);
 async fn two_different_answers_about_one_export_are_a_violation() {
     let builder = builder(ReplyStyle::Simple).full_info(true);
     for (kind, one, other) in contradictions() {
@@ -375,7 +375,7 @@ async fn two_different_answers_about_one_export_are_a_violation() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(the_same_answer_about_an_export_may_come_twice);
 async fn the_same_answer_about_an_export_may_come_twice() {
     let all = contradictions().map(|(_, one, _)| one);
     let replies = [&all[..], &all, &[ack()]].concat();
@@ -391,7 +391,7 @@ async fn the_same_answer_about_an_export_may_come_twice() {
 }
 
 // P-046, P-050: what was not asked for says nothing.
-#[tokio::test]
+both_runtimes!(different_answers_that_nobody_asked_for_are_left_out);
 async fn different_answers_that_nobody_asked_for_are_left_out() {
     let builder = builder(ReplyStyle::Simple).request_block_size(false);
     for (_, one, other) in &contradictions()[1..] {

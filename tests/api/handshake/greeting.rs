@@ -46,7 +46,7 @@ async fn foreign(start: &[u8]) -> Error {
     errors.remove(0)
 }
 
-#[tokio::test]
+both_runtimes!(g01_a_greeting_cut_off_at_any_byte_is_an_error);
 async fn g01_a_greeting_cut_off_at_any_byte_is_an_error() {
     let whole = greeting(Greeting::Newstyle(HandshakeFlags::all()));
     assert_eq!(whole.len(), 18);
@@ -55,7 +55,7 @@ async fn g01_a_greeting_cut_off_at_any_byte_is_an_error() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(g02_a_wrong_magic_is_quoted);
 async fn g02_a_wrong_magic_is_quoted() {
     for (start, quoted) in [
         (&b"nbdmagicIHAVEOPT\0\x03"[..], "\"nbdmagicIHAVEOPT\""),
@@ -70,7 +70,7 @@ async fn g02_a_wrong_magic_is_quoted() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(g15_a_server_of_another_kind_is_told_by_its_first_bytes);
 async fn g15_a_server_of_another_kind_is_told_by_its_first_bytes() {
     for start in [
         &b"HTTP/1.1 400 Bad Request\r\n"[..],
@@ -101,7 +101,7 @@ fn lost(result: Result<()>) -> io::ErrorKind {
     }
 }
 
-#[tokio::test]
+both_runtimes!(g16_the_kind_of_an_error_of_the_system_is_kept);
 async fn g16_the_kind_of_an_error_of_the_system_is_kept() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -127,7 +127,7 @@ async fn g16_the_kind_of_an_error_of_the_system_is_kept() {
     assert_eq!(lost(result), io::ErrorKind::ConnectionRefused);
 }
 
-#[tokio::test]
+both_runtimes!(g18_a_server_that_greets_and_says_no_more_is_told_from_one_that_stalls);
 async fn g18_a_server_that_greets_and_says_no_more_is_told_from_one_that_stalls() {
     for way in ways() {
         let (_conn, mut peer, connecting) = way.connect(Connection::builder());
@@ -142,7 +142,7 @@ async fn g18_a_server_that_greets_and_says_no_more_is_told_from_one_that_stalls(
     }
 }
 
-#[tokio::test]
+both_runtimes!(g03_an_unknown_kind_of_handshake_is_a_violation);
 async fn g03_an_unknown_kind_of_handshake_is_a_violation() {
     let mut bytes = BytesMut::from(NBD_MAGIC);
     bytes.put_u64(0x1234);
@@ -150,7 +150,7 @@ async fn g03_an_unknown_kind_of_handshake_is_a_violation() {
     assert_eq!(violation, ProtocolError::UnknownHandshake(0x1234));
 }
 
-#[tokio::test]
+both_runtimes!(g04_an_oldstyle_server_is_ready_at_once);
 async fn g04_an_oldstyle_server_is_ready_at_once() {
     for (way, opt_mode) in ways().flat_map(|way| [(way, false), (way, true)]) {
         let (conn, mut peer, connecting) = way.connect(Connection::builder().opt_mode(opt_mode));
@@ -165,7 +165,7 @@ async fn g04_an_oldstyle_server_is_ready_at_once() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(g05_an_oldstyle_greeting_cut_off_at_any_byte_is_an_error);
 async fn g05_an_oldstyle_greeting_cut_off_at_any_byte_is_an_error() {
     let whole = greeting(Greeting::Oldstyle(INFO));
     assert_eq!(whole.len(), 152);
@@ -174,7 +174,7 @@ async fn g05_an_oldstyle_greeting_cut_off_at_any_byte_is_an_error() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(g06_an_impossible_oldstyle_export_is_refused);
 async fn g06_an_impossible_oldstyle_export_is_refused() {
     for (size, flags) in [
         (1 << 20, TransmissionFlags::SEND_FLUSH),
@@ -189,7 +189,7 @@ async fn g06_an_impossible_oldstyle_export_is_refused() {
 }
 
 // They are older than the flags, and qemu and the kernel take them.
-#[tokio::test]
+both_runtimes!(g06_an_oldstyle_server_that_knows_no_flags_is_read_and_written);
 async fn g06_an_oldstyle_server_that_knows_no_flags_is_read_and_written() {
     for way in ways() {
         let flags = TransmissionFlags::empty();
@@ -212,7 +212,7 @@ async fn g06_an_oldstyle_server_that_knows_no_flags_is_read_and_written() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(g08_without_fixed_newstyle_nothing_but_the_name_is_sent);
 async fn g08_without_fixed_newstyle_nothing_but_the_name_is_sent() {
     for way in ways() {
         let (_conn, mut peer, connecting) = way.connect(Connection::builder().export_name("disk"));
@@ -252,7 +252,7 @@ async fn g08_without_fixed_newstyle_options_are_refused_here() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(g09_unknown_handshake_flags_are_never_answered);
 async fn g09_unknown_handshake_flags_are_never_answered() {
     for way in ways() {
         let (_conn, mut peer, connecting) = way.connect(Connection::builder());
@@ -297,13 +297,13 @@ async fn cut_off_answers(offered: HandshakeFlags, length: usize) {
     }
 }
 
-#[tokio::test]
+both_runtimes!(g10_without_no_zeroes_134_bytes_follow_the_name_and_none_may_be_missing);
 async fn g10_without_no_zeroes_134_bytes_follow_the_name_and_none_may_be_missing() {
     cut_off_answers(HandshakeFlags::empty(), 134).await;
     cut_off_answers(HandshakeFlags::FIXED_NEWSTYLE, 134).await;
 }
 
-#[tokio::test]
+both_runtimes!(i19_with_no_zeroes_ten_bytes_follow_the_name_and_none_may_be_missing);
 async fn i19_with_no_zeroes_ten_bytes_follow_the_name_and_none_may_be_missing() {
     cut_off_answers(HandshakeFlags::NO_ZEROES, 10).await;
     cut_off_answers(HandshakeFlags::all(), 10).await;

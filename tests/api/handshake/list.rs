@@ -33,7 +33,7 @@ fn server_reply(payload: impl Into<Bytes>) -> OptionReply {
     }
 }
 
-#[tokio::test]
+both_runtimes!(l01_a_name_that_does_not_fit_its_entry_is_a_violation);
 async fn l01_a_name_that_does_not_fit_its_entry_is_a_violation() {
     for payload in [
         vec![],
@@ -49,7 +49,7 @@ async fn l01_a_name_that_does_not_fit_its_entry_is_a_violation() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(l02_names_and_descriptions_of_4096_bytes_are_the_longest);
 async fn l02_names_and_descriptions_of_4096_bytes_are_the_longest() {
     let (most, long) = ("x".repeat(4096), "x".repeat(4097));
     let entries = [
@@ -68,7 +68,7 @@ async fn l02_names_and_descriptions_of_4096_bytes_are_the_longest() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(l03_hostile_names_are_kept_as_they_are_or_left_out_and_printed_without_harm);
 async fn l03_hostile_names_are_kept_as_they_are_or_left_out_and_printed_without_harm() {
     let entry = |name: &[u8]| {
         let mut payload = BytesMut::new();
@@ -89,7 +89,7 @@ async fn l03_hostile_names_are_kept_as_they_are_or_left_out_and_printed_without_
     assert!(!printed.contains('\u{202e}'), "{printed:?}");
 }
 
-#[tokio::test]
+both_runtimes!(l05_ten_thousand_exports_are_listed);
 async fn l05_ten_thousand_exports_are_listed() {
     let mut replies: Vec<_> = (0..10_000)
         .map(|i| OptionReply::server(&i.to_string(), "a disk"))
@@ -100,7 +100,7 @@ async fn l05_ten_thousand_exports_are_listed() {
     assert_eq!(exports[9_999].name, "9999");
 }
 
-#[tokio::test]
+both_runtimes!(l06_one_export_more_is_a_violation);
 async fn l06_one_export_more_is_a_violation() {
     // Those that are left out count like the others.
     let nameless = server_reply(&b"\0\0\0\x01\0"[..]);
@@ -118,7 +118,7 @@ async fn l06_one_export_more_is_a_violation() {
     );
 }
 
-#[tokio::test]
+both_runtimes!(l08_information_in_a_list_is_a_violation);
 async fn l08_information_in_a_list_is_a_violation() {
     let mut stray = export();
     stray.option = OptionType::LIST;

@@ -2,20 +2,20 @@
 
 use super::*;
 
-#[tokio::test]
+both_runtimes!(o01_a_wrong_reply_magic_is_told_from_its_bytes_alone);
 async fn o01_a_wrong_reply_magic_is_told_from_its_bytes_alone() {
     let builder = builder(ReplyStyle::Simple);
     let (_, result, _) = gone_with(&builder, &7u64.to_be_bytes()).await;
     assert_eq!(violation(result), ProtocolError::OptionReplyMagic(7));
 }
 
-#[tokio::test]
+both_runtimes!(o02_a_reply_to_another_option_is_a_violation);
 async fn o02_a_reply_to_another_option_is_a_violation() {
     let other = OptionReply::ack(OptionType::LIST);
     assert_matches!(fatal(vec![other]).await, ProtocolError::WrongOption { .. });
 }
 
-#[tokio::test]
+both_runtimes!(o03_replies_of_other_types_are_a_violation);
 async fn o03_replies_of_other_types_are_a_violation() {
     // LIST's and SET_META_CONTEXT's are as wrong here as those that nobody knows.
     for kind in [0, 2, 4, 77, 0x7fff_ffff].map(OptionReplyType) {
@@ -52,14 +52,14 @@ fn may_refuse(way: Way, kind: OptionReplyType) -> bool {
     !way.is_tls() || kind != OptionReplyType::ERR_TLS_REQD
 }
 
-#[tokio::test]
+both_runtimes!(o04_an_unknown_refusal_is_a_refusal);
 async fn o04_an_unknown_refusal_is_a_refusal() {
     for kind in [0x8000_0000, 0x8000_000b, 0x8000_ffff, u32::MAX] {
         refused(OptionReplyType(kind)).await;
     }
 }
 
-#[tokio::test]
+both_runtimes!(o05_every_refusal_is_told_with_its_reason_and_the_server_is_left_politely);
 async fn o05_every_refusal_is_told_with_its_reason_and_the_server_is_left_politely() {
     // UNSUP is answered with EXPORT_NAME: see I17.
     for kind in 2..=10 {
@@ -67,7 +67,7 @@ async fn o05_every_refusal_is_told_with_its_reason_and_the_server_is_left_polite
     }
 }
 
-#[tokio::test]
+both_runtimes!(o05_a_refusal_leaves_option_mode_usable);
 async fn o05_a_refusal_leaves_option_mode_usable() {
     for (way, what) in option_ways().flat_map(|way| (0..7).map(move |what| (way, what))) {
         let (conn, mut peer) = crate::options::negotiating_by(way).await;
@@ -112,7 +112,7 @@ async fn o05_a_refusal_leaves_option_mode_usable() {
 }
 
 //
-#[tokio::test]
+both_runtimes!(extended_headers_cannot_be_required_from_who_has_them);
 async fn extended_headers_cannot_be_required_from_who_has_them() {
     for (way, what) in option_ways().flat_map(|way| (0..6).map(move |what| (way, what))) {
         let (conn, mut peer) = crate::options::negotiating_by(way).await;
@@ -155,7 +155,7 @@ async fn extended_headers_cannot_be_required_from_who_has_them() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(o05_a_server_that_shuts_down_is_left_whatever_was_asked);
 async fn o05_a_server_that_shuts_down_is_left_whatever_was_asked() {
     for (way, what) in option_ways().flat_map(|way| (0..4).map(move |what| (way, what))) {
         let (conn, mut peer) = crate::options::negotiating_by(way).await;
@@ -185,7 +185,7 @@ async fn o05_a_server_that_shuts_down_is_left_whatever_was_asked() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(o07_an_impossible_length_is_told_at_the_head);
 async fn o07_an_impossible_length_is_told_at_the_head() {
     for length in [u32::MAX, (64 << 20) + 1, 65537] {
         for kind in [1, 2, 3, 4, 0x8000_0001, 77] {
@@ -200,7 +200,7 @@ async fn o07_an_impossible_length_is_told_at_the_head() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(o08_a_message_of_4096_bytes_is_told_and_a_longer_one_is_a_violation);
 async fn o08_a_message_of_4096_bytes_is_told_and_a_longer_one_is_a_violation() {
     let refusal = |length| reply(OptionReplyType::ERR_POLICY, "x".repeat(length));
     let (_, result, _) = gone(vec![refusal(4096)]).await;
@@ -211,7 +211,7 @@ async fn o08_a_message_of_4096_bytes_is_told_and_a_longer_one_is_a_violation() {
     );
 }
 
-#[tokio::test]
+both_runtimes!(o09_a_hostile_message_is_printed_without_control_characters);
 async fn o09_a_hostile_message_is_printed_without_control_characters() {
     let text = &b"\0\x1b]0;pwned\x07\r\n\xff\xe2\x80\xae"[..];
     let (_, result, _) = gone(vec![reply(OptionReplyType::ERR_POLICY, text)]).await;
@@ -220,13 +220,13 @@ async fn o09_a_hostile_message_is_printed_without_control_characters() {
     assert!(!printed.contains('\u{202e}'), "{printed:?}");
 }
 
-#[tokio::test]
+both_runtimes!(o12_endless_information_is_a_violation);
 async fn o12_endless_information_is_a_violation() {
     let violation = fatal(vec![export(); 65]).await;
     assert_matches!(violation, ProtocolError::TooManyReplies(OptionType::GO));
 }
 
-#[tokio::test]
+both_runtimes!(o14_replies_sent_before_they_were_asked_for_do_no_harm);
 async fn o14_replies_sent_before_they_were_asked_for_do_no_harm() {
     let mut bytes = greeting(Greeting::Newstyle(HandshakeFlags::all()));
     export().encode(&mut bytes);
