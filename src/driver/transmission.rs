@@ -216,7 +216,7 @@ impl Transmission {
         }
         // The server keeps the connection open after DISC: it is closed from here.
         if self.deadline.poll_expired(cx) {
-            return Poll::Ready(Ended::Orderly(Error::closed()));
+            return Poll::Ready(self.parted());
         }
         Poll::Pending
     }
@@ -366,9 +366,14 @@ impl Transmission {
         yields
     }
 
+    /// The end after `DISC`: why it was sent.
+    fn parted(&self) -> Ended {
+        Ended::Orderly(self.link.refusal().unwrap_or_else(Error::closed))
+    }
+
     fn eof(&self) -> Ended {
         if self.deadline.is_set() {
-            return Ended::Orderly(Error::closed());
+            return self.parted();
         }
         let error = Error::eof(Phase::Request);
         let is_clean = self.bulk.is_none() && self.input.is_empty() && self.link.in_flight() == 0;
@@ -382,7 +387,7 @@ impl Transmission {
     fn lost(&self, error: io::Error) -> Ended {
         if self.deadline.is_set() {
             // Servers need not say goodbye, and some reset the connection after DISC.
-            return Ended::Orderly(Error::closed());
+            return self.parted();
         }
         Ended::Failed(Error::io(Phase::Request, error))
     }

@@ -55,6 +55,11 @@ impl fmt::Display for Phase {
     }
 }
 
+/// The cause if the server has answered `ESHUTDOWN`.
+#[derive(Debug, thiserror::Error)]
+#[error("the server is shutting down")]
+pub(super) struct ShuttingDown;
+
 /// A connection that could not be made or was lost.
 #[derive(Clone, Debug)]
 pub struct LostConnection {
@@ -69,7 +74,14 @@ impl LostConnection {
         self.phase
     }
 
-    /// The error of the operating system; `UnexpectedEof` if the server closed the connection.
+    /// Whether it is over because the server is shutting down.
+    pub(super) fn is_shutdown(&self) -> bool {
+        let cause = self.source.get_ref();
+        cause.is_some_and(|cause| cause.is::<ShuttingDown>())
+    }
+
+    /// The error of the operating system; `UnexpectedEof` if the server closed the connection, and
+    /// `ConnectionAborted` if it said that it is shutting down.
     #[must_use]
     pub fn io(&self) -> &io::Error {
         &self.source
@@ -78,7 +90,11 @@ impl LostConnection {
 
 impl fmt::Display for LostConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.source.kind() == io::ErrorKind::UnexpectedEof && self.source.get_ref().is_none() {
+        if self.is_shutdown() {
+            write!(f, "{ShuttingDown}")
+        } else if self.source.kind() == io::ErrorKind::UnexpectedEof
+            && self.source.get_ref().is_none()
+        {
             write!(f, "server closed the connection during {}", self.phase)
         } else {
             write!(

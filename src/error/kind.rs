@@ -60,6 +60,7 @@ impl Error {
                 i32::try_from(request.errno.known().0).ok()
             }
             Self::Protocol(..) => Some(71),
+            Self::Disconnected(lost, _) if lost.is_shutdown() => Some(108),
             Self::Disconnected(lost, _) => raw_os_error(lost.io()).or(Some(ENOTCONN)),
             Self::Tls(error, _) if error.failure() == TlsFailure::NotPossible => Some(95),
             Self::Tls(error, _) => raw_os_error(error.io()).or(Some(71)),

@@ -81,7 +81,8 @@ pub enum Error {
     DurabilityUnknown(RequestError),
     /// The server broke the protocol; the connection is dead.
     Protocol(ProtocolError, Ending),
-    /// The connection could not be made, or was lost.
+    /// The connection could not be made, or was lost, or the server is shutting down and takes no
+    /// further requests.
     Disconnected(LostConnection, Ending),
     /// The connection could not be made secure; it is dead.
     Tls(TlsError, Ending),
@@ -262,6 +263,12 @@ impl Error {
     /// The server ended the connection where more was due.
     pub(crate) fn eof(phase: Phase) -> Self {
         Self::io(phase, io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// The server has said that it is shutting down.
+    pub(crate) fn shutting_down() -> Self {
+        let error = io::Error::new(io::ErrorKind::ConnectionAborted, ending::ShuttingDown);
+        Self::io(Phase::Shutdown, error)
     }
 
     pub(crate) fn tls(error: TlsError) -> Self {

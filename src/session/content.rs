@@ -172,7 +172,7 @@ impl Session {
         if let Some(error) = entry.error.take() {
             // P-146, P-176: the server wants us to go; what is in flight may finish.
             if error.errno == Errno::ESHUTDOWN {
-                self.close();
+                self.refuse(Error::shutting_down());
             }
             self.conclude(place, Err(Error::Request(error)));
             return Ok(());

@@ -11,7 +11,12 @@ use crate::wire::{Command, CommandFlags};
 impl Session {
     /// Takes no further requests. Those in flight go on.
     pub fn close(&mut self) {
-        self.closing = true;
+        self.refuse(Error::closed());
+    }
+
+    /// Refuses every request that is not in flight, for this reason or an earlier one.
+    pub(super) fn refuse(&mut self, why: Error) {
+        self.closing.get_or_insert(why);
         self.gate.wake_all(&mut self.woken);
     }
 
@@ -52,7 +57,11 @@ impl Session {
     /// says whether it is queued.
     pub fn try_disconnect(&mut self) -> bool {
         // P-145: DISC when nothing is in flight.
-        if self.closing && self.pending == 0 && !self.disconnecting && self.ended.is_none() {
+        if self.closing.is_some()
+            && self.pending == 0
+            && !self.disconnecting
+            && self.ended.is_none()
+        {
             self.disconnect_now();
         }
         self.disconnecting
@@ -60,7 +69,7 @@ impl Session {
 
     /// Queues `DISC` whatever is in flight.
     pub fn disconnect_now(&mut self) {
-        self.closing = true;
+        self.closing.get_or_insert_with(Error::closed);
         self.disconnecting = true;
         // P-144: offset and length zero, nothing after it.
         let head = RequestHead {

@@ -146,8 +146,8 @@ pub struct Session {
     /// Requests that were answered before they were fully written.
     early: Vec<usize>,
     awaiting: Option<receive::Awaiting>,
-    /// No further requests are taken.
-    closing: bool,
+    /// Why no further requests are taken, if they are not.
+    closing: Option<Error>,
     /// `DISC` is queued: what comes after it is ignored.
     disconnecting: bool,
     ended: Option<Error>,
@@ -175,7 +175,7 @@ impl Session {
             expected: 0,
             early: Vec::new(),
             awaiting: None,
-            closing: false,
+            closing: None,
             disconnecting: false,
             ended: None,
             woken: Vec::new(),
@@ -198,7 +198,7 @@ impl Session {
         if let Some(error) = &self.ended {
             return Some(error.clone().delivered(Delivery::NotSent));
         }
-        self.closing.then(Error::closed)
+        self.closing.clone()
     }
 
     fn push(&mut self, head: &RequestHead, payload: Bytes) {

@@ -86,7 +86,7 @@ impl Session {
 
     /// Queues what waited and has its turn now.
     pub(super) fn grant(&mut self) {
-        if self.closing || self.ended.is_some() {
+        if self.closing.is_some() || self.ended.is_some() {
             return;
         }
         while let Some((place, waiter)) = self.gate.grant() {

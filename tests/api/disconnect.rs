@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use nbd_client::testing::{Export, Server};
 use nbd_client::wire::{Command, Errno, ReplyStyle};
-use nbd_client::{Connection, Error, Phase, State};
+use nbd_client::{Connection, Delivery, Error, ErrorKind, Phase, State};
 use tokio::time::Instant;
 
 use crate::support::*;
+
+const WATCHDOG: Duration = Duration::from_secs(300);
 
 #[tokio::test(start_paused = true)]
 async fn w12_disc_follows_at_once_when_the_last_request_is_answered() {
@@ -48,7 +50,59 @@ async fn r08_after_eshutdown_disc_follows_at_once() {
         peer.expect_command(Command::DISC).await.unwrap();
         assert_eq!(start.elapsed().as_millis(), 0);
         drop(peer);
-        assert_matches!(conn.closed().await, Error::Closed(_));
+        is_shutting_down(&conn.closed().await);
+        conn.disconnect().await.unwrap();
+    }
+}
+
+/// The server is shutting down: it is no failure of the request, which can be made elsewhere.
+#[track_caller]
+fn is_shutting_down(error: &Error) {
+    assert_eq!(error.to_string(), "the server is shutting down");
+    assert_eq!(error.kind(), ErrorKind::Disconnected);
+    assert_eq!(error.delivery(), Delivery::NotSent);
+    assert!(error.is_retryable() && error.is_fatal());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r08_after_eshutdown_requests_that_wait_or_come_are_told_why() {
+    for style in STYLES {
+        let (conn, mut peer) = ready_with(builder(style).max_in_flight(2), style).await;
+        let read = || tokio::spawn(conn.read(0, 512).timeout(WATCHDOG).into_future());
+        let mut reads = Vec::new();
+        let mut heads = Vec::new();
+        for _ in 0..2 {
+            reads.push(read());
+            heads.push(peer.expect_command(Command::READ).await.unwrap().head);
+        }
+        // No room for these.
+        let mut waiting = Vec::new();
+        for _ in 0..3 {
+            let mut waits = Box::pin(conn.read(0, 512).timeout(WATCHDOG).into_future());
+            assert!(futures::poll!(&mut waits).is_pending());
+            waiting.push(waits);
+        }
+        peer.send_error(&heads[0], Errno::ESHUTDOWN, "")
+            .await
+            .unwrap();
+        let error = reads.remove(0).await.unwrap().unwrap_err();
+        assert_matches!(&error, Error::Request(e) if e.errno() == Errno::ESHUTDOWN);
+        assert!(error.is_retryable() && error.is_fatal());
+        for waits in waiting {
+            is_shutting_down(&waits.await.unwrap_err());
+        }
+        is_shutting_down(&conn.flush().await.unwrap_err());
+        // What is in flight is still waited for, and what this side does now changes no cause.
+        assert!(conn.is_ready());
+        let ends = tokio::spawn(conn.disconnect().timeout(WATCHDOG).into_future());
+        peer.send_data(&heads[1], &[1; 512]).await.unwrap();
+        reads.remove(0).await.unwrap().unwrap();
+        peer.expect_command(Command::DISC).await.unwrap();
+        drop(peer);
+        ends.await.unwrap().unwrap();
+        assert!(conn.is_closed());
+        is_shutting_down(&conn.closed().await);
+        is_shutting_down(&conn.read(0, 512).await.unwrap_err());
     }
 }
 

@@ -8,7 +8,7 @@ use nbd_client::wire::{
     Command, EXTENDED_REPLY_MAGIC, EXTENDED_REQUEST_MAGIC, Errno, ProtocolError, REQUEST_MAGIC,
     ReplyStyle, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC,
 };
-use nbd_client::{Connection, Error, State};
+use nbd_client::{Connection, Delivery, Error, State};
 use tokio::time::Instant;
 
 use crate::answer::*;
@@ -84,13 +84,15 @@ fn r08_eshutdown_lets_the_others_finish_and_takes_no_more() {
         assert!(matches!(&error, Error::Request(e) if e.errno() == Errno::ESHUTDOWN));
         assert!(error.is_retryable());
         let late = conn.flush().await.unwrap_err();
-        assert!(matches!(late, Error::Closed(_)), "{late:?}");
+        assert!(matches!(late, Error::Disconnected(..)), "{late:?}");
+        assert!(late.is_retryable() && late.delivery() == Delivery::NotSent);
         peer.send_data(&first, b"last").await.unwrap();
         assert_eq!(&read.await.unwrap().unwrap()[..], b"last");
         peer.expect_command(Command::DISC).await.unwrap();
         peer.expect_end().await.unwrap();
         drop(peer);
-        conn.closed().await;
+        let cause = conn.closed().await;
+        assert!(matches!(cause, Error::Disconnected(..)), "{cause:?}");
         assert_eq!(conn.state(), State::Closed);
     });
 }

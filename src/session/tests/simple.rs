@@ -106,18 +106,36 @@ fn r07_a_simple_error_fails_a_command_even_with_structured_replies() {
     }
 }
 
+/// It was not sent, because the server is shutting down.
+#[track_caller]
+fn assert_shutting_down(error: &Error) {
+    assert_matches!(error, Error::Disconnected(..));
+    assert_eq!(error.to_string(), "the server is shutting down");
+    assert_eq!(error.delivery(), Delivery::NotSent);
+    assert_eq!(error.errno(), Some(108));
+    assert!(error.is_retryable() && error.is_fatal());
+}
+
 #[test]
 fn r08_after_eshutdown_what_is_in_flight_finishes_and_disc_follows() {
     for style in STYLES {
-        let mut wire = Wire::new(style);
+        let mut wire = Wire::bounded(style, 2, u64::MAX);
         let first = wire.read(0, 4);
         let second = wire.read(8, 4);
+        let mut place = None;
+        assert!(wire.try_submit(read(0, 1), &mut place).is_pending());
         let heads: Vec<_> = wire.send().iter().map(|request| request.head).collect();
         wire.feed(&error(style, &heads[0], Errno::ESHUTDOWN, "", DONE))
             .unwrap();
         assert_eq!(wire.request_error(first).errno, Errno::ESHUTDOWN);
-        let late = wire.try_submit(read(0, 1), &mut None);
-        assert_matches!(late, Poll::Ready(Err(Error::Closed(_))));
+        // The first cause stands.
+        wire.session.close();
+        for place in [&mut place, &mut None] {
+            match wire.try_submit(read(0, 1), place) {
+                Poll::Ready(Err(error)) => assert_shutting_down(&error),
+                other => panic!("{other:?}"),
+            }
+        }
         assert!(!wire.session.try_disconnect(), "one is in flight");
         wire.feed(&data(style, &heads[1], 8, b"last", DONE))
             .unwrap();
@@ -126,6 +144,20 @@ fn r08_after_eshutdown_what_is_in_flight_finishes_and_disc_follows() {
         let disc = wire.send().pop().unwrap().head;
         assert_eq!(disc.command, Command::DISC);
         assert_eq!((disc.offset, disc.length), (0, 0));
+    }
+}
+
+#[test]
+fn r08_eshutdown_after_a_close_of_this_side_changes_no_cause() {
+    for style in STYLES {
+        let mut wire = Wire::new(style);
+        let (ticket, head) = wire.ask(Command::FLUSH);
+        wire.session.close();
+        wire.feed(&error(style, &head, Errno::ESHUTDOWN, "", DONE))
+            .unwrap();
+        assert_eq!(wire.request_error(ticket).errno, Errno::ESHUTDOWN);
+        let late = wire.try_submit(read(0, 1), &mut None);
+        assert_matches!(late, Poll::Ready(Err(Error::Closed(_))));
     }
 }
 
