@@ -167,8 +167,8 @@ impl Connection {
 
     /// Begins to connect to a Unix socket.
     ///
-    /// A path that begins with a NUL byte is an abstract name, on Linux. A server whose backlog is full is
-    /// tried again until the deadline.
+    /// A path that begins with a NUL byte is an abstract name, on Linux. A server whose backlog is
+    /// full is tried again until the deadline.
     ///
     /// # Errors
     /// If the handle is not new, there is no runtime, or the path cannot be that of a socket.

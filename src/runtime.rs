@@ -7,11 +7,11 @@
 use std::panic::catch_unwind;
 use std::time::Duration;
 
-use tokio::net::UnixDatagram;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 use crate::error::InvalidRequest;
+use crate::platform;
 
 /// Checks that there is a runtime and that its time is enabled; `why` says what for.
 pub(crate) fn check_time(why: &'static str) -> Result<(), InvalidRequest> {
@@ -34,7 +34,7 @@ pub(crate) fn check_time_with<T>(
 pub(crate) fn check_io() -> Result<(), InvalidRequest> {
     let why = "I/O is not enabled in this one";
     // No socket to be had is no reason to refuse: a connection that needs one will say so.
-    match catch_unwind(UnixDatagram::unbound) {
+    match catch_unwind(platform::idle_socket) {
         Ok(_) => Ok(()),
         Err(_) => Err(InvalidRequest::NoRuntime(why)),
     }

@@ -1,15 +1,17 @@
 //! Serving on sockets.
 
-use std::fmt::{self, Write as _};
+#[cfg(unix)]
+mod unix;
+
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, ToSocketAddrs, UnixListener};
+use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::server::Server;
@@ -36,29 +38,6 @@ pub struct Listening<A> {
     /// A file to remove at the end.
     socket: Option<PathBuf>,
     task: AbortHandle,
-}
-
-impl Listening<PathBuf> {
-    /// The path of the socket.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.address
-    }
-
-    /// The NBD URI of the default export.
-    #[must_use]
-    pub fn uri(&self) -> String {
-        let mut uri = String::from("nbd+unix:///?socket=");
-        for byte in self.address.as_os_str().as_bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
-                    uri.push(char::from(*byte));
-                }
-                _ => drop(write!(uri, "%{byte:02X}")),
-            }
-        }
-        uri
-    }
 }
 
 impl Listening<SocketAddr> {
@@ -94,27 +73,6 @@ impl<A: fmt::Debug> fmt::Debug for Listening<A> {
 }
 
 impl Server {
-    /// Listens on a new Unix socket at `path`.
-    ///
-    /// # Errors
-    /// If the socket cannot be made, for instance because the path exists.
-    ///
-    /// # Panics
-    /// Outside a Tokio runtime.
-    pub fn listen_unix(&self, path: impl AsRef<Path>) -> io::Result<Listening<PathBuf>> {
-        let path = path.as_ref().to_owned();
-        let listener = UnixListener::bind(&path)?;
-        let task = self.accept(move |cx| match listener.poll_accept(cx) {
-            Poll::Ready(accepted) => Poll::Ready(accepted.map(|(stream, _)| stream)),
-            Poll::Pending => Poll::Pending,
-        });
-        Ok(Listening {
-            address: path.clone(),
-            socket: Some(path),
-            task,
-        })
-    }
-
     /// Listens on a TCP address; port 0 chooses a free one.
     ///
     /// # Errors
@@ -175,33 +133,16 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt;
-    use tokio::net::{TcpStream, UnixStream};
+    use tokio::net::TcpStream;
 
     use crate::testing::Export;
 
     use super::*;
 
-    async fn greeting(mut stream: impl AsyncRead + Unpin) -> [u8; 8] {
+    pub(super) async fn greeting(mut stream: impl AsyncRead + Unpin) -> [u8; 8] {
         let mut magic = [0; 8];
         stream.read_exact(&mut magic).await.unwrap();
         magic
-    }
-
-    #[tokio::test]
-    async fn a_unix_socket_is_served_and_gone_with_its_guard() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a socket");
-        let server = Server::new(Export::new(0));
-        let listening = server.listen_unix(&path).unwrap();
-        assert!(listening.uri().ends_with("/a%20socket"));
-        let mut stream = UnixStream::connect(listening.path()).await.unwrap();
-        assert_eq!(&greeting(&mut stream).await, b"NBDMAGIC");
-        drop(listening);
-        assert!(!path.exists());
-        let mut rest = Vec::new();
-        stream.read_to_end(&mut rest).await.unwrap();
-        assert_eq!(rest.len(), 10, "the rest of the greeting, and the end");
-        server.connected(0).await;
     }
 
     #[tokio::test]

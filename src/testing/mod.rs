@@ -40,6 +40,7 @@ mod pages;
 mod peer;
 mod server;
 mod shaper;
+#[cfg(unix)]
 mod stdio;
 #[cfg(test)]
 mod tests;

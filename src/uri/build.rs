@@ -1,7 +1,6 @@
 //! From parts to [`Uri`]: what every part may be.
 
 use std::net::Ipv6Addr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{Endpoint, SshRemote, TlsType, Uri, UriError, short, ssh, write};
@@ -135,7 +134,7 @@ fn endpoint(endpoint: Endpoint) -> Result<Endpoint, UriError> {
             port: not_zero("port", port)?,
         }),
         Endpoint::Unix { path } => {
-            match path.as_os_str().as_bytes() {
+            match path.as_os_str().as_encoded_bytes() {
                 [0] => return Err(UriError::part("socket", "an abstract name is empty")),
                 [0, name @ ..] if name.contains(&0) => return Err(UriError::part("socket", NUL)),
                 [0, ..] => {}
@@ -237,7 +236,7 @@ fn tls_user(user: &str) -> Result<(), UriError> {
 }
 
 fn file(part: &'static str, path: &Path) -> Result<(), UriError> {
-    match path.as_os_str().as_bytes() {
+    match path.as_os_str().as_encoded_bytes() {
         [] => Err(UriError::part(part, "it is empty")),
         bytes if bytes.contains(&0) => Err(UriError::part(part, NUL)),
         _ => Ok(()),

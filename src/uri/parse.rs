@@ -57,8 +57,8 @@ impl FromStr for Uri {
         uri.tls_type = query.tls_type()?;
         uri.tls_hostname = query.text("tls-hostname")?;
         uri.tls_verify_peer = query.boolean("tls-verify-peer")?;
-        uri.tls_certificates = query.path("tls-certificates");
-        uri.tls_psk_file = query.path("tls-psk-file");
+        uri.tls_certificates = query.path("tls-certificates")?;
+        uri.tls_psk_file = query.path("tls-psk-file")?;
         if let Some(name) = query.leftover() {
             return Err(misplaced(name, scheme));
         }
@@ -134,7 +134,7 @@ fn unix(
             hint: " (the path goes into a parameter: nbd+unix:///?socket=/path)",
         });
     }
-    match query.path("socket") {
+    match query.path("socket")? {
         Some(path) => Ok(Endpoint::Unix { path }),
         // U-04.
         None => Err(UriError::MissingParameter {
@@ -172,7 +172,7 @@ fn ssh(
     user: Option<String>,
     query: &mut Query,
 ) -> Result<Endpoint, UriError> {
-    let remote = match (query.path("socket"), query.number("nbd-port")?) {
+    let remote = match (query.path("socket")?, query.number("nbd-port")?) {
         (Some(_), Some(_)) => {
             let why = "socket already says where the server listens";
             return Err(UriError::part("nbd-port", why));

@@ -1,11 +1,10 @@
 //! The parameters of a URI.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use super::decode::{decode, number, text_of};
 use super::{TlsType, UriError, short};
+use crate::platform::os_string;
 
 static PARAMETERS: [&str; 9] = [
     "socket",
@@ -74,9 +73,12 @@ impl Query {
         Some(self.known.swap_remove(at).1)
     }
 
-    pub(super) fn path(&mut self, name: &'static str) -> Option<PathBuf> {
-        self.take(name)
-            .map(|bytes| OsString::from_vec(bytes).into())
+    pub(super) fn path(&mut self, name: &'static str) -> Result<Option<PathBuf>, UriError> {
+        let path = |bytes| {
+            let path = os_string(bytes).map(PathBuf::from);
+            path.ok_or_else(|| UriError::part(name, "it is not UTF-8"))
+        };
+        self.take(name).map(path).transpose()
     }
 
     pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>, UriError> {

@@ -6,10 +6,10 @@
 //! (CVE-2025-14946 in libnbd, CVE-2023-51385 in OpenSSH).
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use super::{Endpoint, SshRemote, Uri, UriError, build, short};
+use crate::platform::os_string;
 
 impl Uri {
     /// The command that reaches the server of an `nbd+ssh` or `nbds+ssh` URI; `None` for others.
@@ -63,7 +63,7 @@ impl Uri {
             SshRemote::Unix { path } => {
                 let mut nc = OsString::from("nc -U ");
                 // A path that starts with a dash would be an option of nc.
-                if path.as_os_str().as_bytes().starts_with(b"-") {
+                if path.as_os_str().as_encoded_bytes().starts_with(b"-") {
                     nc.push("./");
                 }
                 nc.push(quoted(path.as_os_str()));
@@ -82,7 +82,7 @@ impl Uri {
 /// (`!#` is the command itself, quotes included).
 fn quoted(word: &OsStr) -> OsString {
     let mut quoted = vec![b'\''];
-    for &byte in word.as_bytes() {
+    for &byte in word.as_encoded_bytes() {
         match byte {
             b'\'' => quoted.extend(br"'\''"),
             b'\\' => quoted.extend(br"'\\'"),
@@ -91,7 +91,8 @@ fn quoted(word: &OsStr) -> OsString {
         }
     }
     quoted.push(b'\'');
-    OsString::from_vec(quoted)
+    // Only ASCII was added.
+    os_string(quoted).unwrap_or_default()
 }
 
 /// Checks a host for `ssh`: it must not be an option (CVE-2025-14946), another form of
@@ -118,7 +119,7 @@ pub(super) fn user(text: &str) -> Result<(), UriError> {
 
 /// Checks the path of a remote socket, which goes through a remote shell.
 pub(super) fn path(path: &Path) -> Result<(), UriError> {
-    let bytes = path.as_os_str().as_bytes();
+    let bytes = path.as_os_str().as_encoded_bytes();
     if bytes.is_empty() {
         Err(UriError::part("socket", "it is empty"))
     } else if bytes.first() == Some(&0) {
@@ -135,6 +136,7 @@ pub(super) fn path(path: &Path) -> Result<(), UriError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
     use std::path::PathBuf;
     use std::process::Command;
 

@@ -1,7 +1,6 @@
 //! From [`Uri`] to text.
 
 use std::fmt::{self, Write as _};
-use std::os::unix::ffi::OsStrExt;
 
 use super::{DEFAULT_PORT, Endpoint, SshRemote, Uri};
 
@@ -65,12 +64,14 @@ fn write(uri: &Uri, redacted: bool, out: &mut impl fmt::Write) -> fmt::Result {
 
     let mut query = Query { out, first: true };
     match &uri.endpoint {
-        Endpoint::Unix { path } => query.bytes("socket", path.as_os_str().as_bytes())?,
+        Endpoint::Unix { path } => query.bytes("socket", path.as_os_str().as_encoded_bytes())?,
         Endpoint::Ssh {
             compress, remote, ..
         } => {
             match remote {
-                SshRemote::Unix { path } => query.bytes("socket", path.as_os_str().as_bytes())?,
+                SshRemote::Unix { path } => {
+                    query.bytes("socket", path.as_os_str().as_encoded_bytes())?
+                }
                 SshRemote::Tcp { port } if *port != DEFAULT_PORT => {
                     write!(query.key("nbd-port")?, "{port}")?
                 }
@@ -92,10 +93,10 @@ fn write(uri: &Uri, redacted: bool, out: &mut impl fmt::Write) -> fmt::Result {
         query.bytes("tls-verify-peer", if verify { b"1" } else { b"0" })?;
     }
     if let Some(path) = &uri.tls_certificates {
-        query.bytes("tls-certificates", path.as_os_str().as_bytes())?;
+        query.bytes("tls-certificates", path.as_os_str().as_encoded_bytes())?;
     }
     if let Some(path) = &uri.tls_psk_file {
-        query.bytes("tls-psk-file", path.as_os_str().as_bytes())?;
+        query.bytes("tls-psk-file", path.as_os_str().as_encoded_bytes())?;
     }
     if let (true, Some(user)) = (over_ssh, &uri.tls_user) {
         secret(user, query.key("tls-username")?)?;

@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
+use crate::platform;
 
 /// Far more than a file of keys has, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -47,7 +47,7 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     let fault = |why: String| Error::argument(WHAT, format!("{}: {why}", path.display()));
     let file = File::open(path).map_err(|error| fault(error.to_string()))?;
     let metadata = file.metadata().map_err(|error| fault(error.to_string()))?;
-    let mode = metadata.permissions().mode() & 0o777;
+    let mode = platform::mode(&metadata) & 0o777;
     if mode & 0o077 != 0 {
         let why = format!("others have access to it: its mode is {mode:04o}, and should be 0600");
         return Err(fault(why));
