@@ -335,6 +335,11 @@ impl Builder {
 
     /// How many bytes of payload, both ways together, may be in flight; further requests wait.
     /// By default 128 MiB. A larger request goes alone.
+    ///
+    /// A block status counts with the memory that its answer takes: at first up to 24 KiB for each
+    /// context, and what it gets beyond that as it arrives. All whose answers are not taken yet
+    /// share these bytes equally; an answer that would take more than its share is cut off, as if
+    /// the server had described less.
     pub const fn max_in_flight_bytes(mut self, bytes: u64) -> Self {
         self.config.max_in_flight_bytes = bytes;
         self

@@ -54,7 +54,8 @@ pub struct Limits {
     /// limit. Default: 1 GiB.
     pub read: u64,
     /// Extents of one metadata context in the answer to one block status. Default: 2^20, which is
-    /// what the protocol expects servers to keep to.
+    /// what the protocol expects servers to keep to. How many of them are kept depends on
+    /// [`max_in_flight_bytes`](crate::Builder::max_in_flight_bytes).
     pub extents: u32,
     /// Error chunks in one reply. Default: 64.
     pub error_chunks: u16,

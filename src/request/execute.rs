@@ -246,7 +246,6 @@ impl Execute for Status {
         let export = link.export();
         let Some(filter) = &self.filter else {
             self.contexts.clone_from(&export.contexts);
-            self.contexts.extend_from_slice(&export.strays);
             return Ok(CommandFlags::empty());
         };
         // the filter is a payload, which only extended headers can announce.
@@ -293,6 +292,11 @@ impl Execute for Status {
         }
         // Beyond the export, if the check of that is off, the server may say what it likes.
         let size = link.export().size().max(offset.saturating_add(length));
+        let mut status = StatusAssembly::new(offset, length, size, one, wanted);
+        if payload.is_empty() {
+            // M03: what nobody asked for is checked like the rest, and left out.
+            status = status.with_strays(&link.export().strays);
+        }
         Message {
             length: if payload.is_empty() {
                 length
@@ -300,23 +304,13 @@ impl Execute for Status {
                 payload.len() as u64
             },
             payload: payload.freeze(),
-            sink: Sink::Status(Box::new(StatusAssembly::new(
-                offset, length, size, one, wanted,
-            ))),
+            sink: Sink::Status(Box::new(status)),
         }
     }
 
-    fn output(&mut self, link: &Link, answer: Answer) -> BlockStatus {
+    fn output(&mut self, _link: &Link, answer: Answer) -> BlockStatus {
         match answer {
-            Answer::Status(mut status) => {
-                // M03: what nobody asked for is checked like the rest, and left out.
-                if !link.export().strays.is_empty() {
-                    status
-                        .contexts
-                        .retain(|(name, _)| link.export().has_context(name));
-                }
-                status
-            }
+            Answer::Status(status) => status,
             Answer::Done | Answer::Data(_) => BlockStatus::default(),
         }
     }

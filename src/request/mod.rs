@@ -369,7 +369,8 @@ impl Connection {
     /// negotiated (`NBD_CMD_BLOCK_STATUS`).
     ///
     /// The answer may cover less than was asked for, and in each context another part; the last
-    /// extent may go beyond, but not past the end of the export. See
+    /// extent may go beyond, but not past the end of the export. What takes more memory than its
+    /// share of [`max_in_flight_bytes`](crate::Builder::max_in_flight_bytes) is cut off. See
     /// [`extents`](Self::extents) for all of a longer range.
     #[doc(alias = "block_status_64")]
     #[doc(alias = "extents")]

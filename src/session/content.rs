@@ -7,7 +7,7 @@ use super::inflight::Entry;
 use super::receive::Bulk;
 use super::{Answer, Chunk, Error, Session, Sink};
 use crate::error::InvalidRequest;
-use crate::wire::reply::{ErrorChunk, Hole};
+use crate::wire::reply::{ErrorChunk, Hole, StatusExtents};
 use crate::wire::{Errno, ProtocolError};
 
 impl Session {
@@ -53,6 +53,29 @@ impl Session {
             }
             Sink::None | Sink::Status(_) => {}
         }
+        Ok(())
+    }
+
+    /// Stores the status of one context. All block statuses whose answers are not taken share the
+    /// bound on bytes; what a server describes beyond the share of one is cut off.
+    pub(super) fn take_status(
+        &mut self,
+        place: usize,
+        context: u32,
+        extents: StatusExtents<'_>,
+    ) -> Result<(), ProtocolError> {
+        let share = self.gate.max_bytes() / self.inflight.statuses().max(1);
+        let Some(entry) = self.inflight.get_mut(place) else {
+            return Ok(());
+        };
+        let Sink::Status(status) = &mut entry.sink else {
+            return Ok(());
+        };
+        let most = (!entry.orphan).then(|| share.max(entry.bytes));
+        status.add(context, extents, most)?;
+        let beyond = status.held().saturating_sub(entry.bytes);
+        entry.bytes = entry.bytes.saturating_add(beyond);
+        self.gate.grow(beyond);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use super::fence::Fence;
 /// What a request needs to pass.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Want {
-    /// Payload in either direction, in bytes.
+    /// What it holds, in bytes: payload in either direction, or extents.
     pub bytes: u64,
     /// What it changes, in bytes from the start of the export: abandoned changes that overlap it
     /// must be answered first.
@@ -135,6 +135,16 @@ impl<T> Gate<T> {
     pub const fn leave(&mut self, bytes: u64) {
         self.requests = self.requests.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// A request that passed holds so much more than it wanted: others wait for that, too.
+    pub const fn grow(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// The bound on bytes.
+    pub const fn max_bytes(&self) -> u64 {
+        self.max_bytes
     }
 
     /// A waiting request gives up.

@@ -22,6 +22,8 @@ pub struct Entry {
     pub epoch: u32,
     /// Where its bytes begin and end in the stream to the server.
     pub sent: Range<u64>,
+    /// What it is accounted for at the gate, in bytes.
+    pub bytes: u64,
     /// The span of a change, see [`Barrier`](super::barrier::Barrier); what a flush covers, see
     /// [`Ledger`](super::ledger::Ledger).
     pub mark: u64,
@@ -61,6 +63,7 @@ impl Entry {
             length: range.1,
             epoch: 0,
             sent,
+            bytes: 0,
             mark: 0,
             fua: false,
             single_chunk: false,
@@ -105,9 +108,9 @@ impl Entry {
         }
     }
 
-    /// Payload it is accounted for, in bytes.
-    pub const fn bytes(&self) -> u64 {
-        payload(self.command, self.length)
+    /// 1 for a block status.
+    fn statuses(&self) -> u64 {
+        u64::from(self.command == Command::BLOCK_STATUS)
     }
 
     /// What the request changes on the export, if anything.
@@ -140,6 +143,8 @@ pub struct Inflight {
     entries: Slab<Entry>,
     generation: u32,
     start: u64,
+    /// How many of the entries are block statuses.
+    statuses: u64,
 }
 
 impl Inflight {
@@ -149,6 +154,7 @@ impl Inflight {
             entries: Slab::new(),
             generation: 0,
             start,
+            statuses: 0,
         }
     }
 
@@ -179,6 +185,7 @@ impl Inflight {
     pub fn insert(&mut self, mut entry: Entry) {
         entry.generation = self.generation;
         self.generation = self.generation.wrapping_add(1);
+        self.statuses = self.statuses.saturating_add(entry.statuses());
         self.entries.insert(entry);
     }
 
@@ -199,7 +206,14 @@ impl Inflight {
     }
 
     pub fn remove(&mut self, place: usize) -> Option<Entry> {
-        self.entries.try_remove(place)
+        let entry = self.entries.try_remove(place)?;
+        self.statuses = self.statuses.saturating_sub(entry.statuses());
+        Some(entry)
+    }
+
+    /// How many block statuses there are whose answers have not been taken.
+    pub const fn statuses(&self) -> u64 {
+        self.statuses
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {

@@ -350,7 +350,7 @@ impl Session {
             return;
         };
         self.pending = self.pending.saturating_sub(1);
-        self.gate.leave(entry.bytes());
+        self.gate.leave(entry.bytes);
         self.expected = self.expected.saturating_sub(entry.data());
         let (changes, mark) = (entry.changes(), entry.mark);
         let result = match entry.command {

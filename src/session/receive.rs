@@ -295,11 +295,7 @@ impl Session {
             ChunkType::BLOCK_STATUS | ChunkType::BLOCK_STATUS_EXT => {
                 let wide = head.chunk == ChunkType::BLOCK_STATUS_EXT;
                 let (context, extents) = StatusExtents::decode(wide, body)?;
-                if let Some(entry) = self.inflight.get_mut(place) {
-                    if let Sink::Status(assembly) = &mut entry.sink {
-                        assembly.add(context, extents)?;
-                    }
-                }
+                self.take_status(place, context, extents)?;
             }
             _ => self.take_error(place, ErrorChunk::decode(head.chunk, body)?)?,
         }

@@ -14,6 +14,12 @@ pub struct Context {
     pub name: Arc<str>,
 }
 
+/// How many extents of a context an answer is expected to have at most. Of this much room is made
+/// before it is asked for.
+const EXPECTED: u64 = 1024;
+/// What an extent takes, in bytes.
+const EXTENT: u64 = size_of::<Extent>() as u64;
+
 /// A block status whose chunks, one for each context, arrive in any order.
 #[derive(Debug)]
 pub struct StatusAssembly {
@@ -22,21 +28,52 @@ pub struct StatusAssembly {
     /// The size of the export, in bytes.
     size: u64,
     one: bool,
-    wanted: Vec<(Context, Option<Vec<Extent>>)>,
+    answers: Vec<Answer>,
+}
+
+/// What one context answers.
+#[derive(Debug)]
+struct Answer {
+    context: Context,
+    /// Whether it was asked for. If not, the answer is checked and not kept.
+    wanted: bool,
+    extents: Option<Vec<Extent>>,
+}
+
+impl Answer {
+    fn is_missing(&self) -> bool {
+        self.wanted && self.extents.is_none()
+    }
 }
 
 impl StatusAssembly {
     /// A query of `wanted` over a range of an export of `size` bytes; `one` asks for a single
     /// extent.
     pub fn new(offset: u64, length: u64, size: u64, one: bool, wanted: Vec<Context>) -> Self {
-        let wanted = wanted.into_iter().map(|context| (context, None)).collect();
-        Self {
+        let mut query = Self {
             offset,
             length,
             size,
             one,
-            wanted,
-        }
+            answers: Vec::with_capacity(wanted.len()),
+        };
+        query.extend(wanted, true);
+        query
+    }
+
+    /// The same when the server also answers for contexts that nobody asked for.
+    pub fn with_strays(mut self, strays: &[Context]) -> Self {
+        self.extend(strays.iter().cloned(), false);
+        self
+    }
+
+    fn extend(&mut self, contexts: impl IntoIterator<Item = Context>, wanted: bool) {
+        self.answers
+            .extend(contexts.into_iter().map(|context| Answer {
+                context,
+                wanted,
+                extents: None,
+            }));
     }
 
     /// How many bytes of the export the query is about.
@@ -44,7 +81,32 @@ impl StatusAssembly {
         self.length
     }
 
-    /// Adds the status of one context.
+    /// How much memory the answer takes as a rule, in bytes.
+    pub fn expected(&self) -> u64 {
+        let extents = match self.one {
+            true => 1,
+            // A server knows no more than every sector by itself.
+            false => (self.length / 512).saturating_add(1).min(EXPECTED),
+        };
+        let wanted = self.answers.iter().filter(|answer| answer.wanted);
+        extents
+            .saturating_mul(EXTENT)
+            .saturating_mul(wanted.count() as u64)
+    }
+
+    /// How much memory the extents take that have come so far, in bytes.
+    pub fn held(&self) -> u64 {
+        let extents = self
+            .answers
+            .iter()
+            .filter_map(|answer| answer.extents.as_ref());
+        let count = extents.map(|extents| extents.len() as u64).sum::<u64>();
+        count.saturating_mul(EXTENT)
+    }
+
+    /// Adds the status of one context. In all contexts together about `most` bytes of extents are
+    /// kept, but at least one extent of each; the rest is cut off, as if the server had described
+    /// less. With `None` the status is checked only.
     ///
     /// # Errors
     /// If the context was not asked for or has answered, or the extents break the rules.
@@ -52,37 +114,59 @@ impl StatusAssembly {
         &mut self,
         id: u32,
         extents: impl ExactSizeIterator<Item = Result<(u64, u64), ProtocolError>>,
+        most: Option<u64>,
     ) -> Result<(), ProtocolError> {
-        let Some(at) = self.wanted.iter().position(|(context, _)| context.id == id) else {
+        let find = |answer: &Answer| answer.context.id == id;
+        let Some(at) = self.answers.iter().position(find) else {
             return Err(ProtocolError::UnknownContext(id));
         };
-        let extents = self.place(extents)?;
-        let slot = self.wanted.get_mut(at).map(|(_, slot)| slot);
-        match slot {
-            Some(slot) if slot.is_none() => *slot = Some(extents),
-            // P-169: exactly one chunk for each context.
-            _ => return Err(ProtocolError::DuplicateStatus(id)),
+        // P-169: exactly one chunk for each context.
+        let Some(answer) = self
+            .answers
+            .get(at)
+            .filter(|answer| answer.extents.is_none())
+        else {
+            return Err(ProtocolError::DuplicateStatus(id));
+        };
+        let most = match most.filter(|_| answer.wanted) {
+            Some(most) => self.share(most),
+            None => 0,
+        };
+        let extents = self.place(extents, most)?;
+        if let Some(answer) = self.answers.get_mut(at) {
+            answer.extents = Some(extents);
         }
         Ok(())
     }
 
+    /// How many extents the next context may keep if all together may keep `most` bytes.
+    fn share(&self, most: u64) -> usize {
+        let left = most.saturating_sub(self.held()) / EXTENT;
+        let missing = self.answers.iter().filter(|answer| answer.is_missing());
+        let share = left.checked_div(missing.count() as u64).unwrap_or(0);
+        usize::try_from(share).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// The extents at their places, `most` of them at most.
     fn place(
         &self,
         descriptors: impl ExactSizeIterator<Item = Result<(u64, u64), ProtocolError>>,
+        most: usize,
     ) -> Result<Vec<Extent>, ProtocolError> {
         // No more than bytes: what lies past the range is not kept. P-170: REQ_ONE gives one extent,
         // no longer than what was asked for. Servers that send more are cut off here instead.
-        let most = match self.one {
+        let useful = match self.one {
             true => 1,
             false => usize::try_from(self.length).unwrap_or(usize::MAX),
         };
+        let most = most.min(useful);
         let mut extents = Vec::with_capacity(descriptors.len().min(most));
         let mut at = self.offset;
         let limit = self.offset.saturating_add(self.length);
         for descriptor in descriptors {
             let (length, flags) = descriptor?;
             // P-171: every extent but the last ends before the range does; as above.
-            if at >= limit || extents.len() >= most {
+            if at >= limit || self.one && at > self.offset {
                 continue;
             }
             let end = at
@@ -91,30 +175,32 @@ impl StatusAssembly {
             // Some servers round the last extent up: nothing lies past the end of the export.
             let end = end.min(self.size);
             let end = if self.one { end.min(limit) } else { end };
-            let length = end.saturating_sub(at);
-            extents.push(Extent {
-                offset: at,
-                length,
-                flags,
-            });
+            if extents.len() < most {
+                let length = end.saturating_sub(at);
+                extents.push(Extent::new(at, length, flags));
+            }
             at = end;
         }
         Ok(extents)
     }
 
-    /// The extents of every context.
+    /// The extents of every context that was asked for.
     ///
     /// # Errors
     /// If one has not answered.
     pub fn finish(self) -> Result<BlockStatus, ProtocolError> {
-        let asked = self.wanted.len();
-        let contexts: Vec<_> = self
-            .wanted
-            .into_iter()
-            .filter_map(|(context, extents)| Some((context.name, extents?)))
-            .collect();
+        let answers = self.answers.into_iter();
+        let mut contexts = Vec::with_capacity(answers.len());
+        let mut missing = 0_usize;
+        for answer in answers {
+            match answer.extents {
+                Some(extents) if answer.wanted => contexts.push((answer.context.name, extents)),
+                Some(_) => {}
+                None => missing = missing.saturating_add(1),
+            }
+        }
         // P-169
-        match asked.saturating_sub(contexts.len()) {
+        match missing {
             0 => Ok(BlockStatus { contexts }),
             missing => Err(ProtocolError::MissingStatus(missing)),
         }
@@ -141,7 +227,7 @@ mod tests {
 
     impl StatusAssembly {
         fn take(&mut self, id: u32, extents: &[(u64, u64)]) -> Result<(), ProtocolError> {
-            self.add(id, extents.iter().map(|&extent| Ok(extent)))
+            self.add(id, extents.iter().map(|&extent| Ok(extent)), Some(1 << 20))
         }
     }
 
@@ -197,6 +283,64 @@ mod tests {
         );
         let overshoot = [Extent::new(1000, 90, 0), Extent::new(1090, 20, 1)];
         assert_eq!(status.get("x:y"), Some(&overshoot[..]));
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_checked_and_not_kept() {
+        let stray = |status: StatusAssembly| status.with_strays(&[context(9, "z:z")]);
+        let mut status = stray(query(false));
+        let expected = query(false).expected();
+        assert_eq!(status.expected(), expected, "strays take nothing");
+        status.take(9, &[(50, 0), (50, 1)]).unwrap();
+        assert_eq!(status.held(), 0);
+        let twice = status.take(9, &[(1, 0)]);
+        assert_eq!(twice, Err(ProtocolError::DuplicateStatus(9)));
+        status.take(0, &[(100, 0)]).unwrap();
+        status.take(7, &[(100, 0)]).unwrap();
+        let status = status.finish().unwrap();
+        assert_eq!((status.len(), status.get("z:z")), (2, None));
+        let mut status = stray(query(false));
+        let bad = [Ok((1, 0)), Err(ProtocolError::NoError)];
+        assert!(status.add(9, bad.into_iter(), Some(1 << 20)).is_err());
+        let mut status = stray(query(false));
+        status.take(0, &[(1, 0)]).unwrap();
+        status.take(7, &[(1, 0)]).unwrap();
+        assert_eq!(status.finish(), Err(ProtocolError::MissingStatus(1)));
+    }
+
+    #[test]
+    fn extents_beyond_what_may_be_kept_are_cut_off() {
+        let many: Vec<_> = (0..100).map(|flags| (1, flags)).collect();
+        let add = |status: &mut StatusAssembly, id, most| {
+            status.add(id, many.iter().map(|&extent| Ok(extent)), most)
+        };
+        for (most, first, second) in [(0, 1, 1), (20, 10, 10), (1000, 100, 100), (150, 75, 75)] {
+            let mut status = query(false);
+            add(&mut status, 7, Some(most * EXTENT)).unwrap();
+            add(&mut status, 0, Some(most * EXTENT)).unwrap();
+            assert_eq!(status.held(), (first + second) as u64 * EXTENT);
+            let status = status.finish().unwrap();
+            let got = |name| status.get(name).unwrap();
+            assert_eq!(
+                (got("x:y").len(), got("base:allocation").len()),
+                (first, second)
+            );
+            let last = Extent::new(1000 + first as u64 - 1, 1, first as u64 - 1);
+            assert_eq!(got("x:y").last(), Some(&last));
+        }
+        // What one context leaves is there for the others.
+        let mut status = query(false);
+        status.take(7, &[(100, 0)]).unwrap();
+        add(&mut status, 0, Some(20 * EXTENT)).unwrap();
+        assert_eq!(status.held(), 20 * EXTENT);
+        // What is cut off is checked.
+        let mut status = query(false);
+        let bad = [Ok((1, 0)), Err(ProtocolError::NoError)];
+        assert!(status.add(7, bad.into_iter(), Some(0)).is_err());
+        // Nobody wants it any more.
+        let mut status = query(false);
+        add(&mut status, 7, None).unwrap();
+        assert_eq!(status.held(), 0);
     }
 
     #[test]

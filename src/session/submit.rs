@@ -53,7 +53,10 @@ impl Session {
         let (command, offset, length) = (submission.command, submission.offset, submission.length);
         let changes = changes(command, offset, length);
         Want {
-            bytes: payload(command, length),
+            bytes: match &submission.sink {
+                Sink::Status(status) => status.expected(),
+                _ => payload(command, length),
+            },
             span: match command {
                 Command::FLUSH => self.barrier.cut(),
                 _ if changes.is_some() => self.barrier.begin(),
@@ -121,6 +124,7 @@ impl Session {
         let begin = self.queued;
         self.push(&head, payload);
         let mut entry = Entry::new(command, (offset, length), begin..self.queued, sink);
+        entry.bytes = want.bytes;
         entry.mark = match command {
             Command::FLUSH => self.ledger.mark(),
             _ => want.span,

@@ -71,6 +71,17 @@ impl Server {
         (server, client)
     }
 
+    /// Has it report so many further contexts, which nobody asked for: their ids are 100 and up.
+    pub(crate) fn with_strays(mut self, count: u32) -> Self {
+        let set = OptionType::SET_META_CONTEXT;
+        let context = |id, name: &str| OptionReply::meta_context(set, id, name);
+        let mut replies = vec![context(CONTEXT.0, CONTEXT.1)];
+        replies.extend((0..count).map(|i| context(100 + i, &format!("stray:{i}"))));
+        replies.push(OptionReply::ack(set));
+        self.yes[1] = encode(&replies);
+        self
+    }
+
     /// A builder that asks for what this server agrees to.
     pub(crate) fn builder(style: ReplyStyle) -> Builder {
         Connection::builder()

@@ -1,5 +1,6 @@
 //! Floods, lies and late replies once requests are answered.
 
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -69,11 +70,21 @@ impl Chunks {
 /// many bytes taken.
 fn answered<T>(
     style: ReplyStyle,
+    chunks: Chunks,
+    most: usize,
+    client: impl AsyncFnOnce(&Connection) -> Result<T>,
+) -> Result<T> {
+    answered_by(Server::new(style), style, chunks, most, client)
+}
+
+/// The same by this server.
+fn answered_by<T>(
+    (server, stream): (Server, UnixStream),
+    style: ReplyStyle,
     mut chunks: Chunks,
     most: usize,
     client: impl AsyncFnOnce(&Connection) -> Result<T>,
 ) -> Result<T> {
-    let (server, stream) = Server::new(style);
     let thread = server.spawn(move |mut server| {
         server.handshake();
         let request = server.request().unwrap();
@@ -200,15 +211,19 @@ fn c39_x03_a_length_that_is_a_lie_takes_nothing() {
 
 /// The answer to a status, of so many extents of a byte each.
 fn extents(style: ReplyStyle, count: u64) -> Chunks {
+    let mut chunks = Chunks::new();
+    add_extents(&mut chunks, style, DONE, CONTEXT.0, count);
+    chunks
+}
+
+fn add_extents(chunks: &mut Chunks, style: ReplyStyle, flags: ReplyFlags, id: u32, count: u64) {
     let wide = style == ReplyStyle::Extended;
     let kind = match wide {
         true => Kind::BLOCK_STATUS_EXT,
         false => Kind::BLOCK_STATUS,
     };
     let extents: Vec<_> = (0..count).map(|i| (1, i % 2)).collect();
-    let mut chunks = Chunks::new();
-    chunks.add(style, DONE, kind, status_body(wide, CONTEXT.0, &extents));
-    chunks
+    chunks.add(style, flags, kind, status_body(wide, id, &extents));
 }
 
 #[test]
@@ -232,6 +247,66 @@ fn b10_extents_that_were_not_asked_for_are_not_kept() {
         let status = async |conn: &Connection| conn.block_status(0, 100).await;
         let status = answered(style, extents(style, 1 << 20), most + SLACK, status).unwrap();
         assert_eq!(status.get(CONTEXT.1).unwrap().len(), 100);
+    }
+}
+
+#[test]
+fn extents_of_contexts_that_were_not_asked_for_take_nothing() {
+    let _turn = turn();
+    const STRAYS: u32 = 4;
+    for style in CHUNKED {
+        let mut chunks = Chunks::new();
+        for id in (0..STRAYS).map(|i| 100 + i) {
+            add_extents(&mut chunks, style, MORE, id, 1 << 20);
+        }
+        add_extents(&mut chunks, style, DONE, CONTEXT.0, 10);
+        let (server, stream) = Server::new(style);
+        let server = server.with_strays(STRAYS);
+        // A chunk is here in full before it is looked at, and the room for the next one is made
+        // before that of this one is given back.
+        let wire = if style == ReplyStyle::Extended { 16 } else { 8 };
+        let most = 2 * (1 << 20) * wire + SLACK;
+        let status = async |conn: &Connection| conn.block_status(0, 1 << 20).await;
+        let status = answered_by((server, stream), style, chunks, most, status).unwrap();
+        assert_eq!(status.len(), 1);
+        assert_eq!(status.get(CONTEXT.1).unwrap().len(), 10);
+    }
+}
+
+#[test]
+fn statuses_at_once_take_no_more_than_may_be_in_flight() {
+    let _turn = turn();
+    const COUNT: usize = 64;
+    const LIMIT: usize = 4 * MIB;
+    for style in CHUNKED {
+        let (server, stream) = Server::new(style);
+        let mut answer = extents(style, 1 << 17);
+        let thread = server.spawn(move |mut server| {
+            server.handshake();
+            while let Some(request) = server.request() {
+                server.send(answer.answer(style, &request));
+            }
+        });
+        let conn = Server::builder(style)
+            .max_in_flight_bytes(LIMIT as u64)
+            .build();
+        run(async {
+            conn.connect_socket(stream).await.unwrap();
+            let meter = Meter::start();
+            let statuses =
+                join_all((0..COUNT).map(|_| conn.block_status(0, MIB as u64).into_future()));
+            // Those that were taken do not count any more, and these are kept here: the first to
+            // come has the 64th part of the bound, the last all of it.
+            for (status, left) in statuses.await.into_iter().zip((1..=COUNT).rev()) {
+                let extents = status.unwrap().get(CONTEXT.1).unwrap().len();
+                let share = LIMIT / left / size_of::<nbd_client::Extent>();
+                assert!(extents <= share.min(1 << 17), "{extents} of {share}");
+            }
+            assert!(conn.is_ready());
+            meter.assert_peak(6 * LIMIT);
+        });
+        drop(conn);
+        thread.join().unwrap();
     }
 }
 

@@ -11,6 +11,7 @@ mod orphans;
 mod pieces;
 mod random;
 mod replies;
+mod share;
 mod simple;
 mod status;
 

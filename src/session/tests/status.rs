@@ -45,7 +45,7 @@ fn kind(style: ReplyStyle) -> ChunkType {
     }
 }
 
-fn status(
+pub(super) fn status(
     style: ReplyStyle,
     head: &RequestHead,
     id: u32,
