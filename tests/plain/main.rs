@@ -4,7 +4,7 @@
 //! No request may take longer than ten seconds, and everything that is read is looked at.
 //! Requests are awaited as they are, without a timeout: a thread that takes no part watches.
 //!
-//! `NBD_PLAIN_SECONDS` says how long; in two hours or so all combinations are met. `NBD_SEED`
+//! `NBD_PLAIN_SECONDS` says how long; to meet all combinations takes some hours. `NBD_SEED`
 //! decides on their order. `tests/long plain reads` runs both tests for long.
 #![allow(
     clippy::unwrap_used,
