@@ -58,6 +58,10 @@ impl Connection {
     /// Asks about the export (`NBD_OPT_INFO`) without entering it. The answer is also what
     /// [`export`](Self::export) then gives; a failure makes it forget.
     ///
+    /// What counts is what the server says when the export is entered, which may be something else:
+    /// nbd-server says here that every export has 0 bytes, and the size only after
+    /// [`opt_go`](Self::opt_go).
+    ///
     /// The contexts that were asked for are selected first.
     ///
     /// # Errors

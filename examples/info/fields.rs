@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
-use nbd_client::{Connection, Export, Protocol};
+use nbd_client::{Connection, Export, Handshake, Protocol};
 
 use crate::Result;
 use crate::server::Server;
@@ -42,23 +42,10 @@ impl Report {
         if list {
             for listed in conn.opt_list().await? {
                 conn.set_export_name(&*listed.name)?;
-                let found = if content {
-                    describe(&conn).await?.with_content(server).await?
-                } else {
-                    describe(&conn).await?
-                };
-                exports.push(found);
+                exports.push(describe_listed(&conn, server, content).await?);
             }
         } else {
-            let mut found = describe(&conn).await?;
-            if content {
-                // On the same connection: a server may take no second one.
-                if conn.is_negotiating() {
-                    conn.opt_go().await?;
-                }
-                found.insert_content(&conn).await?;
-            }
-            exports.push(found);
+            exports.push(describe(&conn, content).await?);
         }
         let (protocol, tls) = (conn.protocol()?, conn.is_tls());
         conn.disconnect().await?;
@@ -70,29 +57,57 @@ impl Report {
     }
 }
 
-/// The export whose name is set. Of an oldstyle server everything is known already.
-async fn describe(conn: &Connection) -> Result<Fields> {
-    let (mut export, mut contexts) = (None, Vec::new());
+/// The export whose name is set, which is entered: what the server says then is what counts. Of an
+/// oldstyle server everything is known already.
+async fn describe(conn: &Connection, content: bool) -> Result<Fields> {
+    let mut contexts = Vec::new();
     if conn.is_negotiating() {
-        // Without fixed newstyle nothing can be asked; it will be known after GO.
-        if conn.protocol()?.handshake.name() != "newstyle" {
-            if conn.protocol()?.structured_replies {
-                let none: [&str; 0] = [];
-                contexts = conn.opt_list_meta_context(none).await.unwrap_or_default();
-            }
-            export = Some(conn.opt_info().await?);
-        } else {
-            conn.opt_go().await?;
-        }
+        contexts = available(conn).await?;
+        conn.opt_go().await?;
     }
-    let export = export.map_or_else(|| conn.export(), Ok)?;
-    // A connection over a command has no URI.
-    let uri = conn.uri().ok().map(|uri| uri.to_string());
-    Ok(Fields::of(&export, conn.export_name(), uri, contexts))
+    let mut found = Fields::of(&conn.export()?, conn, contexts);
+    if content {
+        found.insert_content(conn).await?;
+    }
+    Ok(found)
+}
+
+/// One export of several. To enter it takes a connection of its own.
+async fn describe_listed(conn: &Connection, server: &Server, content: bool) -> Result<Fields> {
+    let contexts = available(conn).await?;
+    let export = conn.opt_info().await?;
+    // nbd-server says 0 before the export is entered, whatever its size.
+    if !content && export.size() > 0 {
+        return Ok(Fields::of(&export, conn, contexts));
+    }
+    let other = match server.connect_to(&conn.export_name()).await {
+        Err(_) if !content => return Ok(Fields::of(&export, conn, contexts)),
+        other => other?,
+    };
+    let mut found = Fields::of(&other.export()?, conn, contexts);
+    if content {
+        found.insert_content(&other).await?;
+    }
+    other.disconnect().await?;
+    Ok(found)
+}
+
+/// The metadata contexts that can be had, if the server says so.
+async fn available(conn: &Connection) -> Result<Vec<String>> {
+    let protocol = conn.protocol()?;
+    // Without fixed newstyle nothing can be asked.
+    if protocol.handshake != Handshake::FixedNewstyle || !protocol.structured_replies {
+        return Ok(Vec::new());
+    }
+    let none: [&str; 0] = [];
+    Ok(conn.opt_list_meta_context(none).await.unwrap_or_default())
 }
 
 impl Fields {
-    fn of(export: &Export, name: String, uri: Option<String>, contexts: Vec<String>) -> Self {
+    /// An export, as the server says, and the connection by which its name was set.
+    fn of(export: &Export, conn: &Connection, contexts: Vec<String>) -> Self {
+        // A connection over a command has no URI.
+        let uri = conn.uri().ok().map(|uri| uri.to_string());
         let mut fields = Vec::new();
         if let Some(description) = export.description().filter(|text| !text.is_empty()) {
             let text = description.as_str().to_owned();
@@ -133,28 +148,16 @@ impl Fields {
         let payload = export.max_payload().into();
         fields.push(("block_size_payload", Value::Number(payload)));
         // What the server calls it is the better name.
-        let name = export.canonical_name().map_or(name, str::to_owned);
+        let name = export.canonical_name().map(str::to_owned);
+        let name = name.unwrap_or_else(|| conn.export_name());
         Self { name, fields }
     }
 
-    async fn with_content(mut self, server: &Server) -> Result<Self> {
-        let conn = server.connect_to(&self.name).await?;
-        self.insert_content(&conn).await?;
-        conn.disconnect().await?;
-        Ok(self)
-    }
-
+    /// Adds what the export contains, after its size.
     async fn insert_content(&mut self, conn: &Connection) -> Result<()> {
-        // By the size that was told before the export was entered: nbd-server says 0 there, and
-        // what is printed should agree with itself.
-        let size = self.fields.iter().enumerate().find_map(|(at, field)| {
-            let (_, Value::Size(size)) = field else {
-                return None;
-            };
-            Some((at, *size))
-        });
-        let (at, size) = size.unwrap_or_default();
-        if let Some(content) = sample(conn, size).await? {
+        if let Some(content) = sample(conn).await? {
+            let is_size = |(_, value): &(_, Value)| matches!(value, Value::Size(_));
+            let at = self.fields.iter().position(is_size).unwrap_or_default();
             let field = ("content", Value::Text(content));
             self.fields.insert(at + 1, field);
         }
@@ -163,7 +166,8 @@ impl Fields {
 }
 
 /// What `file` takes the beginning of the export for; nothing if it is not installed.
-async fn sample(conn: &Connection, size: u64) -> Result<Option<String>> {
+async fn sample(conn: &Connection) -> Result<Option<String>> {
+    let size = conn.size()?;
     let block = conn.export()?.block_size().map_or(1, |sizes| sizes.minimum);
     let length = size.min(SAMPLE).next_multiple_of(block.into()).min(size);
     let data = match usize::try_from(length)? {

@@ -31,13 +31,14 @@ impl Server {
         Ok(conn)
     }
 
-    /// Connects to an export of which only the name is another one.
+    /// Connects to an export of which only the name is another one, and asks for all about it.
     pub(crate) async fn connect_to(&self, name: &str) -> Result<Connection> {
         let Self::Uri(uri) = self else {
-            return self.connect(|builder| builder.export_name(name)).await;
+            let named = |builder: Builder| builder.export_name(name).full_info(true);
+            return self.connect(named).await;
         };
         let uri = nbd_client::UriBuilder::from(Uri::clone(uri)).export_name(name);
         let other = Self::Uri(Box::new(uri.build()?));
-        other.connect(|builder| builder).await
+        other.connect(|builder| builder.full_info(true)).await
     }
 }

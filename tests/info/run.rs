@@ -82,6 +82,22 @@ impl Compared {
         json_alike(self.both(args), args);
     }
 
+    /// The same but for these facts of an export; gives what we print.
+    pub(crate) fn json_but(&self, args: &[&str], but: &[&str]) -> Value {
+        let both = self.both(args);
+        let ours: Value = serde_json::from_str(&both[1].0).unwrap();
+        let both = both.map(|(text, status)| {
+            let mut value: Value = serde_json::from_str(&text).unwrap();
+            for export in value["exports"].as_array_mut().unwrap() {
+                let export = export.as_object_mut().unwrap();
+                but.iter().for_each(|key| drop(export.remove(*key)));
+            }
+            (value.to_string(), status)
+        });
+        json_alike(both, args);
+        ours
+    }
+
     /// Both end alike and print the same.
     pub(crate) fn exactly(&self, args: &[&str]) {
         let [theirs, ours] = self.both(args);
@@ -90,6 +106,11 @@ impl Compared {
 
     /// Both succeed, and ours are their lines, in their order, and those of newer versions.
     pub(crate) fn lines(&self, args: &[&str]) {
+        self.lines_but(args, "\0");
+    }
+
+    /// The same but for lines that begin so.
+    pub(crate) fn lines_but(&self, args: &[&str], but: &str) {
         let [(theirs, status), (ours, our_status)] = self.both(args);
         assert_eq!((status, our_status), (0, 0), "{args:?}");
         let is_newer = |line: &&str| NEWER.iter().any(|key| line.trim().starts_with(key));
@@ -97,7 +118,12 @@ impl Compared {
         let ours = ours
             .join("\n")
             .replace("extended packets", "structured packets");
-        assert_eq!(theirs.trim_end(), ours, "{args:?}");
+        let told = |text: &str| {
+            let lines = text.trim_end().lines();
+            let told = lines.filter(|line| !line.trim().starts_with(but));
+            told.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&theirs), told(&ours), "{args:?}");
     }
 
     /// Both fail in the same way.
@@ -156,19 +182,22 @@ fn alike(theirs: &Value, ours: &Value, path: &str) {
 /// The example, built.
 fn info() -> &'static PathBuf {
     static INFO: OnceLock<PathBuf> = OnceLock::new();
-    INFO.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.parent().unwrap().parent().unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--example", "info", "--target-dir"]);
-        cargo.arg(profile.parent().unwrap());
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output();
-        let output = output.unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{errors}");
-        profile.join("examples/info")
-    })
+    INFO.get_or_init(|| example("info"))
+}
+
+/// Builds an example.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().unwrap().parent().unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--example", name, "--target-dir"]);
+    cargo.arg(profile.parent().unwrap());
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    let output = output.unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    profile.join("examples").join(name)
 }

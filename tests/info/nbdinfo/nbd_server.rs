@@ -13,9 +13,16 @@ fn exports_of_nbd_server_are_described_alike() {
         (Server::nbd_server(&exports), dir)
     };
     let compared = Compared::new(server, "one").one_client();
-    compared.json(&["--json"]);
-    compared.json(&["--json", "--no-content"]);
-    compared.lines(&["--no-content"]);
+    // nbd-server says 0 before the export is entered, which is what nbdinfo prints.
+    for args in [&["--json"][..], &["--json", "--no-content"]] {
+        let ours = compared.json_but(args, &["export-size", "export-size-str", "content"]);
+        let export = &ours["exports"][0];
+        assert_eq!(export["export-size"], 10_000, "{export}");
+        let content = export.get("content").map(|text| text.as_str().unwrap());
+        let is_script = |text: &str| text.contains("shell script");
+        assert_eq!(content.is_some_and(is_script), args.len() == 1, "{export}");
+    }
+    compared.lines_but(&["--no-content"], "export-size");
     compared.exactly(&["--size"]);
     for (option, word) in QUESTIONS {
         compared.exactly(&[option, word]);
