@@ -10,12 +10,15 @@
 mod args;
 mod fields;
 mod map;
+#[path = "../shared/out.rs"]
+mod out;
 mod print;
 mod server;
 
 use std::process::ExitCode;
 
 use args::{Args, Command, Mode};
+use out::{complain, say};
 use server::Server;
 
 /// What a question that was answered with no ends with; a failure ends with 1.
@@ -28,15 +31,15 @@ async fn main() -> ExitCode {
     let args = match Args::parse(std::env::args_os().skip(1)) {
         Ok(Command::Run(args)) => args,
         Ok(Command::Help) => {
-            print!("{}", args::USAGE);
+            out::print(format_args!("{}", args::USAGE));
             return ExitCode::SUCCESS;
         }
         Ok(Command::Version) => {
-            println!("info of nbd-client {}", env!("CARGO_PKG_VERSION"));
+            say!("info of nbd-client {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
         }
         Err(why) => {
-            eprintln!("info: {why}\n{}", args::USAGE);
+            complain!("info: {why}\n{}", args::USAGE);
             return ExitCode::FAILURE;
         }
     };
@@ -44,7 +47,7 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(NO),
         Err(error) => {
-            eprintln!("info: {error}");
+            complain!("info: {error}");
             ExitCode::FAILURE
         }
     }
@@ -54,7 +57,7 @@ async fn main() -> ExitCode {
 async fn run(args: &Args) -> Result<bool> {
     let server = Server::new(&args.target)?;
     // Printed at the end, so that there is all of it or nothing.
-    let mut out = String::new();
+    let mut text = String::new();
     match &args.mode {
         Mode::Question(question) => {
             let conn = server.connect(|builder| builder).await?;
@@ -64,23 +67,23 @@ async fn run(args: &Args) -> Result<bool> {
         }
         Mode::Size => {
             let conn = server.connect(|builder| builder).await?;
-            out = format!("{}\n", conn.size()?);
+            text = format!("{}\n", conn.size()?);
             conn.disconnect().await?;
         }
         Mode::Map { context, totals } => {
             let conn = server.connect(|b| b.meta_context(context)).await?;
             let map = map::Map::of(&conn, context, *totals).await?;
             conn.disconnect().await?;
-            map.print(args.json, &mut out);
+            map.print(args.json, &mut text);
         }
         Mode::Show | Mode::List => {
             let is_list = matches!(args.mode, Mode::List);
             // Reading a little of every export of a long list takes long.
             let content = args.content.unwrap_or(!is_list);
             let report = fields::Report::of(&server, is_list, content).await?;
-            print::report(&report, args.json, &mut out);
+            print::report(&report, args.json, &mut text);
         }
     }
-    print!("{out}");
+    out::print(format_args!("{text}"));
     Ok(true)
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 pub(crate) const USAGE: &str = "\
 usage: load (--unix PATH | --tcp HOST:PORT | --uri URI | -- COMMAND ARGS...) [options]
@@ -32,7 +33,7 @@ pub(crate) struct Args {
     pub(crate) bs: usize,
     pub(crate) qd: usize,
     pub(crate) conns: usize,
-    pub(crate) seconds: Option<f64>,
+    pub(crate) time: Option<Duration>,
     pub(crate) ops: u64,
     pub(crate) region: u64,
     pub(crate) runtime: Runtime,
@@ -79,7 +80,7 @@ impl Args {
             bs: 4096,
             qd: 64,
             conns: 1,
-            seconds: None,
+            time: None,
             ops: u64::MAX,
             region: u64::MAX,
             runtime: Runtime::Current,
@@ -95,6 +96,7 @@ impl Args {
             busy_poll: None,
         };
         let mut bytes = None;
+        let mut servers = Vec::new();
         while let Some(word) = words.next() {
             let option = word.to_string_lossy().into_owned();
             let mut value = || {
@@ -116,41 +118,73 @@ impl Args {
                 "--simple" => args.simple = true,
                 "--no-latency" => args.latency = false,
                 "--json" => args.json = true,
-                "--unix" => args.server = Server::Unix(value()?.into()),
-                "--tcp" => args.server = address(&text()?)?,
-                "--uri" => args.server = Server::Uri(text()?),
+                "--unix" => servers.push(Server::Unix(value()?.into())),
+                "--tcp" => servers.push(address(&text()?)?),
+                "--uri" => servers.push(Server::Uri(text()?)),
                 "--op" => args.op = op(&text()?)?,
                 "--runtime" => args.runtime = runtime(&text()?)?,
                 "--export" => args.export = text()?,
                 "--bs" => args.bs = usize::try_from(size(&text()?)?).map_err(|e| e.to_string())?,
                 "--qd" => args.qd = number(&option, &text()?)?,
                 "--conns" => args.conns = number(&option, &text()?)?,
-                "--seconds" => args.seconds = Some(number(&option, &text()?)?),
+                "--seconds" => args.time = Some(seconds(&text()?)?),
                 "--ops" => args.ops = number(&option, &text()?)?,
                 "--bytes" => bytes = Some(size(&text()?)?),
                 "--busy-poll" => args.busy_poll = Some(number(&option, &text()?)?),
                 "--region" => args.region = size(&text()?)?,
-                "--" => {
-                    args.server = Server::Command(words.by_ref().collect());
-                }
+                "--" => servers.push(Server::Command(words.by_ref().collect())),
                 _ => return Err(format!("unknown argument {option}")),
             }
         }
-        if args.bs == 0 || args.qd == 0 || args.conns == 0 {
-            return Err("--bs, --qd and --conns must not be 0".into());
-        }
         if let Some(bytes) = bytes {
-            args.ops = bytes.div_ceil(args.bs as u64);
+            args.ops = bytes.div_ceil(args.bs.max(1) as u64);
         }
-        if args.ops == u64::MAX && args.seconds.is_none() {
-            args.seconds = Some(5.0);
+        args.check()?;
+        if args.ops == u64::MAX && args.time.is_none() {
+            args.time = Some(Duration::from_secs(5));
+        }
+        match (servers.pop(), servers.pop()) {
+            (Some(_), Some(_)) => return Err("more than one server".into()),
+            (Some(server), None) => args.server = server,
+            (None, _) => {}
         }
         match &args.server {
             Server::Command(argv) if argv.is_empty() => {
-                Err("name a server: --unix, --tcp or -- COMMAND".into())
+                Err("name a server: --unix, --tcp, --uri or -- COMMAND".into())
             }
             _ => Ok(Some(args)),
         }
+    }
+
+    /// Refuses numbers with which there is nothing to do.
+    fn check(&self) -> Result<(), String> {
+        for (option, is_zero) in [
+            ("--bs", self.bs == 0),
+            ("--qd", self.qd == 0),
+            ("--conns", self.conns == 0),
+            ("--ops or --bytes", self.ops == 0),
+            ("--region", self.region == 0),
+            ("--payload", self.payload == Some(0)),
+        ] {
+            if is_zero {
+                return Err(format!("{option} must not be 0"));
+            }
+        }
+        if self.region < self.bs as u64 {
+            return Err("--region must not be less than --bs".into());
+        }
+        if self.conns.checked_mul(self.qd).is_none() {
+            return Err("--conns times --qd is too much".into());
+        }
+        Ok(())
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = Duration::try_from_secs_f64(number("--seconds", text)?);
+    match seconds {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => Err(format!("--seconds {text}: a time is needed")),
     }
 }
 
@@ -193,4 +227,51 @@ fn size(text: &str) -> Result<u64, String> {
     number
         .checked_mul(1 << shift)
         .ok_or_else(|| format!("{text} is too much"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &str) -> Result<Args, String> {
+        let words = words.split_whitespace().map(OsString::from);
+        Args::parse(words).map(|args| args.expect("no help was asked for"))
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for words in [
+            "",
+            "--",
+            "--unix a --seconds -5",
+            "--unix a --seconds nan",
+            "--unix a --seconds inf",
+            "--unix a --seconds 1e400",
+            "--unix a --seconds 0",
+            "--unix a --region 0",
+            "--unix a --region 512",
+            "--unix a --payload 0",
+            "--unix a --payload 4G",
+            "--unix a --ops 0",
+            "--unix a --bytes 0",
+            "--unix a --bs 0 --bytes 1",
+            "--unix a --qd 8589934592 --conns 8589934592",
+            "--unix a --uri nbd://b",
+            "--tcp a:1 --unix b",
+            "--unix a -- b",
+        ] {
+            assert!(parse(words).is_err(), "{words}");
+        }
+    }
+
+    #[test]
+    fn time_is_counted_in_fractions_of_seconds() {
+        let args = parse("--unix a --seconds 0.25 --region 4k --payload 1").unwrap();
+        assert_eq!(args.time, Some(Duration::from_millis(250)));
+        assert_eq!(
+            parse("--unix a").unwrap().time,
+            Some(Duration::from_secs(5))
+        );
+        assert_eq!(parse("--unix a --ops 1").unwrap().time, None);
+    }
 }

@@ -19,14 +19,21 @@ impl Histogram {
         self.0[bucket(nanos)].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How many requests there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.0
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
+    }
+
     /// The latency that this part of all requests stayed below, in microseconds; 0 if there were
     /// none.
     pub(crate) fn quantile(&self, part: f64) -> f64 {
-        let counts = || self.0.iter().map(|count| count.load(Ordering::Relaxed));
-        let rank = (counts().sum::<u64>() as f64 * part).ceil() as u64;
+        let rank = (self.count() as f64 * part).ceil() as u64;
         let mut seen = 0;
-        let found = counts().position(|count| {
-            seen += count;
+        let found = self.0.iter().position(|count| {
+            seen += count.load(Ordering::Relaxed);
             seen >= rank
         });
         upper(found.unwrap_or(0)) as f64 / 1000.0

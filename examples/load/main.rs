@@ -11,12 +11,15 @@
 mod args;
 mod histogram;
 mod idle;
+#[path = "../shared/out.rs"]
+mod out;
 mod plan;
 mod report;
 mod verify;
 mod work;
 
 use std::error::Error;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +29,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinHandle;
 
 use args::{Args, Runtime, Server};
+use out::complain;
 use plan::{Plan, Random};
 use report::Report;
 
@@ -33,22 +37,22 @@ fn main() -> ExitCode {
     let args = match Args::parse(std::env::args_os().skip(1)) {
         Ok(Some(args)) => args,
         Ok(None) => {
-            print!("{}", args::USAGE);
+            out::print(format_args!("{}", args::USAGE));
             return ExitCode::SUCCESS;
         }
         Err(why) => {
-            eprintln!("load: {why}\ntry load --help");
+            complain!("load: {why}\ntry load --help");
             return ExitCode::from(2);
         }
     };
     match start(args) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(wrong) => {
-            eprintln!("load: {wrong} blocks had the wrong contents");
+            complain!("load: {wrong} blocks had the wrong contents");
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("load: {error}");
+            complain!("load: {error}");
             ExitCode::FAILURE
         }
     }
@@ -84,12 +88,25 @@ async fn run(args: Arc<Args>) -> Result<u64, Box<dyn Error>> {
     for _ in 0..args.conns {
         connections.push(connect(&args).await?);
     }
+    let result = measure(&args, &connections).await;
+    // A server may mind not being told, and has a failure of its own then.
+    for conn in connections {
+        let goodbye = conn.disconnect().await;
+        if result.is_ok() {
+            goodbye?;
+        }
+    }
+    result
+}
+
+/// Puts the load on the connections, and prints what came of it.
+async fn measure(args: &Arc<Args>, connections: &[Connection]) -> Result<u64, Box<dyn Error>> {
     let mut size = args.region;
-    for conn in &connections {
+    for conn in connections {
         size = size.min(conn.size()?);
     }
-    let plan = Arc::new(Plan::new(&args, size));
-    let workers = workers(&args, &connections, size)?;
+    let plan = Arc::new(Plan::new(args, size));
+    let workers = workers(args, connections, size)?;
 
     let before = report::Usage::now();
     let begin = Instant::now();
@@ -110,15 +127,28 @@ async fn run(args: Arc<Args>) -> Result<u64, Box<dyn Error>> {
             }
         }));
     }
-    let total = finish(tasks).await?;
+    let progress = tokio::spawn(progress(plan.clone(), begin));
+    let total = finish(tasks).await;
+    progress.abort();
+    plan.stop();
+    let total = total?;
     let wrong = total.wrong;
     let report = Report::new(total, begin.elapsed(), &before, plan.latency());
-    plan.stop();
     report.beside(finish(large).await?.ops).print(args.json);
-    for conn in connections {
-        conn.disconnect().await?;
-    }
     Ok(wrong)
+}
+
+/// Says from time to time how far the load is, to who watches.
+async fn progress(plan: Arc<Plan>, begin: Instant) {
+    const STEP: Duration = Duration::from_secs(10);
+    while std::io::stderr().is_terminal() {
+        tokio::time::sleep(STEP).await;
+        let seconds = begin.elapsed().as_secs();
+        match plan.latency() {
+            Some(latency) => complain!("load: {seconds} s, {} operations so far", latency.count()),
+            None => complain!("load: {seconds} s so far"),
+        }
+    }
 }
 
 /// One place for each worker: with `--verify`, what it verifies.

@@ -15,7 +15,7 @@ pub(crate) struct Plan {
     left: AtomicU64,
     /// The next block of a sequential load.
     next: AtomicU64,
-    seconds: Option<f64>,
+    time: Option<Duration>,
     over: Arc<AtomicBool>,
     latency: Option<Histogram>,
 }
@@ -27,7 +27,7 @@ impl Plan {
             blocks: (size / args.bs as u64).max(1),
             left: AtomicU64::new(args.ops),
             next: AtomicU64::new(0),
-            seconds: args.seconds,
+            time: args.time,
             over: Arc::new(AtomicBool::new(false)),
             latency: args.latency.then(Histogram::new),
         }
@@ -35,10 +35,10 @@ impl Plan {
 
     /// Lets time run, if there is a limit.
     pub(crate) fn start(&self) {
-        if let Some(seconds) = self.seconds {
+        if let Some(time) = self.time {
             let over = self.over.clone();
             std::thread::spawn(move || {
-                std::thread::sleep(Duration::from_secs_f64(seconds));
+                std::thread::sleep(time);
                 over.store(true, Ordering::Relaxed);
             });
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Outcome;
 use super::histogram::Histogram;
+use super::out::say;
 
 /// Processor time of this process so far, in seconds.
 pub(crate) struct Usage {
@@ -94,7 +95,7 @@ impl Report {
         let cpu = (user + system) * 1e6 / (*ops).max(1) as f64;
         let rss = memory_kib("VmHWM:");
         if json {
-            println!(
+            say!(
                 "{{\"ops\":{ops},\"bytes\":{bytes},\"wall_s\":{wall:.4},\"iops\":{iops:.0},\
                  \"mib_s\":{mib:.1},\"user_s\":{user:.4},\"sys_s\":{system:.4},\
                  \"cpu_us_op\":{cpu:.3},\"p50_us\":{p50:.1},\"p99_us\":{p99:.1},\
@@ -102,15 +103,15 @@ impl Report {
             );
             return;
         }
-        println!("{ops} operations, {} MiB in {wall:.2} s", bytes >> 20);
-        println!("{iops:.0} operations/s, {mib:.1} MiB/s");
+        say!("{ops} operations, {} MiB in {wall:.2} s", bytes >> 20);
+        say!("{iops:.0} operations/s, {mib:.1} MiB/s");
         if percentiles.is_some() {
-            println!("latency: p50 {p50:.1} µs, p99 {p99:.1} µs, p99.9 {p999:.1} µs");
+            say!("latency: p50 {p50:.1} µs, p99 {p99:.1} µs, p99.9 {p999:.1} µs");
         }
-        println!("processor: {user:.2} s user, {system:.2} s system, {cpu:.2} µs an operation");
-        println!("memory: {rss} KiB at most");
+        say!("processor: {user:.2} s user, {system:.2} s system, {cpu:.2} µs an operation");
+        say!("memory: {rss} KiB at most");
         if *beside > 0 {
-            println!("beside: {beside} large reads");
+            say!("beside: {beside} large reads");
         }
     }
 }
@@ -119,13 +120,13 @@ impl Report {
 pub(crate) fn print_idle(connections: usize, before: u64, peak: u64, after: u64, json: bool) {
     let each = after.saturating_sub(before) as f64 / connections as f64;
     if json {
-        println!(
+        say!(
             "{{\"connections\":{connections},\"before_kib\":{before},\"peak_kib\":{peak},\
              \"after_kib\":{after},\"kib_per_connection\":{each:.2}}}"
         );
     } else {
-        println!("memory: {before} KiB with one connection, {peak} KiB while they read,");
-        println!("{after} KiB with {connections} that are idle: {each:.2} KiB each");
+        say!("memory: {before} KiB with one connection, {peak} KiB while they read,");
+        say!("{after} KiB with {connections} that are idle: {each:.2} KiB each");
     }
 }
 

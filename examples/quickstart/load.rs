@@ -11,6 +11,10 @@ use crate::Result;
 use crate::latency::Latencies;
 use crate::options::Options;
 
+/// The range of one task, in bytes, if nobody asks for another.
+const REGION: usize = 1 << 20;
+/// The largest request, in bytes, if nobody asks for another.
+const BLOCK: usize = 64 << 10;
 /// Reads per hundred operations; what remains after all shares are writes.
 const READS: usize = 55;
 const ZEROES: usize = 8;
@@ -33,6 +37,16 @@ pub struct Load {
     can_zero: bool,
     can_trim: bool,
     can_flush: bool,
+}
+
+/// What is asked for, if it is possible; what nobody asked for is made to fit.
+fn fit(option: &str, asked: Option<usize>, default: usize, most: usize) -> Result<usize> {
+    match asked {
+        Some(asked) if asked > most => {
+            Err(format!("{option} {asked}: at most {most} bytes here, see --tasks").into())
+        }
+        asked => Ok(asked.unwrap_or(default).min(most)),
+    }
 }
 
 /// What was done.
@@ -75,17 +89,18 @@ impl Load {
             .map_or(1, |sizes| sizes.minimum as usize);
         let align = |bytes| bytes - bytes % unit;
         let share = usize::try_from(export.size() / u64::from(options.tasks))?;
-        let region = align(options.region.min(share));
-        let block = align(options.block_size.min(export.max_payload() as usize));
+        let region = align(fit("--region", options.region, REGION, share)?);
         if region == 0 {
             let (size, tasks) = (export.size(), options.tasks);
             return Err(format!("{size} bytes are too few for {tasks} tasks, see --tasks").into());
         }
+        let most = region.min(export.max_payload() as usize);
+        let block = align(fit("--block-size", options.block_size, BLOCK, most)?);
         Ok(Self {
             tasks: options.tasks,
             duration: options.duration,
             region,
-            block: block.clamp(unit, region),
+            block: block.max(unit),
             unit,
             seed: options.seed,
             overwrite: options.overwrite,
@@ -314,5 +329,18 @@ impl Random {
         for bytes in data.chunks_mut(8) {
             bytes.copy_from_slice(&self.next().to_le_bytes()[..bytes.len()]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_asked_for_is_cut() {
+        assert_eq!(fit("--region", None, REGION, 4096).unwrap(), 4096);
+        assert_eq!(fit("--region", None, REGION, 1 << 30).unwrap(), REGION);
+        assert_eq!(fit("--region", Some(512), REGION, 4096).unwrap(), 512);
+        assert!(fit("--region", Some(1 << 30), REGION, 4096).is_err());
     }
 }

@@ -17,15 +17,18 @@
 mod latency;
 mod load;
 mod options;
+#[path = "../shared/out.rs"]
+mod out;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use nbd_client::testing::{Export, Server};
-use nbd_client::{Connecting, Connection, Uri, UriPolicy};
+use nbd_client::testing::Server;
+use nbd_client::{Connecting, Connection, Export, Uri, UriPolicy, testing};
 
 use load::{Load, Tally};
 use options::{Invocation, Options, SERVE, Target};
+use out::{complain, say};
 
 /// An error of the client says who is at fault; here it is enough to print it.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -33,24 +36,27 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 /// The size of the export that this program serves to itself, in bytes.
 const OWN_SIZE: u64 = 256 << 20;
 
+/// How often this program says that it is still at work.
+const PROGRESS: Duration = Duration::from_secs(10);
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match options::parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Run(options)) => run(&options).await,
         Ok(Invocation::Help) => {
-            println!("{}", options::HELP);
+            say!("{}", options::HELP);
             Ok(())
         }
         Ok(Invocation::Serve) => serve().await,
         Err(why) => {
-            eprintln!("quickstart: {why}\nTry --help.");
+            complain!("quickstart: {why}\nTry --help.");
             return ExitCode::from(2);
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("quickstart: {error}");
+            complain!("quickstart: {error}");
             ExitCode::FAILURE
         }
     }
@@ -58,7 +64,9 @@ async fn main() -> ExitCode {
 
 /// The other half of the default run: a server on the standard input and output.
 async fn serve() -> Result<()> {
-    Ok(Server::new(Export::new(OWN_SIZE)).serve_stdio().await?)
+    Ok(Server::new(testing::Export::new(OWN_SIZE))
+        .serve_stdio()
+        .await?)
 }
 
 async fn run(options: &Options) -> Result<()> {
@@ -69,7 +77,7 @@ async fn run(options: &Options) -> Result<()> {
         .uri_policy(UriPolicy::trusted())
         .build();
 
-    println!("connecting  to {}", options.target);
+    say!("connecting  to {}", options.target);
     let start = Instant::now();
     let connecting = begin(&conn, &options.target)?;
     // This task is free to do other things meanwhile, and any other may look, too.
@@ -79,14 +87,14 @@ async fn run(options: &Options) -> Result<()> {
         tokio::time::sleep(Duration::from_micros(200)).await;
     }
     connecting.await?;
-    println!(
+    say!(
         "connected   in {:.1} ms; is_connecting() said so {looks} times meanwhile",
         start.elapsed().as_secs_f64() * 1e3,
     );
 
     let export = conn.export()?;
     let protocol = conn.protocol()?;
-    println!(
+    say!(
         "export      {:?}, {} bytes{}; {}, {} replies",
         export.name(),
         export.size(),
@@ -105,12 +113,26 @@ async fn run(options: &Options) -> Result<()> {
         },
     );
 
-    let load = Load::new(&export, options)?;
-    println!("load        {load}");
-    let tally = load.run(&conn).await?;
-    conn.disconnect().await?;
+    let result = put_load_on(&conn, &export, options).await;
+    // Also if it failed: servers may mind not being told.
+    let goodbye = conn.disconnect().await;
+    let tally = result?;
+    goodbye?;
     report(&tally);
     Ok(())
+}
+
+async fn put_load_on(conn: &Connection, export: &Export, options: &Options) -> Result<Tally> {
+    let load = Load::new(export, options)?;
+    say!("load        {load}");
+    let work = load.run(conn);
+    let (mut work, start) = (std::pin::pin!(work), Instant::now());
+    loop {
+        match tokio::time::timeout(PROGRESS, &mut work).await {
+            Ok(result) => return result,
+            Err(_) => say!("working     for {} s so far", start.elapsed().as_secs()),
+        }
+    }
 }
 
 /// Begins to connect, which returns at once.
@@ -130,7 +152,7 @@ fn begin(conn: &Connection, target: &Target) -> Result<Connecting> {
 fn report(tally: &Tally) {
     let seconds = tally.elapsed.as_secs_f64();
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    println!(
+    say!(
         "operations  {} in {seconds:.2} s, {:.0}/s: {} reads, {} writes, {} zeroes, {} trims, \
          {} flush",
         tally.operations(),
@@ -141,20 +163,20 @@ fn report(tally: &Tally) {
         tally.trims,
         tally.flushes,
     );
-    println!(
+    say!(
         "throughput  {:.0} MiB/s: {:.0} MiB read, {:.0} MiB written",
         mib(tally.bytes_read + tally.bytes_written) / seconds,
         mib(tally.bytes_read),
         mib(tally.bytes_written),
     );
     let micros = |share| tally.latencies.per_mille(share).as_secs_f64() * 1e6;
-    println!(
+    say!(
         "latency     p50 {:.0} µs, p99 {:.0} µs, p99.9 {:.0} µs",
         micros(500),
         micros(990),
         micros(999),
     );
-    println!(
+    say!(
         "verified    {:.0} MiB read back, every byte as it should be",
         mib(tally.bytes_verified),
     );

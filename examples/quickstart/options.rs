@@ -50,8 +50,9 @@ pub struct Options {
     pub export: String,
     pub tasks: u32,
     pub duration: Duration,
-    pub block_size: usize,
-    pub region: usize,
+    /// What was asked for, if anything.
+    pub block_size: Option<usize>,
+    pub region: Option<usize>,
     pub seed: u64,
     pub overwrite: bool,
 }
@@ -84,8 +85,8 @@ pub fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Invocation, Str
         export: String::new(),
         tasks: 64,
         duration: Duration::from_secs(3),
-        block_size: 64 << 10,
-        region: 1 << 20,
+        block_size: None,
+        region: None,
         seed: 1,
         overwrite: false,
     };
@@ -102,8 +103,8 @@ pub fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Invocation, Str
             "--export" => options.export = value()?,
             "--tasks" => options.tasks = number(&name, &value()?)?,
             "--seconds" => options.duration = seconds(&name, &value()?)?,
-            "--block-size" => options.block_size = bytes(&name, &value()?)?,
-            "--region" => options.region = bytes(&name, &value()?)?,
+            "--block-size" => options.block_size = Some(bytes(&name, &value()?)?),
+            "--region" => options.region = Some(bytes(&name, &value()?)?),
             "--seed" => options.seed = number(&name, &value()?)?,
             "--overwrite" => options.overwrite = true,
             "--" => set_target(&mut options, Target::Command(args.by_ref().collect()))?,
