@@ -22,6 +22,7 @@ usage: load (--unix PATH | --tcp HOST:PORT | --uri URI | -- COMMAND ARGS...) [op
   --idle             read once per --qd, wait for memory to be given back, and report it
   --reuse            read into the same buffers again
   --simple           do not ask for structured replies
+  --no-extended      do not ask for extended headers
   --busy-poll US     look for replies this many microseconds before sleeping (0: not at all)
   --no-latency       look at the clock at the end only
   --json             one line of JSON
@@ -46,6 +47,7 @@ pub(crate) struct Args {
     pub(crate) idle: bool,
     pub(crate) reuse: bool,
     pub(crate) simple: bool,
+    pub(crate) extended: bool,
     pub(crate) latency: bool,
     pub(crate) json: bool,
     pub(crate) busy_poll: Option<u64>,
@@ -91,6 +93,7 @@ impl Args {
             idle: false,
             reuse: false,
             simple: false,
+            extended: true,
             latency: true,
             json: false,
             busy_poll: None,
@@ -116,6 +119,7 @@ impl Args {
                 "--idle" => args.idle = true,
                 "--reuse" => args.reuse = true,
                 "--simple" => args.simple = true,
+                "--no-extended" => args.extended = false,
                 "--no-latency" => args.latency = false,
                 "--json" => args.json = true,
                 "--unix" => servers.push(Server::Unix(value()?.into())),

@@ -200,6 +200,7 @@ async fn connect(args: &Args) -> Result<Connection> {
         .limits(limits)
         .export_name(&args.export)
         .structured_replies(!args.simple)
+        .extended_headers(!args.simple && args.extended)
         .max_in_flight(args.qd.max(1024))
         .max_in_flight_bytes(wanted.max(128 << 20))
         .uri_policy(UriPolicy::trusted())
