@@ -17,6 +17,7 @@ NEEDS = {
     "qemu-img": "qemu-utils",
     "nbdcopy": "libnbd-bin",
     "nbdkit": "nbdkit",
+    "qemu-nbd": "qemu-utils",
     "strace": "strace",
 }
 
