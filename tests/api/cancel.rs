@@ -183,7 +183,7 @@ async fn a_request_polled_after_it_is_done_fails() {
     conn.connect_stream(server.connect()).await.unwrap();
     let mut pending = conn.read(0, 512).into_future();
     (&mut pending).await.unwrap();
-    assert_matches!((&mut pending).await, Err(Error::Closed(_)));
+    assert_matches!((&mut pending).await, Err(Error::Invalid(_)));
     assert!(conn.is_ready());
 }
 
