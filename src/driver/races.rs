@@ -2,11 +2,12 @@
 //! deadlock.
 //!
 //! The driver is the real one, over a stream that answers each request as soon as it has its
-//! head, even if the payload is still to come (R18). Run with
+//! head, even if the payload is still to come (R18). Driver and callers have a thread each, as on
+//! the multi-thread runtime, or share one and take turns, as on the current-thread runtime. Run with
 //! `RUSTFLAGS='--cfg shuttle' cargo test --lib races`; docs/fuzzing.md says how a failure is
 //! repeated.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use super::transmission::{Ended, Transmission};
 use crate::connection::Connection;
 use crate::error::{Delivery, Error, Phase};
 use crate::export::Export;
-use crate::session::{Answer, Bounds, Sink, Submission, Ticket};
+use crate::session::{Answer, Assembly, Bounds, Sink, Submission, Ticket};
 use crate::wire::reply::Reply;
 use crate::wire::request::{COMPACT_REQUEST, RequestHead};
 use crate::wire::{Command, CommandFlags, Errno, ReplyStyle, TransmissionFlags};
@@ -67,7 +68,11 @@ impl Wire {
                 return;
             }
             self.owed = usize::try_from(head.payload(false)).unwrap();
-            Reply::simple(head.cookie, Errno::OK, Bytes::new()).encode(&mut self.replies);
+            let data = match head.command {
+                Command::READ => vec![7; usize::try_from(head.length).unwrap()],
+                _ => Vec::new(),
+            };
+            Reply::simple(head.cookie, Errno::OK, data.into()).encode(&mut self.replies);
         }
     }
 }
@@ -144,6 +149,13 @@ impl AsyncWrite for Stream {
 
 /// A connection whose socket takes so many bytes, and its driver in a thread of its own.
 fn connect(room: usize) -> (Arc<Link>, Stream, thread::JoinHandle<Ended>) {
+    let (link, stream, driver) = prepare(room);
+    let driver = thread::spawn(move || block_on(driver));
+    (link, stream, driver)
+}
+
+/// A connection whose socket takes so many bytes, and its driver.
+fn prepare(room: usize) -> (Arc<Link>, Stream, impl Future<Output = Ended>) {
     let stream = Stream::default();
     stream.drain(room);
     let flags = TransmissionFlags::HAS_FLAGS | TransmissionFlags::SEND_FLUSH;
@@ -162,15 +174,36 @@ fn connect(room: usize) -> (Arc<Link>, Stream, thread::JoinHandle<Ended>) {
     let transmission = Transmission::new(link.clone(), read, output, BytesMut::new(), config);
     let driver = {
         let link = link.clone();
-        thread::spawn(move || {
-            let ended = block_on(transmission.run());
+        async move {
+            let ended = transmission.run().await;
             // What the task does when the driver is done.
             let (Ended::Orderly(error) | Ended::Failed(error)) = &ended;
             link.end(error);
             ended
-        })
+        }
     };
     (link, stream, driver)
+}
+
+/// More than is read together with the head of a reply: it goes straight into its place.
+const LARGE: u64 = 40 << 10;
+
+fn read() -> Submission {
+    Submission {
+        command: Command::READ,
+        flags: CommandFlags::empty(),
+        offset: 0,
+        length: LARGE,
+        payload: Bytes::new(),
+        sink: Sink::Read(Assembly::new(0, LARGE, BytesMut::new())),
+    }
+}
+
+fn assert_read(answer: Result<Answer, Error>) {
+    match answer.unwrap() {
+        Answer::Data(data) => assert!(data == vec![7; LARGE as usize]),
+        other => panic!("not the data of a read: {other:?}"),
+    }
 }
 
 fn write(length: usize) -> Submission {
@@ -304,5 +337,104 @@ fn the_last_handle_goes_while_the_driver_sleeps() {
         let (link, _stream, driver) = connect(usize::MAX);
         link.abandon_all();
         assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
+    });
+}
+
+#[test]
+fn a_large_read_alone_is_answered() {
+    explore(|| {
+        let (link, _stream, driver) = connect(usize::MAX);
+        for _ in 0..2 {
+            assert_read(block_on(call(&link, read())));
+        }
+        assert_eq!(link.in_flight(), 0);
+        link.close();
+        assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
+    });
+}
+
+#[test]
+fn a_large_read_is_answered_where_driver_and_callers_take_turns() {
+    explore(|| {
+        let (link, stream, driver) = prepare(COMPACT_REQUEST / 2);
+        let socket = thread::spawn(move || stream.drain(1 << 20));
+        let caller = async {
+            for _ in 0..2 {
+                assert_read(call(&link, read()).await);
+                call(&link, write(10)).await.unwrap();
+            }
+            link.close();
+        };
+        let (ended, ()) = block_on(futures::future::join(driver, caller));
+        assert!(matches!(ended, Ended::Orderly(_)));
+        assert_eq!(link.in_flight(), 0);
+        socket.join().unwrap();
+    });
+}
+
+// R18
+#[test]
+fn a_large_read_meets_a_write_that_is_answered_early() {
+    explore(|| {
+        let (link, stream, driver) = connect(COMPACT_REQUEST + 3);
+        let reader = {
+            let link = link.clone();
+            thread::spawn(move || assert_read(block_on(call(&link, read()))))
+        };
+        let socket = thread::spawn(move || stream.drain(1 << 20));
+        block_on(call(&link, write(10))).unwrap();
+        reader.join().unwrap();
+        socket.join().unwrap();
+        link.close();
+        assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
+    });
+}
+
+#[test]
+fn closing_meets_a_large_read() {
+    explore(|| {
+        let (link, _stream, driver) = connect(usize::MAX);
+        let caller = {
+            let link = link.clone();
+            thread::spawn(move || block_on(call(&link, read())))
+        };
+        link.close();
+        match caller.join().unwrap() {
+            Err(Error::Closed(_)) => {}
+            answer => assert_read(answer),
+        }
+        assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
+        assert_eq!(link.in_flight(), 0);
+    });
+}
+
+#[test]
+fn a_large_read_that_is_dropped_leaves_the_next_one_alone() {
+    explore(|| {
+        let (link, _stream, driver) = connect(usize::MAX);
+        let dropped = block_on(submit(&link, read())).unwrap();
+        link.abandon(dropped);
+        assert_read(block_on(call(&link, read())));
+        link.close();
+        assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
+        assert_eq!(link.in_flight(), 0);
+    });
+}
+
+#[test]
+fn the_last_handle_goes_beside_a_large_read() {
+    explore(|| {
+        let (link, _stream, driver) = connect(usize::MAX);
+        let caller = {
+            let link = link.clone();
+            thread::spawn(move || block_on(call(&link, read())))
+        };
+        link.abandon_all();
+        match caller.join().unwrap() {
+            Err(Error::Closed(_)) => {}
+            answer => assert_read(answer),
+        }
+        assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
+        assert_eq!(link.in_flight(), 0);
     });
 }
