@@ -271,11 +271,11 @@ impl Builder {
 
     /// How long to look for a reply again and again before sleeping until it is there.
     ///
-    /// Being woken takes longer than a fast server takes to answer. So by default, up to 50 µs are
-    /// spent looking where the driver of the connection has just written or read and more is owed:
-    /// with several requests in flight, or half way through a long one. A server that is slower
-    /// than that several times in a row is waited for asleep; now and then the driver looks whether
-    /// that is still so. A short request that is alone in flight is waited for asleep.
+    /// Falling asleep and being woken costs time and processor time. So by default the driver of
+    /// the connection looks for a reply for up to 40 µs before it sleeps, as long as that pays: it
+    /// measures how long it looked and how often a reply came meanwhile. A server that takes longer
+    /// than a few microseconds is waited for asleep; one wait in 64 is then begun by looking, to
+    /// learn whether that is still so.
     ///
     /// With a period of its own, every wait begins with that, whether it pays or not: this gives
     /// the answer to a single request much sooner, and keeps a processor busy meanwhile. A few

@@ -226,11 +226,7 @@ impl Transmission {
         let before = self.output.written();
         let written = self.poll_output(cx);
         if self.output.written() != before {
-            if self.blocked {
-                self.busy_poll.end();
-            } else {
-                self.busy_poll.restart();
-            }
+            self.busy_poll.end();
         }
         self.blocked = written.is_pending();
         std::task::ready!(written)?;
