@@ -23,6 +23,7 @@ pub(crate) struct Config {
     pub(crate) handshake_flags: HandshakeFlags,
     pub(crate) handshake_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
+    pub(crate) child_kill_delay: Duration,
     pub(crate) stall_timeout: Option<Duration>,
     pub(crate) reply_timeout: Option<Duration>,
     pub(crate) busy_poll: Option<Duration>,
@@ -83,6 +84,7 @@ impl Default for Builder {
                 handshake_flags: HandshakeFlags::all(),
                 handshake_timeout: Duration::from_secs(30),
                 shutdown_timeout: Duration::from_secs(5),
+                child_kill_delay: Duration::from_secs(2),
                 stall_timeout: None,
                 reply_timeout: None,
                 busy_poll: None,
@@ -223,9 +225,27 @@ impl Builder {
     }
 
     /// How long the server may take to close the connection after it was told that nothing
-    /// follows; by default 5 seconds.
+    /// follows, and to exit if this connection runs it; by default 5 seconds. After that,
+    /// [`disconnect`](Connection::disconnect) returns and the process is ended in the background.
     pub const fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.config.shutdown_timeout = timeout;
+        self
+    }
+
+    /// How long a server that this connection runs has between SIGTERM and SIGKILL; by default 2
+    /// seconds. `Duration::MAX` means that it is never killed.
+    ///
+    /// SIGTERM is for a server that does not exit when its connection ends, see
+    /// [`aio_connect_command`](Connection::aio_connect_command). One that has much to write out
+    /// when it is told to go needs longer than the default. Nobody waits for it: this goes on in the
+    /// background, also when the runtime is gone, but not when the program ends.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let builder = nbd_client::Connection::builder().child_kill_delay(Duration::from_secs(60));
+    /// ```
+    pub const fn child_kill_delay(mut self, delay: Duration) -> Self {
+        self.config.child_kill_delay = delay;
         self
     }
 

@@ -25,8 +25,9 @@ use crate::error::{Error, Result};
 use crate::runtime;
 use crate::state::State;
 use crate::transport::child::Child;
+use crate::transport::command::{self, Group};
 use crate::transport::socket::Socket;
-use crate::transport::{Foreign, Stream, Transport, activation, command, fd, tcp, unix};
+use crate::transport::{Foreign, Stream, activation, fd, tcp, unix};
 use crate::uri::Endpoint;
 
 /// Connecting. Allowed once, on a new handle; in any other state each of these calls fails with
@@ -46,12 +47,23 @@ impl Connection {
     ///
     /// `argv` is the program, looked up in `PATH`, and its arguments; no shell is involved. The
     /// server gets one end of a Unix socket pair as its standard input and output (as inetd
-    /// would give it), and what it writes to its standard error goes to ours. When the
-    /// connection ends, in whatever way, the server sees the end of its input; if it does not
-    /// exit, it gets SIGTERM, and SIGKILL two seconds later. It is always reaped.
+    /// would give it), and what it writes to its standard error goes to ours.
     ///
-    /// If the server ends before the handshake is done, the error says its exit status and the
-    /// last 4 KiB of what it wrote to its standard error.
+    /// The server leads a process group of its own, and must stay in the foreground. When the
+    /// connection ends, in whatever way, the server sees the end of its input; if it does not exit
+    /// within half a second, its group gets SIGTERM, and later SIGKILL, see
+    /// [`child_kill_delay`](crate::Builder::child_kill_delay). It is always reaped. When it exits,
+    /// the connection ends, even if a process that it has started still has the socket, and what is
+    /// left of its group is ended in the same way.
+    ///
+    /// To a terminal, the server is a process in the background: Ctrl-C and Ctrl-Z do not reach it,
+    /// and it is stopped if it reads from the terminal, as to ask for a password. If Ctrl-C ends
+    /// your program, the server sees the end of its input; if your program goes on, drop the
+    /// connection, or [disconnect](Self::disconnect), to end the server.
+    ///
+    /// What it says until the handshake is done is held back: if the attempt fails, the last 4 KiB
+    /// are part of the error, with its exit status if it has exited; if not, they are copied then.
+    /// See also [`child_stderr`](Self::child_stderr).
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
@@ -75,7 +87,8 @@ impl Connection {
         self.prepare()?;
         let argv = command::check(argv)?;
         self.shared().begin()?;
-        self.start_child(command::spawn(argv))
+        let delay = self.shared().config.child_kill_delay;
+        self.start_child(command::spawn(argv, Group::Own, delay))
     }
 
     /// Runs a server as child process and connects over its standard input and output; see
@@ -105,12 +118,7 @@ impl Connection {
         self.prepare()?;
         let unusable = |error: io::Error| Error::argument("socket", error.to_string());
         let stream = fd::adopt(socket.into_descriptor().map_err(unusable)?)?;
-        self.begin(async {
-            Ok(Transport {
-                stream,
-                child: None,
-            })
-        })
+        self.begin(async { Ok(stream) })
     }
 
     /// Takes over a connected stream socket and returns once the handshake is done, or in option
@@ -144,12 +152,7 @@ impl Connection {
             let _ = tcp.set_nodelay(true);
         }
         let stream: Box<dyn Stream> = Box::new(Foreign(stream));
-        self.begin(async {
-            Ok(Transport {
-                stream,
-                child: None,
-            })
-        })
+        self.begin(async { Ok(stream) })
     }
 
     /// Takes over any byte stream and returns once the handshake is done; see
@@ -229,7 +232,9 @@ impl Connection {
     /// `LISTEN_FDNAMES` in its environment, the latter as given by
     /// [`socket_activation_name`](crate::Builder::socket_activation_name). Its standard input is
     /// empty. Everything else is as with [`aio_connect_command`](Self::aio_connect_command), but
-    /// that the end of the connection tells this server nothing: it gets SIGTERM.
+    /// that the end of the connection tells this server nothing: it gets SIGTERM at once. And if
+    /// your program is killed, by Ctrl-C for instance, nothing tells it either: it must look after
+    /// that itself, as `nbdkit --exit-with-parent` does, or `qemu-nbd` without `-t`.
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
@@ -253,7 +258,8 @@ impl Connection {
         let name = self.shared().config.socket_name.as_deref();
         activation::check(&argv, name)?;
         self.shared().begin()?;
-        self.start_child(activation::spawn(argv, name))
+        let delay = self.shared().config.child_kill_delay;
+        self.start_child(activation::spawn(argv, name, delay))
     }
 
     /// Runs a server as child process that takes over a listening socket, and connects to that;
@@ -316,7 +322,7 @@ impl Connection {
 
     fn begin(
         &self,
-        open: impl Future<Output = Result<Transport>> + Send + 'static,
+        open: impl Future<Output = Result<Box<dyn Stream>>> + Send + 'static,
     ) -> Result<Connecting> {
         self.shared().begin()?;
         Ok(self.start(open))
@@ -330,43 +336,29 @@ impl Connection {
         let options = self.shared().config.tcp.clone();
         self.start(async move {
             let stream = tcp::connect(&host, port, &options).await?;
-            Ok(Transport {
-                stream: Box::new(stream),
-                child: None,
-            })
+            Ok(Box::new(stream) as _)
         })
     }
 
     fn start_unix(&self, path: PathBuf) -> Connecting {
         self.start(async move {
             let stream = unix::connect(&path).await?;
-            Ok(Transport {
-                stream: Box::new(stream),
-                child: None,
-            })
+            Ok(Box::new(stream) as _)
         })
     }
 
     #[cfg(all(feature = "vsock", target_os = "linux"))]
     fn start_vsock(&self, cid: u32, port: u32) -> Connecting {
-        self.start(async move {
-            let stream = crate::transport::vsock::connect(cid, port).await?;
-            Ok(Transport {
-                stream,
-                child: None,
-            })
-        })
+        self.start(crate::transport::vsock::connect(cid, port))
     }
 
     /// Goes on with a server that was started, or not.
     fn start_child(&self, spawned: Result<(Socket<UnixStream>, Child)>) -> Result<Connecting> {
         match spawned {
             Ok((stream, child)) => {
-                let transport = Transport {
-                    stream: Box::new(stream),
-                    child: Some(child),
-                };
-                Ok(self.start(async { Ok(transport) }))
+                let open = async { Ok(Box::new(stream) as _) };
+                driver::spawn(self.shared().clone(), Some(child), open);
+                Ok(Connecting::new(self.shared().clone()))
             }
             Err(error) => {
                 self.shared().end(State::Dead, error.clone());
@@ -375,8 +367,11 @@ impl Connection {
         }
     }
 
-    fn start(&self, open: impl Future<Output = Result<Transport>> + Send + 'static) -> Connecting {
-        driver::spawn(self.shared().clone(), open);
+    fn start(
+        &self,
+        open: impl Future<Output = Result<Box<dyn Stream>>> + Send + 'static,
+    ) -> Connecting {
+        driver::spawn(self.shared().clone(), None, open);
         Connecting::new(self.shared().clone())
     }
 }

@@ -9,7 +9,7 @@ use crate::builder::Builder;
 use crate::driver::{Link, Shared};
 use crate::error::{Error, InvalidRequest, Result};
 use crate::state::State;
-use crate::wire::MAX_STRING;
+use crate::wire::{MAX_STRING, Text};
 
 /// A handle on one NBD connection: cheap to clone, usable from any task and thread.
 ///
@@ -169,7 +169,8 @@ impl Connection {
     ///
     /// A connection that ends in this state says so in its error, see
     /// [`Error::has_unflushed_writes`]. That includes the cause that [`closed`](Self::closed) gives
-    /// after [`disconnect`](Self::disconnect), which itself succeeds: not to flush is your choice.
+    /// after [`disconnect`](Self::disconnect), which itself succeeds if this side ended the
+    /// connection: not to flush is your choice.
     #[must_use]
     pub fn has_unflushed_writes(&self) -> bool {
         self.shared()
@@ -269,12 +270,36 @@ impl Connection {
     /// The process id of the server, if this connection runs it and it has not ended.
     #[must_use]
     pub fn child_id(&self) -> Option<u32> {
-        self.shared().lock_facts().child.as_ref()?.id()
+        self.shared().lock_facts().child.as_ref()?.process.id()
+    }
+
+    /// The last 4 KiB that the server process has written to its standard error so far; `None` if
+    /// this connection runs none. It stays known after the connection has ended.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// let conn = nbd_client::Connection::new();
+    /// conn.connect_command(["nbdkit", "-s", "-v", "memory", "1M"]).await?;
+    /// if let Err(error) = conn.flush().await {
+    ///     println!("{error}; before that, the server said: {}", conn.child_stderr().unwrap());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn child_stderr(&self) -> Option<Text> {
+        let child = self.shared().lock_facts().child.clone()?;
+        Some(Text::from_bytes(&child.words.tail()))
     }
 
     /// Sends a signal to the server process, by number; for servers that do not end by
     /// themselves when the connection does, and that should not wait for
     /// [`disconnect`](Self::disconnect) to see to it.
+    ///
+    /// It goes to the server alone, not to the processes that it has started; only SIGKILL goes to
+    /// all of its process group. (When the server exits, the rest of the group is ended anyway, see
+    /// [`aio_connect_command`](Self::aio_connect_command).)
     ///
     /// # Errors
     /// If this connection runs no process, it has ended, or the number is no signal.
@@ -287,6 +312,7 @@ impl Connection {
             ));
         };
         child
+            .process
             .kill(signal)
             .map_err(|error| Error::argument("signal", error.to_string()))
     }

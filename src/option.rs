@@ -183,19 +183,15 @@ impl Connection {
             return Err(wrong_state());
         }
         let (answer, result) = oneshot::channel();
-        if options.send(call(answer)).await.is_err() {
-            return Err(wrong_state());
-        }
-        match result.await {
-            Ok(result) => result,
-            // Another call ended the negotiation, one way or the other.
-            Err(_) => {
-                let is_over =
-                    |state: &State| matches!(state, State::Ready | State::Closed | State::Dead);
-                shared.reach(is_over).await;
-                Err(wrong_state())
+        if options.send(call(answer)).await.is_ok() {
+            if let Ok(result) = result.await {
+                return result;
             }
         }
+        // The negotiation is over, one way or the other.
+        let is_over = |state: &State| matches!(state, State::Ready | State::Closed | State::Dead);
+        shared.reach(is_over).await;
+        Err(wrong_state())
     }
 
     /// Changes the name of the export to ask for, while created or negotiating. What was known

@@ -112,6 +112,11 @@ impl Timer {
         self.sleep.is_some()
     }
 
+    /// When the time is over, if it counts.
+    pub(crate) fn end(&self) -> Option<Instant> {
+        self.sleep.as_ref().map(|sleep| sleep.deadline())
+    }
+
     /// Whether the time is over; if not, the task is woken when it is.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> bool {
         self.sleep

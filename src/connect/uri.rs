@@ -7,7 +7,7 @@ use crate::connection::Connection;
 use crate::driver::Address;
 use crate::error::{Error, Result};
 use crate::runtime;
-use crate::transport::command::{self, Argv};
+use crate::transport::command::{self, Argv, Group};
 use crate::transport::unix;
 use crate::uri::{Endpoint, Uri};
 
@@ -64,7 +64,9 @@ impl Connection {
     /// Otherwise those of the handle are used; if it has none either, the authorities that the
     /// system trusts, with the feature `tls-native-roots`. The files are read at once.
     ///
-    /// `nbd+ssh` runs [`Uri::ssh_command`] as its child process.
+    /// `nbd+ssh` runs [`Uri::ssh_command`] as its child process. Unlike a
+    /// [command](Self::aio_connect_command) it stays in the process group of your program, so that
+    /// it can ask for a password on the terminal; Ctrl-C reaches it there.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -108,7 +110,10 @@ impl Connection {
             Way::Unix(path) => Ok(self.start_unix(path)),
             #[cfg(all(feature = "vsock", target_os = "linux"))]
             Way::Vsock(cid, port) => Ok(self.start_vsock(cid, port)),
-            Way::Command(argv) => self.start_child(command::spawn(argv)),
+            Way::Command(argv) => {
+                let delay = self.shared().config.child_kill_delay;
+                self.start_child(command::spawn(argv, Group::Ours, delay))
+            }
         }
     }
 

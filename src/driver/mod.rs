@@ -4,6 +4,7 @@
 //! whichever way that ends: socket closed, child reaped, everybody who waits answered.
 
 mod busy;
+mod child;
 mod handshake;
 mod link;
 mod negotiator;
@@ -19,12 +20,12 @@ mod wake;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
+use child::{beside, post_mortem};
 use handshake::{Established, establish};
 pub(crate) use link::Link;
 use negotiator::Negotiator;
@@ -34,81 +35,131 @@ use output::Output;
 pub(crate) use shared::{Address, Shared};
 use transmission::{Ended, Transmission};
 
-use crate::error::{Error, Phase, Result};
+use crate::error::{ChildReport, Error, Phase, Result};
 use crate::export::Export;
 use crate::session::Bounds;
 use crate::state::State;
 use crate::timer::{after, until};
-use crate::transport::Transport;
+use crate::transport::Stream;
 use crate::transport::child::Child;
 
-/// How long a child may take to exit by itself once its connection is closed.
-const GRACE: Duration = Duration::from_millis(500);
-/// How long a lost connection waits to learn how its child ended.
-const POST_MORTEM: Duration = Duration::from_millis(50);
-
-/// Starts the task of a connection that has just begun to connect.
+/// Starts the task of a connection that has just begun to connect: to this server, if it was
+/// started for it.
 pub(crate) fn spawn(
     shared: Arc<Shared>,
-    open: impl Future<Output = Result<Transport>> + Send + 'static,
+    child: Option<Child>,
+    open: impl Future<Output = Result<Box<dyn Stream>>> + Send + 'static,
 ) {
-    let peer = shared.lock_facts().address.clone();
-    let peer = peer.as_ref().map(tracing::field::display);
+    let address = {
+        let mut facts = shared.lock_facts();
+        facts.child = child.as_ref().map(Child::handle);
+        facts.address.clone()
+    };
+    let peer = address.as_ref().map(tracing::field::display);
     let span = tracing::debug_span!("nbd", peer, export = shared.wishes().export_name);
     let task = Task {
         shared,
-        child: None,
         phase: Phase::Connect,
+        leaving: None,
     };
-    tokio::spawn(task.run(open).instrument(span));
+    tokio::spawn(task.run(child, open).instrument(span));
 }
 
 /// The task: what must be cleaned up even if it is dropped half way with its runtime.
 struct Task {
     shared: Arc<Shared>,
-    child: Option<Child>,
     /// What is going on.
     phase: Phase,
+    /// Until when the server may take to leave, once it was told that nothing follows.
+    leaving: Option<Instant>,
 }
 
 impl Task {
-    async fn run(mut self, open: impl Future<Output = Result<Transport>>) {
+    /// The child is ended when this is dropped, too; before that is told.
+    async fn run(
+        mut self,
+        mut child: Option<Child>,
+        open: impl Future<Output = Result<Box<dyn Stream>>>,
+    ) {
         tracing::debug!("connecting");
-        let (state, error) = match self.connect(open).await {
+        let deadline = after(self.shared.config.handshake_timeout);
+        let shared = self.shared.clone();
+        let served = beside(child.as_mut(), &shared, self.serve(open, deadline)).await;
+        // The socket is closed.
+        let (state, error) = served.unwrap_or_else(|| self.left_alone());
+        let Some(mut child) = child else {
+            self.shared.end(state, error);
+            return;
+        };
+        if let Error::Closed(_) = error {
+            return self.part(&mut child, state, error).await;
+        }
+        let is_connected = self.shared.link().is_some() || self.shared.options().is_some();
+        let deadline = (!is_connected).then_some(deadline);
+        let error = post_mortem(&mut child, error, deadline).await;
+        let was_killed = error.child().is_some_and(ChildReport::was_killed);
+        let state = if was_killed { State::Dead } else { state };
+        self.shared.end(state, error);
+    }
+
+    /// The end of a connection that this side has closed: waits for the child, but not for longer
+    /// than its shutdown may take.
+    async fn part(&self, child: &mut Child, state: State, error: Error) {
+        let patience = self.shared.config.shutdown_timeout;
+        let until = self.leaving.unwrap_or_else(|| after(patience));
+        if self.shared.link().is_none() {
+            // Nothing is at stake.
+            self.shared.end(state, error.clone());
+        }
+        tokio::select! {
+            status = timeout_at(until, child.terminate()) => {
+                tracing::debug!(?status, "waited for the server process");
+            }
+            () = self.shared.given_up.cancelled() => {}
+        }
+        let report = child.report().await;
+        if report.was_killed() {
+            // Maybe before it had done all that it was asked to.
+            let error = Error::eof(Phase::Shutdown).with_child(report);
+            self.shared.end(State::Dead, error);
+        } else {
+            self.shared.end(state, error);
+        }
+    }
+
+    /// How a connection ends whose server has exited and left its socket to another process.
+    fn left_alone(&self) -> (State, Error) {
+        match self.shared.link() {
+            Some(link) if link.is_parting() => {
+                (State::Closed, link.refusal().unwrap_or_else(Error::closed))
+            }
+            _ => (State::Dead, Error::eof(self.phase)),
+        }
+    }
+
+    /// All that a connection does, from its beginning to its end.
+    async fn serve(
+        &mut self,
+        open: impl Future<Output = Result<Box<dyn Stream>>>,
+        deadline: Instant,
+    ) -> (State, Error) {
+        match self.connect(open, deadline).await {
             Ok(Established::Ready(negotiator, export)) => self.transmit(negotiator, export).await,
             Ok(Established::Negotiating(negotiator)) => self.negotiate(negotiator).await,
             Err(error @ Error::Closed(_)) => (State::Closed, error),
-            Err(error) => {
-                let report = match self.child.take() {
-                    Some(child) => Some(child.terminate(GRACE).await),
-                    None => None,
-                };
-                (State::Dead, error.with_child(report))
-            }
-        };
-        self.shared.end(state, error);
-        if let Some(child) = self.child.take() {
-            let report = child.terminate(GRACE).await;
-            tracing::debug!(status = ?report.status(), "the server process has ended");
+            Err(error) => (State::Dead, error),
         }
     }
 
     /// Opens the transport and runs the automatic part of the handshake, within one deadline.
     async fn connect(
         &mut self,
-        open: impl Future<Output = Result<Transport>>,
+        open: impl Future<Output = Result<Box<dyn Stream>>>,
+        deadline: Instant,
     ) -> Result<Established> {
         let shared = self.shared.clone();
-        let deadline = after(shared.config.handshake_timeout);
-        let (child, phase) = (&mut self.child, &mut self.phase);
-        let established = async {
-            let transport = open.await?;
-            if let Some(started) = transport.child {
-                shared.lock_facts().child = Some(started.process().clone());
-                *child = Some(started);
-            }
-            establish(&shared, transport.stream, phase, deadline).await
-        };
+        let phase = &mut self.phase;
+        let established = async { establish(&shared, open.await?, phase, deadline).await };
         let result = tokio::select! {
             result = until(deadline, established) => result,
             () = shared.abandoned.cancelled() => Some(Err(Error::closed())),
@@ -120,6 +171,7 @@ impl Task {
     async fn negotiate(&mut self, mut negotiator: Negotiator) -> (State, Error) {
         let shared = self.shared.clone();
         let (sender, mut calls) = mpsc::channel(1);
+        shared.release_child_words();
         shared.set_options(sender);
         tracing::debug!("negotiating option by option");
         match options::serve(&shared, &mut negotiator, &mut calls).await {
@@ -140,11 +192,7 @@ impl Task {
                 (State::Closed, error)
             }
             Err(error @ Error::Closed(_)) => (State::Closed, error),
-            Err(error) => {
-                // Whoever waits to send an option gets the cause.
-                shared.end(State::Dead, error.clone());
-                (State::Dead, error)
-            }
+            Err(error) => (State::Dead, error),
         }
     }
 
@@ -177,22 +225,20 @@ impl Task {
         let link = Arc::new(Link::new(Arc::new(export), style, bounds, config));
         let output = Output::new(write);
         let transmission = Transmission::new(link.clone(), read, output, input, config);
+        shared.release_child_words();
         shared.set_link(link);
         shared.set_state(State::Ready);
         transmission
     }
 
-    async fn finish(&mut self, transmission: Transmission) -> (State, Error) {
+    async fn finish(&mut self, mut transmission: Transmission) -> (State, Error) {
+        let ended = transmission.run().await;
+        self.leaving = transmission.leaving();
         // With it the socket closes.
-        match transmission.run().await {
+        drop(transmission);
+        match ended {
             Ended::Orderly(error) => (State::Closed, error),
-            Ended::Failed(error) => {
-                let report = match &mut self.child {
-                    Some(child) => timeout(POST_MORTEM, child.wait()).await.ok(),
-                    None => None,
-                };
-                (State::Dead, error.with_child(report))
-            }
+            Ended::Failed(error) => (State::Dead, error),
         }
     }
 }

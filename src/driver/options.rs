@@ -86,7 +86,7 @@ async fn run(
                     settle(shared, answer, Err(error));
                     Ok(None)
                 }
-                Fate::Fatal(error) => Err(end(shared, answer, error)),
+                Fate::Fatal(error) => Err(error),
             };
         }
         // P-016: without fixed newstyle only EXPORT_NAME may be sent.
@@ -167,7 +167,7 @@ async fn leave(negotiator: &mut Negotiator, patience: Duration) {
 enum Fate<T> {
     /// The option is over, one way or the other.
     Over(Result<T>),
-    /// So is everything else.
+    /// So is everything else. The caller gets the cause when the connection has ended.
     Fatal(Error),
 }
 
@@ -196,20 +196,8 @@ async fn conclude<T>(
             settle(shared, answer, result);
             Ok(())
         }
-        Fate::Fatal(error) => Err(end(shared, answer, error)),
+        Fate::Fatal(error) => Err(error),
     }
-}
-
-/// Ends the connection, then answers the caller, who finds it ended.
-fn end<T>(shared: &Shared, answer: Answer<T>, error: Error) -> Error {
-    let state = match error {
-        Error::Closed(_) => State::Closed,
-        _ => State::Dead,
-    };
-    let error = error.into_fatal();
-    shared.end(state, error.clone());
-    let _ = answer.send(Err(error.clone()));
-    error
 }
 
 /// Answers a caller, who finds the connection negotiating again.

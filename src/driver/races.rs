@@ -171,7 +171,7 @@ fn prepare(room: usize) -> (Arc<Link>, Stream, impl Future<Output = Ended>) {
     let link = Arc::new(link);
     let (read, write) = (Box::new(stream.clone()), Box::new(stream.clone()));
     let output = Output::new(write);
-    let transmission = Transmission::new(link.clone(), read, output, BytesMut::new(), config);
+    let mut transmission = Transmission::new(link.clone(), read, output, BytesMut::new(), config);
     let driver = {
         let link = link.clone();
         async move {

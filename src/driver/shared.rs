@@ -15,7 +15,7 @@ use crate::export::{Protocol, SharedExport};
 use crate::state::State;
 use crate::stats::{Stats, Tally};
 use crate::strict::Strict;
-use crate::transport::process::Process;
+use crate::transport::child::Handle;
 use crate::transport::tls::{Tls, TlsInfo};
 use crate::uri::{Endpoint, Uri};
 
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) received: Tally,
     /// Nobody holds the connection any more.
     pub(crate) abandoned: CancellationToken,
+    /// Nobody waits for the server process any more.
+    pub(crate) given_up: CancellationToken,
     /// The task is done: socket closed, child reaped.
     pub(crate) finished: CancellationToken,
 }
@@ -50,7 +52,7 @@ pub(crate) struct Facts {
     pub(crate) protocol: Option<Protocol>,
     /// The metadata contexts of the last selection, if one has succeeded for this export.
     pub(crate) contexts: Option<Vec<String>>,
-    pub(crate) child: Option<Process>,
+    pub(crate) child: Option<Handle>,
     pub(crate) tls: Option<TlsInfo>,
     /// Where the server is, if that has an address.
     pub(crate) address: Option<Address>,
@@ -92,6 +94,7 @@ impl Shared {
             sent: Tally::default(),
             received: Tally::default(),
             abandoned: CancellationToken::new(),
+            given_up: CancellationToken::new(),
             finished: CancellationToken::new(),
         }
     }
@@ -204,6 +207,13 @@ impl Shared {
         let mut facts = self.lock_facts();
         facts.export = None;
         facts.contexts = None;
+    }
+
+    /// What the server process says is of no use in an error any more: its user is to see it.
+    pub(crate) fn release_child_words(&self) {
+        if let Some(child) = &self.lock_facts().child {
+            child.words.release();
+        }
     }
 
     pub(crate) fn lock_facts(&self) -> MutexGuard<'_, Facts> {

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
+use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
 use super::busy::BusyPoll;
@@ -45,7 +46,7 @@ const LEAVE: Duration = Duration::from_millis(500);
 /// How the transmission phase ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// After our `DISC`, or by the server with nothing in flight.
+    /// After our `DISC`; or by the server with nothing in flight, which its error tells.
     Orderly(Error),
     /// By a failure.
     Failed(Error),
@@ -93,6 +94,8 @@ pub(super) struct Transmission {
     stall: Option<Stall>,
     overdue: Option<Overdue>,
     goodbye: bool,
+    /// `DISC` could not be written: the server had gone before.
+    unheard: bool,
 }
 
 impl Transmission {
@@ -127,11 +130,12 @@ impl Transmission {
             stall: config.stall_timeout.map(Stall::new),
             overdue: config.reply_timeout.map(Overdue::new),
             goodbye: false,
+            unheard: false,
         }
     }
 
     /// Runs until the connection ends.
-    pub(super) async fn run(mut self) -> Ended {
+    pub(super) async fn run(&mut self) -> Ended {
         // P-180: what the server sent before it was asked answers nothing.
         if !self.input.is_empty() {
             if let Err(error) = self.process() {
@@ -145,6 +149,11 @@ impl Transmission {
             Some(error) => Ended::Failed(error),
             None => ended,
         }
+    }
+
+    /// Until when the server may take to close, once it was told that nothing follows.
+    pub(super) fn leaving(&self) -> Option<Instant> {
+        self.deadline.end()
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
@@ -206,7 +215,12 @@ impl Transmission {
         let (output, woken) = (&mut self.output, &mut self.woken);
         let patience = match self.link.begin_poll(cx.waker(), output, woken) {
             Duty::Serve => return Poll::Pending,
-            Duty::Part => self.shutdown_timeout,
+            Duty::Part => {
+                if let Poll::Ready(ended) = self.poll_gone(cx) {
+                    return Poll::Ready(ended);
+                }
+                self.shutdown_timeout
+            }
             Duty::Leave => self.shutdown_timeout.min(LEAVE),
             Duty::Stop(error) => return Poll::Ready(Ended::Failed(error)),
         };
@@ -221,6 +235,26 @@ impl Transmission {
         Poll::Pending
     }
 
+    /// Before `DISC` is written: looks whether the server has gone already, for then it went for
+    /// another reason.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if self.deadline.is_set() {
+            return Poll::Pending;
+        }
+        match self.poll_fill(cx) {
+            Poll::Ready(Ok(0)) => Poll::Ready(self.eof()),
+            // What comes when nothing is due answers nothing.
+            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(self.lost(error)),
+        }
+    }
+
+    /// Whether the server was told that nothing follows.
+    fn is_leaving(&self) -> bool {
+        self.deadline.is_set() && !self.unheard
+    }
+
     /// Writes what is queued; after `DISC`, ends the stream.
     fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let before = self.output.written();
@@ -229,6 +263,7 @@ impl Transmission {
             self.busy_poll.end();
         }
         self.blocked = written.is_pending();
+        self.unheard |= matches!(written, Poll::Ready(Err(_)));
         std::task::ready!(written)?;
         if self.deadline.is_set() && !self.goodbye {
             // P-106, P-148: on TLS this says close_notify.
@@ -368,7 +403,7 @@ impl Transmission {
     }
 
     fn eof(&self) -> Ended {
-        if self.deadline.is_set() {
+        if self.is_leaving() {
             return self.parted();
         }
         let error = Error::eof(Phase::Request);
@@ -381,7 +416,7 @@ impl Transmission {
     }
 
     fn lost(&self, error: io::Error) -> Ended {
-        if self.deadline.is_set() {
+        if self.is_leaving() {
             // Servers need not say goodbye, and some reset the connection after DISC.
             return self.parted();
         }

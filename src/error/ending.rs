@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
 
@@ -128,22 +129,26 @@ impl Ending {
         self.unflushed
     }
 
-    /// How the server process ended, if this connection ran one.
+    /// What is known of the server process, if this connection ran one.
     #[must_use]
     pub fn child(&self) -> Option<&ChildReport> {
         self.child.as_deref()
     }
 }
 
-/// The end of a server that was started as a child process.
-#[derive(Clone, Debug)]
+/// What is known of a server that was started as a child process when its connection ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ChildReport {
     pub(crate) status: Option<ExitStatus>,
+    pub(crate) has_ended: bool,
     pub(crate) stderr: Text,
+    /// The text went to our standard error, too.
+    pub(crate) is_copied: bool,
 }
 
 impl ChildReport {
-    /// How the process ended; `None` if it could not be learnt.
+    /// How the process ended; `None` if it had not ended by itself at the time, or its status could
+    /// not be learnt.
     #[must_use]
     pub const fn status(&self) -> Option<ExitStatus> {
         self.status
@@ -154,15 +159,23 @@ impl ChildReport {
     pub const fn stderr(&self) -> &Text {
         &self.stderr
     }
+
+    /// Whether it died of a signal that it was not ended with.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.status.is_some_and(|status| status.signal().is_some())
+    }
 }
 
+/// How the process ended, and what it wrote to its standard error, unless that has been copied to
+/// ours: it should not be there twice.
 impl fmt::Display for ChildReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.status {
             Some(status) => write!(f, "the server process ended with {status}")?,
-            None => f.write_str("the server process ended")?,
+            None if self.has_ended => f.write_str("the server process ended")?,
+            None => f.write_str("the server process was still running")?,
         }
-        if self.stderr.is_empty() {
+        if self.is_copied || self.stderr.is_empty() {
             return Ok(());
         }
         f.write_str(", saying:")?;

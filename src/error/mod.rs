@@ -207,6 +207,21 @@ impl Error {
         }
     }
 
+    /// Whether there is room for what is known of the server process.
+    pub(crate) fn takes_child(&self) -> bool {
+        matches!(self, Self::Refused(_)) || self.ending().is_some()
+    }
+
+    /// What is known of the server process, if this connection ran one: of a connection that has
+    /// ended, or of a refusal that ended the attempt to connect.
+    #[must_use]
+    pub fn child(&self) -> Option<&ChildReport> {
+        match self {
+            Self::Refused(refusal) => refusal.child(),
+            _ => self.ending().and_then(Ending::child),
+        }
+    }
+
     fn ending_mut(&mut self) -> Option<&mut Ending> {
         match self {
             Self::Protocol(_, ending)
@@ -242,12 +257,20 @@ impl Error {
         self
     }
 
-    /// The same error with the server process's last words.
-    pub(crate) fn with_child(mut self, child: Option<ChildReport>) -> Self {
-        if let (Some(ending), Some(child)) = (self.ending_mut(), child) {
-            ending.child = Some(Arc::new(child));
+    /// The same error with what is known of the server process.
+    pub(crate) fn with_child(mut self, report: ChildReport) -> Self {
+        if let Some(place) = self.child_mut() {
+            *place = Some(Arc::new(report));
         }
         self
+    }
+
+    /// Where the server process's report belongs in this error.
+    fn child_mut(&mut self) -> Option<&mut Option<Arc<ChildReport>>> {
+        match self {
+            Self::Refused(refusal) => Some(&mut refusal.child),
+            _ => self.ending_mut().map(|ending| &mut ending.child),
+        }
     }
 
     pub(crate) fn io(phase: Phase, error: io::Error) -> Self {
@@ -320,7 +343,7 @@ impl fmt::Display for Error {
         if self.ending().is_some_and(Ending::has_unflushed_writes) {
             f.write_str("; not all acknowledged writes were flushed")?;
         }
-        match self.ending().and_then(Ending::child) {
+        match self.child() {
             Some(child) => write!(f, "; {child}"),
             None => Ok(()),
         }

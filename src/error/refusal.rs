@@ -1,7 +1,9 @@
 //! Refusals of the server during negotiation.
 
 use std::fmt;
+use std::sync::Arc;
 
+use super::ChildReport;
 use crate::wire::{OptionReplyType, OptionType, Text};
 
 /// A refusal of the server during negotiation.
@@ -12,6 +14,7 @@ pub struct Refusal {
     pub(crate) message: Text,
     /// The connection has ended with it.
     pub(crate) fatal: bool,
+    pub(crate) child: Option<Arc<ChildReport>>,
 }
 
 impl Refusal {
@@ -31,6 +34,13 @@ impl Refusal {
     #[must_use]
     pub const fn message(&self) -> &Text {
         &self.message
+    }
+
+    /// What is known of the server process, if this connection ran one and the refusal ended the
+    /// attempt to connect.
+    #[must_use]
+    pub fn child(&self) -> Option<&ChildReport> {
+        self.child.as_deref()
     }
 
     pub(super) const fn errno(&self) -> Option<i32> {

@@ -121,6 +121,7 @@ fn every() -> Vec<Error> {
         reply: OptionReplyType::ERR_POLICY,
         message: "not you".into(),
         fatal: false,
+        child: None,
     };
     let mut every: Vec<_> = invalid().into_iter().map(Error::Invalid).collect();
     every.extend([

@@ -11,11 +11,12 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
-use super::child::Child;
+use super::child::{Child, Terms};
 use super::command::Argv;
 use super::reaper::Reaper;
 use super::socket::Socket;
@@ -62,13 +63,18 @@ pub(crate) fn check(argv: &Argv, name: Option<&str>) -> Result<()> {
 /// what the shell said of it, and 126 or 127 as its status.
 ///
 /// Must be called inside a Tokio runtime.
-pub(crate) fn spawn(argv: Argv, name: Option<&str>) -> Result<(Socket<UnixStream>, Child)> {
-    start(&argv, name, io::stderr())
+pub(crate) fn spawn(
+    argv: Argv,
+    name: Option<&str>,
+    kill_delay: Duration,
+) -> Result<(Socket<UnixStream>, Child)> {
+    start(&argv, name, kill_delay, io::stderr())
 }
 
 fn start(
     argv: &Argv,
     name: Option<&str>,
+    kill_delay: Duration,
     stderr: impl Write + Send + 'static,
 ) -> Result<(Socket<UnixStream>, Child)> {
     check(argv, name)?;
@@ -76,7 +82,13 @@ fn start(
     let root = env::temp_dir();
     let (listener, stream) = listen(&root)
         .map_err(|error| failed(format!("cannot make a socket in {root:?}"), error))?;
-    launch(argv, name, listener, stream, stderr)
+    let terms = Terms {
+        // The end of a connection is nothing to a server that listens.
+        grace: Duration::ZERO,
+        kill_delay,
+        leads: true,
+    };
+    launch(argv, name, terms, (listener, stream), stderr)
         .map_err(|error| failed(format!("cannot run {:?}", argv.program), error))
 }
 
@@ -96,8 +108,8 @@ fn listen(root: &Path) -> io::Result<(net::UnixListener, net::UnixStream)> {
 fn launch(
     argv: &Argv,
     name: Option<&str>,
-    listener: net::UnixListener,
-    stream: net::UnixStream,
+    terms: Terms,
+    (listener, stream): (net::UnixListener, net::UnixStream),
     stderr: impl Write + Send + 'static,
 ) -> io::Result<(Socket<UnixStream>, Child)> {
     let reaper = Reaper::get()?;
@@ -118,9 +130,13 @@ fn launch(
         .stdin(OwnedFd::from(listener))
         .stderr(Stdio::piped())
         .kill_on_drop(false)
+        .process_group(0)
         .spawn()?;
     // The command is gone, and with it our copy of the listening socket.
-    Ok((Socket::new(stream), Child::new(child, reaper, stderr)?))
+    Ok((
+        Socket::new(stream),
+        Child::new(child, reaper, stderr, terms)?,
+    ))
 }
 
 /// A directory that only we can enter, for as long as this lives.
@@ -159,7 +175,6 @@ impl Drop for Directory {
 mod tests {
     use std::collections::BTreeSet;
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
 
     use rustix::process::Signal;
     use tokio::io::AsyncReadExt;
@@ -169,8 +184,11 @@ mod tests {
     use crate::transport::command;
     use crate::transport::testing::{alone, descriptors, installed};
 
+    const DELAY: Duration = Duration::from_secs(10);
+
     fn run<const N: usize>(argv: [&str; N], name: Option<&str>) -> (Socket<UnixStream>, Child) {
-        start(&command::check(argv).unwrap(), name, io::sink()).unwrap()
+        let argv = command::check(argv).unwrap();
+        start(&argv, name, DELAY, io::sink()).unwrap()
     }
 
     /// How a program ends that does not accept the connection.
@@ -181,20 +199,20 @@ mod tests {
             Ok(length) => assert_eq!(length, 0),
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
         }
-        child.wait().await
+        child.ended().await;
+        child.report().await
     }
 
     async fn greets<const N: usize>(argv: [&str; N]) {
         if !installed(argv[0]) {
             return;
         }
-        let (mut stream, child) = run(argv, None);
+        let (mut stream, mut child) = run(argv, None);
         let mut greeting = [0; 18];
         stream.read_exact(&mut greeting).await.unwrap();
         assert_eq!(&greeting[..16], b"NBDMAGICIHAVEOPT");
         drop(stream);
-        let report = child.terminate(Duration::ZERO).await;
-        assert!(report.status().is_some());
+        assert!(child.terminate().await.is_some());
     }
 
     #[tokio::test]
@@ -205,6 +223,16 @@ mod tests {
     #[tokio::test]
     async fn qemu_nbd_greets() {
         greets(["qemu-nbd", "--image-opts", "driver=null-co,size=1M"]).await;
+    }
+
+    // Its exit would never come. On this clock, waiting for it would take no time but be seen.
+    #[tokio::test(start_paused = true)]
+    async fn server_that_listens_is_told_to_go_at_once() {
+        let (real, start) = (std::time::Instant::now(), tokio::time::Instant::now());
+        let argv = command::check(["sleep", "1000"]).unwrap();
+        let (_stream, mut child) = super::start(&argv, None, Duration::MAX, io::sink()).unwrap();
+        assert!(child.terminate().await.is_some());
+        assert!(start.elapsed() <= real.elapsed());
     }
 
     // SA-4
@@ -227,7 +255,7 @@ mod tests {
     #[test]
     fn k41_program_that_looks_like_an_option_is_refused() {
         let argv = command::check(["-c", "true"]).unwrap();
-        let error = spawn(argv, None).unwrap_err();
+        let error = spawn(argv, None, DELAY).unwrap_err();
         let text = "invalid command: the name of the program begins with \"-\"";
         assert_eq!(error.to_string(), text);
     }
@@ -350,6 +378,6 @@ mod tests {
             let name = entry.unwrap().file_name();
             assert!(!name.as_bytes().starts_with(b"nbd-client"), "{name:?}");
         }
-        child.kill(Signal::KILL.as_raw()).unwrap();
+        child.handle().process.kill(Signal::KILL.as_raw()).unwrap();
     }
 }

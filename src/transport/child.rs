@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tokio::{process, time};
 
 use super::process::Process;
-use super::reaper::{PATIENCE, Reaper};
-use super::stderr::Stderr;
+use super::reaper::{Doomed, Reaper};
+use super::stderr::{Stderr, Words};
+use super::termination::Termination;
 use crate::error::ChildReport;
 use crate::wire::Text;
 
@@ -18,15 +18,36 @@ use crate::wire::Text;
 /// may hold the other end for ever.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
+/// How a child is started and ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// How long it may take to exit by itself once its connection is closed.
+    pub(super) grace: Duration,
+    /// How long it has between SIGTERM and SIGKILL.
+    pub(super) kill_delay: Duration,
+    /// Whether it leads a process group of its own, which ends with it.
+    pub(super) leads: bool,
+}
+
 /// The only owner of a child process.
 ///
-/// Dropping it while the process runs ends the process, without blocking: SIGTERM, after two
-/// seconds SIGKILL, and in every case it is reaped, also when the runtime is gone (K44).
+/// Dropping it while anything of the process and its group is left ends that, without blocking:
+/// SIGTERM, after a time SIGKILL, and in every case it is reaped, also when the runtime is gone
+/// (K44).
 #[derive(Debug)]
 pub(crate) struct Child {
     process: Process,
     stderr: Stderr,
     reaper: Reaper,
+    terms: Terms,
+    termination: Option<Termination>,
+}
+
+/// What others may do with a child.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    pub(crate) process: Process,
+    pub(crate) words: Words,
 }
 
 impl Child {
@@ -37,13 +58,16 @@ impl Child {
         mut child: process::Child,
         reaper: Reaper,
         copy: impl Write + Send + 'static,
+        terms: Terms,
     ) -> io::Result<Self> {
         let stderr = child.stderr.take();
         // From here on an error ends the process.
         let mut child = Self {
-            process: Process::new(child),
+            process: Process::new(child, terms.leads),
             stderr: Stderr::default(),
             reaper,
+            terms,
+            termination: None,
         };
         if let Some(stderr) = stderr {
             child.stderr = Stderr::read(stderr.into_owned_fd()?, copy)?;
@@ -51,64 +75,97 @@ impl Child {
         Ok(child)
     }
 
-    /// Its number and the means to send it signals, for others.
-    pub(crate) fn process(&self) -> &Process {
-        &self.process
-    }
-
-    /// Sends a signal; `ESRCH` if the process has ended.
-    pub(crate) fn kill(&self, signal: i32) -> io::Result<()> {
-        self.process.kill(signal)
-    }
-
-    /// Waits until it ends by itself.
-    ///
-    /// # Cancel safety
-    ///
-    /// Can be dropped and called again, also after the end.
-    pub(crate) async fn wait(&mut self) -> ChildReport {
-        let status = self.ended().await;
-        self.report(Some(status)).await
-    }
-
-    /// Ends it: waits for `grace`, because a server stops when its socket is closed, then sends
-    /// SIGTERM and two seconds later SIGKILL.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future is dropping the child.
-    pub(crate) async fn terminate(mut self, grace: Duration) -> ChildReport {
-        let mut status = time::timeout(grace, self.ended()).await.ok();
-        for signal in [Signal::TERM, Signal::KILL] {
-            if status.is_none() {
-                let _ = self.kill(signal.as_raw());
-                status = time::timeout(PATIENCE, self.ended()).await.ok();
-            }
+    /// The means to look at it and to send it signals.
+    pub(crate) fn handle(&self) -> Handle {
+        Handle {
+            process: self.process.clone(),
+            words: self.stderr.words().clone(),
         }
-        // Even SIGKILL has to wait for a process that hangs in the kernel: drop sees to it.
-        self.report(status).await
     }
 
+    /// Waits until it ends by itself. Only one task can wait.
+    ///
+    /// # Cancel safety
+    ///
     /// Can be dropped and called again, also after the end.
-    async fn ended(&self) -> Option<ExitStatus> {
+    pub(crate) async fn ended(&self) -> Option<ExitStatus> {
         poll_fn(|cx| self.process.poll_wait(cx)).await
     }
 
-    async fn report(&mut self, status: Option<Option<ExitStatus>>) -> ChildReport {
-        // Out of time: what has come is what there is.
-        let _ = time::timeout(LAST_WORDS, self.stderr.end()).await;
+    /// Its connection is closed, or about to be: from now on it has its grace, and at least
+    /// `least`, to exit by itself.
+    pub(crate) fn close(&mut self, least: Duration) {
+        let Terms {
+            grace, kill_delay, ..
+        } = self.terms;
+        self.termination
+            .get_or_insert_with(|| Termination::new(grace.max(least), kill_delay));
+    }
+
+    /// Asks what is left of it to go.
+    pub(crate) fn tell(&mut self) {
+        self.close(Duration::ZERO);
+        if let Some(termination) = &mut self.termination {
+            termination.tell(&self.process);
+        }
+    }
+
+    /// Ends it: waits until its grace is over, because a server may stop when its socket is
+    /// closed, then sends SIGTERM, and later SIGKILL. Even that has to wait for a process that hangs
+    /// in the kernel.
+    ///
+    /// # Cancel safety
+    ///
+    /// Can be dropped and called again.
+    pub(crate) async fn terminate(&mut self) -> Option<ExitStatus> {
+        self.close(Duration::ZERO);
+        while let Some(due) = self.termination.as_ref().and_then(Termination::due) {
+            if let Ok(status) = time::timeout_at(due.into(), self.ended()).await {
+                return status;
+            }
+            if let Some(termination) = &mut self.termination {
+                termination.step(&self.process);
+            }
+        }
+        self.ended().await
+    }
+
+    /// What is known of it by now: how it ended, if it did so by itself, and what it said.
+    ///
+    /// # Cancel safety
+    ///
+    /// Can be dropped and called again, but what it said is given to one.
+    pub(crate) async fn report(&mut self) -> ChildReport {
+        let ended = time::timeout(Duration::ZERO, self.ended()).await.ok();
+        let was_told = |status| self.termination.is_some_and(|it| it.explains(status));
+        let ended_by_itself = ended.is_some_and(|status| !was_told(status));
+        if ended.is_some() {
+            // Others may hold the pipe.
+            self.tell();
+            let _ = time::timeout(LAST_WORDS, self.stderr.end()).await;
+        }
+        let (words, is_copied) = self.stderr.words().report();
         ChildReport {
-            status: status.flatten(),
-            stderr: Text::from_bytes(&self.stderr.tail()),
+            status: ended.flatten().filter(|_| ended_by_itself),
+            has_ended: ended_by_itself,
+            stderr: Text::from_bytes(&words),
+            is_copied,
         }
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.process.try_wait().is_none() {
-            self.reaper.leave(self.process.clone());
+        if self.process.is_gone() {
+            return;
         }
+        let Terms { kill_delay, .. } = self.terms;
+        let now = || Termination::new(Duration::ZERO, kill_delay);
+        self.reaper.leave(Doomed {
+            process: self.process.clone(),
+            termination: self.termination.unwrap_or_else(now),
+            _stderr: std::mem::take(&mut self.stderr),
+        });
     }
 }
 
@@ -122,7 +179,7 @@ mod tests {
 
     use futures::FutureExt;
     use rustix::io::Errno;
-    use rustix::process::{Pid, WaitOptions, kill_process, waitpid};
+    use rustix::process::{Pid, Signal, WaitOptions, waitpid};
     use tokio::process::Command;
     use tokio::runtime::{Builder, Runtime};
 
@@ -134,19 +191,45 @@ mod tests {
     /// Ends when it is killed.
     const STUBBORN: &str = "trap '' TERM; echo ready >&2; exec sleep 1000";
 
+    const TERMS: Terms = Terms {
+        grace: Duration::ZERO,
+        kill_delay: Duration::from_secs(2),
+        leads: true,
+    };
+
     fn run(script: &str) -> Child {
+        run_with(script, TERMS)
+    }
+
+    fn run_with(script: &str, terms: Terms) -> Child {
         let child = Command::new("sh")
             .args(["-c", script])
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
+            .process_group(0)
             .spawn()
             .unwrap();
-        Child::new(child, Reaper::get().unwrap(), io::sink()).unwrap()
+        Child::new(child, Reaper::get().unwrap(), io::sink(), terms).unwrap()
+    }
+
+    impl Child {
+        fn process(&self) -> &Process {
+            &self.process
+        }
+
+        fn kill(&self, signal: i32) -> io::Result<()> {
+            self.process.kill(signal)
+        }
+
+        pub(crate) async fn wait(&mut self) -> ChildReport {
+            self.ended().await;
+            self.report().await
+        }
     }
 
     fn run_stubborn() -> Child {
         let child = run(STUBBORN);
-        eventually("ready", || child.stderr.tail() == b"ready\n");
+        eventually("ready", || child.stderr.words().tail() == b"ready\n");
         child
     }
 
@@ -209,9 +292,86 @@ mod tests {
     async fn k45_grandchild_that_holds_standard_error_is_not_waited_for() {
         let mut child = run("sleep 1000 & echo $! >&2; exit 3");
         let report = child.wait().await;
-        let grandchild = report.stderr().as_str().trim().parse().unwrap();
-        kill_process(Pid::from_raw(grandchild).unwrap(), Signal::KILL).unwrap();
         assert_eq!(report.status().unwrap().code(), Some(3));
+    }
+
+    /// Where the processes of a group are that run, those that are not reaped left out.
+    fn members(group: u32) -> Vec<PathBuf> {
+        let processes = fs::read_dir("/proc")
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let is_member = |place: &PathBuf| {
+            let stat = fs::read_to_string(place.join("stat")).unwrap_or_default();
+            // After the name: state, parent, group.
+            let mut words = stat.rsplit(')').next().unwrap().split_whitespace();
+            let state = words.next().unwrap_or("Z");
+            state != "Z" && words.nth(1) == Some(&group.to_string())
+        };
+        processes.filter(is_member).collect()
+    }
+
+    /// A child that has exited, or is to, with a process that stays in its group.
+    fn run_parent(script: &str, then: &str, terms: Terms) -> (Child, u32) {
+        let script = format!("sh -c '{script}' & {then}");
+        let child = run_with(&script, terms);
+        eventually("ready", || child.stderr.words().tail() == b"ready\n");
+        let group = child.process.number();
+        assert!(!members(group).is_empty());
+        (child, group)
+    }
+
+    const HELPER: &str = "echo ready >&2; sleep 1000; echo done >&2";
+    const STUBBORN_HELPER: &str = "trap \"\" TERM; echo ready >&2; sleep 1000; sleep 1000";
+
+    #[tokio::test]
+    async fn k44_what_a_process_leaves_behind_in_its_group_ends_with_it() {
+        for (helper, delay) in [(HELPER, 1000), (STUBBORN_HELPER, 0)] {
+            for then in ["sleep 0.1; exit 3", "wait", "exec sleep 1000"] {
+                let kill_delay = Duration::from_secs(delay);
+                let terms = Terms {
+                    kill_delay,
+                    ..TERMS
+                };
+                let (mut child, group) = run_parent(helper, then, terms);
+                if then.contains("exit") {
+                    assert_eq!(child.wait().await.status().unwrap().code(), Some(3));
+                }
+                drop(child);
+                eventually("all are gone", || members(group).is_empty());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn k44_sigkill_leaves_nothing_of_the_group() {
+        let terms = Terms {
+            kill_delay: Duration::MAX,
+            ..TERMS
+        };
+        let (mut child, group) = run_parent(STUBBORN_HELPER, "exec sleep 1000", terms);
+        child.kill(9).unwrap();
+        assert_eq!(child.wait().await.status().unwrap().signal(), Some(9));
+        eventually("all are gone", || members(group).is_empty());
+    }
+
+    #[tokio::test]
+    async fn signal_that_does_not_kill_goes_to_the_process_alone() {
+        let (child, group) = run_parent(HELPER, "trap : USR1; while :; do wait; done", TERMS);
+        let before = members(group).len();
+        child.kill(Signal::USR1.as_raw()).unwrap();
+        assert_eq!(members(group).len(), before);
+    }
+
+    #[tokio::test]
+    async fn stopped_process_is_continued_to_end() {
+        let terms = Terms {
+            kill_delay: Duration::MAX,
+            ..TERMS
+        };
+        let mut child = run_with(WILLING, terms);
+        child.kill(Signal::STOP.as_raw()).unwrap();
+        let status = child.terminate().await;
+        assert_eq!(status.unwrap().signal(), Some(15));
     }
 
     #[tokio::test]
@@ -234,26 +394,33 @@ mod tests {
 
     #[tokio::test]
     async fn terminated_process_may_end_by_itself() {
-        let child = run("trap 'exit 9' TERM; echo bye >&2; exit 0");
-        let report = child.terminate(Duration::from_secs(10)).await;
+        let terms = Terms {
+            grace: Duration::from_secs(10),
+            ..TERMS
+        };
+        let mut child = run_with("trap 'exit 9' TERM; echo bye >&2; exit 0", terms);
+        assert!(child.terminate().await.unwrap().success());
+        let report = child.report().await;
         assert!(report.status().unwrap().success());
         assert_eq!(report.stderr().as_str(), "bye\n");
     }
 
     #[tokio::test]
     async fn terminated_process_gets_a_signal_after_its_time() {
-        let report = run(WILLING).terminate(Duration::ZERO).await;
-        assert_eq!(report.status().unwrap().signal(), Some(15));
+        let mut child = run(WILLING);
+        assert_eq!(child.terminate().await.unwrap().signal(), Some(15));
+        // It did not end by itself.
+        assert_eq!(child.report().await.status(), None);
     }
 
     #[tokio::test]
     async fn k44_stubborn_process_is_killed_and_reaped() {
-        let child = run_stubborn();
+        let mut child = run_stubborn();
         let place = place(&child);
         let start = Instant::now();
-        let report = child.terminate(Duration::ZERO).await;
-        assert!(start.elapsed() >= PATIENCE);
-        assert_eq!(report.status().unwrap().signal(), Some(9));
+        let status = child.terminate().await;
+        assert!(start.elapsed() >= TERMS.kill_delay);
+        assert_eq!(status.unwrap().signal(), Some(9));
         assert!(!place.exists());
     }
 
@@ -301,11 +468,12 @@ mod tests {
 
     #[tokio::test]
     async fn k11_process_of_a_dropped_termination_is_ended_and_reaped() {
-        let child = run(WILLING);
-        let place = place(&child);
-        let terminating = child.terminate(Duration::from_secs(1000));
-        assert!(terminating.now_or_never().is_none());
-        eventually("reaped", || !place.exists());
+        for mut child in [run(WILLING), run_stubborn()] {
+            let place = place(&child);
+            assert!(child.terminate().now_or_never().is_none());
+            drop(child);
+            eventually("reaped", || !place.exists());
+        }
     }
 
     #[tokio::test]
@@ -333,14 +501,13 @@ mod tests {
         // None may end before Tokio has seen it, because Tokio then handles the signal itself.
         let start = |script| runtime.block_on(async { run(script) });
         let mut killed = start("echo why >&2; exec sleep 1000");
-        let [terminated, dropped] = [WILLING; 2].map(start);
-        eventually("why", || killed.stderr.tail() == b"why\n");
+        let [mut terminated, dropped] = [WILLING; 2].map(start);
+        eventually("why", || killed.stderr.words().tail() == b"why\n");
         killed.kill(9).unwrap();
         let report = runtime.block_on(killed.wait());
         assert_eq!(report.status(), None);
         assert_eq!(report.stderr().as_str(), "why\n");
-        let report = runtime.block_on(terminated.terminate(Duration::ZERO));
-        assert_eq!(report.status(), None);
+        assert_eq!(runtime.block_on(terminated.terminate()), None);
         let place = place(&dropped);
         drop(dropped);
         eventually("gone", || !place.exists());

@@ -15,14 +15,13 @@ pub(crate) mod fd;
 pub(crate) mod process;
 mod reaper;
 pub(crate) mod socket;
-mod stderr;
+pub(crate) mod stderr;
 pub(crate) mod tcp;
+mod termination;
 pub(crate) mod tls;
 pub(crate) mod unix;
 #[cfg(all(feature = "vsock", target_os = "linux"))]
 pub(crate) mod vsock;
-
-use child::Child;
 
 /// The half of a stream that is read.
 pub(crate) type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
@@ -82,22 +81,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Foreign<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
-/// An open way to a server.
-pub(crate) struct Transport {
-    /// The bytes.
-    pub(crate) stream: Box<dyn Stream>,
-    /// The server, if it was started for this connection.
-    pub(crate) child: Option<Child>,
-}
-
-impl fmt::Debug for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport")
-            .field("child", &self.child)
-            .finish_non_exhaustive()
     }
 }
 

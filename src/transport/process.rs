@@ -8,14 +8,17 @@ use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, kill_process, test_kill_process, waitid,
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, test_kill_process,
+    test_kill_process_group, waitid,
 };
 use tokio::process;
 
 /// A child process, shared by all who may send it signals.
 ///
 /// Signals and reaping exclude each other, so that no signal goes to another process that has
-/// got the number since.
+/// got the number since. The same number names the group that it leads, if it does; it is not
+/// given out anew while anything is in that. So the group is looked at in the moment of reaping,
+/// and as soon as it is empty the number is forgotten.
 ///
 /// Tokio would also reap a child that is dropped while it runs, but only while some runtime
 /// turns, and it would not end it; so the last clone must not go before the process has ended.
@@ -28,11 +31,20 @@ struct Inner {
     /// Set once it is reaped; the status is missing if somebody else has done it, or the system
     /// by itself because the program ignores SIGCHLD (K47).
     ended: Option<Option<ExitStatus>>,
+    /// The group that it leads, until that is empty.
+    group: Option<Pid>,
 }
 
 impl Process {
-    pub(super) fn new(child: process::Child) -> Self {
-        Self(Arc::new(Mutex::new(Inner { child, ended: None })))
+    /// A process that was just started, and whether it leads a group of its own.
+    pub(super) fn new(child: process::Child, leads: bool) -> Self {
+        let mut inner = Inner {
+            child,
+            ended: None,
+            group: None,
+        };
+        inner.group = inner.number().filter(|_| leads);
+        Self(Arc::new(Mutex::new(inner)))
     }
 
     /// Its number, while it is running.
@@ -42,8 +54,8 @@ impl Process {
         inner.child.id()
     }
 
-    /// Sends a signal; `ESRCH` if the process has ended, `EINVAL` if the number is not one
-    /// of the signals with a name.
+    /// Sends a signal, SIGKILL to all of the group; `ESRCH` if the process has ended, `EINVAL` if
+    /// the number is not one of the signals with a name.
     pub(crate) fn kill(&self, signal: i32) -> io::Result<()> {
         // Locked until the signal is sent.
         let mut inner = self.lock();
@@ -52,10 +64,24 @@ impl Process {
             0 => test_kill_process(pid)?,
             _ => {
                 let signal = Signal::from_named_raw(signal).ok_or(Errno::INVAL)?;
-                kill_process(pid, signal)?;
+                match inner.group {
+                    Some(group) if signal == Signal::KILL => kill_process_group(group, signal)?,
+                    _ => kill_process(pid, signal)?,
+                }
             }
         }
         Ok(())
+    }
+
+    /// Sends a signal to it and to its group, as far as they are there.
+    pub(super) fn kill_all(&self, signal: Signal) {
+        let mut inner = self.lock();
+        // What cannot be sent has nobody to receive it, or nobody who is ours to end.
+        let _ = match (inner.running(), inner.group) {
+            (_, Some(group)) => kill_process_group(group, signal),
+            (Some(pid), None) => kill_process(pid, signal),
+            (None, None) => Ok(()),
+        };
     }
 
     /// Waits until it ends, and reaps it. Only one task can wait.
@@ -66,7 +92,7 @@ impl Process {
             // time without losing anything.
             let waited = pin!(inner.child.wait()).poll(cx);
             match ready!(waited) {
-                Ok(status) => inner.ended = Some(Some(status)),
+                Ok(status) => inner.reaped(status),
                 // Either there is nothing to reap, or the runtime cannot tell when there is. The
                 // latter child is left to the reaper, like all that are not waited for.
                 Err(_) => return Poll::Ready(inner.try_wait().flatten()),
@@ -82,6 +108,13 @@ impl Process {
         self.lock().try_wait()
     }
 
+    /// Whether nothing is left of it and of its group. Reaps it as [`try_wait`](Self::try_wait)
+    /// does.
+    pub(super) fn is_gone(&self) -> bool {
+        let mut inner = self.lock();
+        inner.try_wait().is_some() && inner.is_group_empty()
+    }
+
     /// Its number, while it is not reaped.
     #[cfg(test)]
     pub(super) fn number(&self) -> u32 {
@@ -94,6 +127,10 @@ impl Process {
 }
 
 impl Inner {
+    fn number(&self) -> Option<Pid> {
+        Pid::from_raw(self.child.id()?.try_into().ok()?)
+    }
+
     /// Where to send signals.
     ///
     /// This does not reap. Tokio's child would forget the task that waits for it, and might do
@@ -102,7 +139,7 @@ impl Inner {
         if self.ended.is_some() {
             return None;
         }
-        let pid = Pid::from_raw(self.child.id()?.try_into().ok()?)?;
+        let pid = self.number()?;
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         match waitid(WaitId::Pid(pid), look) {
             Ok(None) => Some(pid),
@@ -117,7 +154,8 @@ impl Inner {
     fn try_wait(&mut self) -> Option<Option<ExitStatus>> {
         if self.ended.is_none() {
             match self.child.try_wait() {
-                Ok(ended) => self.ended = ended.map(Some),
+                Ok(Some(status)) => self.reaped(status),
+                Ok(None) => {}
                 Err(_) => self.lose(),
             }
         }
@@ -129,5 +167,20 @@ impl Inner {
     /// dropped, and then handles SIGCHLD for: nothing tells it not to.
     fn lose(&mut self) {
         self.ended = Some(None);
+        self.group = None;
+    }
+
+    fn reaped(&mut self, status: ExitStatus) {
+        self.ended = Some(Some(status));
+        self.is_group_empty();
+    }
+
+    /// Looks whether anything is left of the group. What belongs to another user does not count:
+    /// nothing can be done about it.
+    fn is_group_empty(&mut self) -> bool {
+        self.group = self
+            .group
+            .filter(|group| test_kill_process_group(*group).is_ok());
+        self.group.is_none()
     }
 }

@@ -6,12 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-
 use super::process::Process;
-
-/// How long a child has between SIGTERM and SIGKILL.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+use super::stderr::Stderr;
+use super::termination::Termination;
 
 /// How often the children are looked at while there are any.
 const TICK: Duration = Duration::from_millis(10);
@@ -24,7 +21,7 @@ static THREAD: Mutex<Option<Reaper>> = Mutex::new(None);
 
 /// A place to leave a child. Got before the child is started, so that leaving it cannot fail.
 #[derive(Clone, Debug)]
-pub(super) struct Reaper(Sender<Process>);
+pub(super) struct Reaper(Sender<Doomed>);
 
 impl Reaper {
     pub(super) fn get() -> io::Result<Self> {
@@ -39,17 +36,18 @@ impl Reaper {
         Ok(running.insert(Self(sender)).clone())
     }
 
-    /// Ends the child and reaps it, in the background.
-    pub(super) fn leave(&self, process: Process) {
-        if let Err(mpsc::SendError(process)) = self.0.send(process) {
+    /// Ends the child and its group, and reaps it, in the background.
+    pub(super) fn leave(&self, child: Doomed) {
+        if let Err(mpsc::SendError(mut child)) = self.0.send(child) {
             // Only if the thread has panicked.
-            let _ = process.kill(Signal::KILL.as_raw());
-            let _ = process.try_wait();
+            child.termination.tell(&child.process);
+            child.termination.step(&child.process);
+            child.process.is_gone();
         }
     }
 }
 
-fn run(incoming: &Receiver<Process>) {
+fn run(incoming: &Receiver<Doomed>) {
     let mut children = Vec::new();
     loop {
         let next = if children.is_empty() {
@@ -58,7 +56,7 @@ fn run(incoming: &Receiver<Process>) {
             incoming.recv_timeout(TICK)
         };
         match next {
-            Ok(process) => children.push(Doomed::new(process)),
+            Ok(child) => children.push(child),
             Err(RecvTimeoutError::Timeout) => {}
             // Not while the static holds the sender; the children here are not lost even then.
             Err(RecvTimeoutError::Disconnected) if children.is_empty() => return,
@@ -68,30 +66,29 @@ fn run(incoming: &Receiver<Process>) {
     }
 }
 
-/// A child that has been told to go.
-struct Doomed {
-    process: Process,
-    /// When it is killed, if it has not been yet.
-    deadline: Option<Instant>,
+/// A child that is to go.
+#[derive(Debug)]
+pub(super) struct Doomed {
+    pub(super) process: Process,
+    pub(super) termination: Termination,
+    /// Read until nothing is left of the child that could write.
+    pub(super) _stderr: Stderr,
 }
 
 impl Doomed {
-    fn new(process: Process) -> Self {
-        // It has ended if the signal cannot be sent, and is then reaped.
-        let _ = process.kill(Signal::TERM.as_raw());
-        Self {
-            process,
-            deadline: Some(Instant::now() + PATIENCE),
-        }
-    }
-
     fn ended(&mut self) -> bool {
-        if self.process.try_wait().is_some() {
-            return true;
+        let reaped = self.process.try_wait().is_some();
+        if reaped {
+            // Nothing survives SIGKILL: what is seen of the group is not reaped yet.
+            if self.process.is_gone() || self.termination.is_killed() {
+                return true;
+            }
+            // What the server leaves behind has no reason to wait.
+            self.termination.tell(&self.process);
         }
-        if self.deadline.is_some_and(|at| at <= Instant::now()) {
-            self.deadline = None;
-            let _ = self.process.kill(Signal::KILL.as_raw());
+        let due = self.termination.due();
+        if due.is_some_and(|at| at <= Instant::now()) {
+            self.termination.step(&self.process);
         }
         false
     }

@@ -34,6 +34,23 @@ pub(crate) fn has_ended(pid: u32) -> bool {
     status(&format!("/proc/{pid}/status"), "State:").is_none_or(|state| state.starts_with('Z'))
 }
 
+/// The group a process is in; zero if it has gone.
+pub(crate) fn group_of(pid: u32) -> u32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name, which may be anything: state, parent, group.
+    let words = stat.rsplit(')').next().unwrap();
+    let group = words.split_whitespace().nth(2);
+    group.map_or(0, |group| group.parse().unwrap())
+}
+
+/// The processes of a group that run.
+pub(crate) fn members(group: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap().map(Result::unwrap);
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| group_of(*pid) == group && !has_ended(*pid))
+        .collect()
+}
+
 /// How many descriptors this process has open.
 pub(crate) fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()

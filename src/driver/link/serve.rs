@@ -78,6 +78,12 @@ impl Link {
         any
     }
 
+    /// Whether nothing more is expected from the server, and it was told so.
+    pub(in crate::driver) fn is_parting(&self) -> bool {
+        let core = self.core();
+        core.session.is_disconnecting() && !core.session.has_output()
+    }
+
     /// The driver will run again soon, so nobody needs to wake it.
     pub(in crate::driver) fn mark_scheduled(&self) {
         self.core().scheduled = true;

@@ -230,6 +230,7 @@ impl Negotiator {
                 reply: reply.reply,
                 message,
                 fatal: false,
+                child: None,
             }));
         }
         Ok(reply)

@@ -1,15 +1,13 @@
 //! nbdkit as child process of the client.
 
 use std::future::IntoFuture;
-use std::time::Duration;
 
-use nbd_client::{Connection, Delivery, Error, ErrorKind, State};
+use nbd_client::{Connection, Delivery, ErrorKind, State};
 use tokio::task::{JoinSet, yield_now};
 
-use crate::process::{descriptors, eventually, has_ended, in_a_process_of_its_own, is_gone};
-use crate::server::{Dir, run};
+use crate::process::{descriptors, eventually, in_a_process_of_its_own, is_gone};
 
-const MEMORY: [&str; 5] = ["nbdkit", "-s", "--exit-with-parent", "memory", "1M"];
+pub(super) const MEMORY: [&str; 5] = ["nbdkit", "-s", "--exit-with-parent", "memory", "1M"];
 
 /// A connection to a server of its own, and the number of its process.
 async fn connect(argv: &[&str]) -> (Connection, u32) {
@@ -103,22 +101,6 @@ async fn k42_a_server_that_does_not_start_says_why() {
     assert!(text.contains("no-such-plugin-anywhere"), "{text}");
 }
 
-both_runtimes!(a_server_that_refuses_the_export_says_why);
-async fn a_server_that_refuses_the_export_says_why() {
-    let conn = Connection::new();
-    let argv = [
-        "nbdkit",
-        "-s",
-        "--exit-with-parent",
-        "eval",
-        "get_size=echo 1M",
-        "open=echo the disk is on holiday >&2; exit 1",
-    ];
-    let error = conn.connect_command(argv).await.unwrap_err();
-    assert!(matches!(error, Error::Refused(_)), "{error}");
-    assert_eq!(conn.child_id(), None);
-}
-
 both_runtimes!(k41_a_program_that_does_not_exist_is_named);
 async fn k41_a_program_that_does_not_exist_is_named() {
     let conn = Connection::new();
@@ -157,44 +139,6 @@ async fn k43_killing_the_server_fails_all_that_is_in_flight() {
     assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
     assert_eq!(error.delivery(), Delivery::NotSent);
     eventually("the server is reaped", || is_gone(pid)).await;
-}
-
-/// A server whose child holds the socket, too, for longer than the server lives.
-async fn connect_with_grandchild(dir: &Dir) -> (Connection, u32) {
-    let script = format!(
-        "sleep 1000 & echo $! >{}; exec {}",
-        dir.path("pid"),
-        MEMORY.join(" ")
-    );
-    let conn = Connection::builder()
-        .shutdown_timeout(Duration::from_millis(200))
-        .build();
-    conn.connect_command(["sh", "-c", &script]).await.unwrap();
-    let grandchild = std::fs::read_to_string(dir.path("pid")).unwrap();
-    (conn, grandchild.trim().parse().unwrap())
-}
-
-// The end of the stream never comes.
-both_runtimes!(k45_grandchildren_that_hold_the_socket_are_not_waited_for);
-async fn k45_grandchildren_that_hold_the_socket_are_not_waited_for() {
-    let dir = Dir::new();
-    for crash in [false, true] {
-        let (conn, grandchild) = connect_with_grandchild(&dir).await;
-        let pid = conn.child_id().unwrap();
-        conn.write(0, vec![1; 512]).await.unwrap();
-        if crash {
-            conn.kill_child(9).unwrap();
-            let late = conn.read(0, 512).timeout(Duration::from_millis(200)).await;
-            assert_eq!(late.unwrap_err().kind(), ErrorKind::Timeout);
-            assert_eq!(conn.closed().await.kind(), ErrorKind::Timeout);
-        } else {
-            conn.disconnect().await.unwrap();
-            assert!(conn.is_closed());
-        }
-        eventually("the server is reaped", || is_gone(pid)).await;
-        assert!(!has_ended(grandchild), "it is not ours to end");
-        run("kill", &[&grandchild.to_string()]);
-    }
 }
 
 #[tokio::test]

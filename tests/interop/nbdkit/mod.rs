@@ -8,6 +8,7 @@ mod durability;
 mod errors;
 mod exports;
 mod file;
+mod group;
 mod handshake;
 mod killed;
 mod libnbd;
