@@ -12,6 +12,20 @@ use crate::timer::{after, until};
 
 /// The end of a connection, not begun yet: await it.
 ///
+/// It succeeds if this side ended the connection: with this call, an earlier one, or
+/// [`opt_abort`](Connection::opt_abort); and, if the server runs as a child process, once that has
+/// exited, or the [`shutdown_timeout`](crate::Builder::shutdown_timeout) is over.
+///
+/// # Errors
+/// The cause, as [`closed`](Connection::closed) gives it, if the connection had ended in any other
+/// way before the server could be told, or ends while requests are in flight. That includes a server
+/// that closed it when it owed nothing: it may have gone with what was not flushed, which
+/// [`Error::has_unflushed_writes`] tells. A child process that dies of a signal, other than those
+/// that end it after its connection, is such a cause, too.
+///
+/// [`Error::Timeout`] if the [`timeout`](Self::timeout) passes, and [`Error::Invalid`] on a
+/// connection that was never connected.
+///
 /// # Cancel safety
 ///
 /// Once polled, the connection ends whether or not this is dropped.
@@ -56,36 +70,51 @@ impl Disconnect {
         let shared = self.connection.shared();
         match self.connection.state() {
             state @ State::Created => return Err(Error::state(state, "connected")),
-            State::Dead => return Err(self.connection.closed().await),
+            State::Dead | State::Closed => {}
             State::Ready => self.connection.link()?.close(),
             State::Negotiating | State::Connecting => shared.abandon(),
-            State::Closed => {}
         }
         if self.abandons {
             if let Some(link) = shared.link() {
                 link.drop_unsent();
             }
         }
-        let finished = shared.finished.cancelled();
-        if let Some(timeout) = self.timeout {
-            if until(after(timeout), finished).await.is_none() {
-                return Err(self.give_up().await);
+        let Some(timeout) = self.timeout else {
+            return self.ended().await;
+        };
+        match until(after(timeout), self.ended()).await {
+            Some(result) => result,
+            None => Err(self.give_up().await),
+        }
+    }
+
+    /// Waits until the connection has ended; and if this side has ended it, for the server
+    /// process, too.
+    async fn ended(&self) -> Result<()> {
+        let cause = self.connection.closed().await;
+        let was_told = match &cause {
+            Error::Closed(_) => true,
+            // It said that it is shutting down, and so goodbye was said to it.
+            Error::Disconnected(lost, _) => {
+                lost.phase() == Phase::Shutdown && self.connection.is_closed()
             }
-        } else {
-            finished.await;
+            _ => false,
+        };
+        if !was_told {
+            return Err(cause);
         }
-        match self.connection.state() {
-            State::Dead => Err(self.connection.closed().await),
-            _ => Ok(()),
-        }
+        self.connection.shared().finished.cancelled().await;
+        Ok(())
     }
 
     /// Ends the connection whatever is still to be done. A server process is seen to later.
     async fn give_up(&self) -> Error {
         let mut error = Error::timeout(Phase::Shutdown);
-        if let Ok(link) = self.connection.link() {
+        let shared = self.connection.shared();
+        if let Some(link) = shared.link() {
             error = link.fail(error);
         }
+        shared.given_up.cancel();
         self.connection.closed().await;
         error
     }

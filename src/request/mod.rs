@@ -392,7 +392,8 @@ impl Connection {
     /// before. Whether it was necessary shows in
     /// [`has_unflushed_writes`](Self::has_unflushed_writes).
     ///
-    /// From the first poll on no further requests are taken. Doing it twice is no error.
+    /// From the first poll on no further requests are taken. Doing it twice is no error; that the
+    /// server has gone before is one, see [`Disconnect`].
     #[doc(alias = "shutdown")]
     pub fn disconnect(&self) -> Disconnect {
         Disconnect::new(self.clone())

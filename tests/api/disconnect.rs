@@ -153,6 +153,34 @@ async fn k07_disconnecting_twice_or_at_the_same_time_is_no_error() {
     conn.disconnect().await.unwrap();
 }
 
+// The server cannot have been told: what it had not written out may be lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn k08_disconnecting_from_a_server_that_has_gone_is_an_error() {
+    for style in STYLES {
+        for unflushed in [false, true] {
+            for noticed in [false, true] {
+                let (conn, mut peer) = ready(style).await;
+                if unflushed {
+                    let write = tokio::spawn(conn.write(0, vec![1; 512]).into_future());
+                    let request = peer.expect_command(Command::WRITE).await.unwrap();
+                    peer.acknowledge(&request.head).await.unwrap();
+                    write.await.unwrap().unwrap();
+                }
+                drop(peer);
+                if noticed {
+                    conn.closed().await;
+                }
+                let error = conn.disconnect().await.unwrap_err();
+                assert_matches!(&error, Error::Disconnected(..));
+                assert_eq!(error.has_unflushed_writes(), unflushed);
+                let cause = conn.closed().await.to_string();
+                assert_eq!(error.to_string(), cause);
+                assert_eq!(conn.disconnect().await.unwrap_err().to_string(), cause);
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_disconnect_that_is_dropped_goes_on() {
     let (conn, mut peer) = ready(ReplyStyle::Simple).await;
