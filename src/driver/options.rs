@@ -90,7 +90,7 @@ async fn run(
             };
         }
         // P-016: without fixed newstyle only EXPORT_NAME may be sent.
-        call if !fixed => call.refuse(),
+        call if !fixed => call.refuse(shared),
         OptionCall::List(answer) => {
             let result = within(shared, negotiator.list()).await;
             conclude(shared, negotiator, result, answer).await?;
@@ -207,17 +207,21 @@ fn settle<T>(shared: &Shared, answer: Answer<T>, result: Result<T>) {
 }
 
 impl OptionCall {
-    fn refuse(self) {
-        fn answer<T>(answer: Answer<T>) {
+    fn refuse(self, shared: &Shared) {
+        fn refuse<T>(shared: &Shared, answer: Answer<T>) {
             let why = "the server does not speak fixed newstyle: no option but GO is possible";
-            let _ = answer.send(Err(InvalidRequest::NotNegotiated(why).into()));
+            settle(
+                shared,
+                answer,
+                Err(InvalidRequest::NotNegotiated(why).into()),
+            );
         }
         match self {
-            Self::List(to) => answer(to),
-            Self::Info(to) => answer(to),
-            Self::Go(to) | Self::Abort(to) => answer(to),
-            Self::Feature(_, to) | Self::StartTls(to) => answer(to),
-            Self::MetaContext(_, _, to) => answer(to),
+            Self::List(to) => refuse(shared, to),
+            Self::Info(to) => refuse(shared, to),
+            Self::Go(to) | Self::Abort(to) => refuse(shared, to),
+            Self::Feature(_, to) | Self::StartTls(to) => refuse(shared, to),
+            Self::MetaContext(_, _, to) => refuse(shared, to),
         }
     }
 }

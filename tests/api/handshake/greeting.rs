@@ -230,7 +230,7 @@ async fn g08_without_fixed_newstyle_nothing_but_the_name_is_sent() {
     }
 }
 
-#[tokio::test]
+both_runtimes!(g08_without_fixed_newstyle_options_are_refused_here);
 async fn g08_without_fixed_newstyle_options_are_refused_here() {
     for way in ways() {
         let (conn, mut peer, connecting) = way.connect(Connection::builder().opt_mode(true));

@@ -23,7 +23,7 @@ async fn structured_replies_can_be_asked_for_twice() {
 }
 
 // P-016
-#[tokio::test]
+both_runtimes!(without_fixed_newstyle_there_is_only_go_and_abort);
 async fn without_fixed_newstyle_there_is_only_go_and_abort() {
     let limited = || {
         Connection::builder()
