@@ -176,6 +176,7 @@ fn prepare(room: usize) -> (Arc<Link>, Stream, impl Future<Output = Ended>) {
         let link = link.clone();
         async move {
             let ended = transmission.run().await;
+            drop(transmission);
             // What the task does when the driver is done.
             let (Ended::Orderly(error) | Ended::Failed(error)) = &ended;
             link.end(error);
