@@ -25,7 +25,7 @@ pub(crate) fn since(start: Instant, period: Duration) -> Instant {
 /// How long the last look takes that every deadline has. If this process was stopped, or slow, the
 /// deadline is noticed before the socket is looked at, in which the answer may have been all the
 /// time. This is long enough for the runtime to look, which it does whenever a task yields.
-const LAST_LOOK: Duration = Duration::from_millis(5);
+const LAST_LOOK: Duration = Duration::from_millis(1);
 
 /// Awaits `future` until `end`, and then takes a last look at it.
 pub(crate) async fn until<T>(end: Instant, future: impl Future<Output = T>) -> Option<T> {
