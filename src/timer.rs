@@ -22,10 +22,14 @@ pub(crate) fn since(start: Instant, period: Duration) -> Instant {
     start.checked_add(period).unwrap_or(start + DECADES)
 }
 
-/// How long the last look takes that every deadline has. If this process was stopped, or slow, the
-/// deadline is noticed before the socket is looked at, in which the answer may have been all the
-/// time. This is long enough for the runtime to look, which it does whenever a task yields.
-const LAST_LOOK: Duration = Duration::from_millis(1);
+/// How long the last look takes that every deadline has: if this process was slow, the deadline is
+/// noticed before the socket is looked at, in which the answer may have been all the time. The
+/// runtime looks whenever a task yields.
+const LOOK: Duration = Duration::from_millis(1);
+/// How long it takes if the deadline is noticed so late that this process must have been stopped,
+/// and its threads begin to run again one by one.
+const LONG_LOOK: Duration = Duration::from_millis(100);
+const LATE: Duration = Duration::from_millis(10);
 
 /// Awaits `future` until `end`, and then takes a last look at it.
 pub(crate) async fn until<T>(end: Instant, future: impl Future<Output = T>) -> Option<T> {
@@ -36,7 +40,7 @@ pub(crate) async fn until<T>(end: Instant, future: impl Future<Output = T>) -> O
     let mut look = LastLook::default();
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if look.poll(cx) => Poll::Ready(None),
+        Poll::Pending if look.poll(end, cx) => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
     })
     .await
@@ -48,10 +52,15 @@ pub(crate) async fn until<T>(end: Instant, future: impl Future<Output = T>) -> O
 struct LastLook(Option<std::time::Instant>);
 
 impl LastLook {
-    /// Whether it is over; if not, the task is woken when the runtime has looked at its sockets.
-    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Whether it is over, for a deadline that is; if not, the task is woken when the runtime has
+    /// looked at its sockets.
+    fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> bool {
         let now = std::time::Instant::now();
-        if now >= *self.0.get_or_insert_with(|| now + LAST_LOOK) {
+        let period = || match Instant::now() - deadline > LATE {
+            true => LONG_LOOK,
+            false => LOOK,
+        };
+        if now >= *self.0.get_or_insert_with(|| now + period()) {
             return true;
         }
         let looked = pin!(yield_now());
@@ -137,6 +146,7 @@ impl Timer {
 
     /// The time is over: says whether the last look was taken. If not, the task is woken for it.
     pub(crate) fn poll_looked(&mut self, cx: &mut Context<'_>) -> bool {
-        self.look.poll(cx)
+        let deadline = self.end().unwrap_or_else(Instant::now);
+        self.look.poll(deadline, cx)
     }
 }
