@@ -1,52 +1,21 @@
 //! What a connection is told before it connects.
 
+mod config;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(crate) use config::{Config, Wishes};
 
 use crate::connection::Connection;
 use crate::driver::Shared;
 use crate::limits::Limits;
 use crate::strict::Strict;
-use crate::transport::tcp::{AddressFamily, TcpOptions};
+use crate::transport::tcp::AddressFamily;
 use crate::transport::tls::{Tls, TlsMode, TlsUpgrade};
 use crate::uri::UriPolicy;
 use crate::wire::HandshakeFlags;
-
-/// Options that are fixed before connecting.
-#[derive(Clone, Debug)]
-pub(crate) struct Config {
-    pub(crate) opt_mode: bool,
-    pub(crate) structured_replies: bool,
-    pub(crate) extended_headers: bool,
-    pub(crate) force_export_name: bool,
-    pub(crate) handshake_flags: HandshakeFlags,
-    pub(crate) handshake_timeout: Duration,
-    pub(crate) shutdown_timeout: Duration,
-    pub(crate) child_kill_delay: Duration,
-    pub(crate) stall_timeout: Option<Duration>,
-    pub(crate) reply_timeout: Option<Duration>,
-    pub(crate) busy_poll: Option<Duration>,
-    pub(crate) emulate_fua: bool,
-    pub(crate) dont_fragment_reads: bool,
-    pub(crate) max_in_flight: usize,
-    pub(crate) max_in_flight_bytes: u64,
-    pub(crate) limits: Limits,
-    pub(crate) strict: Strict,
-    pub(crate) tcp: TcpOptions,
-    pub(crate) socket_name: Option<String>,
-    pub(crate) uri_policy: UriPolicy,
-}
-
-/// What is asked of an export; can be changed while negotiating.
-#[derive(Clone, Debug)]
-pub(crate) struct Wishes {
-    pub(crate) export_name: String,
-    pub(crate) contexts: Vec<String>,
-    pub(crate) request_meta_context: bool,
-    pub(crate) full_info: bool,
-    pub(crate) request_block_size: bool,
-}
 
 /// Sets up a [`Connection`] before it connects.
 ///
@@ -65,49 +34,12 @@ pub(crate) struct Wishes {
 ///     .build();
 /// assert!(conn.is_created());
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct Builder {
     config: Config,
     wishes: Wishes,
     tls: Tls,
-}
-
-impl Default for Builder {
-    fn default() -> Self {
-        Self {
-            config: Config {
-                opt_mode: false,
-                structured_replies: true,
-                extended_headers: true,
-                force_export_name: false,
-                handshake_flags: HandshakeFlags::all(),
-                handshake_timeout: Duration::from_secs(30),
-                shutdown_timeout: Duration::from_secs(5),
-                child_kill_delay: Duration::from_secs(2),
-                stall_timeout: None,
-                reply_timeout: None,
-                busy_poll: None,
-                emulate_fua: false,
-                dont_fragment_reads: false,
-                max_in_flight: 1024,
-                max_in_flight_bytes: 128 << 20,
-                limits: Limits::default(),
-                strict: Strict::default(),
-                tcp: TcpOptions::default(),
-                socket_name: None,
-                uri_policy: UriPolicy::default(),
-            },
-            wishes: Wishes {
-                export_name: String::new(),
-                contexts: Vec::new(),
-                request_meta_context: true,
-                full_info: false,
-                request_block_size: true,
-            },
-            tls: Tls::default(),
-        }
-    }
 }
 
 impl Builder {

@@ -1,0 +1,83 @@
+//! What a builder has gathered.
+
+use std::time::Duration;
+
+use crate::limits::Limits;
+use crate::strict::Strict;
+use crate::transport::tcp::TcpOptions;
+use crate::uri::UriPolicy;
+use crate::wire::HandshakeFlags;
+
+/// Options that are fixed before connecting.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) opt_mode: bool,
+    pub(crate) structured_replies: bool,
+    pub(crate) extended_headers: bool,
+    pub(crate) force_export_name: bool,
+    pub(crate) handshake_flags: HandshakeFlags,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) child_kill_delay: Duration,
+    pub(crate) stall_timeout: Option<Duration>,
+    pub(crate) reply_timeout: Option<Duration>,
+    pub(crate) busy_poll: Option<Duration>,
+    pub(crate) emulate_fua: bool,
+    pub(crate) dont_fragment_reads: bool,
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_in_flight_bytes: u64,
+    pub(crate) limits: Limits,
+    pub(crate) strict: Strict,
+    pub(crate) tcp: TcpOptions,
+    pub(crate) socket_name: Option<String>,
+    pub(crate) uri_policy: UriPolicy,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            opt_mode: false,
+            structured_replies: true,
+            extended_headers: true,
+            force_export_name: false,
+            handshake_flags: HandshakeFlags::all(),
+            handshake_timeout: Duration::from_secs(30),
+            shutdown_timeout: Duration::from_secs(5),
+            child_kill_delay: Duration::from_secs(2),
+            stall_timeout: None,
+            reply_timeout: None,
+            busy_poll: None,
+            emulate_fua: false,
+            dont_fragment_reads: false,
+            max_in_flight: 1024,
+            max_in_flight_bytes: 128 << 20,
+            limits: Limits::default(),
+            strict: Strict::default(),
+            tcp: TcpOptions::default(),
+            socket_name: None,
+            uri_policy: UriPolicy::default(),
+        }
+    }
+}
+
+/// What is asked of an export; can be changed while negotiating.
+#[derive(Clone, Debug)]
+pub(crate) struct Wishes {
+    pub(crate) export_name: String,
+    pub(crate) contexts: Vec<String>,
+    pub(crate) request_meta_context: bool,
+    pub(crate) full_info: bool,
+    pub(crate) request_block_size: bool,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self {
+            export_name: String::new(),
+            contexts: Vec::new(),
+            request_meta_context: true,
+            full_info: false,
+            request_block_size: true,
+        }
+    }
+}
