@@ -7,18 +7,17 @@
 //! `RUSTFLAGS='--cfg shuttle' cargo test --lib races`; docs/fuzzing.md says how a failure is
 //! repeated.
 
+mod stream;
+
 use std::future::{Future, poll_fn};
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use shuttle::future::block_on;
-use shuttle::sync::Mutex;
 use shuttle::thread;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use stream::Stream;
 
 use super::link::Link;
 use super::output::Output;
@@ -27,125 +26,11 @@ use crate::connection::Connection;
 use crate::error::{Delivery, Error, Phase};
 use crate::export::Export;
 use crate::session::{Answer, Assembly, Bounds, Sink, Submission, Ticket};
-use crate::wire::reply::Reply;
-use crate::wire::request::{COMPACT_REQUEST, RequestHead};
-use crate::wire::{Command, CommandFlags, Errno, ReplyStyle, TransmissionFlags};
+use crate::wire::request::COMPACT_REQUEST;
+use crate::wire::{Command, CommandFlags, ReplyStyle, TransmissionFlags};
 
 /// How often each race is run in each of two ways, if `NBD_RUNS` does not say.
 const RUNS: usize = 4_000;
-
-/// The server, and the socket to it.
-#[derive(Default)]
-struct Wire {
-    /// What was written and not yet looked at.
-    arrived: BytesMut,
-    /// Payload of a request that was answered early.
-    owed: usize,
-    /// Bytes in all that have been written.
-    written: usize,
-    /// Bytes in all that the socket takes.
-    room: usize,
-    replies: BytesMut,
-    is_over: bool,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-}
-
-impl Wire {
-    /// Looks at what was written, and answers.
-    fn serve(&mut self) {
-        loop {
-            let payload = self.owed.min(self.arrived.len());
-            self.arrived.advance(payload);
-            self.owed -= payload;
-            if self.owed > 0 || self.arrived.len() < COMPACT_REQUEST {
-                return;
-            }
-            let head = RequestHead::decode(false, &self.arrived).unwrap().unwrap();
-            self.arrived.advance(COMPACT_REQUEST);
-            if head.command == Command::DISC {
-                self.is_over = true;
-                return;
-            }
-            self.owed = usize::try_from(head.payload(false)).unwrap();
-            let data = match head.command {
-                Command::READ => vec![7; usize::try_from(head.length).unwrap()],
-                _ => Vec::new(),
-            };
-            Reply::simple(head.cookie, Errno::OK, data.into()).encode(&mut self.replies);
-        }
-    }
-}
-
-/// One end of the stream: both halves, and what a test holds of it.
-#[derive(Clone, Default)]
-struct Stream(Arc<Mutex<Wire>>);
-
-impl Stream {
-    /// The socket takes so many bytes more.
-    fn drain(&self, bytes: usize) {
-        let waker = {
-            let mut wire = self.0.lock().unwrap();
-            wire.room += bytes;
-            wire.writer.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
-    }
-
-    fn written(&self) -> usize {
-        self.0.lock().unwrap().written
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut wire = self.0.lock().unwrap();
-        let count = wire.replies.len().min(buf.remaining());
-        if count == 0 && !wire.is_over {
-            wire.reader = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        buf.put_slice(&wire.replies.split_to(count));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let (count, waker) = {
-            let mut wire = self.0.lock().unwrap();
-            // The head of a request and its payload are written apart.
-            let most = COMPACT_REQUEST.min(wire.room - wire.written);
-            let count = bytes.len().min(most);
-            if count == 0 {
-                wire.writer = Some(cx.waker().clone());
-                return Poll::Pending;
-            }
-            wire.written += count;
-            wire.arrived.extend_from_slice(&bytes[..count]);
-            wire.serve();
-            (count, wire.reader.take())
-        };
-        waker.into_iter().for_each(Waker::wake);
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
 
 /// A connection whose socket takes so many bytes, and its driver in a thread of its own.
 fn connect(room: usize) -> (Arc<Link>, Stream, thread::JoinHandle<Ended>) {
