@@ -26,6 +26,9 @@ usage: load (--unix PATH | --tcp HOST:PORT | --uri URI | -- COMMAND ARGS...) [op
   --busy-poll US     look for replies this many microseconds before sleeping (0: not at all)
   --no-latency       look at the clock at the end only
   --json             one line of JSON
+
+Ctrl-C ends the load early: what was done until then is reported as usual, and the exit code is that
+of a load that has ended by itself. A second Ctrl-C ends the program at once, with exit code 130.
 ";
 
 pub(crate) struct Args {

@@ -26,12 +26,16 @@ use std::time::{Duration, Instant};
 
 use nbd_client::{Connection, Limits, Result, UriPolicy};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use args::{Args, Runtime, Server};
 use out::complain;
 use plan::{Plan, Random};
 use report::Report;
+
+/// The exit code of a program that Ctrl-C has ended.
+const INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
     let args = match Args::parse(std::env::args_os().skip(1)) {
@@ -107,6 +111,8 @@ async fn measure(args: &Arc<Args>, connections: &[Connection]) -> Result<u64, Bo
     }
     let plan = Arc::new(Plan::new(args, size));
     let workers = workers(args, connections, size)?;
+    // The task goes on until the program ends: from now on Ctrl-C is its business.
+    tokio::spawn(interrupted(signal(SignalKind::interrupt())?, plan.clone()));
 
     let before = report::Usage::now();
     let begin = Instant::now();
@@ -149,6 +155,15 @@ async fn progress(plan: Arc<Plan>, begin: Instant) {
             None => complain!("load: {seconds} s so far"),
         }
     }
+}
+
+/// Ends the load at the first Ctrl-C, and the program at the second.
+async fn interrupted(mut interrupts: Signal, plan: Arc<Plan>) {
+    interrupts.recv().await;
+    plan.stop();
+    complain!("load: waits for what is in flight; to end at once, press Ctrl-C again");
+    interrupts.recv().await;
+    std::process::exit(INTERRUPTED);
 }
 
 /// One place for each worker: with `--verify`, what it verifies.
