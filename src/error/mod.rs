@@ -29,8 +29,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why something failed, sorted by who is at fault.
 ///
 /// [`Invalid`](Self::Invalid), [`Request`](Self::Request) and
-/// [`DurabilityUnknown`](Self::DurabilityUnknown) leave the connection usable, and in option mode so
-/// does [`Refused`](Self::Refused). The others are about the connection as a whole:
+/// [`DurabilityUnknown`](Self::DurabilityUnknown) leave an established connection usable, and in
+/// option mode so does [`Refused`](Self::Refused). The others are about the connection as a whole:
 /// it has ended, once, and everybody who was waiting gets the same cause. (A request that timed
 /// out before it was sent fails alone.) [`is_fatal`](Self::is_fatal) tells which it is.
 ///
@@ -160,8 +160,12 @@ impl Error {
     /// Whether the connection is over: it has ended, or it is about to and takes no further
     /// requests.
     ///
-    /// If not, a request or an option has failed alone, and others may succeed. An attempt to
-    /// connect that fails is over, whatever the reason.
+    /// If not, a request or an option has failed alone, and others may succeed.
+    ///
+    /// This is about connections that are established. An attempt to connect that fails is over,
+    /// whatever the reason and whatever this says: if [`Invalid`](Self::Invalid) is the reason, such
+    /// as a host with a NUL byte, this is `false`, for later calls on the same handle too.
+    /// [`Connection::state`](crate::Connection::state) tells whether a handle has ended.
     ///
     /// ```
     /// # use nbd_client::{Connection, testing};
@@ -175,6 +179,11 @@ impl Error {
     /// server.hang_up();
     /// let error = conn.read(0, 512).await.unwrap_err();
     /// assert!(error.is_fatal());
+    ///
+    /// let conn = Connection::new();
+    /// let error = conn.connect_tcp("a\0b", 10809).await.unwrap_err();
+    /// assert!(!error.is_fatal() && conn.is_dead());
+    /// # assert!(!conn.read(0, 512).await.unwrap_err().is_fatal());
     /// # Ok(())
     /// # }
     /// ```
