@@ -6,6 +6,7 @@
 mod busy;
 mod child;
 mod handshake;
+mod input;
 mod link;
 mod negotiator;
 mod options;
@@ -27,6 +28,7 @@ use tracing::Instrument;
 
 use child::{beside, post_mortem};
 use handshake::{Established, establish};
+use input::Input;
 pub(crate) use link::Link;
 use negotiator::Negotiator;
 pub(crate) use options::OptionCall;
@@ -223,8 +225,8 @@ impl Task {
         let (stream, input) = negotiator.into_stream();
         let (read, write) = stream.into_halves();
         let link = Arc::new(Link::new(Arc::new(export), style, bounds, config));
-        let output = Output::new(write);
-        let transmission = Transmission::new(link.clone(), read, output, input, config);
+        let (input, output) = (Input::new(read, input), Output::new(write));
+        let transmission = Transmission::new(link.clone(), input, output, config);
         shared.release_child_words();
         shared.set_link(link);
         shared.set_state(State::Ready);

@@ -19,6 +19,7 @@ use shuttle::thread;
 
 use stream::Stream;
 
+use super::input::Input;
 use super::link::Link;
 use super::output::Output;
 use super::transmission::{Ended, Transmission};
@@ -55,8 +56,8 @@ fn prepare(room: usize) -> (Arc<Link>, Stream, impl Future<Output = Ended>) {
     let link = Link::new(Arc::new(export), ReplyStyle::Simple, bounds, config);
     let link = Arc::new(link);
     let (read, write) = (Box::new(stream.clone()), Box::new(stream.clone()));
-    let output = Output::new(write);
-    let mut transmission = Transmission::new(link.clone(), read, output, BytesMut::new(), config);
+    let (input, output) = (Input::new(read, BytesMut::new()), Output::new(write));
+    let mut transmission = Transmission::new(link.clone(), input, output, config);
     let driver = {
         let link = link.clone();
         async move {

@@ -8,16 +8,14 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
 use tokio::time::Instant;
-use tokio_util::io::poll_read_buf;
 
 use super::busy::BusyPoll;
+use super::input::Input;
 use super::link::{Duty, Link};
 use super::output::Output;
 use super::overdue::Overdue;
@@ -25,18 +23,9 @@ use super::stall::Stall;
 use super::wake::wake_all;
 use crate::builder::Config;
 use crate::error::{Error, Phase};
-use crate::session::{Bulk, Intake, Session};
 use crate::timer::Timer;
-use crate::transport::ReadHalf;
 use crate::wire::ProtocolError;
 
-/// What one read can take at least, and at most. In between it is half of the data that the server
-/// owes: so while one half is worked on here, the other is worked on there.
-const MIN_INPUT: usize = 16 << 10;
-const MAX_INPUT: usize = 128 << 10;
-/// What one read takes while bulk data is expected: its head, and little of the data, which is
-/// better left in the socket until its place is known.
-const STAGE: usize = 4 << 10;
 /// Memory is given back after this long without anything in flight.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -52,31 +41,15 @@ pub(super) enum Ended {
     Failed(Error),
 }
 
-/// Makes room for so many bytes behind what is there, and for no more: what was there before it
-/// and has been taken in needs no room, and the window says how the buffer grows.
-fn make_room(input: &mut BytesMut, want: usize) {
-    if !input.try_reclaim(want) {
-        let mut larger = BytesMut::with_capacity(input.len().saturating_add(want));
-        larger.extend_from_slice(input);
-        *input = larger;
-    }
-}
-
 /// Moves bytes between the socket and the session of one connection.
 pub(super) struct Transmission {
     link: Arc<Link>,
     output: Output,
     /// Some requests were answered before they were fully written.
     early: bool,
-    read: ReadHalf,
-    input: BytesMut,
+    input: Input,
     /// How many bytes of data the server owed when that was last looked at.
     expected: u64,
-    /// How many bytes the next message needs.
-    needed: usize,
-    bulk: Option<Bulk>,
-    /// The last data was bulk data: so will the next be, probably.
-    large: bool,
     woken: Vec<Waker>,
     shutdown_timeout: Duration,
     /// How long to wait for the server to close, and until when.
@@ -99,25 +72,15 @@ pub(super) struct Transmission {
 }
 
 impl Transmission {
-    /// A driver for `link`; `input` holds what was read ahead during the handshake.
-    pub(super) fn new(
-        link: Arc<Link>,
-        read: ReadHalf,
-        output: Output,
-        input: BytesMut,
-        config: &Config,
-    ) -> Self {
+    /// A driver for `link`.
+    pub(super) fn new(link: Arc<Link>, input: Input, output: Output, config: &Config) -> Self {
         link.count_received(input.len());
         Self {
             link,
             output,
             early: false,
-            read,
             input,
             expected: 0,
-            needed: 0,
-            bulk: None,
-            large: false,
             woken: Vec::new(),
             shutdown_timeout: config.shutdown_timeout,
             patience: config.shutdown_timeout,
@@ -284,37 +247,11 @@ impl Transmission {
         }
     }
 
-    /// Reads once: into the place of bulk data, or into the input.
+    /// Reads once.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let window = self.window();
-        let read = Pin::new(&mut self.read);
-        if let Some(bulk) = &mut self.bulk {
-            let left = bulk.left();
-            let mut place = bulk.buffer().limit(left);
-            let count = std::task::ready!(poll_read_buf(read, cx, &mut place))?;
-            bulk.filled(count);
-            self.link.count_received(count);
-            return Poll::Ready(Ok(count));
-        }
-        // What is left over is part of the window, so that the buffer grows to that and no more.
-        let want = window
-            .max(self.needed)
-            .saturating_sub(self.input.len())
-            .max(1);
-        make_room(&mut self.input, want);
-        let mut place = (&mut self.input).limit(want);
-        let count = std::task::ready!(poll_read_buf(read, cx, &mut place))?;
+        let count = std::task::ready!(self.input.poll_fill(self.expected, cx))?;
         self.link.count_received(count);
         Poll::Ready(Ok(count))
-    }
-
-    /// How much one read may take.
-    fn window(&self) -> usize {
-        if self.large {
-            return STAGE;
-        }
-        let half = usize::try_from(self.expected / 2).unwrap_or(usize::MAX);
-        half.clamp(MIN_INPUT, MAX_INPUT)
     }
 
     /// Takes in what was read; says whether that woke anybody.
@@ -322,52 +259,23 @@ impl Transmission {
         if self.deadline.is_set() {
             // What comes after our DISC answers nothing.
             self.input.clear();
-            self.bulk = None;
             return Ok(false);
         }
-        loop {
-            if let Some(bulk) = self.bulk.take() {
-                if bulk.left() > 0 {
-                    self.bulk = Some(bulk);
-                    break;
-                }
-                self.take_in(|session, _| session.received(bulk))?;
-                if self.input.is_empty() {
-                    self.needed = 0;
-                    break;
-                }
-            }
-            match self.take_in(Session::receive)? {
-                Intake::Bytes(needed) => {
-                    self.large = self.large && self.woken.is_empty();
-                    self.needed = needed;
-                    break;
-                }
-                Intake::Bulk(bulk) => {
-                    self.large = true;
-                    self.bulk = Some(bulk);
-                }
-            }
-        }
-        self.active = true;
-        Ok(!self.woken.is_empty() || self.parting)
-    }
-
-    /// Hands what was read to the session, which knows by then what has been written.
-    fn take_in<T>(
-        &mut self,
-        take: impl FnOnce(&mut Session, &mut BytesMut) -> Result<T, ProtocolError>,
-    ) -> Result<T, ProtocolError> {
+        // The session knows by now what has been written.
         let (written, input) = (self.output.written(), &mut self.input);
         let taken = self.link.change_with(&mut self.woken, |session| {
             session.set_written(written);
-            let taken = take(session, input)?;
+            let waits = input.take_in(session)?;
             let parting = session.try_disconnect();
-            Ok((taken, parting, session.has_early(), session.expected()))
+            Ok::<_, ProtocolError>((waits, parting, session.has_early(), session.expected()))
         });
-        let (taken, parting, early, expected) = taken?;
+        let (waits, parting, early, expected) = taken?;
         (self.parting, self.early, self.expected) = (parting, early, expected);
-        Ok(taken)
+        if waits && !self.woken.is_empty() {
+            self.input.expect_small();
+        }
+        self.active = true;
+        Ok(!self.woken.is_empty() || self.parting)
     }
 
     /// Hands over the answers that waited for their requests to be written; says whether there
@@ -407,7 +315,7 @@ impl Transmission {
             return self.parted();
         }
         let error = Error::eof(Phase::Request);
-        let is_clean = self.bulk.is_none() && self.input.is_empty() && self.link.in_flight() == 0;
+        let is_clean = self.input.is_empty() && self.link.in_flight() == 0;
         if is_clean {
             Ended::Orderly(error)
         } else {
@@ -463,9 +371,7 @@ impl Transmission {
             self.idle.poll_expired(cx);
         } else if self.idle.is_set() {
             self.idle.clear();
-            if self.input.is_empty() {
-                self.input = BytesMut::new();
-            }
+            self.input.release();
             self.woken = Vec::new();
             self.output.release();
             self.link.release();
