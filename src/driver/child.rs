@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::shared::Shared;
 use crate::error::{Error, Phase};
+use crate::timer::{after, until};
 use crate::transport::child::Child;
 
 /// How long it may take until all is read that a server said before it exited. Only processes that
@@ -42,7 +43,7 @@ pub(super) async fn beside<T>(
     }
     // The socket is closed, unless others have it.
     child.tell();
-    if let Ok(ended) = timeout(LINGER, &mut serving).await {
+    if let Some(ended) = until(after(LINGER), &mut serving).await {
         return Some(ended);
     }
     match shared.link() {

@@ -93,7 +93,15 @@ impl Task {
             self.shared.end(state, error);
             return;
         };
-        if let Error::Closed(_) = error {
+        let has_parted = match &error {
+            Error::Closed(_) => true,
+            // The server said that it is shutting down, and was told goodbye.
+            Error::Disconnected(lost, _) => {
+                state == State::Closed && lost.phase() == Phase::Shutdown
+            }
+            _ => false,
+        };
+        if has_parted {
             return self.part(&mut child, state, error).await;
         }
         let is_connected = self.shared.link().is_some() || self.shared.options().is_some();

@@ -35,14 +35,12 @@ impl Overdue {
     /// Nothing is left to read, and so many requests are in flight: says whether one of them has
     /// been there for too long. If not, the task is woken when that may be so.
     pub(super) fn poll(&mut self, link: &Link, in_flight: usize, cx: &mut Context<'_>) -> bool {
-        while in_flight > 0 && (!self.timer.is_set() || self.timer.is_expired()) {
+        // Each time the timer is polled: see `Stall`.
+        while in_flight > 0 && (!self.timer.is_set() || self.timer.poll_expired(cx)) {
             if self.timer.is_set() && self.is_found(link) {
                 return self.timer.poll_looked(cx);
             }
             self.timer.set_until(after(self.epoch));
-            if !self.timer.poll_expired(cx) {
-                break;
-            }
         }
         false
     }

@@ -132,6 +132,7 @@ impl Transmission {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        let mut has_read = false;
         loop {
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(self.eof()),
@@ -143,7 +144,12 @@ impl Transmission {
                 Poll::Ready(Err(error)) => return Poll::Ready(self.lost(error)),
                 Poll::Pending => {
                     if let Some(error) = broken {
-                        return Poll::Ready(self.lost(error));
+                        if !has_read {
+                            return Poll::Ready(self.lost(error));
+                        }
+                        // This task may only have had its share of the runtime.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
                     }
                     if let Some(phase) = self.poll_deadlines(cx) {
                         return Poll::Ready(Ended::Failed(Error::timeout(phase)));
@@ -153,6 +159,7 @@ impl Transmission {
                     return Poll::Pending;
                 }
             }
+            has_read = true;
             self.busy_poll.end();
             if let Some(stall) = &mut self.stall {
                 stall.heard();

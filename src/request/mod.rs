@@ -327,7 +327,9 @@ impl Connection {
     /// waits until all changes are answered that were begun on this connection before it was first
     /// polled: by whatever task, waiting for room, or abandoned by their callers. Changes that
     /// come later pass it, and it does not wait for them. A change that fails does not keep the
-    /// flush from being sent; whoever began it is told.
+    /// flush from being sent; whoever began it is told. Of a change that is sent as several
+    /// messages, the flush waits for those messages that have been made by then; a flush that
+    /// begins after the change has succeeded covers all of it.
     ///
     /// If an earlier flush of this connection has failed, this one fails with
     /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown) even if the server says that

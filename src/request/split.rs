@@ -16,7 +16,7 @@ use super::op::{Flush, Operation, ReadInto, Write};
 use super::pending::Pending;
 use crate::connection::Connection;
 use crate::error::{Delivery, Result};
-use crate::wire::{Command, CommandFlags};
+use crate::wire::CommandFlags;
 
 /// How much of a long request is sent ahead of what is answered, in bytes, as long as that is
 /// between the following numbers of messages: requests that come in between wait for no more than
@@ -99,28 +99,6 @@ impl<O: Operation> Drop for Part<O> {
     fn drop(&mut self) {
         if self.pending.release() {
             self.sent.0.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-/// A change of several messages, of which some may not be made yet: to a flush that comes now it
-/// is one change.
-struct Whole {
-    connection: Connection,
-    span: u64,
-}
-
-impl Whole {
-    fn begin(connection: Connection) -> Result<Self> {
-        let span = connection.link()?.begin_change();
-        Ok(Self { connection, span })
-    }
-}
-
-impl Drop for Whole {
-    fn drop(&mut self) {
-        if let Ok(link) = self.connection.link() {
-            link.end_change(self.span);
         }
     }
 }
@@ -227,13 +205,9 @@ pub(super) fn several<O: Execute<Output = ()>>(
     make: impl FnMut(Range) -> O + Send + 'static,
 ) -> Parts<()> {
     let cut = Cut::new(connection, range, step, flags);
-    let (sent, ahead, connection) = (cut.sent.clone(), cut.ahead(), connection.clone());
+    let (sent, ahead) = (cut.sent.clone(), cut.ahead());
     let parts = stream::iter(cut.messages(make)).buffer_unordered(ahead);
-    Parts::new(sent, async move {
-        let changes = O::COMMAND != Command::CACHE;
-        let _whole = changes.then(|| Whole::begin(connection)).transpose()?;
-        parts.try_for_each(|()| ready(Ok(()))).await
-    })
+    Parts::new(sent, parts.try_for_each(|()| ready(Ok(()))))
 }
 
 /// The length of a range of memory.

@@ -35,6 +35,10 @@ impl Session {
         entry.waker = None;
         if let Some(changes) = entry.changes() {
             self.gate.abandon(&changes, place as u64);
+            // Changes that it holds back now are in nobody's way any more.
+            if self.gate.has_waiting() {
+                self.grant();
+            }
         }
     }
 }

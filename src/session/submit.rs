@@ -66,18 +66,6 @@ impl Session {
         }
     }
 
-    /// A change begins that is sent as several requests: a flush that comes before all of them are
-    /// handed in waits for them too. Says what span it belongs to.
-    pub const fn begin_whole(&mut self) -> u64 {
-        self.barrier.begin()
-    }
-
-    /// A change of several requests is over, or the rest of it will not be sent.
-    pub fn end_whole(&mut self, span: u64) {
-        self.end_change(span);
-        self.grant();
-    }
-
     /// A change of this span is answered, or will not be sent: flushes that waited for it have
     /// their turn.
     pub(super) fn end_change(&mut self, span: u64) {

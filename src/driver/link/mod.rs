@@ -146,7 +146,14 @@ impl Link {
 
     /// Nobody waits for this request any more.
     pub(crate) fn abandon(&self, ticket: Ticket) {
-        self.core().session.abandon(ticket);
+        let has_output = self.change(|session| {
+            session.abandon(ticket);
+            session.has_output()
+        });
+        // Whoever waited behind a change that now waits for this one may have their turn.
+        if has_output {
+            self.wake_driver();
+        }
     }
 
     /// A request that waited for room gives up. If it was let go meanwhile, this gives its ticket.
@@ -158,22 +165,6 @@ impl Link {
             self.wake_driver();
         }
         ticket
-    }
-
-    /// A change of several requests begins; see [`Session::begin_whole`].
-    pub(crate) fn begin_change(&self) -> u64 {
-        self.core().session.begin_whole()
-    }
-
-    /// A change of several requests is over.
-    pub(crate) fn end_change(&self, span: u64) {
-        let has_output = self.change(|session| {
-            session.end_whole(span);
-            session.has_output()
-        });
-        if has_output {
-            self.wake_driver();
-        }
     }
 
     /// Takes no further requests, lets those in flight finish, then disconnects.
