@@ -176,6 +176,7 @@ impl Builder {
     /// # use std::time::Duration;
     /// let builder = nbd_client::Connection::builder().child_kill_delay(Duration::from_secs(60));
     /// ```
+    #[cfg(unix)]
     pub const fn child_kill_delay(mut self, delay: Duration) -> Self {
         self.config.child_kill_delay = delay;
         self
@@ -322,6 +323,7 @@ impl Builder {
     /// [`connect_systemd_socket_activation`](Connection::connect_systemd_socket_activation), in
     /// `LISTEN_FDNAMES`: at most 32 ASCII letters and digits, or connecting fails. By default, and
     /// if the name is empty, it is called `unknown`.
+    #[cfg(unix)]
     pub fn socket_activation_name(mut self, name: impl Into<String>) -> Self {
         self.config.socket_name = Some(name.into());
         self

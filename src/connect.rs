@@ -3,31 +3,30 @@
 //! Each comes twice: `aio_connect_*` begins and returns a future that may be dropped,
 //! `connect_*` begins and waits.
 
+#[cfg(unix)]
+mod child;
 mod connecting;
 mod socket;
 mod tls;
+#[cfg(unix)]
+mod unix;
 mod uri;
 
 use std::any::Any;
-use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
 
 pub use connecting::Connecting;
 pub use socket::IntoSocket;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
 use crate::connection::Connection;
 use crate::driver::{self, Address};
 use crate::error::{Error, Result};
 use crate::runtime;
 use crate::state::State;
-use crate::transport::child::Child;
-use crate::transport::command::{self, Group};
-use crate::transport::socket::Socket;
-use crate::transport::{Foreign, Stream, activation, fd, tcp, unix};
+use crate::transport::{Foreign, Stream, fd, tcp};
 use crate::uri::Endpoint;
 
 /// Connecting. Allowed once, on a new handle; in any other state each of these calls fails with
@@ -43,67 +42,6 @@ use crate::uri::Endpoint;
 /// Dropping one of these futures before it is done stops the attempt only if it was the last
 /// that held the connection.
 impl Connection {
-    /// Runs a server as child process and begins to connect over its standard input and output.
-    ///
-    /// `argv` is the program, looked up in `PATH`, and its arguments; no shell is involved. The
-    /// server gets one end of a Unix socket pair as its standard input and output (as inetd
-    /// would give it), and what it writes to its standard error goes to ours.
-    ///
-    /// The server leads a process group of its own, and must stay in the foreground. When the
-    /// connection ends, in whatever way, the server sees the end of its input; if it does not exit
-    /// within half a second, its group gets SIGTERM, and later SIGKILL, see
-    /// [`child_kill_delay`](crate::Builder::child_kill_delay). It is always reaped. When it exits,
-    /// the connection ends, even if a process that it has started still has the socket, and what is
-    /// left of its group is ended in the same way.
-    ///
-    /// To a terminal, the server is a process in the background: Ctrl-C and Ctrl-Z do not reach it,
-    /// and it is stopped if it reads from the terminal, as to ask for a password. If Ctrl-C ends
-    /// your program, the server sees the end of its input; if your program goes on, drop the
-    /// connection, or [disconnect](Self::disconnect), to end the server.
-    ///
-    /// What it says until the handshake is done is held back: if the attempt fails, the last 4 KiB
-    /// are part of the error, with its exit status if it has exited; if not, they are copied then.
-    /// See also [`child_stderr`](Self::child_stderr).
-    ///
-    /// ```no_run
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> nbd_client::Result<()> {
-    /// let conn = nbd_client::Connection::new();
-    /// let connecting = conn.aio_connect_command(["nbdkit", "-s", "memory", "1M"])?;
-    /// assert!(conn.is_connecting());
-    /// connecting.await?;
-    /// assert!(conn.is_ready());
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// If the handle is not new, there is no runtime, `argv` is empty or contains NUL, or the
-    /// program cannot be started.
-    pub fn aio_connect_command<I>(&self, argv: I) -> Result<Connecting>
-    where
-        I: IntoIterator<Item: AsRef<OsStr>>,
-    {
-        self.prepare()?;
-        let argv = command::check(argv)?;
-        self.shared().begin()?;
-        let delay = self.shared().config.child_kill_delay;
-        self.start_child(command::spawn(argv, Group::Own, delay))
-    }
-
-    /// Runs a server as child process and connects over its standard input and output; see
-    /// [`aio_connect_command`](Self::aio_connect_command).
-    ///
-    /// # Errors
-    /// As there, and if the handshake fails.
-    pub async fn connect_command<I>(&self, argv: I) -> Result<()>
-    where
-        I: IntoIterator<Item: AsRef<OsStr>>,
-    {
-        let connecting = self.aio_connect_command(argv)?;
-        connecting.await
-    }
-
     /// Takes over a connected stream socket and begins the handshake on it.
     ///
     /// Any family will do: TCP, Unix, vsock, one end of a socket pair; [`IntoSocket`] says what
@@ -168,32 +106,6 @@ impl Connection {
         connecting.await
     }
 
-    /// Begins to connect to a Unix socket.
-    ///
-    /// A path that begins with a NUL byte is an abstract name, on Linux. A server whose backlog is
-    /// full is tried again until the deadline.
-    ///
-    /// # Errors
-    /// If the handle is not new, there is no runtime, or the path cannot be that of a socket.
-    pub fn aio_connect_unix(&self, path: impl AsRef<Path>) -> Result<Connecting> {
-        self.prepare()?;
-        let path = path.as_ref().to_owned();
-        unix::check(&path)?;
-        self.shared().begin()?;
-        let endpoint = Endpoint::Unix { path: path.clone() };
-        self.set_address(Address::Endpoint(endpoint));
-        Ok(self.start_unix(path))
-    }
-
-    /// Connects to a Unix socket; see [`aio_connect_unix`](Self::aio_connect_unix).
-    ///
-    /// # Errors
-    /// As there, and if the connection or the handshake fails.
-    pub async fn connect_unix(&self, path: impl AsRef<Path>) -> Result<()> {
-        let connecting = self.aio_connect_unix(path)?;
-        connecting.await
-    }
-
     /// Begins to connect to a TCP port; the registered port of NBD is 10809.
     ///
     /// The name is looked up without blocking, and its addresses are tried side by side, IPv6
@@ -221,57 +133,6 @@ impl Connection {
     /// As there, and if the connection or the handshake fails.
     pub async fn connect_tcp(&self, host: &str, port: u16) -> Result<()> {
         let connecting = self.aio_connect_tcp(host, port)?;
-        connecting.await
-    }
-
-    /// Runs a server as child process that takes over a listening socket, and begins to connect
-    /// to that: "socket activation", as systemd does it.
-    ///
-    /// For servers that do not speak on their standard input and output, such as `qemu-nbd`. The
-    /// server finds the socket as its descriptor 3, and `LISTEN_PID`, `LISTEN_FDS` and
-    /// `LISTEN_FDNAMES` in its environment, the latter as given by
-    /// [`socket_activation_name`](crate::Builder::socket_activation_name). Its standard input is
-    /// empty. Everything else is as with [`aio_connect_command`](Self::aio_connect_command), but
-    /// that the end of the connection tells this server nothing: it gets SIGTERM at once. And if
-    /// your program is killed, by Ctrl-C for instance, nothing tells it either: it must look after
-    /// that itself, as `nbdkit --exit-with-parent` does, or `qemu-nbd` without `-t`.
-    ///
-    /// ```no_run
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> nbd_client::Result<()> {
-    /// let conn = nbd_client::Connection::new();
-    /// conn.connect_systemd_socket_activation(["qemu-nbd", "-f", "qcow2", "disk.qcow2"]).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// If the handle is not new, there is no runtime, `argv` is empty or contains NUL, the name
-    /// of the socket cannot be one, or the program cannot be started.
-    #[doc(alias = "connect_activation")]
-    pub fn aio_connect_systemd_socket_activation<I>(&self, argv: I) -> Result<Connecting>
-    where
-        I: IntoIterator<Item: AsRef<OsStr>>,
-    {
-        self.prepare()?;
-        let argv = command::check(argv)?;
-        let name = self.shared().config.socket_name.as_deref();
-        activation::check(&argv, name)?;
-        self.shared().begin()?;
-        let delay = self.shared().config.child_kill_delay;
-        self.start_child(activation::spawn(argv, name, delay))
-    }
-
-    /// Runs a server as child process that takes over a listening socket, and connects to that;
-    /// see [`aio_connect_systemd_socket_activation`](Self::aio_connect_systemd_socket_activation).
-    ///
-    /// # Errors
-    /// As there, and if the handshake fails.
-    pub async fn connect_systemd_socket_activation<I>(&self, argv: I) -> Result<()>
-    where
-        I: IntoIterator<Item: AsRef<OsStr>>,
-    {
-        let connecting = self.aio_connect_systemd_socket_activation(argv)?;
         connecting.await
     }
 
@@ -340,31 +201,9 @@ impl Connection {
         })
     }
 
-    fn start_unix(&self, path: PathBuf) -> Connecting {
-        self.start(async move {
-            let stream = unix::connect(&path).await?;
-            Ok(Box::new(stream) as _)
-        })
-    }
-
     #[cfg(all(feature = "vsock", target_os = "linux"))]
     fn start_vsock(&self, cid: u32, port: u32) -> Connecting {
         self.start(crate::transport::vsock::connect(cid, port))
-    }
-
-    /// Goes on with a server that was started, or not.
-    fn start_child(&self, spawned: Result<(Socket<UnixStream>, Child)>) -> Result<Connecting> {
-        match spawned {
-            Ok((stream, child)) => {
-                let open = async { Ok(Box::new(stream) as _) };
-                driver::spawn(self.shared().clone(), Some(child), open);
-                Ok(Connecting::new(self.shared().clone()))
-            }
-            Err(error) => {
-                self.shared().end(State::Dead, error.clone());
-                Err(error)
-            }
-        }
     }
 
     fn start(

@@ -18,6 +18,7 @@ pub(crate) struct Config {
     pub(crate) handshake_flags: HandshakeFlags,
     pub(crate) handshake_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
+    #[cfg(unix)]
     pub(crate) child_kill_delay: Duration,
     pub(crate) stall_timeout: Option<Duration>,
     pub(crate) reply_timeout: Option<Duration>,
@@ -29,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) strict: Strict,
     pub(crate) tcp: TcpOptions,
+    #[cfg(unix)]
     pub(crate) socket_name: Option<String>,
     pub(crate) uri_policy: UriPolicy,
 }
@@ -43,6 +45,7 @@ impl Default for Config {
             handshake_flags: HandshakeFlags::all(),
             handshake_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(5),
+            #[cfg(unix)]
             child_kill_delay: Duration::from_secs(2),
             stall_timeout: None,
             reply_timeout: None,
@@ -54,6 +57,7 @@ impl Default for Config {
             limits: Limits::default(),
             strict: Strict::default(),
             tcp: TcpOptions::default(),
+            #[cfg(unix)]
             socket_name: None,
             uri_policy: UriPolicy::default(),
         }

@@ -5,7 +5,8 @@ use std::io;
 use crate::platform::OwnedSocket;
 
 /// Something that holds a socket: a stream of `std` or of Tokio, a socket of `socket2`, or a
-/// descriptor. Sealed: these are all, and others become one of them first.
+/// descriptor (on Windows, an `OwnedSocket`). Sealed: these are all, and others become one of them
+/// first.
 ///
 /// For [`Connection::connect_socket`](crate::Connection::connect_socket). A stream of Tokio's is
 /// taken from its runtime and may go to another one.
@@ -58,9 +59,13 @@ macro_rules! sockets {
 sockets!(
     OwnedSocket => |descriptor| Ok(descriptor),
     std::net::TcpStream => |stream| Ok(stream.into()),
-    std::os::unix::net::UnixStream => |stream| Ok(stream.into()),
     socket2::Socket => |socket| Ok(socket.into()),
     // Its runtime may be gone, or refuse to let go of it.
     tokio::net::TcpStream => |stream| Ok(stream.into_std()?.into()),
+);
+
+#[cfg(unix)]
+sockets!(
+    std::os::unix::net::UnixStream => |stream| Ok(stream.into()),
     tokio::net::UnixStream => |stream| Ok(stream.into_std()?.into()),
 );

@@ -1,5 +1,6 @@
 //! Connecting by URI.
 
+#[cfg(unix)]
 use std::path::PathBuf;
 
 use super::{Connecting, tls};
@@ -7,8 +8,11 @@ use crate::connection::Connection;
 use crate::driver::Address;
 use crate::error::{Error, Result};
 use crate::runtime;
-use crate::transport::command::{self, Argv, Group};
-use crate::transport::unix;
+#[cfg(unix)]
+use crate::transport::{
+    command::{self, Argv, Group},
+    unix,
+};
 use crate::uri::{Endpoint, Uri};
 
 impl Connection {
@@ -107,9 +111,11 @@ impl Connection {
         self.set_address(Address::Uri(Box::new(uri)));
         match way {
             Way::Tcp(host, port) => Ok(self.start_tcp(host, port)),
+            #[cfg(unix)]
             Way::Unix(path) => Ok(self.start_unix(path)),
             #[cfg(all(feature = "vsock", target_os = "linux"))]
             Way::Vsock(cid, port) => Ok(self.start_vsock(cid, port)),
+            #[cfg(unix)]
             Way::Command(argv) => {
                 let delay = self.shared().config.child_kill_delay;
                 self.start_child(command::spawn(argv, Group::Ours, delay))
@@ -134,9 +140,11 @@ impl Connection {
 /// How to get to the server of a URI, checked.
 enum Way {
     Tcp(String, u16),
+    #[cfg(unix)]
     Unix(PathBuf),
     #[cfg(all(feature = "vsock", target_os = "linux"))]
     Vsock(u32, u32),
+    #[cfg(unix)]
     Command(Argv),
 }
 
@@ -144,13 +152,26 @@ impl Way {
     fn find(uri: &Uri) -> Result<Self> {
         Ok(match uri.endpoint() {
             Endpoint::Tcp { host, port } => Self::Tcp(host.clone(), *port),
+            #[cfg(unix)]
             Endpoint::Unix { path } => {
                 unix::check(path)?;
                 Self::Unix(path.clone())
             }
+            #[cfg(not(unix))]
+            Endpoint::Unix { .. } => {
+                let why = "this URI asks for a Unix socket, which nbd-client does not have on this \
+                           system";
+                return Err(crate::error::InvalidRequest::NotBuilt(why).into());
+            }
+            #[cfg(unix)]
             Endpoint::Ssh { .. } => {
                 let ssh = uri.ssh_command().unwrap_or_default();
                 Self::Command(command::check(ssh)?)
+            }
+            #[cfg(not(unix))]
+            Endpoint::Ssh { .. } => {
+                let why = "this URI asks for ssh, which nbd-client does not run on this system";
+                return Err(crate::error::InvalidRequest::NotBuilt(why).into());
             }
             #[cfg(all(feature = "vsock", target_os = "linux"))]
             Endpoint::Vsock { cid, port } => Self::Vsock(*cid, *port),

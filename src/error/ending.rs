@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
 
+use crate::platform;
 use crate::transport::WithCauses;
 use crate::wire::Text;
 
@@ -162,7 +162,7 @@ impl ChildReport {
 
     /// Whether it died of a signal that it was not ended with.
     pub(crate) fn was_killed(&self) -> bool {
-        self.status.is_some_and(|status| status.signal().is_some())
+        self.status.is_some_and(platform::is_death_by_signal)
     }
 }
 

@@ -8,6 +8,8 @@ mod bsd;
 mod linux;
 #[cfg(unix)]
 mod unix;
+#[cfg(windows)]
+mod windows;
 
 #[cfg(all(unix, not(any(target_os = "android", target_os = "linux"))))]
 pub(crate) use bsd::*;
@@ -15,3 +17,5 @@ pub(crate) use bsd::*;
 pub(crate) use linux::*;
 #[cfg(unix)]
 pub(crate) use unix::*;
+#[cfg(windows)]
+pub(crate) use windows::*;

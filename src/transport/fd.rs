@@ -1,19 +1,15 @@
 //! Sockets that the caller connected.
 
 use std::io;
-use std::io::IsTerminal;
 use std::net;
-use std::os::fd::OwnedFd;
-use std::os::unix;
 
-use rustix::fs::{FileType, fstat};
 use socket2::{Domain, SockRef, Type};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
 use super::Stream;
 use super::socket::Socket;
 use crate::error::{Error, Phase, Result};
-use crate::platform;
+use crate::platform::{self, OwnedSocket};
 
 /// Takes over a connected stream socket of any family.
 ///
@@ -21,7 +17,7 @@ use crate::platform;
 /// socket, not of the descriptor: duplicates that the caller kept change with it (K25).
 ///
 /// The descriptor is closed on failure. Must be called inside a Tokio runtime.
-pub(crate) fn adopt(fd: OwnedFd) -> Result<Box<dyn Stream>> {
+pub(crate) fn adopt(fd: OwnedSocket) -> Result<Box<dyn Stream>> {
     let family = family(&fd)?;
     wrap(fd, family).map_err(|error| Error::io(Phase::Connect, error))
 }
@@ -30,25 +26,15 @@ pub(crate) fn adopt(fd: OwnedFd) -> Result<Box<dyn Stream>> {
 ///
 /// Tokio does not do this: it takes a datagram socket for a `TcpStream`, and a listening socket
 /// or a pipe for something that never becomes readable.
-fn family(fd: &OwnedFd) -> Result<Domain> {
+fn family(fd: &OwnedSocket) -> Result<Domain> {
     let refuse = |why: &str| {
         let why = format!("this is {why}, not a connected stream socket");
         Err(Error::argument("socket", why))
     };
     let unusable = |error: io::Error| Error::argument("socket", error.to_string());
 
-    let stat = fstat(fd).map_err(|errno| unusable(errno.into()))?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Socket => {}
-        FileType::RegularFile => return refuse("a regular file"),
-        FileType::Directory => return refuse("a directory"),
-        FileType::Symlink => return refuse("a symbolic link"),
-        FileType::Fifo => return refuse("a pipe"),
-        FileType::CharacterDevice if fd.is_terminal() => return refuse("a terminal"),
-        FileType::CharacterDevice => return refuse("a character device"),
-        FileType::BlockDevice => return refuse("a block device"),
-        // Linux: eventfd, epoll, timerfd and so on have no type.
-        FileType::Unknown => return refuse("a special file such as an eventfd"),
+    if let Some(what) = platform::other_than_socket(fd).map_err(unusable)? {
+        return refuse(what);
     }
 
     let socket = SockRef::from(fd);
@@ -71,9 +57,9 @@ fn family(fd: &OwnedFd) -> Result<Domain> {
     }
 }
 
-fn wrap(fd: OwnedFd, family: Domain) -> io::Result<Box<dyn Stream>> {
+fn wrap(fd: OwnedSocket, family: Domain) -> io::Result<Box<dyn Stream>> {
     let socket = SockRef::from(&fd);
-    socket.set_cloexec(true)?;
+    platform::keep_from_children(&socket)?;
     // K24: Tokio panics on a blocking socket in debug builds, and blocks on it in others.
     socket.set_nonblocking(true)?;
 
@@ -83,11 +69,24 @@ fn wrap(fd: OwnedFd, family: Domain) -> io::Result<Box<dyn Stream>> {
         let stream = TcpStream::from_std(net::TcpStream::from(fd))?;
         Ok(Box::new(Socket::new(stream)))
     } else {
-        // Unix, vsock and whatever else: receiving, sending and shutting down are the same
-        // calls for all of them.
-        let stream = UnixStream::from_std(unix::net::UnixStream::from(fd))?;
-        Ok(Box::new(Socket::new(stream)))
+        wrap_other(fd)
     }
+}
+
+/// Unix, vsock and whatever else: receiving, sending and shutting down are the same calls for all
+/// of them.
+#[cfg(unix)]
+fn wrap_other(fd: OwnedSocket) -> io::Result<Box<dyn Stream>> {
+    let stream = std::os::unix::net::UnixStream::from(fd);
+    let stream = tokio::net::UnixStream::from_std(stream)?;
+    Ok(Box::new(Socket::new(stream)))
+}
+
+/// Tokio has only TCP.
+#[cfg(not(unix))]
+fn wrap_other(_: OwnedSocket) -> io::Result<Box<dyn Stream>> {
+    let why = "this system has no stream sockets but those of TCP";
+    Err(io::Error::new(io::ErrorKind::Unsupported, why))
 }
 
 #[cfg(test)]
@@ -95,7 +94,8 @@ mod tests {
     use std::fs::{self, File};
     use std::io::{Read, Write};
     use std::net::{TcpListener, UdpSocket};
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::os::unix;
     use std::os::unix::net::{UnixDatagram, UnixListener};
 
     use rustix::fs::{Mode, OFlags, inotify};

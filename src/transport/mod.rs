@@ -8,17 +8,28 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+#[cfg(unix)]
 pub(crate) mod activation;
+#[cfg(unix)]
 pub(crate) mod child;
+#[cfg(not(unix))]
+#[path = "childless.rs"]
+pub(crate) mod child;
+#[cfg(unix)]
 pub(crate) mod command;
 pub(crate) mod fd;
+#[cfg(unix)]
 pub(crate) mod process;
+#[cfg(unix)]
 mod reaper;
 pub(crate) mod socket;
+#[cfg(unix)]
 pub(crate) mod stderr;
 pub(crate) mod tcp;
+#[cfg(unix)]
 mod termination;
 pub(crate) mod tls;
+#[cfg(unix)]
 pub(crate) mod unix;
 #[cfg(all(feature = "vsock", target_os = "linux"))]
 pub(crate) mod vsock;

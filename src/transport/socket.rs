@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpStream, UnixStream, tcp, unix};
+use tokio::net::{TcpStream, tcp};
 
 use super::{ReadHalf, Stream, WriteHalf};
 use crate::platform::{self, AsSocket};
@@ -30,13 +30,6 @@ impl<S: AsSocket> Socket<S> {
 }
 
 impl Stream for Socket<TcpStream> {
-    fn into_halves(self: Box<Self>) -> (ReadHalf, WriteHalf) {
-        let (read, write) = self.0.into_split();
-        (Box::new(read), Box::new(Socket(write)))
-    }
-}
-
-impl Stream for Socket<UnixStream> {
     fn into_halves(self: Box<Self>) -> (ReadHalf, WriteHalf) {
         let (read, write) = self.0.into_split();
         (Box::new(read), Box::new(Socket(write)))
@@ -108,26 +101,10 @@ impl Outlet for TcpStream {
     }
 }
 
-impl Outlet for UnixStream {
-    type Stream = Self;
-
-    fn stream(&self) -> &Self {
-        self
-    }
-}
-
 impl Outlet for tcp::OwnedWriteHalf {
     type Stream = TcpStream;
 
     fn stream(&self) -> &TcpStream {
-        self.as_ref()
-    }
-}
-
-impl Outlet for unix::OwnedWriteHalf {
-    type Stream = UnixStream;
-
-    fn stream(&self) -> &UnixStream {
         self.as_ref()
     }
 }
@@ -150,22 +127,12 @@ impl Watched for TcpStream {
     }
 }
 
-impl Watched for UnixStream {
-    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_write_ready(cx)
-    }
-
-    fn try_send(&self, send: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
-        self.try_io(Interest::WRITABLE, send)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, UnixStream};
 
     use super::*;
     use crate::transport::testing::alone;

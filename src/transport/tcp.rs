@@ -210,7 +210,7 @@ async fn attempt(address: SocketAddr, options: &TcpOptions) -> io::Result<TcpStr
     // A closed port of this host in the range of ephemeral ports can be given to the very socket
     // that connects to it, which then talks to itself.
     if stream.local_addr()? == address {
-        return Err(rustix::io::Errno::CONNREFUSED.into());
+        return Err(platform::refusal());
     }
     Ok(stream)
 }

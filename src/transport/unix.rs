@@ -3,13 +3,16 @@
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::time;
 
-use super::socket::Socket;
-use super::trying;
+use super::socket::{Outlet, Socket, Watched};
+use super::{ReadHalf, Stream, WriteHalf, trying};
 use crate::error::{Error, Phase, Result};
 use crate::platform::{ABSTRACT_NAMES, MAX_SOCKET_PATH};
 
@@ -66,6 +69,39 @@ pub(crate) fn check(path: &Path) -> Result<()> {
             path.len()
         )),
         _ => Ok(()),
+    }
+}
+
+impl Stream for Socket<UnixStream> {
+    fn into_halves(self: Box<Self>) -> (ReadHalf, WriteHalf) {
+        let (read, write) = self.0.into_split();
+        (Box::new(read), Box::new(Socket(write)))
+    }
+}
+
+impl Outlet for UnixStream {
+    type Stream = Self;
+
+    fn stream(&self) -> &Self {
+        self
+    }
+}
+
+impl Outlet for OwnedWriteHalf {
+    type Stream = UnixStream;
+
+    fn stream(&self) -> &UnixStream {
+        self.as_ref()
+    }
+}
+
+impl Watched for UnixStream {
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_ready(cx)
+    }
+
+    fn try_send(&self, send: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, send)
     }
 }
 

@@ -1,0 +1,148 @@
+//! Servers that are started as child processes.
+
+use std::ffi::OsStr;
+
+use tokio::net::UnixStream;
+
+use super::Connecting;
+use crate::connection::Connection;
+use crate::driver;
+use crate::error::Result;
+use crate::state::State;
+use crate::transport::activation;
+use crate::transport::child::Child;
+use crate::transport::command::{self, Group};
+use crate::transport::socket::Socket;
+
+/// Connecting to a server that the connection starts and ends. Not on Windows.
+impl Connection {
+    /// Runs a server as child process and begins to connect over its standard input and output.
+    ///
+    /// `argv` is the program, looked up in `PATH`, and its arguments; no shell is involved. The
+    /// server gets one end of a Unix socket pair as its standard input and output (as inetd
+    /// would give it), and what it writes to its standard error goes to ours.
+    ///
+    /// The server leads a process group of its own, and must stay in the foreground. When the
+    /// connection ends, in whatever way, the server sees the end of its input; if it does not exit
+    /// within half a second, its group gets SIGTERM, and later SIGKILL, see
+    /// [`child_kill_delay`](crate::Builder::child_kill_delay). It is always reaped. When it exits,
+    /// the connection ends, even if a process that it has started still has the socket, and what is
+    /// left of its group is ended in the same way.
+    ///
+    /// To a terminal, the server is a process in the background: Ctrl-C and Ctrl-Z do not reach it,
+    /// and it is stopped if it reads from the terminal, as to ask for a password. If Ctrl-C ends
+    /// your program, the server sees the end of its input; if your program goes on, drop the
+    /// connection, or [disconnect](Self::disconnect), to end the server.
+    ///
+    /// What it says until the handshake is done is held back: if the attempt fails, the last 4 KiB
+    /// are part of the error, with its exit status if it has exited; if not, they are copied then.
+    /// See also [`child_stderr`](Self::child_stderr).
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// let conn = nbd_client::Connection::new();
+    /// let connecting = conn.aio_connect_command(["nbdkit", "-s", "memory", "1M"])?;
+    /// assert!(conn.is_connecting());
+    /// connecting.await?;
+    /// assert!(conn.is_ready());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the handle is not new, there is no runtime, `argv` is empty or contains NUL, or the
+    /// program cannot be started.
+    pub fn aio_connect_command<I>(&self, argv: I) -> Result<Connecting>
+    where
+        I: IntoIterator<Item: AsRef<OsStr>>,
+    {
+        self.prepare()?;
+        let argv = command::check(argv)?;
+        self.shared().begin()?;
+        let delay = self.shared().config.child_kill_delay;
+        self.start_child(command::spawn(argv, Group::Own, delay))
+    }
+
+    /// Runs a server as child process and connects over its standard input and output; see
+    /// [`aio_connect_command`](Self::aio_connect_command).
+    ///
+    /// # Errors
+    /// As there, and if the handshake fails.
+    pub async fn connect_command<I>(&self, argv: I) -> Result<()>
+    where
+        I: IntoIterator<Item: AsRef<OsStr>>,
+    {
+        let connecting = self.aio_connect_command(argv)?;
+        connecting.await
+    }
+
+    /// Runs a server as child process that takes over a listening socket, and begins to connect
+    /// to that: "socket activation", as systemd does it.
+    ///
+    /// For servers that do not speak on their standard input and output, such as `qemu-nbd`. The
+    /// server finds the socket as its descriptor 3, and `LISTEN_PID`, `LISTEN_FDS` and
+    /// `LISTEN_FDNAMES` in its environment, the latter as given by
+    /// [`socket_activation_name`](crate::Builder::socket_activation_name). Its standard input is
+    /// empty. Everything else is as with [`aio_connect_command`](Self::aio_connect_command), but
+    /// that the end of the connection tells this server nothing: it gets SIGTERM at once. And if
+    /// your program is killed, by Ctrl-C for instance, nothing tells it either: it must look after
+    /// that itself, as `nbdkit --exit-with-parent` does, or `qemu-nbd` without `-t`.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// let conn = nbd_client::Connection::new();
+    /// conn.connect_systemd_socket_activation(["qemu-nbd", "-f", "qcow2", "disk.qcow2"]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the handle is not new, there is no runtime, `argv` is empty or contains NUL, the name
+    /// of the socket cannot be one, or the program cannot be started.
+    #[doc(alias = "connect_activation")]
+    pub fn aio_connect_systemd_socket_activation<I>(&self, argv: I) -> Result<Connecting>
+    where
+        I: IntoIterator<Item: AsRef<OsStr>>,
+    {
+        self.prepare()?;
+        let argv = command::check(argv)?;
+        let name = self.shared().config.socket_name.as_deref();
+        activation::check(&argv, name)?;
+        self.shared().begin()?;
+        let delay = self.shared().config.child_kill_delay;
+        self.start_child(activation::spawn(argv, name, delay))
+    }
+
+    /// Runs a server as child process that takes over a listening socket, and connects to that;
+    /// see [`aio_connect_systemd_socket_activation`](Self::aio_connect_systemd_socket_activation).
+    ///
+    /// # Errors
+    /// As there, and if the handshake fails.
+    pub async fn connect_systemd_socket_activation<I>(&self, argv: I) -> Result<()>
+    where
+        I: IntoIterator<Item: AsRef<OsStr>>,
+    {
+        let connecting = self.aio_connect_systemd_socket_activation(argv)?;
+        connecting.await
+    }
+
+    /// Goes on with a server that was started, or not.
+    pub(super) fn start_child(
+        &self,
+        spawned: Result<(Socket<UnixStream>, Child)>,
+    ) -> Result<Connecting> {
+        match spawned {
+            Ok((stream, child)) => {
+                let open = async { Ok(Box::new(stream) as _) };
+                driver::spawn(self.shared().clone(), Some(child), open);
+                Ok(Connecting::new(self.shared().clone()))
+            }
+            Err(error) => {
+                self.shared().end(State::Dead, error.clone());
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The server process of a connection.
+
+use super::Connection;
+use crate::error::{Error, Result};
+use crate::wire::Text;
+
+/// The server process, if the connection has started one. Not on Windows.
+impl Connection {
+    /// The process id of the server, if this connection runs it and it has not ended.
+    #[must_use]
+    pub fn child_id(&self) -> Option<u32> {
+        self.shared().lock_facts().child.as_ref()?.process.id()
+    }
+
+    /// The last 4 KiB that the server process has written to its standard error so far; `None` if
+    /// this connection runs none. It stays known after the connection has ended.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// let conn = nbd_client::Connection::new();
+    /// conn.connect_command(["nbdkit", "-s", "-v", "memory", "1M"]).await?;
+    /// if let Err(error) = conn.flush().await {
+    ///     println!("{error}; before that, the server said: {}", conn.child_stderr().unwrap());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn child_stderr(&self) -> Option<Text> {
+        let child = self.shared().lock_facts().child.clone()?;
+        Some(Text::from_bytes(&child.words.tail()))
+    }
+
+    /// Sends a signal to the server process, by number; for servers that do not end by
+    /// themselves when the connection does, and that should not wait for
+    /// [`disconnect`](Self::disconnect) to see to it.
+    ///
+    /// It goes to the server alone, not to the processes that it has started; only SIGKILL goes to
+    /// all of its process group. (When the server exits, the rest of the group is ended anyway, see
+    /// [`aio_connect_command`](Self::aio_connect_command).)
+    ///
+    /// # Errors
+    /// If this connection runs no process, it has ended, or the number is no signal.
+    pub fn kill_child(&self, signal: i32) -> Result<()> {
+        let child = self.shared().lock_facts().child.clone();
+        let Some(child) = child else {
+            return Err(Error::argument(
+                "signal",
+                "this connection runs no server process",
+            ));
+        };
+        child
+            .process
+            .kill(signal)
+            .map_err(|error| Error::argument("signal", error.to_string()))
+    }
+}
