@@ -226,9 +226,9 @@ impl Builder {
     ///
     /// Falling asleep and being woken costs time and processor time. So by default the driver of
     /// the connection looks for a reply for up to 40 µs before it sleeps, as long as that pays: it
-    /// measures how long it looked and how often a reply came meanwhile. A server that takes longer
-    /// than a few microseconds is waited for asleep; one wait in 64 is then begun by looking, to
-    /// learn whether that is still so.
+    /// measures how long it looked and how often a reply came meanwhile. A slower server is
+    /// waited for asleep; one wait in 64 is then begun by looking, to learn whether that is still
+    /// so.
     ///
     /// With a period of its own, every wait begins with that, whether it pays or not: this gives
     /// the answer to a single request much sooner, and keeps a processor busy meanwhile. A few
