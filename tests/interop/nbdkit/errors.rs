@@ -1,7 +1,7 @@
 //! Failures on the server, which leave the connection as it was.
 
 use nbd_client::wire::{Command, Errno, OptionReplyType, OptionType};
-use nbd_client::{Connection, Error};
+use nbd_client::{Connection, Error, Phase};
 
 use super::{connect, request_error};
 use crate::server::{Dir, Server};
@@ -54,7 +54,12 @@ async fn the_number_of_an_error_is_the_one_the_server_chose() {
                 (Command::CACHE, Errno::ESHUTDOWN),
             ]
         );
-        assert!(matches!(conn.closed().await, Error::Closed(_)));
+        let cause = conn.closed().await;
+        assert!(
+            matches!(&cause, Error::Disconnected(lost, _) if lost.phase() == Phase::Shutdown),
+            "{cause}"
+        );
+        assert!(cause.is_retryable());
     }
 }
 
