@@ -86,3 +86,23 @@ impl Model {
         self.verify(0, &held);
     }
 }
+
+/// Caches, zeroes and trims 10 GiB by one call each, and looks around the places where messages may
+/// meet, and at the ends.
+pub(crate) async fn ten_gibibytes(conn: &Connection) {
+    let length = 10 << 30;
+    let inside = [4096, (4 << 30) - 4096, 4 << 30, 8 << 30, length];
+    let outside = [0, 4096 + length];
+    for at in inside.into_iter().chain(outside) {
+        conn.write(at, vec![7; 4096]).await.unwrap();
+    }
+    conn.cache(4096, length).await.unwrap();
+    conn.write_zeroes(4096, length).await.unwrap();
+    for at in inside {
+        assert_eq!(conn.read(at, 4096).await.unwrap(), vec![0; 4096], "{at}");
+    }
+    for at in outside {
+        assert_eq!(conn.read(at, 4096).await.unwrap(), vec![7; 4096], "{at}");
+    }
+    conn.trim(4096, length).await.unwrap();
+}

@@ -3,6 +3,7 @@
 use nbd_client::{Connection, Error, InvalidRequest};
 
 use super::connect;
+use crate::disk::ten_gibibytes;
 use crate::random::Random;
 use crate::server::Server;
 
@@ -116,22 +117,7 @@ async fn commands_without_data_are_as_long_as_the_caller_likes() {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let (conn, _server) = connect(&args).await;
         assert!(!conn.protocol().unwrap().extended_headers);
-        let length = 10 << 30;
-        // Around the places where the messages may meet, and at the ends.
-        let inside = [4096, (4 << 30) - 4096, 4 << 30, 8 << 30, length];
-        let outside = [0, 4096 + length];
-        for at in inside.into_iter().chain(outside) {
-            conn.write(at, vec![7; 4096]).await.unwrap();
-        }
-        conn.cache(4096, length).await.unwrap();
-        conn.write_zeroes(4096, length).await.unwrap();
-        for at in inside {
-            assert_eq!(conn.read(at, 4096).await.unwrap(), vec![0; 4096], "{at}");
-        }
-        for at in outside {
-            assert_eq!(conn.read(at, 4096).await.unwrap(), vec![7; 4096], "{at}");
-        }
-        conn.trim(4096, length).await.unwrap();
+        ten_gibibytes(&conn).await;
         conn.disconnect().await.unwrap();
     }
 }

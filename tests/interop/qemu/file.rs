@@ -4,7 +4,7 @@ use nbd_client::wire::Errno;
 use nbd_client::{Builder, Connection, Error, Strict};
 
 use super::connect;
-use crate::disk::Model;
+use crate::disk::{Model, ten_gibibytes};
 use crate::load;
 use crate::process::is_gone;
 use crate::random::Random;
@@ -116,21 +116,7 @@ async fn commands_without_data_are_as_long_as_the_caller_likes() {
         let disk = dir.disk("disk", 12 << 30);
         let server = Server::qemu(&["-f", "raw", "--discard=unmap", &disk]);
         let conn = connect(&server, style).await;
-        let length = 10 << 30;
-        let inside = [4096, (4 << 30) - 4096, 4 << 30, 8 << 30, length];
-        let outside = [0, 4096 + length];
-        for at in inside.into_iter().chain(outside) {
-            conn.write(at, vec![7; 4096]).await.unwrap();
-        }
-        conn.cache(4096, length).await.unwrap();
-        conn.write_zeroes(4096, length).await.unwrap();
-        for at in inside {
-            assert_eq!(conn.read(at, 4096).await.unwrap(), vec![0; 4096], "{at}");
-        }
-        for at in outside {
-            assert_eq!(conn.read(at, 4096).await.unwrap(), vec![7; 4096], "{at}");
-        }
-        conn.trim(4096, length).await.unwrap();
+        ten_gibibytes(&conn).await;
         conn.disconnect().await.unwrap();
     }
 }
