@@ -16,6 +16,12 @@ pub const QEMU_ALLOCATION_DEPTH: &str = "qemu:allocation-depth";
 /// What the names of dirty bitmaps of QEMU start with; the name of the bitmap follows.
 pub const QEMU_DIRTY_BITMAP: &str = "qemu:dirty-bitmap:";
 
+/// Flags of [`BASE_ALLOCATION`].
+pub(crate) const HOLE: u64 = 1;
+pub(crate) const ZERO: u64 = 2;
+/// The flag of [`QEMU_DIRTY_BITMAP`].
+pub(crate) const DIRTY: u64 = 1;
+
 /// The context of a dirty bitmap of QEMU, which tells what has been written since it was started.
 ///
 /// ```
@@ -61,13 +67,11 @@ impl Status {
         // P-174: bits that are not known are ignored.
         match context {
             BASE_ALLOCATION => Self::Allocation {
-                hole: flags & crate::Extent::HOLE != 0,
-                zero: flags & crate::Extent::ZERO != 0,
+                hole: flags & HOLE != 0,
+                zero: flags & ZERO != 0,
             },
             QEMU_ALLOCATION_DEPTH => Self::Depth(flags),
-            _ if context.starts_with(QEMU_DIRTY_BITMAP) => {
-                Self::Dirty(flags & crate::Extent::DIRTY != 0)
-            }
+            _ if context.starts_with(QEMU_DIRTY_BITMAP) => Self::Dirty(flags & DIRTY != 0),
             _ => Self::Other(flags),
         }
     }

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::session::Context;
+use crate::extent::Context;
+use crate::limits::MAX_PAYLOAD;
 use crate::wire::{ProtocolError, Text, TransmissionFlags};
 
-/// Largest payload this crate sends or asks for in one message, whatever the server allows: 64 MiB,
-/// unless [`Limits::payload`](crate::Limits::payload) says otherwise.
-pub const MAX_PAYLOAD: u32 = 64 << 20;
 /// Payload limit where the server does not say one ("Size constraints"): 32 MiB.
 const DEFAULT_PAYLOAD: u32 = 32 << 20;
 

@@ -2,7 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::context::Status;
+use crate::context::{self, Status};
+
+/// A metadata context that was negotiated.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Context {
+    /// How the server refers to it in status chunks.
+    pub id: u32,
+    /// Its name.
+    pub name: Arc<str>,
+}
 
 /// A range of the export over which the status of one metadata context is the same.
 ///
@@ -21,11 +30,11 @@ pub struct Extent {
 
 impl Extent {
     /// In `base:allocation`: nothing is allocated here.
-    pub const HOLE: u64 = 1;
+    pub const HOLE: u64 = context::HOLE;
     /// In `base:allocation`: this reads as zeroes.
-    pub const ZERO: u64 = 2;
+    pub const ZERO: u64 = context::ZERO;
     /// In `qemu:dirty-bitmap:*`: this has been written since the bitmap was started.
-    pub const DIRTY: u64 = 1;
+    pub const DIRTY: u64 = context::DIRTY;
 
     /// An extent.
     #[must_use]

@@ -113,9 +113,8 @@
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod builder;
 mod chunk;
-mod connect;
+mod config;
 mod connection;
 pub mod context;
 mod driver;
@@ -124,12 +123,8 @@ mod export;
 mod extent;
 mod extents;
 mod limits;
-mod option;
 mod platform;
-#[cfg(test)]
-mod properties;
 mod request;
-mod runtime;
 #[cfg(not(feature = "test-util"))]
 mod session;
 /// For the benches of this crate; not part of its interface.
@@ -139,23 +134,21 @@ pub mod session;
 mod state;
 mod stats;
 mod strict;
-mod sync;
 #[cfg(feature = "test-util")]
 pub mod testing;
-mod timer;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod uri;
 pub mod wire;
 
-pub use builder::Builder;
 pub use chunk::Chunk;
-pub use connect::{Connecting, IntoSocket};
-pub use connection::Connection;
+pub use connection::{Builder, Connecting, Connection, IntoSocket};
 pub use error::*;
-pub use export::{BlockSize, Export, Handshake, ListedExport, MAX_PAYLOAD, Protocol};
+pub use export::{BlockSize, Export, Handshake, ListedExport, Protocol};
 pub use extent::{BlockStatus, Extent};
 pub use extents::{Extents, JointExtent, JointExtents};
-pub use limits::Limits;
+pub use limits::{Limits, MAX_PAYLOAD};
 pub use request::{Chunks, Disconnect, Pending, Request, op};
 pub use state::State;
 pub use stats::Stats;
@@ -163,10 +156,7 @@ pub use strict::Strict;
 pub use transport::tcp::AddressFamily;
 #[cfg(feature = "tls-psk")]
 pub use transport::tls::TlsPsk;
-pub use transport::tls::{
-    ByteStream, ClientCertificate, TlsError, TlsFailure, TlsInfo, TlsMode, TlsUpgrade, TlsVersion,
-    Upgrading,
-};
+pub use transport::tls::{ByteStream, TlsInfo, TlsMode, TlsUpgrade, TlsVersion, Upgrading};
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 pub use transport::tls::{TlsConfig, TlsConfigBuilder};
 pub use uri::{Endpoint, SshRemote, TlsType, Uri, UriBuilder, UriError, UriPolicy, UriTls};

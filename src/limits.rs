@@ -3,6 +3,10 @@
 use crate::wire::option::MAX_UNKNOWN_INFO;
 use crate::wire::reply::MAX_EXTENTS;
 
+/// Largest payload this crate sends or asks for in one message, whatever the server allows: 64 MiB,
+/// unless [`Limits::payload`](crate::Limits::payload) says otherwise.
+pub const MAX_PAYLOAD: u32 = 64 << 20;
+
 /// How much a server may send before it counts as hostile.
 ///
 /// Every length and every number that a server chooses is compared with a ceiling before memory
@@ -80,7 +84,7 @@ impl Default for Limits {
             contexts: 1024,
             infos: 64,
             info_bytes: MAX_UNKNOWN_INFO,
-            payload: crate::MAX_PAYLOAD,
+            payload: MAX_PAYLOAD,
             read: 1 << 30,
             extents: MAX_EXTENTS,
             error_chunks: 64,

@@ -2,8 +2,6 @@
 
 use bitflags::bitflags;
 
-use crate::connection::Connection;
-
 bitflags! {
     /// Which checks a request must pass before it is sent, see
     /// [`Connection::set_strict`](crate::Connection::set_strict).
@@ -43,43 +41,5 @@ bitflags! {
 impl Default for Strict {
     fn default() -> Self {
         Self::all()
-    }
-}
-
-impl Connection {
-    /// Which checks requests must pass before they are sent.
-    #[must_use]
-    pub fn strict(&self) -> Strict {
-        self.shared().strict()
-    }
-
-    /// Sets which checks requests must pass before they are sent: for tests of servers. In any
-    /// state; requests that were polled already are not concerned.
-    ///
-    /// ```
-    /// # #[cfg(feature = "test-util")]
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> nbd_client::Result<()> {
-    /// # use nbd_client::{Connection, testing};
-    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
-    /// # let conn = Connection::new();
-    /// # conn.connect_stream(server.connect()).await?;
-    /// use nbd_client::{Error, Strict};
-    ///
-    /// // Nothing is sent.
-    /// let ours = conn.read(1 << 20, 512).await.unwrap_err();
-    /// assert!(matches!(ours, Error::Invalid(_)));
-    /// // The server has its say.
-    /// conn.set_strict(Strict::all() - Strict::BOUNDS);
-    /// let theirs = conn.read(1 << 20, 512).await.unwrap_err();
-    /// assert!(matches!(theirs, Error::Request(_)));
-    /// # Ok(())
-    /// # }
-    /// # #[cfg(not(feature = "test-util"))]
-    /// # fn main() {}
-    /// ```
-    #[doc(alias = "set_strict_mode")]
-    pub fn set_strict(&self, strict: Strict) {
-        self.shared().set_strict(strict);
     }
 }

@@ -5,6 +5,7 @@ use crate::driver::Address;
 use crate::error::{InvalidRequest, Result};
 use crate::export::{Export, Protocol};
 use crate::stats::Stats;
+use crate::strict::Strict;
 use crate::transport::tls::TlsInfo;
 use crate::uri::{Uri, UriBuilder};
 
@@ -69,7 +70,7 @@ impl Connection {
     /// The name of the export that is or will be asked for.
     #[must_use]
     pub fn export_name(&self) -> String {
-        self.shared().lock_wishes().export_name.clone()
+        self.shared().lock_export_options().export_name.clone()
     }
 
     /// A URI that leads to the same export, as far as can be known: it names the server as it was
@@ -96,5 +97,41 @@ impl Connection {
             None => return Err(InvalidRequest::NoAddress.into()),
         };
         Ok(builder.export_name(self.export_name()).build()?)
+    }
+
+    /// Which checks requests must pass before they are sent.
+    #[must_use]
+    pub fn strict(&self) -> Strict {
+        self.shared().strict()
+    }
+
+    /// Sets which checks requests must pass before they are sent: for tests of servers. In any
+    /// state; requests that were polled already are not concerned.
+    ///
+    /// ```
+    /// # #[cfg(feature = "test-util")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// # use nbd_client::{Connection, testing};
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// # let conn = Connection::new();
+    /// # conn.connect_stream(server.connect()).await?;
+    /// use nbd_client::{Error, Strict};
+    ///
+    /// // Nothing is sent.
+    /// let ours = conn.read(1 << 20, 512).await.unwrap_err();
+    /// assert!(matches!(ours, Error::Invalid(_)));
+    /// // The server has its say.
+    /// conn.set_strict(Strict::all() - Strict::BOUNDS);
+    /// let theirs = conn.read(1 << 20, 512).await.unwrap_err();
+    /// assert!(matches!(theirs, Error::Request(_)));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "test-util"))]
+    /// # fn main() {}
+    /// ```
+    #[doc(alias = "set_strict_mode")]
+    pub fn set_strict(&self, strict: Strict) {
+        self.shared().set_strict(strict);
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// How long to look where nobody has said how long.
 const PERIOD: Duration = Duration::from_micros(40);
 /// What it saves not to fall asleep and be woken, in nanoseconds of processor time.
-const SAVED: i64 = 15_000;
+const SAVED: i64 = 8_000;
 /// How far the balance of savings and costs may go up and down.
 const MOST: i64 = 10 * SAVED;
 const LEAST: i64 = -2 * SAVED;

@@ -9,8 +9,8 @@ use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout_at};
 
 use super::shared::Shared;
+use crate::driver::timer::{after, until};
 use crate::error::{Error, Phase};
-use crate::timer::{after, until};
 use crate::transport::child::Child;
 
 /// How long it may take until all is read that a server said before it exited. Only processes that

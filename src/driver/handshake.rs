@@ -6,10 +6,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::negotiator::{Ask, Greeted, Negotiator};
 use super::shared::Shared;
-use crate::builder::Wishes;
+use crate::config::ExportOptions;
+use crate::driver::timer::after;
 use crate::error::{Error, InvalidRequest, Phase, Result};
 use crate::export::{Export, Handshake};
-use crate::timer::after;
 use crate::transport::Stream;
 use crate::transport::tls::TlsMode;
 use crate::wire::{OptionReplyType, OptionType, ReplyStyle};
@@ -103,12 +103,12 @@ async fn leave(shared: &Shared, negotiator: &mut Negotiator, deadline: Instant) 
 
 /// Selects the contexts that are wished for, and enters the export.
 pub(super) async fn enter(shared: &Shared, negotiator: &mut Negotiator) -> Result<Export> {
-    let wishes = shared.wishes();
-    let name = &wishes.export_name;
+    let export_options = shared.export_options();
+    let name = &export_options.export_name;
     if negotiator.handshake == Handshake::Newstyle {
         return negotiator.export_name(name).await;
     }
-    select_contexts(negotiator, &wishes).await?;
+    select_contexts(negotiator, &export_options).await?;
     if shared.config.force_export_name {
         //
         if negotiator.style == ReplyStyle::Extended {
@@ -118,8 +118,8 @@ pub(super) async fn enter(shared: &Shared, negotiator: &mut Negotiator) -> Resul
         return negotiator.export_name(name).await;
     }
     let ask = Ask {
-        full: wishes.full_info,
-        block_size: wishes.request_block_size,
+        full: export_options.full_info,
+        block_size: export_options.request_block_size,
     };
     // P-043: GO rather than EXPORT_NAME.
     match negotiator.info(OptionType::GO, name, ask).await {
@@ -136,17 +136,20 @@ pub(super) async fn enter(shared: &Shared, negotiator: &mut Negotiator) -> Resul
 
 /// Selects the contexts that are wished for, if the server can have any. Without them the
 /// export is as good for everything but block status, so a refusal is no failure.
-pub(super) async fn select_contexts(negotiator: &mut Negotiator, wishes: &Wishes) -> Result<()> {
+pub(super) async fn select_contexts(
+    negotiator: &mut Negotiator,
+    export_options: &ExportOptions,
+) -> Result<()> {
     // P-070: only with chunks.
-    if wishes.contexts.is_empty()
-        || !wishes.request_meta_context
+    if export_options.contexts.is_empty()
+        || !export_options.request_meta_context
         || negotiator.style == ReplyStyle::Simple
     {
         return Ok(());
     }
-    let (option, name) = (OptionType::SET_META_CONTEXT, &wishes.export_name);
+    let (option, name) = (OptionType::SET_META_CONTEXT, &export_options.export_name);
     match negotiator
-        .meta_context(option, name, &wishes.contexts)
+        .meta_context(option, name, &export_options.contexts)
         .await
     {
         Err(Error::Refused(refusal)) if refusal.reply != OptionReplyType::ERR_SHUTDOWN => {

@@ -14,8 +14,11 @@ mod output;
 mod overdue;
 #[cfg(all(test, shuttle))]
 mod races;
+pub(crate) mod runtime;
 mod shared;
 mod stall;
+pub(crate) mod sync;
+pub(crate) mod timer;
 mod transmission;
 mod wake;
 
@@ -37,11 +40,11 @@ use output::Output;
 pub(crate) use shared::{Address, Shared};
 use transmission::{Ended, Transmission};
 
+use crate::driver::timer::{after, until};
 use crate::error::{ChildReport, Error, Phase, Result};
 use crate::export::Export;
 use crate::session::Bounds;
 use crate::state::State;
-use crate::timer::{after, until};
 use crate::transport::Stream;
 use crate::transport::child::Child;
 
@@ -58,7 +61,7 @@ pub(crate) fn spawn(
         facts.address.clone()
     };
     let peer = address.as_ref().map(tracing::field::display);
-    let span = tracing::debug_span!("nbd", peer, export = shared.wishes().export_name);
+    let span = tracing::debug_span!("nbd", peer, export = shared.export_options().export_name);
     let task = Task {
         shared,
         phase: Phase::Connect,

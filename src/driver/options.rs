@@ -115,7 +115,7 @@ async fn run(
             conclude(shared, negotiator, result, answer).await?;
         }
         OptionCall::MetaContext(option, queries, answer) => {
-            let name = shared.wishes().export_name;
+            let name = shared.export_options().export_name;
             let result = within(shared, negotiator.meta_context(option, &name, &queries)).await;
             conclude(shared, negotiator, result, answer).await?;
         }
@@ -137,14 +137,14 @@ async fn starttls(shared: &Shared, negotiator: &mut Negotiator) -> Result<bool> 
 
 /// `INFO`, with the contexts that a `GO` would select.
 async fn info(shared: &Shared, negotiator: &mut Negotiator) -> Result<Export> {
-    let wishes = shared.wishes();
-    super::handshake::select_contexts(negotiator, &wishes).await?;
+    let export_options = shared.export_options();
+    super::handshake::select_contexts(negotiator, &export_options).await?;
     let ask = Ask {
-        full: wishes.full_info,
-        block_size: wishes.request_block_size,
+        full: export_options.full_info,
+        block_size: export_options.request_block_size,
     };
     negotiator
-        .info(OptionType::INFO, &wishes.export_name, ask)
+        .info(OptionType::INFO, &export_options.export_name, ask)
         .await
 }
 

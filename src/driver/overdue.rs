@@ -4,7 +4,7 @@ use std::task::Context;
 use std::time::Duration;
 
 use super::link::Link;
-use crate::timer::{Timer, after};
+use crate::driver::timer::{Timer, after};
 
 /// How many times, while a request has its time, the requests in flight are looked at: a deadline
 /// is missed by no more than one part in so many.

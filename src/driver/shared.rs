@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::link::Link;
 use super::options::OptionCall;
-use crate::builder::{Config, Wishes};
+use crate::config::{Config, ExportOptions};
 use crate::error::{Error, Result};
 use crate::export::{Protocol, SharedExport};
 use crate::state::State;
@@ -24,7 +24,7 @@ use crate::uri::{Endpoint, Uri};
 pub(crate) struct Shared {
     pub(crate) config: Config,
     /// What the next option asks for; can be changed while negotiating.
-    wishes: Mutex<Wishes>,
+    export_options: Mutex<ExportOptions>,
     tls: Mutex<Tls>,
     state: AtomicU8,
     strict: AtomicU8,
@@ -78,11 +78,11 @@ impl fmt::Display for Address {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, wishes: Wishes, tls: Tls) -> Self {
+    pub(crate) fn new(config: Config, export_options: ExportOptions, tls: Tls) -> Self {
         let strict = AtomicU8::new(config.strict.bits());
         Self {
             config,
-            wishes: Mutex::new(wishes),
+            export_options: Mutex::new(export_options),
             tls: Mutex::new(tls),
             state: AtomicU8::new(State::Created as u8),
             strict,
@@ -220,8 +220,10 @@ impl Shared {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn lock_wishes(&self) -> MutexGuard<'_, Wishes> {
-        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock_export_options(&self) -> MutexGuard<'_, ExportOptions> {
+        self.export_options
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn lock_tls(&self) -> MutexGuard<'_, Tls> {
@@ -232,7 +234,7 @@ impl Shared {
         self.lock_tls().clone()
     }
 
-    pub(crate) fn wishes(&self) -> Wishes {
-        self.lock_wishes().clone()
+    pub(crate) fn export_options(&self) -> ExportOptions {
+        self.lock_export_options().clone()
     }
 }

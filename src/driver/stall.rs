@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::timer::{Timer, since};
+use crate::driver::timer::{Timer, since};
 
 /// Watches for silence while requests are in flight.
 ///

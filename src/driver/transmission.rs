@@ -21,9 +21,9 @@ use super::output::Output;
 use super::overdue::Overdue;
 use super::stall::Stall;
 use super::wake::wake_all;
-use crate::builder::Config;
+use crate::config::Config;
+use crate::driver::timer::Timer;
 use crate::error::{Error, Phase};
-use crate::timer::Timer;
 use crate::wire::ProtocolError;
 
 /// Memory is given back after this long without anything in flight.

@@ -5,8 +5,8 @@ use std::io;
 use std::process::ExitStatus;
 use std::sync::Arc;
 
+use super::WithCauses;
 use crate::platform;
-use crate::transport::WithCauses;
 use crate::wire::Text;
 
 /// Whether a request may have reached the server.

@@ -3,9 +3,7 @@
 
 use std::io;
 
-use super::{Error, InvalidRequest};
-use crate::transport::raw_os_error;
-use crate::transport::tls::TlsFailure;
+use super::{Error, InvalidRequest, TlsFailure, raw_os_error};
 use crate::wire::Errno;
 
 /// Who is at fault, see [`Error::kind`].

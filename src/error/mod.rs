@@ -1,5 +1,6 @@
 //! The one error type, sorted by who is at fault.
 
+mod attempt;
 mod ending;
 mod invalid;
 mod kind;
@@ -7,20 +8,22 @@ mod refusal;
 mod request;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+pub(crate) use attempt::{WithCauses, raw_os_error, trying};
 pub use ending::{ChildReport, Delivery, Ending, LostConnection, Phase};
 pub use invalid::InvalidRequest;
 pub use kind::ErrorKind;
 pub use refusal::Refusal;
 pub use request::RequestError;
+pub use tls::{ClientCertificate, TlsError, TlsFailure};
 
 use crate::state::State;
-use crate::transport::tls::TlsError;
 use crate::wire::{Command, Errno, OptionReplyType, ProtocolError};
 
 /// A result whose error is [`Error`].

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::*;
-use crate::transport::tls::TlsFailure;
+use crate::error::TlsFailure;
 use crate::uri::UriError;
 use crate::wire::CommandFlags;
 use crate::wire::codec::CodecError;

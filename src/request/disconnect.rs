@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::connection::Connection;
+use crate::driver::runtime::check_time;
+use crate::driver::timer::{after, until};
 use crate::error::{Error, Phase, Result};
-use crate::runtime::check_time;
 use crate::state::State;
-use crate::timer::{after, until};
 
 /// The end of a connection, not begun yet: await it.
 ///

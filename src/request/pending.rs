@@ -11,10 +11,10 @@ use super::op::Operation;
 use super::split::Parts;
 use crate::connection::Connection;
 use crate::driver::Link;
+use crate::driver::timer::Timer;
 use crate::error::{Delivery, Error, Phase, Result};
 use crate::session::{Submission, Ticket};
 use crate::strict::Strict;
-use crate::timer::Timer;
 use crate::wire::{Command, CommandFlags, ReplyStyle};
 
 /// A request that is being answered.

@@ -255,7 +255,7 @@ mod tests {
 
     // P-161
     proptest! {
-        #![proptest_config(crate::properties::config())]
+        #![proptest_config(crate::tests::properties::config())]
 
         #[test]
         fn pieces_in_any_order_and_by_any_way_give_the_same_data(

@@ -129,7 +129,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::properties::config())]
+        #![proptest_config(crate::tests::properties::config())]
 
         #[test]
         fn agrees_with_a_bitmap(pieces in prop::collection::vec((0u64..64, 1u64..16), 0..24)) {

@@ -264,7 +264,7 @@ mod tests {
 
     // P-130
     proptest! {
-        #![proptest_config(crate::properties::config())]
+        #![proptest_config(crate::tests::properties::config())]
 
         #[test]
         fn cookies_are_never_zero_and_never_those_of_others(

@@ -46,11 +46,12 @@ use inflight::{Inflight, Stage};
 use ledger::Ledger;
 pub use outbox::{Outbox, SLICES};
 pub use receive::{Bulk, Intake};
-pub use status::{Context, StatusAssembly};
+pub use status::StatusAssembly;
 
 use crate::chunk::Chunk;
 use crate::error::{Delivery, Error};
 use crate::extent::BlockStatus;
+pub use crate::extent::Context;
 use crate::limits::Limits;
 use crate::wire::request::RequestHead;
 use crate::wire::{Command, CommandFlags, ReplyStyle};

@@ -301,7 +301,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::properties::config())]
+        #![proptest_config(crate::tests::properties::config())]
 
         /// Each step queues a message of some length, writes some bytes, or drops some messages.
         #[test]

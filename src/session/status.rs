@@ -1,18 +1,7 @@
 //! Putting the reply to a block status together.
 
-use std::sync::Arc;
-
-use crate::extent::{BlockStatus, Extent};
+use crate::extent::{BlockStatus, Context, Extent};
 use crate::wire::ProtocolError;
-
-/// A metadata context that was negotiated.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Context {
-    /// How the server refers to it in status chunks.
-    pub id: u32,
-    /// Its name.
-    pub name: Arc<str>,
-}
 
 /// How many extents of a context an answer is expected to have at most. Of this much room is made
 /// before it is asked for.
@@ -352,7 +341,7 @@ mod tests {
 
     // P-170, P-171
     proptest! {
-        #![proptest_config(crate::properties::config())]
+        #![proptest_config(crate::tests::properties::config())]
 
         #[test]
         fn extents_follow_each_other_inside_the_export(

@@ -20,7 +20,7 @@ use super::child::{Child, Terms};
 use super::command::Argv;
 use super::reaper::Reaper;
 use super::socket::Socket;
-use super::trying;
+use crate::error::trying;
 use crate::error::{Error, Phase, Result};
 
 /// Longest name of a socket.

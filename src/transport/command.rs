@@ -14,7 +14,7 @@ use tokio::process::Command;
 use super::child::{Child, Terms};
 use super::reaper::Reaper;
 use super::socket::Socket;
-use super::trying;
+use crate::error::trying;
 use crate::error::{Error, Phase, Result};
 
 /// A program and its arguments, checked.
@@ -130,7 +130,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::transport::raw_os_error;
+    use crate::error::raw_os_error;
     use crate::transport::testing::{alone, descriptors, eventually};
 
     const TERMS: Terms = Terms {

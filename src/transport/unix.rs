@@ -12,7 +12,8 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::time;
 
 use super::socket::{Outlet, Socket, Watched};
-use super::{ReadHalf, Stream, WriteHalf, trying};
+use super::{ReadHalf, Stream, WriteHalf};
+use crate::error::trying;
 use crate::error::{Error, Phase, Result};
 use crate::platform::{ABSTRACT_NAMES, MAX_SOCKET_PATH};
 
@@ -116,7 +117,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::transport::raw_os_error;
+    use crate::error::raw_os_error;
 
     fn path(bytes: &[u8]) -> &Path {
         Path::new(OsStr::from_bytes(bytes))

@@ -2,7 +2,8 @@
 
 use tokio_vsock::{VsockAddr, VsockStream};
 
-use super::{Stream, fd, trying};
+use super::{Stream, fd};
+use crate::error::trying;
 use crate::error::{Error, Phase, Result};
 
 /// Connects to a port of a machine, where 2 is the host.
@@ -27,7 +28,7 @@ pub(crate) async fn connect(cid: u32, port: u32) -> Result<Box<dyn Stream>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::raw_os_error;
+    use crate::error::raw_os_error;
 
     #[tokio::test]
     async fn failure_names_machine_and_port() {

@@ -175,7 +175,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::properties::config())]
+        #![proptest_config(crate::tests::properties::config())]
 
         #[test]
         fn any_request_reads_back_equal(

@@ -105,7 +105,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::properties::config())]
+        #![proptest_config(crate::tests::properties::config())]
 
         #[test]
         fn no_text_drives_a_terminal(

@@ -9,14 +9,14 @@ use std::task::{Poll, Waker};
 use super::wake::wake_all;
 pub(super) use serve::Duty;
 
-use crate::builder::Config;
 use crate::chunk::Chunk;
+use crate::config::Config;
+use crate::driver::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::driver::sync::{Mutex, MutexGuard};
 use crate::error::Error;
 use crate::export::SharedExport;
 use crate::session::{Answer, Bounds, Buffers, Session, Submission, Ticket};
 use crate::stats::Stats;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Mutex, MutexGuard};
 use crate::wire::ReplyStyle;
 
 /// The transmission phase of one connection, shared by its handles and its driver.

@@ -4,8 +4,8 @@ use std::task::Waker;
 
 use super::Link;
 use crate::driver::output::Output;
+use crate::driver::sync::atomic::Ordering;
 use crate::error::Error;
-use crate::sync::atomic::Ordering;
 
 /// What a connection wants of its driver.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Negotiator, unexpected};
 use crate::error::{Error, Result};
-use crate::session::Context;
+use crate::extent::Context;
 use crate::wire::option::{MAX_OPTION_REQUEST, OptionRequest};
 use crate::wire::{OptionReplyType, OptionType, ProtocolError};
 

@@ -9,7 +9,8 @@ use tokio_util::codec::Framed;
 
 use super::{Negotiator, fault};
 use crate::error::{Error, InvalidRequest, Phase, Result};
-use crate::transport::tls::{Tls, TlsError, TlsFailure, TlsInfo, TlsUpgrade};
+use crate::error::{TlsError, TlsFailure};
+use crate::transport::tls::{Tls, TlsInfo, TlsUpgrade, unaccepted};
 use crate::transport::{Foreign, Stream};
 use crate::wire::codec::{Expect, OptionCodec};
 use crate::wire::option::OptionRequest;
@@ -78,7 +79,7 @@ impl Negotiator {
     /// The stream failed before anything came through TLS.
     pub(super) fn not_accepted(&self, error: io::Error) -> Error {
         let client = self.tls.as_ref().map(TlsInfo::client_certificate);
-        Error::tls(TlsError::unaccepted(client.unwrap_or_default(), error))
+        Error::tls(unaccepted(client.unwrap_or_default(), error))
     }
 }
 

@@ -252,7 +252,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(crate::properties::config())]
+    #![proptest_config(crate::tests::properties::config())]
 
     /// Each step comes, is done, is abandoned, gives up, or is a flush that is held or released.
     #[test]

@@ -3,7 +3,7 @@ use std::net::TcpListener;
 use socket2::{Domain, Socket, Type};
 
 use super::*;
-use crate::transport::raw_os_error;
+use crate::error::raw_os_error;
 
 fn listen(address: &str) -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind(address).unwrap();

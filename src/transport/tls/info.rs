@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::error::ClientCertificate;
+
 /// How a connection is encrypted, and with whom, see
 /// [`Connection::tls_info`](crate::Connection::tls_info).
 #[derive(Clone, Eq, PartialEq)]
@@ -13,19 +15,6 @@ pub struct TlsInfo {
     peer_certificates: Arc<[Vec<u8>]>,
     psk_identity: Option<Arc<str>>,
     client_certificate: ClientCertificate,
-}
-
-/// What became of the client's certificate.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum ClientCertificate {
-    /// The server did not ask for one.
-    #[default]
-    NotAsked,
-    /// The server asked for one, and there was none to its liking.
-    Missing,
-    /// The server asked for one and got it.
-    Sent,
 }
 
 impl TlsInfo {

@@ -4,7 +4,7 @@
 mod config;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 mod directory;
-mod error;
+mod failure;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 mod identities;
 mod info;
@@ -28,12 +28,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 pub use config::{TlsConfig, TlsConfigBuilder};
-pub use error::{TlsError, TlsFailure};
-pub use info::{ClientCertificate, TlsInfo};
+pub(crate) use failure::unaccepted;
+pub use info::TlsInfo;
 #[cfg(feature = "tls-psk")]
 pub use psk::TlsPsk;
 
-use crate::error::Result;
+use crate::error::{Result, TlsError};
 
 /// Whether a connection is encrypted, see [`Builder::tls`](crate::Builder::tls).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]

@@ -18,10 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader, BufWriter, ReadBuf};
 use tokio_openssl::SslStream;
 use zeroize::Zeroizing;
 
-use super::{
-    ByteStream, TlsError, TlsFailure, TlsInfo, TlsUpgrade, TlsVersion, Upgrading, psk_file,
-};
-use crate::error::{Error, Result};
+use super::{ByteStream, TlsInfo, TlsUpgrade, TlsVersion, Upgrading, failure, psk_file};
+use crate::error::{Error, Result, TlsError, TlsFailure};
 
 /// Suites of TLS 1.3. The key goes with SHA-256 only: with any other the server would have to
 /// go on without it.
@@ -264,7 +262,7 @@ fn explain(error: ssl::Error, ssl: &SslRef) -> TlsError {
             None => io::ErrorKind::UnexpectedEof.into(),
         }
     });
-    let ending = TlsError::ending(&error);
+    let ending = failure::ending(&error);
     let failure = match alert {
         _ if certificate_shown => TlsFailure::PskIgnored,
         Some(alert) if PSK_ALERTS.contains(&alert) => TlsFailure::PskRejected,

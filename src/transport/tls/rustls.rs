@@ -17,8 +17,8 @@ use tokio_rustls::rustls::{
 };
 
 use super::config::TlsConfig;
-use super::{ByteStream, ClientCertificate, TlsError, TlsFailure, TlsInfo, TlsUpgrade, Upgrading};
-use crate::error::{Error, Result};
+use super::{ByteStream, TlsInfo, TlsUpgrade, Upgrading, unaccepted};
+use crate::error::{ClientCertificate, Error, Result, TlsError, TlsFailure};
 
 /// rustls reads 4 KiB at a time, which are four system calls for each record: it reads from a
 /// buffer instead.
@@ -127,7 +127,7 @@ fn explain(error: io::Error, client: ClientCertificate, checked: Option<&str>) -
         Some(RustlsError::InvalidCertificate(why)) => certificate_failure(why),
         Some(RustlsError::AlertReceived(alert)) => alert_failure(*alert, client),
         Some(_) => TlsFailure::Handshake,
-        None => return TlsError::unaccepted(client, error),
+        None => return unaccepted(client, error),
     };
     let is_name = failure == TlsFailure::WrongName;
     let error = TlsError::new(failure, error);

@@ -108,7 +108,7 @@ fn refused_or_reads_back_equal(text: &str) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(crate::properties::config())]
+    #![proptest_config(crate::tests::properties::config())]
 
     #[test]
     fn built_uri_reads_back_equal(builder in builder()) {

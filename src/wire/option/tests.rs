@@ -173,7 +173,7 @@ fn nearly_a_reply() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(crate::properties::config())]
+    #![proptest_config(crate::tests::properties::config())]
 
     #[test]
     fn no_bytes_break_the_parsing_of_option_replies(

@@ -176,7 +176,7 @@ fn any_head() -> impl Strategy<Value = (ReplyStyle, ReplyHead)> {
 }
 
 proptest! {
-    #![proptest_config(crate::properties::config())]
+    #![proptest_config(crate::tests::properties::config())]
 
     #[test]
     fn any_reply_reads_back_equal((style, sent) in any_head(), cut in 0usize..32) {

@@ -66,7 +66,7 @@ impl Default for Config {
 
 /// What is asked of an export; can be changed while negotiating.
 #[derive(Clone, Debug)]
-pub(crate) struct Wishes {
+pub(crate) struct ExportOptions {
     pub(crate) export_name: String,
     pub(crate) contexts: Vec<String>,
     pub(crate) request_meta_context: bool,
@@ -74,7 +74,7 @@ pub(crate) struct Wishes {
     pub(crate) request_block_size: bool,
 }
 
-impl Default for Wishes {
+impl Default for ExportOptions {
     fn default() -> Self {
         Self {
             export_name: String::new(),

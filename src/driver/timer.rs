@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
+use crate::driver::runtime;
 use crate::error::InvalidRequest;
-use crate::runtime;
 
 /// The end of a period that begins now; of one too long to count, a time that does not come.
 pub(crate) fn after(period: Duration) -> Instant {

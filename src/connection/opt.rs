@@ -203,10 +203,10 @@ impl Connection {
         let name = name.into();
         check_string("export name", &name)?;
         self.check_changeable()?;
-        let mut wishes = self.shared().lock_wishes();
-        if wishes.export_name != name {
-            wishes.export_name = name;
-            drop(wishes);
+        let mut export_options = self.shared().lock_export_options();
+        if export_options.export_name != name {
+            export_options.export_name = name;
+            drop(export_options);
             self.shared().forget_export();
         }
         Ok(())
@@ -220,7 +220,7 @@ impl Connection {
         let name = name.into();
         check_string("metadata context", &name)?;
         self.check_changeable()?;
-        self.shared().lock_wishes().contexts.push(name);
+        self.shared().lock_export_options().contexts.push(name);
         Ok(())
     }
 
@@ -230,7 +230,7 @@ impl Connection {
     /// If the handle is in another state.
     pub fn clear_meta_contexts(&self) -> Result<()> {
         self.check_changeable()?;
-        self.shared().lock_wishes().contexts.clear();
+        self.shared().lock_export_options().contexts.clear();
         Ok(())
     }
 
@@ -242,7 +242,7 @@ impl Connection {
     /// If the handle is in another state.
     pub fn set_request_meta_context(&self, request: bool) -> Result<()> {
         self.check_changeable()?;
-        self.shared().lock_wishes().request_meta_context = request;
+        self.shared().lock_export_options().request_meta_context = request;
         Ok(())
     }
 
@@ -252,7 +252,7 @@ impl Connection {
     /// If the handle is in another state.
     pub fn set_full_info(&self, request: bool) -> Result<()> {
         self.check_changeable()?;
-        self.shared().lock_wishes().full_info = request;
+        self.shared().lock_export_options().full_info = request;
         Ok(())
     }
 
@@ -262,14 +262,14 @@ impl Connection {
     /// If the handle is in another state.
     pub fn set_request_block_size(&self, request: bool) -> Result<()> {
         self.check_changeable()?;
-        self.shared().lock_wishes().request_block_size = request;
+        self.shared().lock_export_options().request_block_size = request;
         Ok(())
     }
 
     /// The metadata contexts that are asked for.
     #[must_use]
     pub fn meta_contexts(&self) -> Vec<String> {
-        self.shared().lock_wishes().contexts.clone()
+        self.shared().lock_export_options().contexts.clone()
     }
 
     /// Whether a metadata context was selected: for the export that was entered, or, while

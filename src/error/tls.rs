@@ -4,8 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::info::ClientCertificate;
-use crate::transport::WithCauses;
+use super::WithCauses;
 
 /// Why a connection could not be made secure. It is dead: nothing was sent in clear instead.
 #[derive(Clone, Debug)]
@@ -55,6 +54,19 @@ pub enum TlsFailure {
     Handshake,
 }
 
+/// What became of the client's certificate.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum ClientCertificate {
+    /// The server did not ask for one.
+    #[default]
+    NotAsked,
+    /// The server asked for one, and there was none to its liking.
+    Missing,
+    /// The server asked for one and got it.
+    Sent,
+}
+
 impl TlsError {
     /// An error of this cause.
     #[must_use]
@@ -71,33 +83,6 @@ impl TlsError {
     pub fn with_server_name(mut self, name: &str) -> Self {
         self.server_name = Some(name.into());
         self
-    }
-
-    /// The stream failed before the server proved that it accepts this client. Under TLS 1.3
-    /// that is how a server that does not accept it looks.
-    pub(crate) fn unaccepted(client: ClientCertificate, source: io::Error) -> Self {
-        #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
-        if let Some(failure) = super::rustls::alert(&source, client) {
-            return Self::new(failure, source);
-        }
-        let failure = match client {
-            ClientCertificate::Missing => TlsFailure::NoClientCertificate,
-            ClientCertificate::Sent => TlsFailure::ClientCertificateRejected,
-            ClientCertificate::NotAsked => Self::ending(&source),
-        };
-        Self::new(failure, source)
-    }
-
-    /// What it means that a stream ended like this.
-    pub(super) fn ending(error: &io::Error) -> TlsFailure {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted => TlsFailure::Closed,
-            io::ErrorKind::InvalidData => TlsFailure::Handshake,
-            _ => TlsFailure::Io,
-        }
     }
 
     /// The likely cause.

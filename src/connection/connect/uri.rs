@@ -3,11 +3,11 @@
 #[cfg(unix)]
 use std::path::PathBuf;
 
-use super::{Connecting, tls};
+use super::{Connecting, uri_tls};
 use crate::connection::Connection;
 use crate::driver::Address;
+use crate::driver::runtime;
 use crate::error::{Error, Result};
-use crate::runtime;
 #[cfg(unix)]
 use crate::transport::{
     command::{self, Argv, Group},
@@ -102,12 +102,12 @@ impl Connection {
         self.shared().config.uri_policy.check(&uri)?;
         let way = Way::find(&uri)?;
         // U-03, U-14
-        let tls = tls::of_uri(self.shared().tls(), &uri, self.shared().config.opt_mode)?;
+        let tls = uri_tls::of_uri(self.shared().tls(), &uri, self.shared().config.opt_mode)?;
         tls.check(None)?;
         self.shared().begin()?;
         *self.shared().lock_tls() = tls;
         uri.export_name()
-            .clone_into(&mut self.shared().lock_wishes().export_name);
+            .clone_into(&mut self.shared().lock_export_options().export_name);
         self.set_address(Address::Uri(Box::new(uri)));
         match way {
             Way::Tcp(host, port) => Ok(self.start_tcp(host, port)),

@@ -11,7 +11,7 @@ use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time;
 
 use super::socket::Socket;
-use super::trying;
+use crate::error::trying;
 use crate::error::{Error, InvalidRequest, Phase, Result};
 use crate::platform;
 

@@ -7,10 +7,10 @@
 mod child;
 mod connecting;
 mod socket;
-mod tls;
 #[cfg(unix)]
 mod unix;
 mod uri;
+mod uri_tls;
 
 use std::any::Any;
 use std::future::Future;
@@ -22,9 +22,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::connection::Connection;
+use crate::driver::runtime;
 use crate::driver::{self, Address};
 use crate::error::{Error, Result};
-use crate::runtime;
 use crate::state::State;
 use crate::transport::{Foreign, Stream, fd, tcp};
 use crate::uri::Endpoint;

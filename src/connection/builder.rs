@@ -1,13 +1,10 @@
 //! What a connection is told before it connects.
 
-mod config;
-
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use config::{Config, Wishes};
-
+use crate::config::{Config, ExportOptions};
 use crate::connection::Connection;
 use crate::driver::Shared;
 use crate::limits::Limits;
@@ -38,7 +35,7 @@ use crate::wire::HandshakeFlags;
 #[must_use = "a builder does nothing until it is built"]
 pub struct Builder {
     config: Config,
-    wishes: Wishes,
+    export_options: ExportOptions,
     tls: Tls,
 }
 
@@ -47,7 +44,7 @@ impl Builder {
     ///
     /// At most 4096 bytes without NUL, or connecting fails. A URI replaces it.
     pub fn export_name(mut self, name: impl Into<String>) -> Self {
-        self.wishes.export_name = name.into();
+        self.export_options.export_name = name.into();
         self
     }
 
@@ -59,7 +56,7 @@ impl Builder {
     ///
     /// Section "Metadata querying" of the protocol.
     pub fn meta_context(mut self, name: impl Into<String>) -> Self {
-        self.wishes.contexts.push(name.into());
+        self.export_options.contexts.push(name.into());
         self
     }
 
@@ -67,7 +64,7 @@ impl Builder {
     /// by default they are. Without, a selection made by
     /// [`opt_set_meta_context`](Connection::opt_set_meta_context) stays in force.
     pub fn request_meta_context(mut self, request: bool) -> Self {
-        self.wishes.request_meta_context = request;
+        self.export_options.request_meta_context = request;
         self
     }
 
@@ -128,14 +125,14 @@ impl Builder {
     /// Whether to ask for the export's [canonical name](crate::Export::canonical_name) and
     /// [description](crate::Export::description); by default no.
     pub const fn full_info(mut self, request: bool) -> Self {
-        self.wishes.full_info = request;
+        self.export_options.full_info = request;
         self
     }
 
     /// Whether to ask for block sizes, and obey them; by default yes. Section "Size constraints"
     /// of the protocol.
     pub const fn request_block_size(mut self, request: bool) -> Self {
-        self.wishes.request_block_size = request;
+        self.export_options.request_block_size = request;
         self
     }
 
@@ -352,6 +349,6 @@ impl Builder {
 
     /// Makes the handle, in [`State::Created`](crate::State::Created).
     pub fn build(self) -> Connection {
-        Connection::from_shared(Shared::new(self.config, self.wishes, self.tls))
+        Connection::from_shared(Shared::new(self.config, self.export_options, self.tls))
     }
 }

@@ -1,13 +1,18 @@
 //! The handle on one connection, and the states it goes through.
 
+mod builder;
 #[cfg(unix)]
 mod child;
+mod connect;
 mod facts;
+mod opt;
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::builder::Builder;
+pub use builder::Builder;
+pub use connect::{Connecting, IntoSocket};
+
 use crate::driver::{Link, Shared};
 use crate::error::{Error, InvalidRequest, Result};
 use crate::state::State;
@@ -271,9 +276,9 @@ impl Connection {
 
     /// Checks names before anything is connected.
     pub(crate) fn check_names(&self) -> Result<()> {
-        let wishes = self.shared().lock_wishes();
-        check_string("export name", &wishes.export_name)?;
-        wishes
+        let export_options = self.shared().lock_export_options();
+        check_string("export name", &export_options.export_name)?;
+        export_options
             .contexts
             .iter()
             .try_for_each(|name| check_string("metadata context", name))

@@ -1,0 +1,4 @@
+//! Tests of the crate as a whole, and what the tests of all modules share.
+
+mod layers;
+pub(crate) mod properties;
