@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::context::{self, Status};
 
 /// A metadata context that was negotiated.
-#[allow(unreachable_pub)] // with `session`, for benches
+#[allow(unreachable_pub, unnameable_types)] // with `session`, for benches
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Context {
     /// How the server refers to it in status chunks.

@@ -149,7 +149,7 @@ pub use export::{BlockSize, Export, Handshake, ListedExport, Protocol};
 pub use extent::{BlockStatus, Extent};
 pub use extents::{Extents, JointExtent, JointExtents};
 pub use limits::{Limits, MAX_PAYLOAD};
-pub use request::{Chunks, Disconnect, Pending, Request, op};
+pub use request::{Chunks, Client, Disconnect, Pending, Request, op};
 pub use state::State;
 pub use stats::Stats;
 pub use strict::Strict;

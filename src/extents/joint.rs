@@ -11,8 +11,10 @@ use futures::Stream;
 
 use super::merge::{Merge, Piece};
 use super::survey::{Place, Survey};
+use crate::connection::Connection;
 use crate::error::{InvalidRequest, Result};
 use crate::extent::{BlockStatus, Extent};
+use crate::request::Client;
 
 /// A range over which the status of no metadata context changes.
 #[derive(Clone, Eq, PartialEq)]
@@ -74,13 +76,13 @@ impl fmt::Debug for JointExtent {
 /// later is thrown away.
 #[derive(Debug)]
 #[must_use = "nothing is asked for until the stream is polled"]
-pub struct JointExtents {
-    walk: Walk,
+pub struct JointExtents<C: Client = Connection> {
+    walk: Walk<C>,
     merge: Merge<JointExtent>,
 }
 
-impl JointExtents {
-    pub(super) fn new(survey: Survey) -> Self {
+impl<C: Client> JointExtents<C> {
+    pub(super) fn new(survey: Survey<C>) -> Self {
         Self {
             walk: Walk {
                 survey,
@@ -107,19 +109,19 @@ impl JointExtents {
 
 /// The extents as they come.
 #[derive(Debug)]
-struct Walk {
-    survey: Survey,
+struct Walk<C: Client> {
+    survey: Survey<C>,
     names: Arc<[Arc<str>]>,
     /// For each context what is known of it from here on.
     known: Vec<VecDeque<Extent>>,
 }
 
-impl Walk {
+impl<C: Client> Walk<C> {
     /// Where the walk stands; at first, this finds out about the contexts, too.
     fn place(&mut self) -> Result<Place> {
         let place = self.survey.place()?;
         if self.known.is_empty() {
-            let export = self.survey.connection().export()?;
+            let export = self.survey.client().exported()?;
             self.names = export.contexts().map(Arc::from).collect();
             if self.names.is_empty() {
                 return Err(InvalidRequest::NoContexts.into());
@@ -213,7 +215,7 @@ impl Piece for JointExtent {
     }
 }
 
-impl Stream for JointExtents {
+impl<C: Client> Stream for JointExtents<C> {
     type Item = Result<JointExtent>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

@@ -18,6 +18,7 @@ use survey::Survey;
 use crate::connection::Connection;
 use crate::error::{InvalidRequest, Result};
 use crate::extent::Extent;
+use crate::request::Client;
 
 impl Connection {
     /// The extents of a range in one metadata context, one after the other: `..` is the whole
@@ -87,12 +88,12 @@ impl Connection {
 /// later is thrown away.
 #[derive(Debug)]
 #[must_use = "nothing is asked for until the stream is polled"]
-pub struct Extents {
-    walk: Walk,
+pub struct Extents<C: Client = Connection> {
+    walk: Walk<C>,
     merge: Merge<Extent>,
 }
 
-impl Extents {
+impl<C: Client> Extents<C> {
     /// Joins neighbours whose flags are the same, which servers may send apart. An extent is then
     /// handed out only when the next one is known.
     pub const fn merged(mut self) -> Self {
@@ -109,14 +110,14 @@ impl Extents {
 
 /// The extents as they come.
 #[derive(Debug)]
-struct Walk {
-    survey: Survey,
+struct Walk<C: Client> {
+    survey: Survey<C>,
     context: String,
     /// What is left of the last answer.
     answer: std::vec::IntoIter<Extent>,
 }
 
-impl Walk {
+impl<C: Client> Walk<C> {
     /// The next extent as it came, cut to what is left of the range.
     fn poll_extent(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Extent>>> {
         loop {
@@ -131,7 +132,7 @@ impl Walk {
                 }
             }
             let context = &self.context;
-            let others = self.survey.connection().export()?.contexts().count() > 1;
+            let others = self.survey.client().exported()?.contexts().count() > 1;
             let contexts = || (place.filters && others).then(|| vec![context.clone()]);
             let mut answer = std::task::ready!(self.survey.poll_ask(cx, place.end, contexts))?;
             let extents = answer
@@ -160,7 +161,7 @@ impl Piece for Extent {
     }
 }
 
-impl Stream for Extents {
+impl<C: Client> Stream for Extents<C> {
     type Item = Result<Extent>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

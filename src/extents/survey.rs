@@ -1,26 +1,25 @@
 //! Asking for the status of one part of a range after the other.
 
+use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::ops::{Bound, RangeBounds};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::connection::Connection;
 use crate::context::BASE_ALLOCATION;
 use crate::error::{Error, InvalidRequest, Result};
 use crate::extent::{BlockStatus, Extent};
-use crate::request::{Pending, op};
-use crate::wire::{Command, ProtocolError, ReplyStyle};
+use crate::request::{Client, Started, block_status, op};
+use crate::wire::{Command, ProtocolError};
 
 /// A walk through a range of an export: where it stands, and the request that is on its way.
-#[derive(Debug)]
-pub(super) struct Survey {
-    connection: Connection,
+pub(super) struct Survey<C: Client> {
+    client: C,
     bounds: (Bound<u64>, Bound<u64>),
     timeout: Option<Duration>,
     pub(super) place: Option<Place>,
-    pending: Option<Pending<op::Status>>,
+    pending: Option<Started<op::Status, C>>,
 }
 
 /// Where a walk stands.
@@ -37,11 +36,11 @@ pub(super) struct Place {
     pub(super) filters: bool,
 }
 
-impl Survey {
-    pub(super) fn new(connection: Connection, range: impl RangeBounds<u64>) -> Self {
+impl<C: Client> Survey<C> {
+    pub(super) fn new(client: C, range: impl RangeBounds<u64>) -> Self {
         let bounds = (range.start_bound().cloned(), range.end_bound().cloned());
         Self {
-            connection,
+            client,
             bounds,
             timeout: None,
             place: None,
@@ -53,8 +52,8 @@ impl Survey {
         self.timeout = Some(timeout);
     }
 
-    pub(super) const fn connection(&self) -> &Connection {
-        &self.connection
+    pub(super) const fn client(&self) -> &C {
+        &self.client
     }
 
     /// Where the walk stands; at first, this finds out where it leads.
@@ -62,8 +61,8 @@ impl Survey {
         if let Some(place) = self.place {
             return Ok(place);
         }
-        let link = self.connection.link()?;
-        let export = link.export();
+        let filters = self.client.can_filter()?;
+        let export = self.client.exported()?;
         let size = export.size();
         let at = match self.bounds.0 {
             Bound::Included(at) => Some(at),
@@ -90,7 +89,7 @@ impl Survey {
             end,
             size,
             block: export.alignment().into(),
-            filters: link.style() == ReplyStyle::Extended && export.can_block_status_payload(),
+            filters,
         };
         self.place = Some(place);
         Ok(place)
@@ -112,7 +111,7 @@ impl Survey {
         contexts: impl FnOnce() -> Option<Vec<String>>,
     ) -> Poll<Result<BlockStatus>> {
         let place = self.place()?;
-        let connection = &self.connection;
+        let client = &self.client;
         let timeout = self.timeout;
         let pending = self.pending.get_or_insert_with(|| {
             // P-114: any range will do, so the request is the aligned one around it. P-121: the
@@ -124,7 +123,7 @@ impl Survey {
             } else {
                 place.size
             };
-            let mut request = connection.block_status(start, end.saturating_sub(start));
+            let mut request = block_status(client, start, end.saturating_sub(start));
             if let Some(contexts) = contexts() {
                 request = request.contexts(contexts);
             }
@@ -151,10 +150,16 @@ impl Survey {
     /// The error of a server that stands still: it describes nothing beyond what it described
     /// before, because its extents do not end where its blocks do.
     pub(super) fn stuck(&self) -> Error {
-        let error = Error::from(ProtocolError::Extents("extents that end inside a block"));
-        match self.connection.link() {
-            Ok(link) => link.fail(error),
-            Err(_) => error,
-        }
+        let violation = ProtocolError::Extents("extents that end inside a block");
+        self.client.violated(violation)
+    }
+}
+
+impl<C: Client> fmt::Debug for Survey<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Survey")
+            .field("bounds", &self.bounds)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
     }
 }

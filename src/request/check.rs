@@ -1,6 +1,6 @@
 //! Checks that a request passes before any byte of it is sent.
 
-use super::execute::Range;
+use super::range::Range;
 use crate::connection::Connection;
 use crate::driver::Link;
 use crate::error::InvalidRequest;
@@ -26,7 +26,7 @@ pub(super) fn check(
         check_command(export, command)?;
         check_flags(export, extended, command, flags)?;
     }
-    if command == Command::FLUSH {
+    if !command.has_range() {
         return Ok(());
     }
     // P-139
@@ -107,15 +107,9 @@ pub(super) fn step(link: &Link, strict: Strict, command: Command, one_piece: Com
 
 /// P-134: only flags documented for the command. For most of them types see to that.
 fn check_documented(command: Command, flags: CommandFlags) -> Result<(), InvalidRequest> {
-    use CommandFlags as F;
-    let documented = match command {
-        Command::READ => F::DF,
-        Command::WRITE => F::FUA | F::PAYLOAD_LEN,
-        Command::TRIM => F::FUA,
-        Command::WRITE_ZEROES => F::FUA | F::NO_HOLE | F::FAST_ZERO,
-        Command::BLOCK_STATUS => F::REQ_ONE | F::PAYLOAD_LEN,
-        _ => F::empty(),
-    };
+    let documented = command
+        .spec()
+        .map_or(CommandFlags::empty(), |spec| spec.flags);
     if documented.contains(flags) {
         Ok(())
     } else {
@@ -126,21 +120,13 @@ fn check_documented(command: Command, flags: CommandFlags) -> Result<(), Invalid
 
 /// P-132, P-149: only what the server offers.
 fn check_command(export: &Export, command: Command) -> Result<(), InvalidRequest> {
-    let needed = match command {
-        Command::FLUSH => TransmissionFlags::SEND_FLUSH,
-        Command::TRIM => TransmissionFlags::SEND_TRIM,
-        Command::WRITE_ZEROES => TransmissionFlags::SEND_WRITE_ZEROES,
-        Command::CACHE => TransmissionFlags::SEND_CACHE,
-        _ => TransmissionFlags::empty(),
-    };
+    let needed = command
+        .spec()
+        .map_or(TransmissionFlags::empty(), |spec| spec.offer);
     if !export.flags.contains(needed) {
         return Err(InvalidRequest::Unsupported(command));
     }
-    let writes = matches!(
-        command,
-        Command::WRITE | Command::TRIM | Command::WRITE_ZEROES
-    );
-    if writes && export.is_read_only() {
+    if command.changes() && export.is_read_only() {
         return Err(InvalidRequest::ReadOnly(command));
     }
     // P-085, P-143

@@ -6,16 +6,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BytesMut;
+use futures::Stream;
+
 use super::check::{check, one_piece, step};
-use super::execute::Range;
+use super::client::Client;
+use super::flight::{Flight, expire};
+use super::range::Range;
 use crate::chunk::Chunk;
 use crate::connection::Connection;
 use crate::driver::timer::Timer;
-use crate::error::{Delivery, Error, InvalidRequest, Phase, Result};
-use crate::session::{self, Assembly, Sink, Submission, Ticket};
+use crate::error::{InvalidRequest, Result};
+use crate::session::{self, Assembly, Sink, Submission};
 use crate::wire::{Command, CommandFlags};
-use bytes::BytesMut;
-use futures::Stream;
 
 /// The pieces of a structured read, in the order in which they arrive.
 ///
@@ -53,37 +56,26 @@ use futures::Stream;
 /// # }
 /// ```
 #[must_use = "the read is sent only when the stream is polled"]
-pub struct Chunks {
-    connection: Connection,
+pub struct Chunks<C: Client = Connection> {
     range: Range,
     flags: CommandFlags,
     timeout: Option<Duration>,
-    timer: Timer,
-    submission: Option<Submission>,
-    place: Option<u64>,
-    ticket: Option<Ticket>,
-    stage: Stage,
+    stage: Stage<C>,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stage {
-    New,
-    Sending,
-    Over,
+enum Stage<C: Client> {
+    /// Not polled yet.
+    New(C),
+    Reading(C::Reading),
 }
 
-impl Chunks {
-    pub(super) const fn new(connection: Connection, range: Range) -> Self {
+impl<C: Client> Chunks<C> {
+    pub(super) const fn new(client: C, offset: u64, length: u64) -> Self {
         Self {
-            connection,
-            range,
+            range: Range { offset, length },
             flags: CommandFlags::empty(),
             timeout: None,
-            timer: Timer::new(),
-            submission: None,
-            place: None,
-            ticket: None,
-            stage: Stage::New,
+            stage: Stage::New(client),
         }
     }
 
@@ -100,7 +92,65 @@ impl Chunks {
         self.timeout = Some(timeout);
         self
     }
+}
 
+impl<C: Client> Stream for Chunks<C> {
+    type Item = Result<Chunk>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if let Stage::New(client) = &this.stage {
+            let Range { offset, length } = this.range;
+            let reading = client.read_chunks(offset, length, this.flags, this.timeout);
+            this.stage = Stage::Reading(reading);
+        }
+        match &mut this.stage {
+            Stage::Reading(reading) => Pin::new(reading).poll_next(cx),
+            Stage::New(_) => Poll::Ready(None),
+        }
+    }
+}
+
+impl<C: Client> fmt::Debug for Chunks<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chunks")
+            .field("range", &self.range)
+            .field("flags", &self.flags)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A structured read of a connection that is being answered.
+#[allow(unnameable_types, reason = "Chunks is its name")]
+pub struct Reading {
+    connection: Connection,
+    range: Range,
+    flags: CommandFlags,
+    timeout: Option<Duration>,
+    timer: Timer,
+    flight: Option<Flight>,
+    is_over: bool,
+}
+
+impl Reading {
+    pub(super) const fn new(
+        connection: Connection,
+        range: Range,
+        flags: CommandFlags,
+        timeout: Option<Duration>,
+    ) -> Self {
+        Self {
+            connection,
+            range,
+            flags,
+            timeout,
+            timer: Timer::new(),
+            flight: None,
+            is_over: false,
+        }
+    }
+
+    /// Checks the read. A failure sends nothing.
     fn prepare(&mut self) -> Result<Submission> {
         let link = self.connection.link()?;
         self.flags |= one_piece(&self.connection, link, Command::READ);
@@ -133,82 +183,59 @@ impl Chunks {
     }
 
     fn poll_chunk(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Chunk>>> {
-        if self.stage == Stage::New {
-            self.submission = Some(self.prepare()?);
-            self.stage = Stage::Sending;
+        if self.flight.is_none() {
+            self.flight = Some(Flight::new(self.prepare()?));
         }
         let link = self.connection.link()?;
-        let ticket = match self.ticket {
-            Some(ticket) => ticket,
-            None => {
-                let sent = link.poll_submit(&mut self.submission, &mut self.place, cx.waker());
-                let ticket = std::task::ready!(sent)?;
-                self.ticket = Some(ticket);
-                ticket
-            }
-        };
-        link.poll_chunk(ticket, cx.waker())
-    }
-
-    fn expire(&mut self) -> Error {
-        if !self.release() {
-            return Error::unsent();
-        }
-        let error = Error::timeout(Phase::Request);
-        match self.connection.link() {
-            Ok(link) => link.fail(error).delivered(Delivery::MaybeSent),
-            Err(ended) => ended,
+        match &mut self.flight {
+            Some(flight) => flight.poll_chunk(link, cx),
+            None => Poll::Ready(None),
         }
     }
 
     /// Lets go of the read; says whether it was sent.
     fn release(&mut self) -> bool {
-        let (place, ticket) = (self.place.take(), self.ticket.take());
-        let Ok(link) = self.connection.link() else {
-            return false;
-        };
-        // It may have been sent since it was last looked at.
-        let ticket = ticket.or_else(|| link.leave_queue(place?));
-        ticket.into_iter().for_each(|ticket| link.abandon(ticket));
-        ticket.is_some()
+        let flight = self.flight.take();
+        flight.is_some_and(|mut flight| flight.release(&self.connection))
     }
 }
 
-impl Stream for Chunks {
+impl Stream for Reading {
     type Item = Result<Chunk>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if this.stage == Stage::Over {
+        if this.is_over {
             return Poll::Ready(None);
         }
         if let Some(timeout) = this.timeout.take() {
             if let Err(error) = this.timer.start(timeout) {
-                this.stage = Stage::Over;
+                this.is_over = true;
                 return Poll::Ready(Some(Err(error.into())));
             }
         }
         let item = match this.poll_chunk(cx) {
             Poll::Ready(item) => item,
-            Poll::Pending if this.timer.poll_over(cx) => Some(Err(this.expire())),
+            Poll::Pending if this.timer.poll_over(cx) => {
+                let was_sent = this.release();
+                Some(Err(expire(&this.connection, was_sent)))
+            }
             Poll::Pending => return Poll::Pending,
         };
-        if !matches!(item, Some(Ok(_))) {
-            this.stage = Stage::Over;
-        }
+        this.is_over = !matches!(item, Some(Ok(_)));
         Poll::Ready(item)
     }
 }
 
-impl Drop for Chunks {
+impl Drop for Reading {
     fn drop(&mut self) {
         self.release();
     }
 }
 
-impl fmt::Debug for Chunks {
+impl fmt::Debug for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Chunks")
+        f.debug_struct("Reading")
             .field("range", &self.range)
             .field("flags", &self.flags)
             .finish_non_exhaustive()

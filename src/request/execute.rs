@@ -1,29 +1,36 @@
 //! What each command sends, and what each gives back.
 
+#![allow(
+    private_interfaces,
+    unnameable_types,
+    reason = "how a command is executed is nobody else's business"
+)]
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::check::Step;
 use super::op::{Cache, Flush, Operation, Read, ReadInto, Status, Trim, Write, WriteZeroes};
+use super::range::Range;
 use super::split::{self, Parts};
 use crate::connection::Connection;
 use crate::driver::Link;
 use crate::error::InvalidRequest;
 use crate::extent::BlockStatus;
 use crate::limits::Limits;
-use crate::session::{Answer, Assembly, Sink, StatusAssembly, reserve};
+use crate::session::{Answer, Assembly, Sink, StatusAssembly, Submission, reserve};
 use crate::wire::{Command, CommandFlags, ReplyStyle};
 
 /// Longest block status in a compact header: some servers overflow close to 4 GiB.
 const MAX_COMPACT_STATUS: u64 = (1 << 32) - (64 << 10);
 
 /// How a command is sent, and what becomes of the answer.
-pub(super) trait Execute: Operation {
+pub trait Execute: Operation {
     /// The command.
     const COMMAND: Command;
 
-    /// What goes with the header: length, further flags, payload, and where the content of the
-    /// reply goes.
-    fn message(&mut self, link: &Link, range: Range, flags: CommandFlags) -> Message;
+    /// One message of the command: a range, flags that passed the checks, and where the content
+    /// of the reply goes.
+    fn submission(&mut self, link: &Link, range: Range, flags: CommandFlags) -> Submission;
 
     /// Checks what only this command has.
     fn check(&mut self, _link: &Link) -> Result<CommandFlags, InvalidRequest> {
@@ -60,28 +67,15 @@ pub(super) trait Execute: Operation {
     fn output(&mut self, link: &Link, answer: Answer) -> Self::Output;
 }
 
-/// A range of the export, in bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Range {
-    pub(super) offset: u64,
-    pub(super) length: u64,
-}
-
-/// What goes with a header.
-#[derive(Debug)]
-pub(super) struct Message {
-    pub(super) length: u64,
-    pub(super) payload: Bytes,
-    pub(super) sink: Sink,
-}
-
-impl Message {
-    const fn bare(range: Range) -> Self {
-        Self {
-            length: range.length,
-            payload: Bytes::new(),
-            sink: Sink::None,
-        }
+/// A message that is a header and nothing else.
+fn bare<O: Execute>(range: Range, flags: CommandFlags) -> Submission {
+    Submission {
+        command: O::COMMAND,
+        flags,
+        offset: range.offset,
+        length: range.length,
+        payload: Bytes::new(),
+        sink: Sink::None,
     }
 }
 
@@ -100,12 +94,12 @@ impl Execute for Read {
         })
     }
 
-    fn message(&mut self, _link: &Link, range: Range, _flags: CommandFlags) -> Message {
+    fn submission(&mut self, _link: &Link, range: Range, flags: CommandFlags) -> Submission {
         // The buffer is taken when there is something to put into it.
         let sink = Sink::Read(Assembly::new(range.offset, range.length, BytesMut::new()));
-        Message {
+        Submission {
             sink,
-            ..Message::bare(range)
+            ..bare::<Self>(range, flags)
         }
     }
 
@@ -131,12 +125,12 @@ impl Execute for Read {
 impl Execute for ReadInto {
     const COMMAND: Command = Command::READ;
 
-    fn message(&mut self, _link: &Link, range: Range, _flags: CommandFlags) -> Message {
+    fn submission(&mut self, _link: &Link, range: Range, flags: CommandFlags) -> Submission {
         let buffer = std::mem::take(&mut self.0);
         let sink = Sink::Read(Assembly::new(range.offset, range.length, buffer));
-        Message {
+        Submission {
             sink,
-            ..Message::bare(range)
+            ..bare::<Self>(range, flags)
         }
     }
 
@@ -159,10 +153,10 @@ impl Execute for ReadInto {
 impl Execute for Write {
     const COMMAND: Command = Command::WRITE;
 
-    fn message(&mut self, _link: &Link, range: Range, _flags: CommandFlags) -> Message {
-        Message {
+    fn submission(&mut self, _link: &Link, range: Range, flags: CommandFlags) -> Submission {
+        Submission {
             payload: std::mem::take(&mut self.0),
-            ..Message::bare(range)
+            ..bare::<Self>(range, flags)
         }
     }
 
@@ -196,8 +190,13 @@ macro_rules! bare_operation {
         impl Execute for $name {
             const COMMAND: Command = Command::$command;
 
-            fn message(&mut self, _link: &Link, range: Range, _flags: CommandFlags) -> Message {
-                Message::bare(range)
+            fn submission(
+                &mut self,
+                _link: &Link,
+                range: Range,
+                flags: CommandFlags,
+            ) -> Submission {
+                bare::<Self>(range, flags)
             }
 
             fn output(&mut self, _link: &Link, _answer: Answer) {}
@@ -276,7 +275,7 @@ impl Execute for Status {
         Ok(CommandFlags::PAYLOAD_LEN)
     }
 
-    fn message(&mut self, link: &Link, range: Range, flags: CommandFlags) -> Message {
+    fn submission(&mut self, link: &Link, range: Range, flags: CommandFlags) -> Submission {
         let Range { offset, mut length } = range;
         if link.style() != ReplyStyle::Extended {
             length = length.min(MAX_COMPACT_STATUS);
@@ -297,7 +296,7 @@ impl Execute for Status {
             // M03: what nobody asked for is checked like the rest, and left out.
             status = status.with_strays(&link.export().strays);
         }
-        Message {
+        Submission {
             length: if payload.is_empty() {
                 length
             } else {
@@ -305,6 +304,7 @@ impl Execute for Status {
             },
             payload: payload.freeze(),
             sink: Sink::Status(Box::new(status)),
+            ..bare::<Self>(range, flags)
         }
     }
 

@@ -2,10 +2,13 @@
 
 mod check;
 mod chunks;
+mod client;
 mod disconnect;
 mod execute;
+mod flight;
 pub mod op;
 mod pending;
+mod range;
 mod split;
 
 use std::fmt;
@@ -15,10 +18,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 pub use chunks::Chunks;
+pub use client::Client;
+pub(crate) use client::{Started, block_status};
 pub use disconnect::Disconnect;
-use execute::{Execute, Range};
+use execute::Execute;
 use op::{Cache, Flush, Operation, Read, ReadInto, Status, Trim, Write, WriteZeroes};
 pub use pending::Pending;
+use range::Range;
 
 use crate::connection::Connection;
 use crate::error::Result;
@@ -54,18 +60,18 @@ use crate::wire::{Command, CommandFlags};
 /// # }
 /// ```
 #[must_use = "a request is sent only when it is awaited"]
-pub struct Request<O: Operation> {
-    connection: Connection,
+pub struct Request<O: Operation, C = Connection> {
+    client: C,
     operation: O,
     range: Range,
     flags: CommandFlags,
     timeout: Option<Duration>,
 }
 
-impl<O: Operation> Request<O> {
-    fn new(connection: &Connection, operation: O, offset: u64, length: u64) -> Self {
+impl<O: Operation, C: Client> Request<O, C> {
+    fn new(client: &C, operation: O, offset: u64, length: u64) -> Self {
         Self {
-            connection: connection.clone(),
+            client: client.clone(),
             operation,
             range: Range { offset, length },
             flags: CommandFlags::empty(),
@@ -98,7 +104,7 @@ impl<O: Operation> Request<O> {
     }
 }
 
-impl Request<Read> {
+impl<C: Client> Request<Read, C> {
     /// Asks for the data in one chunk (`DF`). The server may refuse with `EOVERFLOW` what is
     /// longer than 64 KiB.
     pub fn dont_fragment(self) -> Self {
@@ -106,7 +112,7 @@ impl Request<Read> {
     }
 }
 
-impl Request<ReadInto> {
+impl<C: Client> Request<ReadInto, C> {
     /// Asks for the data in one chunk (`DF`). The server may refuse with `EOVERFLOW` what is
     /// longer than 64 KiB.
     pub fn dont_fragment(self) -> Self {
@@ -117,7 +123,7 @@ impl Request<ReadInto> {
 /// Gives commands that change data their `fua` flag.
 macro_rules! fua {
     ($($operation:ty),*) => {$(
-        impl Request<$operation> {
+        impl<C: Client> Request<$operation, C> {
             /// Asks for an answer only when the change is durable (`FUA`). Where the server
             /// does not [offer](crate::Export::can_fua) that, the request is refused, unless
             /// [`emulate_fua`](crate::Builder::emulate_fua) is on.
@@ -130,7 +136,7 @@ macro_rules! fua {
 
 fua!(Write, Trim, WriteZeroes);
 
-impl Request<WriteZeroes> {
+impl<C: Client> Request<WriteZeroes, C> {
     /// Asks for the zeroes to be allocated rather than left as a hole (`NO_HOLE`).
     pub fn no_hole(self) -> Self {
         self.flag(CommandFlags::NO_HOLE)
@@ -143,7 +149,7 @@ impl Request<WriteZeroes> {
     }
 }
 
-impl Request<Status> {
+impl<C: Client> Request<Status, C> {
     /// Asks for one extent for each context (`REQ_ONE`), which then ends inside the range. For
     /// walking through an export this is slow.
     pub fn req_one(self) -> Self {
@@ -161,22 +167,16 @@ impl Request<Status> {
     }
 }
 
-impl<O: Execute> IntoFuture for Request<O> {
+impl<O: Execute, C: Client> IntoFuture for Request<O, C> {
     type Output = Result<O::Output>;
-    type IntoFuture = Pending<O>;
+    type IntoFuture = Started<O, C>;
 
-    fn into_future(self) -> Pending<O> {
-        Pending::new(
-            self.connection,
-            self.operation,
-            self.range,
-            self.flags,
-            self.timeout,
-        )
+    fn into_future(self) -> Self::IntoFuture {
+        C::start(self)
     }
 }
 
-impl<O: Execute> fmt::Debug for Request<O> {
+impl<O: Execute, C> fmt::Debug for Request<O, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
             .field("command", &O::COMMAND)
@@ -298,13 +298,7 @@ impl Connection {
     /// ```
     #[doc(alias = "pread_structured")]
     pub fn read_structured(&self, offset: u64, length: usize) -> Chunks {
-        Chunks::new(
-            self.clone(),
-            Range {
-                offset,
-                length: length as u64,
-            },
-        )
+        Chunks::new(self.clone(), offset, length as u64)
     }
 
     /// Writes `data` at `offset` (`NBD_CMD_WRITE`).
@@ -377,15 +371,7 @@ impl Connection {
     #[doc(alias = "block_status_64")]
     #[doc(alias = "extents")]
     pub fn block_status(&self, offset: u64, length: u64) -> Request<Status> {
-        Request::new(
-            self,
-            Status {
-                filter: None,
-                contexts: Vec::new(),
-            },
-            offset,
-            length,
-        )
+        block_status(self, offset, length)
     }
 
     /// Ends the connection: waits until what is in flight is answered, says goodbye

@@ -11,9 +11,10 @@ use bytes::{Bytes, BytesMut};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::check::Step;
-use super::execute::{Execute, Range};
+use super::execute::Execute;
 use super::op::{Flush, Operation, ReadInto, Write};
 use super::pending::Pending;
+use super::range::Range;
 use crate::connection::Connection;
 use crate::error::{Delivery, Result};
 use crate::wire::CommandFlags;
@@ -148,7 +149,7 @@ impl Cut {
             offset = offset.saturating_add(length);
             left -= length;
             let part = |operation| Part {
-                pending: Pending::new(self.connection.clone(), operation, range, self.flags, None),
+                pending: Pending::part(self.connection.clone(), operation, range, self.flags),
                 sent: self.sent.clone(),
             };
             (length > 0).then(|| part(make(range)))
@@ -224,12 +225,12 @@ pub(super) fn flushed<O: Execute<Output = ()>>(
 ) -> Parts<()> {
     let sent = Sent::default();
     let change = Part {
-        pending: Pending::new(connection.clone(), change, range, flags, None),
+        pending: Pending::part(connection.clone(), change, range, flags),
         sent: sent.clone(),
     };
     let (nowhere, none) = (Range::default(), CommandFlags::empty());
     let flush = Part {
-        pending: Pending::new(connection.clone(), Flush, nowhere, none, None),
+        pending: Pending::part(connection.clone(), Flush, nowhere, none),
         sent: sent.clone(),
     };
     Parts::new(sent, async {

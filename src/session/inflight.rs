@@ -8,7 +8,7 @@ use slab::Slab;
 
 use super::{Answer, Sink};
 use crate::error::{Error, RequestError};
-use crate::wire::{Command, Errno, Text};
+use crate::wire::{Command, Errno, ProtocolError, Text};
 
 /// One request from the moment it is queued until its answer is taken.
 #[derive(Debug)]
@@ -121,19 +121,14 @@ impl Entry {
 
 /// The payload of a command in either direction, in bytes.
 pub const fn payload(command: Command, length: u64) -> u64 {
-    match command {
-        Command::READ | Command::WRITE => length,
-        _ => 0,
-    }
+    if command.has_data() { length } else { 0 }
 }
 
 /// What a command changes on the export, if anything.
 pub fn changes(command: Command, offset: u64, length: u64) -> Option<Range<u64>> {
-    let writes = matches!(
-        command,
-        Command::WRITE | Command::TRIM | Command::WRITE_ZEROES
-    );
-    writes.then(|| offset..offset.saturating_add(length))
+    command
+        .changes()
+        .then(|| offset..offset.saturating_add(length))
 }
 
 /// The table. An entry's cookie tells its place and its generation, so that a late or repeated
@@ -197,12 +192,16 @@ impl Inflight {
         (u64::from(entry.generation) == number >> 32).then_some(place)
     }
 
-    pub fn get(&self, place: usize) -> Option<&Entry> {
-        self.entries.get(place)
-    }
-
     pub fn get_mut(&mut self, place: usize) -> Option<&mut Entry> {
         self.entries.get_mut(place)
+    }
+
+    /// The entry of a reply that has begun: it stays until the reply has ended, so that its absence
+    /// is a fault, and no success.
+    pub fn replied(&mut self, place: usize) -> Result<&mut Entry, ProtocolError> {
+        let entry = self.entries.get_mut(place);
+        debug_assert!(entry.is_some(), "a reply to no request");
+        entry.ok_or(ProtocolError::UnknownCookie(place as u64))
     }
 
     pub fn remove(&mut self, place: usize) -> Option<Entry> {

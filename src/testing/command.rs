@@ -93,29 +93,22 @@ impl Session<'_> {
         let head = &request.head;
         self.check_flags(head)?;
         let settings = self.export.settings();
-        let writes = matches!(
-            head.command,
-            Command::WRITE | Command::TRIM | Command::WRITE_ZEROES
-        );
         // P-149
-        if writes && (settings.read_only || self.flags.contains(TransmissionFlags::READ_ONLY)) {
+        if head.command.changes()
+            && (settings.read_only || self.flags.contains(TransmissionFlags::READ_ONLY))
+        {
             return fail(Errno::EPERM, "the export is read-only");
         }
-        let needed = match head.command {
-            Command::FLUSH => TransmissionFlags::SEND_FLUSH,
-            Command::TRIM => TransmissionFlags::SEND_TRIM,
-            Command::WRITE_ZEROES => TransmissionFlags::SEND_WRITE_ZEROES,
-            // The flag of CACHE is but a hint.
-            Command::READ | Command::WRITE | Command::CACHE | Command::BLOCK_STATUS => {
-                TransmissionFlags::empty()
-            }
-            _ => return fail(Errno::EINVAL, "unknown command"),
+        let Some(spec) = head.command.spec() else {
+            return fail(Errno::EINVAL, "unknown command");
         };
+        // The flag of CACHE is but a hint.
+        let is_offered = head.command == Command::CACHE || self.flags.contains(spec.offer);
         // P-132
-        if !self.flags.contains(needed) {
+        if !is_offered {
             return fail(Errno::EINVAL, "the command was not offered");
         }
-        if head.command == Command::FLUSH {
+        if !spec.has_range {
             // P-136
             if head.offset != 0 || head.length != 0 {
                 return fail(Errno::EINVAL, "flush of a range");

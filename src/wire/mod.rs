@@ -11,6 +11,7 @@
 )]
 
 pub mod codec;
+mod command;
 mod error;
 mod num;
 pub mod option;

@@ -1,0 +1,114 @@
+//! The seam between commands and what carries them out.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures::Stream;
+
+use super::chunks::Reading;
+use super::execute::Execute;
+use super::pending::Pending;
+use super::range::Range;
+use super::{Request, op};
+use crate::chunk::Chunk;
+use crate::connection::Connection;
+use crate::error::{Error, Result};
+use crate::export::Export;
+use crate::wire::{CommandFlags, ProtocolError, ReplyStyle};
+
+/// What carries out commands: a [`Connection`].
+///
+/// It is the second parameter of [`Request`], [`Chunks`](super::Chunks),
+/// [`Extents`](crate::Extents) and [`JointExtents`](crate::JointExtents), which are the same for
+/// all that carry out commands. The trait is sealed: its methods are not part of the interface.
+pub trait Client: sealed::Sealed + Clone + Send + Sync + Unpin + 'static {
+    /// The future of a request.
+    type Pending<O: Execute>: Future<Output = Result<O::Output>> + Send + Unpin;
+    /// The stream of a structured read.
+    type Reading: Stream<Item = Result<Chunk>> + Send + Unpin;
+
+    /// Starts a request: it is sent when its future is polled.
+    #[doc(hidden)]
+    fn start<O: Execute>(request: Request<O, Self>) -> Self::Pending<O>;
+
+    /// Starts a structured read: it is sent when its stream is polled.
+    #[doc(hidden)]
+    fn read_chunks(
+        &self,
+        offset: u64,
+        length: u64,
+        flags: CommandFlags,
+        timeout: Option<Duration>,
+    ) -> Self::Reading;
+
+    /// The export that commands are about.
+    #[doc(hidden)]
+    fn exported(&self) -> Result<Export>;
+
+    /// Whether a block status can be limited to some of the contexts.
+    #[doc(hidden)]
+    fn can_filter(&self) -> Result<bool>;
+
+    /// The server broke the protocol, as the layers above found: gives up what came from it.
+    #[doc(hidden)]
+    fn violated(&self, violation: ProtocolError) -> Error;
+}
+
+mod sealed {
+    #[allow(unnameable_types, reason = "that is what seals it")]
+    pub trait Sealed {}
+
+    impl Sealed for crate::connection::Connection {}
+}
+
+impl Client for Connection {
+    type Pending<O: Execute> = Pending<O>;
+    type Reading = Reading;
+
+    fn start<O: Execute>(request: Request<O>) -> Pending<O> {
+        Pending::new(request)
+    }
+
+    fn read_chunks(
+        &self,
+        offset: u64,
+        length: u64,
+        flags: CommandFlags,
+        timeout: Option<Duration>,
+    ) -> Reading {
+        Reading::new(self.clone(), Range { offset, length }, flags, timeout)
+    }
+
+    fn exported(&self) -> Result<Export> {
+        self.export()
+    }
+
+    fn can_filter(&self) -> Result<bool> {
+        let link = self.link()?;
+        Ok(link.style() == ReplyStyle::Extended && link.export().can_block_status_payload())
+    }
+
+    fn violated(&self, violation: ProtocolError) -> Error {
+        let error = Error::from(violation);
+        match self.link() {
+            Ok(link) => link.fail(error),
+            Err(_) => error,
+        }
+    }
+}
+
+/// The future that a [`Request`] becomes: [`Pending`], if a [`Connection`] carries it out.
+pub(crate) type Started<O, C> = <C as Client>::Pending<O>;
+
+/// The request for a block status, for streams of extents.
+pub(crate) fn block_status<C: Client>(
+    client: &C,
+    offset: u64,
+    length: u64,
+) -> Request<op::Status, C> {
+    let status = op::Status {
+        filter: None,
+        contexts: Vec::new(),
+    };
+    Request::new(client, status, offset, length)
+}

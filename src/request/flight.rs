@@ -1,0 +1,90 @@
+//! The life of one message: it waits for room, is queued, and is answered.
+
+use std::task::{Context, Poll, ready};
+
+use crate::chunk::Chunk;
+use crate::connection::Connection;
+use crate::driver::Link;
+use crate::error::{Delivery, Error, Phase, Result};
+use crate::session::{Answer, Submission, Ticket};
+
+/// One message, from its submission to its answer.
+#[derive(Debug)]
+pub(super) struct Flight {
+    /// The message, until it is queued.
+    submission: Option<Submission>,
+    /// Its number among those that wait for room.
+    place: Option<u64>,
+    /// What its answer is fetched with, while it is queued or sent.
+    ticket: Option<Ticket>,
+}
+
+impl Flight {
+    pub(super) const fn new(submission: Submission) -> Self {
+        Self {
+            submission: Some(submission),
+            place: None,
+            ticket: None,
+        }
+    }
+
+    /// Queues the message as soon as there is room.
+    fn poll_submit(&mut self, link: &Link, cx: &Context<'_>) -> Poll<Result<Ticket>> {
+        if let Some(ticket) = self.ticket {
+            return Poll::Ready(Ok(ticket));
+        }
+        let sent = link.poll_submit(&mut self.submission, &mut self.place, cx.waker());
+        Poll::Ready(Ok(*self.ticket.insert(ready!(sent)?)))
+    }
+
+    pub(super) fn poll_answer(&mut self, link: &Link, cx: &Context<'_>) -> Poll<Result<Answer>> {
+        let is_new = self.ticket.is_none() && self.place.is_none();
+        let ticket = ready!(self.poll_submit(link, cx))?;
+        if is_new {
+            // Its waker is registered, and no answer can be there yet.
+            return Poll::Pending;
+        }
+        let answer = ready!(link.poll_answer(ticket, cx.waker()));
+        self.ticket = None;
+        Poll::Ready(answer)
+    }
+
+    pub(super) fn poll_chunk(
+        &mut self,
+        link: &Link,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<Chunk>>> {
+        let ticket = ready!(self.poll_submit(link, cx))?;
+        link.poll_chunk(ticket, cx.waker())
+    }
+
+    /// Whether the message was queued and is not answered yet.
+    pub(super) const fn is_sent(&self) -> bool {
+        self.ticket.is_some()
+    }
+
+    /// Lets go of a message that is not answered; says whether it was sent.
+    pub(super) fn release(&mut self, connection: &Connection) -> bool {
+        let (place, ticket) = (self.place.take(), self.ticket.take());
+        let Ok(link) = connection.link() else {
+            return false;
+        };
+        // It may have been sent since it was last looked at.
+        let ticket = ticket.or_else(|| link.leave_queue(place?));
+        ticket.into_iter().for_each(|ticket| link.abandon(ticket));
+        ticket.is_some()
+    }
+}
+
+/// The deadline of a request has passed. If it was sent, the server may still carry it out, so the
+/// connection cannot go on as if nothing was the matter.
+pub(super) fn expire(connection: &Connection, was_sent: bool) -> Error {
+    if !was_sent {
+        return Error::unsent();
+    }
+    let error = Error::timeout(Phase::Request);
+    match connection.link() {
+        Ok(link) => link.fail(error).delivered(Delivery::MaybeSent),
+        Err(ended) => ended,
+    }
+}
