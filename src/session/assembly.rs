@@ -157,6 +157,15 @@ impl Assembly {
     /// # Errors
     /// If some are missing.
     pub fn finish(self) -> Result<BytesMut, ProtocolError> {
+        self.check_complete()?;
+        Ok(self.buffer)
+    }
+
+    /// Checks that every byte has come.
+    ///
+    /// # Errors
+    /// If some are missing.
+    pub fn check_complete(&self) -> Result<(), ProtocolError> {
         // P-162: without an error the content covers the whole request.
         let missing = self.length.saturating_sub(self.coverage.covered());
         if missing > 0 {
@@ -165,7 +174,7 @@ impl Assembly {
                 length: self.length,
             });
         }
-        Ok(self.buffer)
+        Ok(())
     }
 
     fn reserve(&mut self, buffers: &Buffers) -> Result<(), TryReserveError> {

@@ -1,178 +1,140 @@
 //! What a reply brings for its request: content, errors, and its end.
 
-use bytes::BytesMut;
+use std::task::Waker;
 
-use super::assembly::{Assembly, Loan};
+use super::assembly::Loan;
+use super::buffers::Buffers;
 use super::inflight::Entry;
 use super::receive::Bulk;
-use super::{Answer, Chunk, Error, Session, Sink};
+use super::{Answer, Chunk, Error, Sink};
 use crate::error::InvalidRequest;
-use crate::wire::reply::{ErrorChunk, Hole, StatusExtents};
-use crate::wire::{Errno, ProtocolError};
+use crate::limits::Limits;
+use crate::wire::reply::{ChunkHead, ErrorChunk, Hole};
+use crate::wire::{ChunkType, Command, ProtocolError, ReplyStyle};
 
-impl Session {
-    pub(super) fn claim(
-        &mut self,
-        place: usize,
-        offset: u64,
-        length: u64,
-    ) -> Result<usize, ProtocolError> {
-        let Some(entry) = self.inflight.get_mut(place) else {
-            return Ok(0);
+impl Entry {
+    /// Checks type and length of a chunk against the request, before anything is allocated.
+    pub fn check(
+        &self,
+        head: &ChunkHead,
+        style: ReplyStyle,
+        limits: &Limits,
+    ) -> Result<(), ProtocolError> {
+        let (chunk, command) = (head.chunk, self.command);
+        let belongs = match chunk {
+            ChunkType::NONE => true,
+            ChunkType::OFFSET_DATA | ChunkType::OFFSET_HOLE => command == Command::READ,
+            // which form a block status has depends on the headers alone.
+            ChunkType::BLOCK_STATUS => {
+                command == Command::BLOCK_STATUS && style == ReplyStyle::Structured
+            }
+            ChunkType::BLOCK_STATUS_EXT => {
+                command == Command::BLOCK_STATUS && style == ReplyStyle::Extended
+            }
+            other => other.is_error(),
         };
-        let read = match &mut entry.sink {
-            Sink::Read(read) => read,
-            Sink::Chunks(chunks) => &mut chunks.read,
-            Sink::None | Sink::Status(_) => return Ok(0),
-        };
-        // P-166: DF allows one chunk of content.
-        if entry.single_chunk && read.pieces() > 0 {
-            return Err(ProtocolError::Fragmented);
+        // P-157: a chunk that does not belong to the command ends the connection.
+        if !belongs {
+            return Err(ProtocolError::UnexpectedChunk { command, chunk });
         }
-        read.claim(offset, length, &self.limits)
+        head.check_length_within(limits.extents)?;
+        if chunk == ChunkType::OFFSET_DATA && head.length.saturating_sub(8) > self.length {
+            return Err(ProtocolError::length("chunk OFFSET_DATA", head.length));
+        }
+        Ok(())
     }
 
-    pub(super) fn take_hole(&mut self, place: usize, hole: Hole) -> Result<(), ProtocolError> {
-        let length = u64::from(hole.length);
-        let position = self.claim(place, hole.offset, length)?;
-        let Some(entry) = self.inflight.get_mut(place) else {
-            return Ok(());
+    /// Claims the range of a piece of content; returns its position in the read, in bytes.
+    pub fn claim(
+        &mut self,
+        offset: u64,
+        length: u64,
+        limits: &Limits,
+    ) -> Result<usize, ProtocolError> {
+        let read = match &mut self.sink {
+            Sink::Read(read) => read,
+            Sink::Chunks(chunks) => &mut chunks.read,
+            // Only reads have content: `check` has seen to that.
+            Sink::None | Sink::Status(_) => return Err(self.no_content()),
         };
-        if !entry.is_wanted() {
+        // P-166: DF allows one chunk of content.
+        if self.single_chunk && read.pieces() > 0 {
+            return Err(ProtocolError::Fragmented);
+        }
+        read.claim(offset, length, limits)
+    }
+
+    /// Content for a request that has none, which [`check`](Self::check) has refused before.
+    pub fn no_content(&self) -> ProtocolError {
+        debug_assert!(false, "content for {}", self.command);
+        ProtocolError::UnexpectedChunk {
+            command: self.command,
+            chunk: ChunkType::OFFSET_DATA,
+        }
+    }
+
+    /// Stores a hole.
+    pub fn hole(
+        &mut self,
+        hole: Hole,
+        buffers: &Buffers,
+        limits: &Limits,
+    ) -> Result<(), ProtocolError> {
+        let (offset, length) = (hole.offset, u64::from(hole.length));
+        let position = self.claim(offset, length, limits)?;
+        if !self.is_wanted() {
             return Ok(());
         }
-        match &mut entry.sink {
+        match &mut self.sink {
             Sink::Read(read) => {
                 let length =
                     usize::try_from(length).map_err(|_| ProtocolError::length("hole", length))?;
-                entry.starved = read.put_zeroes(position, length, &self.buffers).is_err();
+                self.starved = read.put_zeroes(position, length, buffers).is_err();
+                Ok(())
             }
-            Sink::Chunks(..) => {
-                let offset = hole.offset;
-                self.hand_over(place, Chunk::Hole { offset, length })?;
-            }
-            Sink::None | Sink::Status(_) => {}
+            _ => self.hand_over(Chunk::Hole { offset, length }, limits),
         }
-        Ok(())
-    }
-
-    /// Stores the status of one context. All block statuses whose answers are not taken share the
-    /// bound on bytes; what a server describes beyond the share of one is cut off.
-    pub(super) fn take_status(
-        &mut self,
-        place: usize,
-        context: u32,
-        extents: StatusExtents<'_>,
-    ) -> Result<(), ProtocolError> {
-        let share = self.gate.max_bytes() / self.inflight.statuses().max(1);
-        let Some(entry) = self.inflight.get_mut(place) else {
-            return Ok(());
-        };
-        let Sink::Status(status) = &mut entry.sink else {
-            return Ok(());
-        };
-        let most = (!entry.orphan).then(|| share.max(entry.bytes));
-        status.add(context, extents, most)?;
-        let beyond = status.held().saturating_sub(entry.bytes);
-        entry.bytes = entry.bytes.saturating_add(beyond);
-        self.gate.grow(beyond);
-        Ok(())
-    }
-
-    pub(super) fn take_error(
-        &mut self,
-        place: usize,
-        chunk: ErrorChunk,
-    ) -> Result<(), ProtocolError> {
-        let Some(entry) = self.inflight.get_mut(place) else {
-            return Ok(());
-        };
-        entry.errors = entry.errors.saturating_add(1);
-        if entry.errors > self.limits.error_chunks {
-            return Err(ProtocolError::TooManyErrors);
-        }
-        // P-165: an offset outside the request says nothing and is left out.
-        let end = entry.offset.saturating_add(entry.length);
-        let failed_at = chunk.offset.filter(|at| (entry.offset..end).contains(at));
-        let failure = entry.failure(chunk.error, chunk.message, failed_at);
-        // The first error of a reply stands.
-        entry.error.get_or_insert(failure);
-        Ok(())
-    }
-
-    pub(super) fn is_wanted(&self, place: usize) -> bool {
-        self.inflight.get(place).is_none_or(Entry::is_wanted)
     }
 
     /// Stores a claimed piece of data that is here in full.
-    pub(super) fn store(
+    pub fn store(
         &mut self,
-        place: usize,
         offset: u64,
         data: &[u8],
+        buffers: &Buffers,
+        limits: &Limits,
     ) -> Result<(), ProtocolError> {
-        let Some(entry) = self.inflight.get_mut(place) else {
+        if !self.is_wanted() {
+            return Ok(());
+        }
+        let position = self.position(offset)?;
+        if let Sink::Read(read) = &mut self.sink {
+            self.starved = read.put(position, data, buffers).is_err();
+            return Ok(());
+        }
+        let Ok(mut copy) = buffers.take(data.len()) else {
+            self.starved = true;
             return Ok(());
         };
-        if !entry.is_wanted() {
-            return Ok(());
-        }
-        let start = entry.offset;
-        match &mut entry.sink {
-            Sink::Read(read) => {
-                let position = position(start, offset)?;
-                entry.starved = read.put(position, data, &self.buffers).is_err();
-            }
-            Sink::Chunks(..) => {
-                let Ok(mut copy) = self.buffers.take(data.len()) else {
-                    entry.starved = true;
-                    return Ok(());
-                };
-                copy.extend_from_slice(data);
-                let data = self.buffers.lend(copy);
-                self.hand_over(place, Chunk::Data { offset, data })?;
-            }
-            Sink::None | Sink::Status(_) => {}
-        }
-        Ok(())
-    }
-
-    /// Queues a piece of a read for its caller.
-    pub(super) fn hand_over(&mut self, place: usize, piece: Chunk) -> Result<(), ProtocolError> {
-        let Some(entry) = self.inflight.get_mut(place).filter(|entry| !entry.orphan) else {
-            return Ok(());
-        };
-        if let Sink::Chunks(chunks) = &mut entry.sink {
-            // Each piece costs memory beyond its bytes, of which there may be a single one.
-            if chunks.queue.len() as u64 >= self.limits.most_queued(entry.length) {
-                return Err(ProtocolError::TooFragmented);
-            }
-            chunks.queue.push_back(piece);
-            self.woken.extend(entry.waker.take());
-        }
-        Ok(())
+        copy.extend_from_slice(data);
+        let data = buffers.lend(copy);
+        self.hand_over(Chunk::Data { offset, data }, limits)
     }
 
     /// Lends the place of a claimed piece of data that is still to come, if there is memory for it.
-    pub(super) fn lend(
+    pub fn lend(
         &mut self,
         place: usize,
-        offset: u64,
-        length: usize,
-        done: bool,
+        (offset, length, done): (u64, usize, bool),
+        buffers: &Buffers,
     ) -> Result<Option<Bulk>, ProtocolError> {
-        let Some(entry) = self.inflight.get_mut(place) else {
-            return Ok(None);
-        };
-        let loan = match &mut entry.sink {
-            Sink::Read(read) => {
-                let position = position(entry.offset, offset)?;
-                read.lend(position, length, &self.buffers)
-            }
-            _ => self.buffers.take(length).map(Loan::own),
+        let position = self.position(offset)?;
+        let loan = match &mut self.sink {
+            Sink::Read(read) => read.lend(position, length, buffers),
+            _ => buffers.take(length).map(Loan::own),
         };
         let Ok(loan) = loan else {
-            entry.starved = true;
+            self.starved = true;
             return Ok(None);
         };
         Ok(Some(Bulk {
@@ -184,48 +146,95 @@ impl Session {
         }))
     }
 
-    /// A message of a reply is over; with `done`, so is the reply.
-    pub(super) fn end_chunk(&mut self, place: usize, done: bool) -> Result<(), ProtocolError> {
-        if !done {
-            return Ok(());
-        }
-        let Some(entry) = self.inflight.get_mut(place) else {
-            return Ok(());
-        };
-        if let Some(error) = entry.error.take() {
-            // P-146, P-176: the server wants us to go; what is in flight may finish.
-            if error.errno == Errno::ESHUTDOWN {
-                self.refuse(Error::shutting_down());
+    /// Takes back a lent place that has been filled.
+    pub fn give_back(
+        &mut self,
+        bulk: Bulk,
+        buffers: &Buffers,
+        limits: &Limits,
+    ) -> Result<(), ProtocolError> {
+        match &mut self.sink {
+            Sink::Read(read) => {
+                read.give_back(bulk.loan);
+                Ok(())
             }
-            self.conclude(place, Err(Error::Request(error)));
-            return Ok(());
+            _ => {
+                let (offset, data) = (bulk.offset, buffers.lend(bulk.loan.place));
+                self.hand_over(Chunk::Data { offset, data }, limits)
+            }
         }
-        let (orphan, starved, length) = (entry.orphan, entry.starved, entry.length);
-        let sink = match &mut entry.sink {
-            // Pieces that were not taken yet stay where they are.
+    }
+
+    /// Queues a piece of a structured read for its caller.
+    fn hand_over(&mut self, piece: Chunk, limits: &Limits) -> Result<(), ProtocolError> {
+        let most = limits.most_queued(self.length);
+        match &mut self.sink {
+            Sink::Chunks(_) if self.orphan => Ok(()),
+            // Each piece costs memory beyond its bytes, of which there may be a single one.
+            Sink::Chunks(chunks) if chunks.queue.len() as u64 >= most => {
+                Err(ProtocolError::TooFragmented)
+            }
             Sink::Chunks(chunks) => {
-                let spent = Assembly::new(0, 0, BytesMut::new());
-                Sink::Read(std::mem::replace(&mut chunks.read, spent))
+                chunks.queue.push_back(piece);
+                Ok(())
             }
-            sink => std::mem::replace(sink, Sink::None),
-        };
-        let answer = match sink {
-            Sink::None | Sink::Chunks(..) => Answer::Done,
-            Sink::Read(read) => Answer::Data(read.finish()?),
-            Sink::Status(status) => Answer::Status(status.finish()?),
-        };
-        let result = match answer {
-            _ if orphan => Ok(Answer::Done),
-            _ if starved => Err(InvalidRequest::OutOfMemory { length }.into()),
-            answer => Ok(answer),
-        };
-        self.conclude(place, result);
+            _ => Err(self.no_content()),
+        }
+    }
+
+    /// The waker of a caller for whom pieces are queued.
+    pub fn reader(&mut self) -> Option<Waker> {
+        match &self.sink {
+            Sink::Chunks(chunks) if !chunks.queue.is_empty() => self.waker.take(),
+            _ => None,
+        }
+    }
+
+    /// Takes an error of the reply.
+    pub fn fail(&mut self, chunk: ErrorChunk, limits: &Limits) -> Result<(), ProtocolError> {
+        self.errors = self.errors.saturating_add(1);
+        if self.errors > limits.error_chunks {
+            return Err(ProtocolError::TooManyErrors);
+        }
+        // P-165: an offset outside the request says nothing and is left out.
+        let end = self.offset.saturating_add(self.length);
+        let failed_at = chunk.offset.filter(|at| (self.offset..end).contains(at));
+        let failure = self.failure(chunk.error, chunk.message, failed_at);
+        // The first error of a reply stands.
+        self.error.get_or_insert(failure);
         Ok(())
     }
-}
 
-/// Where a claimed offset lies, in bytes from the start of its read.
-fn position(start: u64, offset: u64) -> Result<usize, ProtocolError> {
-    let position = offset.wrapping_sub(start);
-    usize::try_from(position).map_err(|_| ProtocolError::length("read", position))
+    /// What the caller gets, now that the reply has ended.
+    pub fn finish(&mut self) -> Result<Result<Answer, Error>, ProtocolError> {
+        if let Some(error) = self.error.take() {
+            return Ok(Err(Error::Request(error)));
+        }
+        let answer = match &mut self.sink {
+            // Pieces that were not taken yet stay where they are.
+            Sink::Chunks(chunks) => {
+                chunks.read.check_complete()?;
+                Answer::Done
+            }
+            sink => match std::mem::replace(sink, Sink::None) {
+                Sink::Read(read) => Answer::Data(read.finish()?),
+                Sink::Status(status) => Answer::Status(status.finish()?),
+                Sink::None | Sink::Chunks(_) => Answer::Done,
+            },
+        };
+        Ok(match answer {
+            _ if self.orphan => Ok(Answer::Done),
+            _ if self.starved => {
+                let length = self.length;
+                Err(InvalidRequest::OutOfMemory { length }.into())
+            }
+            answer => Ok(answer),
+        })
+    }
+
+    /// Where a claimed offset lies, in bytes from the start of the read.
+    fn position(&self, offset: u64) -> Result<usize, ProtocolError> {
+        let position = offset.wrapping_sub(self.offset);
+        usize::try_from(position).map_err(|_| ProtocolError::length("read", position))
+    }
 }

@@ -3,7 +3,7 @@
 use bytes::{Buf, BytesMut};
 
 use super::assembly::Loan;
-use super::{Chunk, Session, Sink, Stage};
+use super::{Error, Session, Sink, Stage};
 use crate::wire::reply::{ChunkHead, ErrorChunk, Hole, ReplyHead, StatusExtents};
 use crate::wire::{ChunkType, Command, Errno, ProtocolError, ReplyStyle, Text};
 
@@ -115,17 +115,21 @@ impl Session {
                 } => {
                     if input.len() >= length {
                         let data = input.get(..length).unwrap_or_default();
-                        self.store(place, offset, data)?;
+                        let entry = self.inflight.replied(place)?;
+                        entry.store(offset, data, &self.buffers, &self.limits)?;
+                        self.woken.extend(entry.reader());
                         input.advance(length);
-                        self.end_chunk(place, done)?;
-                    } else if !self.is_wanted(place) {
+                        self.end_message(place, done)?;
+                    } else if !self.inflight.replied(place)?.is_wanted() {
                         self.awaiting = Some(Awaiting::Discard {
                             place,
                             left: length,
                             done,
                         });
                     } else if length >= BULK {
-                        let Some(mut bulk) = self.lend(place, offset, length, done)? else {
+                        let entry = self.inflight.replied(place)?;
+                        let data = (offset, length, done);
+                        let Some(mut bulk) = entry.lend(place, data, &self.buffers)? else {
                             self.awaiting = Some(Awaiting::Discard {
                                 place,
                                 left: length,
@@ -150,7 +154,7 @@ impl Session {
                         self.awaiting = Some(Awaiting::Discard { place, left, done });
                         return Ok(Intake::Bytes(1));
                     }
-                    self.end_chunk(place, done)?;
+                    self.end_message(place, done)?;
                 }
             }
         }
@@ -164,19 +168,11 @@ impl Session {
         if self.ended.is_some() {
             return Ok(());
         }
-        let Some(entry) = self.inflight.get_mut(bulk.entry) else {
-            return Ok(());
-        };
-        match &mut entry.sink {
-            Sink::Read(read) => read.give_back(bulk.loan),
-            Sink::Chunks(..) => {
-                let data = self.buffers.lend(bulk.loan.place);
-                let offset = bulk.offset;
-                self.hand_over(bulk.entry, Chunk::Data { offset, data })?;
-            }
-            _ => {}
-        }
-        self.end_chunk(bulk.entry, bulk.done)
+        let (place, done) = (bulk.entry, bulk.done);
+        let entry = self.inflight.replied(place)?;
+        entry.give_back(bulk, &self.buffers, &self.limits)?;
+        self.woken.extend(entry.reader());
+        self.end_message(place, done)
     }
 
     /// Matches a head to its request; says what follows it, if anything.
@@ -186,9 +182,7 @@ impl Session {
         let Some(place) = self.inflight.find(head.cookie()) else {
             return Err(unknown);
         };
-        let Some(entry) = self.inflight.get(place) else {
-            return Err(unknown);
-        };
+        let entry = self.inflight.replied(place)?;
         if !matches!(entry.stage, Stage::Waiting) {
             return Err(unknown);
         }
@@ -202,7 +196,7 @@ impl Session {
                         got,
                     });
                 }
-                self.check_chunk(place, &head)?;
+                entry.check(&head, self.style, &self.limits)?;
                 if head.length > 0 {
                     return Ok(Some(Awaiting::Body { place, head }));
                 }
@@ -210,7 +204,7 @@ impl Session {
                 if !head.is_done() {
                     return Err(ProtocolError::NotDone);
                 }
-                self.end_chunk(place, true)?;
+                self.end_message(place, true)?;
                 Ok(None)
             }
         }
@@ -221,57 +215,20 @@ impl Session {
         place: usize,
         error: Errno,
     ) -> Result<Option<Awaiting>, ProtocolError> {
-        let Some(entry) = self.inflight.get_mut(place) else {
-            return Ok(None);
-        };
+        let entry = self.inflight.replied(place)?;
         // P-154: with chunks agreed, a read is never answered simply.
         if entry.command == Command::READ && self.style != ReplyStyle::Simple {
             return Err(ProtocolError::SimpleReply(entry.command));
         }
         if error != Errno::OK {
             entry.error = Some(entry.failure(error, Text::default(), None));
-            self.end_chunk(place, true)?;
-            return Ok(None);
+        } else if entry.command == Command::READ {
+            // P-152: the data of the read follows.
+            let (offset, length) = (entry.offset, entry.length);
+            return self.expect_data(place, offset, length, true).map(Some);
         }
-        if entry.command != Command::READ {
-            self.end_chunk(place, true)?;
-            return Ok(None);
-        }
-        // P-152: the data of the read follows.
-        let (offset, length) = (entry.offset, entry.length);
-        self.expect_data(place, offset, length, true).map(Some)
-    }
-
-    /// Checks type and length of a chunk against its request, before anything is allocated.
-    fn check_chunk(&self, place: usize, head: &ChunkHead) -> Result<(), ProtocolError> {
-        let Some(entry) = self.inflight.get(place) else {
-            return Ok(());
-        };
-        let chunk = head.chunk;
-        let belongs = match chunk {
-            ChunkType::NONE => true,
-            ChunkType::OFFSET_DATA | ChunkType::OFFSET_HOLE => entry.command == Command::READ,
-            // which form depends on the headers alone.
-            ChunkType::BLOCK_STATUS => {
-                entry.command == Command::BLOCK_STATUS && self.style == ReplyStyle::Structured
-            }
-            ChunkType::BLOCK_STATUS_EXT => {
-                entry.command == Command::BLOCK_STATUS && self.style == ReplyStyle::Extended
-            }
-            other => other.is_error(),
-        };
-        // P-157: what does not belong ends the connection.
-        if !belongs {
-            return Err(ProtocolError::UnexpectedChunk {
-                command: entry.command,
-                chunk,
-            });
-        }
-        head.check_length_within(self.limits.extents)?;
-        if chunk == ChunkType::OFFSET_DATA && head.length.saturating_sub(8) > entry.length {
-            return Err(ProtocolError::length("chunk OFFSET_DATA", head.length));
-        }
-        Ok(())
+        self.end_message(place, true)?;
+        Ok(None)
     }
 
     /// Takes the body of a chunk; says whether data follows.
@@ -291,15 +248,23 @@ impl Session {
                     .expect_data(place, offset, length, head.is_done())
                     .map(Some);
             }
-            ChunkType::OFFSET_HOLE => self.take_hole(place, Hole::decode(body)?)?,
+            ChunkType::OFFSET_HOLE => {
+                let hole = Hole::decode(body)?;
+                let entry = self.inflight.replied(place)?;
+                entry.hole(hole, &self.buffers, &self.limits)?;
+                self.woken.extend(entry.reader());
+            }
             ChunkType::BLOCK_STATUS | ChunkType::BLOCK_STATUS_EXT => {
                 let wide = head.chunk == ChunkType::BLOCK_STATUS_EXT;
                 let (context, extents) = StatusExtents::decode(wide, body)?;
                 self.take_status(place, context, extents)?;
             }
-            _ => self.take_error(place, ErrorChunk::decode(head.chunk, body)?)?,
+            _ => {
+                let error = ErrorChunk::decode(head.chunk, body)?;
+                self.inflight.replied(place)?.fail(error, &self.limits)?;
+            }
         }
-        self.end_chunk(place, head.is_done())?;
+        self.end_message(place, head.is_done())?;
         Ok(None)
     }
 
@@ -311,7 +276,8 @@ impl Session {
         length: u64,
         done: bool,
     ) -> Result<Awaiting, ProtocolError> {
-        self.claim(place, offset, length)?;
+        let entry = self.inflight.replied(place)?;
+        entry.claim(offset, length, &self.limits)?;
         let length = usize::try_from(length).map_err(|_| ProtocolError::length("data", length))?;
         Ok(Awaiting::Data {
             place,
@@ -319,5 +285,42 @@ impl Session {
             length,
             done,
         })
+    }
+
+    /// Stores the status of one context. All block statuses whose answers are not taken share the
+    /// bound on bytes; what a server describes beyond the share of one is cut off.
+    fn take_status(
+        &mut self,
+        place: usize,
+        context: u32,
+        extents: StatusExtents<'_>,
+    ) -> Result<(), ProtocolError> {
+        let share = self.gate.max_bytes() / self.inflight.statuses().max(1);
+        let entry = self.inflight.replied(place)?;
+        let Sink::Status(status) = &mut entry.sink else {
+            return Err(entry.no_content());
+        };
+        let most = (!entry.orphan).then(|| share.max(entry.bytes));
+        status.add(context, extents, most)?;
+        let beyond = status.held().saturating_sub(entry.bytes);
+        entry.bytes = entry.bytes.saturating_add(beyond);
+        self.gate.grow(beyond);
+        Ok(())
+    }
+
+    /// A message of a reply is over; with `done`, so is the reply.
+    fn end_message(&mut self, place: usize, done: bool) -> Result<(), ProtocolError> {
+        if !done {
+            return Ok(());
+        }
+        let result = self.inflight.replied(place)?.finish()?;
+        if let Err(Error::Request(error)) = &result {
+            // P-146, P-176: the server wants us to go; what is in flight may finish.
+            if error.errno == Errno::ESHUTDOWN {
+                self.refuse(Error::shutting_down());
+            }
+        }
+        self.conclude(place, result);
+        Ok(())
     }
 }
