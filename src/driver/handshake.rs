@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::negotiator::{Ask, Greeted, Negotiator};
 use super::shared::Shared;
@@ -67,7 +67,8 @@ pub(super) async fn establish(
         Ok(export) => Ok(Established::Ready(negotiator, export)),
         Err(error) => {
             if matches!(error, Error::Refused(_) | Error::Invalid(_)) {
-                leave(shared, &mut negotiator, deadline).await;
+                let until = after(shared.config.shutdown_timeout).min(deadline);
+                negotiator.leave(until).await;
             }
             Err(error)
         }
@@ -88,17 +89,12 @@ async fn secure(
         }
         // P-097
         Err(error @ Error::Refused(_)) => {
-            leave(shared, negotiator, deadline).await;
+            let until = after(shared.config.shutdown_timeout).min(deadline);
+            negotiator.leave(until).await;
             Err(error)
         }
         result => result,
     }
-}
-
-/// P-031: who wants out says ABORT. A server that is silent then does not hide why.
-async fn leave(shared: &Shared, negotiator: &mut Negotiator, deadline: Instant) {
-    let patience = after(shared.config.shutdown_timeout).min(deadline);
-    let _ = timeout_at(patience, negotiator.abort()).await;
 }
 
 /// Selects the contexts that are wished for, and enters the export.

@@ -12,6 +12,7 @@ mod negotiator;
 mod options;
 mod output;
 mod overdue;
+mod parting;
 #[cfg(all(test, shuttle))]
 mod races;
 pub(crate) mod runtime;

@@ -1,21 +1,19 @@
 //! Option mode: options sent one by one, on behalf of the handles.
 
 use std::future::Future;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::handshake::enter;
 use super::negotiator::{Ask, Negotiator};
+use super::parting::LEAVE;
 use super::shared::Shared;
+use super::timer::after;
 use crate::error::{Error, InvalidRequest, Phase, Result};
 use crate::export::{Export, Handshake, ListedExport};
 use crate::state::State;
 use crate::wire::{OptionReplyType, OptionType};
-
-/// How long a server may take to agree that a negotiation which nobody follows is over.
-const LEAVE: Duration = Duration::from_millis(500);
 
 /// Where the answer to an option goes. Nobody may be waiting for it any more.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T>>;
@@ -54,7 +52,8 @@ pub(super) async fn serve(
             error = negotiator.unsolicited() => return Err(error),
         };
         let Some(call) = call else {
-            leave(negotiator, shared.config.shutdown_timeout.min(LEAVE)).await;
+            let patience = shared.config.shutdown_timeout.min(LEAVE);
+            negotiator.leave(after(patience)).await;
             return Ok(Outcome::Aborted(None));
         };
         shared.set_state(State::Connecting);
@@ -73,7 +72,9 @@ async fn run(
     match call {
         OptionCall::Abort(answer) => {
             if fixed {
-                leave(negotiator, shared.config.shutdown_timeout).await;
+                negotiator
+                    .leave(after(shared.config.shutdown_timeout))
+                    .await;
             }
             return Ok(Some(Outcome::Aborted(Some(answer))));
         }
@@ -158,11 +159,6 @@ async fn within<T>(shared: &Shared, option: impl Future<Output = Result<T>>) -> 
     }
 }
 
-/// Aborts the negotiation, and gives the server so long to agree.
-async fn leave(negotiator: &mut Negotiator, patience: Duration) {
-    let _ = timeout(patience, negotiator.abort()).await;
-}
-
 /// What an option's result means for the negotiation.
 enum Fate<T> {
     /// The option is over, one way or the other.
@@ -175,7 +171,9 @@ async fn fate<T>(shared: &Shared, negotiator: &mut Negotiator, result: Result<T>
     match result {
         // P-033: a server that is shutting down is left politely.
         Err(Error::Refused(refusal)) if refusal.reply == OptionReplyType::ERR_SHUTDOWN => {
-            leave(negotiator, shared.config.shutdown_timeout).await;
+            negotiator
+                .leave(after(shared.config.shutdown_timeout))
+                .await;
             Fate::Fatal(Error::Refused(refusal))
         }
         // P-052: a refusal leaves negotiation usable.

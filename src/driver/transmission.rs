@@ -19,6 +19,7 @@ use super::input::Input;
 use super::link::{Duty, Link};
 use super::output::Output;
 use super::overdue::Overdue;
+use super::parting::{LEAVE, Parting, Stage};
 use super::stall::Stall;
 use super::wake::wake_all;
 use crate::config::Config;
@@ -28,9 +29,6 @@ use crate::wire::ProtocolError;
 
 /// Memory is given back after this long without anything in flight.
 const IDLE: Duration = Duration::from_secs(1);
-
-/// How long a server may take to close a connection that nobody holds any more.
-const LEAVE: Duration = Duration::from_millis(500);
 
 /// How the transmission phase ended.
 #[derive(Debug)]
@@ -52,13 +50,11 @@ pub(super) struct Transmission {
     expected: u64,
     woken: Vec<Waker>,
     shutdown_timeout: Duration,
-    /// How long to wait for the server to close, and until when.
-    patience: Duration,
-    deadline: Timer,
+    stage: Stage,
     busy_poll: BusyPoll,
     /// The last write waits for room.
     blocked: bool,
-    /// `DISC` is queued: the next poll sees to it.
+    /// `DISC` is queued: the next poll begins to part.
     parting: bool,
     /// A reply came since `idle` was set.
     active: bool,
@@ -66,9 +62,6 @@ pub(super) struct Transmission {
     idle: Timer,
     stall: Option<Stall>,
     overdue: Option<Overdue>,
-    goodbye: bool,
-    /// `DISC` could not be written: the server had gone before.
-    unheard: bool,
 }
 
 impl Transmission {
@@ -83,8 +76,7 @@ impl Transmission {
             expected: 0,
             woken: Vec::new(),
             shutdown_timeout: config.shutdown_timeout,
-            patience: config.shutdown_timeout,
-            deadline: Timer::default(),
+            stage: Stage::Serving,
             busy_poll: BusyPoll::new(config.busy_poll),
             blocked: false,
             parting: false,
@@ -92,8 +84,6 @@ impl Transmission {
             idle: Timer::default(),
             stall: config.stall_timeout.map(Stall::new),
             overdue: config.reply_timeout.map(Overdue::new),
-            goodbye: false,
-            unheard: false,
         }
     }
 
@@ -116,7 +106,7 @@ impl Transmission {
 
     /// Until when the server may take to close, once it was told that nothing follows.
     pub(super) fn leaving(&self) -> Option<Instant> {
-        self.deadline.end()
+        self.stage.parting().and_then(Parting::end)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
@@ -194,13 +184,15 @@ impl Transmission {
             Duty::Leave => self.shutdown_timeout.min(LEAVE),
             Duty::Stop(error) => return Poll::Ready(Ended::Failed(error)),
         };
-        if !self.deadline.is_set() || patience < self.patience {
-            self.patience = patience;
-            self.deadline.set(patience);
+        if self.stage.is_serving() {
+            self.stage = Stage::Parting(Parting::new(patience));
         }
-        // The server keeps the connection open after DISC: it is closed from here.
-        if self.deadline.poll_expired(cx) {
-            return Poll::Ready(self.parted());
+        if let Stage::Parting(parting) = &mut self.stage {
+            parting.hurry(patience);
+            // The server keeps the connection open after DISC: it is closed from here.
+            if parting.poll_over(cx) {
+                return Poll::Ready(self.parted());
+            }
         }
         Poll::Pending
     }
@@ -208,7 +200,7 @@ impl Transmission {
     /// Before `DISC` is written: looks whether the server has gone already, for then it went for
     /// another reason.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        if self.deadline.is_set() {
+        if !self.stage.is_serving() {
             return Poll::Pending;
         }
         match self.poll_fill(cx) {
@@ -222,7 +214,7 @@ impl Transmission {
 
     /// Whether the server was told that nothing follows.
     fn is_leaving(&self) -> bool {
-        self.deadline.is_set() && !self.unheard
+        self.stage.parting().is_some_and(|parting| !parting.unheard)
     }
 
     /// Writes what is queued; after `DISC`, ends the stream.
@@ -233,12 +225,15 @@ impl Transmission {
             self.busy_poll.end();
         }
         self.blocked = written.is_pending();
-        self.unheard |= matches!(written, Poll::Ready(Err(_)));
+        let Stage::Parting(parting) = &mut self.stage else {
+            return written;
+        };
+        parting.unheard |= matches!(written, Poll::Ready(Err(_)));
         std::task::ready!(written)?;
-        if self.deadline.is_set() && !self.goodbye {
+        if !parting.said {
             // P-106, P-148: on TLS this says close_notify.
             std::task::ready!(self.output.poll_shutdown(cx))?;
-            self.goodbye = true;
+            parting.said = true;
         }
         Poll::Ready(Ok(()))
     }
@@ -263,7 +258,7 @@ impl Transmission {
 
     /// Takes in what was read; says whether that woke anybody.
     fn process(&mut self) -> Result<bool, Error> {
-        if self.deadline.is_set() {
+        if !self.stage.is_serving() {
             // What comes after our DISC answers nothing.
             self.input.clear();
             return Ok(false);
@@ -295,7 +290,7 @@ impl Transmission {
                 (session.has_early(), session.try_disconnect())
             });
             self.early = early;
-            self.parting = parting && !self.deadline.is_set();
+            self.parting = parting && self.stage.is_serving();
         }
         !self.woken.is_empty() || self.parting
     }
@@ -341,7 +336,7 @@ impl Transmission {
     /// About to wait: says what has been waited for for too long, if anything has.
     fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Option<Phase> {
         // After DISC there is another deadline.
-        if self.deadline.is_set() {
+        if !self.stage.is_serving() {
             return None;
         }
         let in_flight = self.link.in_flight();

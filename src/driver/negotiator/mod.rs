@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use futures::{Sink, Stream as _};
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::codec::Framed;
 
 use super::shared::Shared;
@@ -187,6 +188,12 @@ impl Negotiator {
             let _ = self.framed.get_mut().shutdown().await;
         }
         Ok(())
+    }
+
+    /// Ends the session politely, and does not wait longer than `until` for the server to agree:
+    /// a silent server must not hide why the client leaves (P-031).
+    pub(super) async fn leave(&mut self, until: Instant) {
+        let _ = timeout_at(until, self.abort()).await;
     }
 
     /// Waits for the yes that ends an option without other replies.
