@@ -143,7 +143,7 @@ mod uri;
 pub mod wire;
 
 pub use chunk::Chunk;
-pub use connection::{Builder, Connecting, Connection, IntoSocket};
+pub use connection::{Builder, Connecting, Connection, Connector, IntoSocket};
 pub use error::*;
 pub use export::{BlockSize, Export, Handshake, ListedExport, Protocol};
 pub use extent::{BlockStatus, Extent};

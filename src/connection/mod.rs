@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use builder::Builder;
-pub use connect::{Connecting, IntoSocket};
+pub use connect::{Connecting, Connector, IntoSocket};
 
 use crate::driver::{Link, Shared};
 use crate::error::{Error, InvalidRequest, Result};

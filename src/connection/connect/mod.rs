@@ -6,27 +6,30 @@
 #[cfg(unix)]
 mod child;
 mod connecting;
+mod connector;
 mod socket;
 #[cfg(unix)]
 mod unix;
 mod uri;
 mod uri_tls;
+mod way;
 
 use std::any::Any;
 use std::future::Future;
 use std::io;
 
 pub use connecting::Connecting;
+pub use connector::Connector;
 pub use socket::IntoSocket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::connection::Connection;
+use crate::driver;
 use crate::driver::runtime;
-use crate::driver::{self, Address};
 use crate::error::{Error, Result};
 use crate::state::State;
-use crate::transport::{Foreign, Stream, fd, tcp};
+use crate::transport::{Foreign, Stream, fd};
 use crate::uri::Endpoint;
 
 /// Connecting. Allowed once, on a new handle; in any other state each of these calls fails with
@@ -114,17 +117,8 @@ impl Connection {
     /// # Errors
     /// If the handle is not new, there is no runtime, or the host is empty.
     pub fn aio_connect_tcp(&self, host: &str, port: u16) -> Result<Connecting> {
-        self.prepare_for(Some(host))?;
-        if host.is_empty() {
-            return Err(Error::argument("host", "it is empty"));
-        }
-        self.shared().begin()?;
-        self.shared().lock_tls().server_name = Some(host.to_owned());
-        self.set_address(Address::Endpoint(Endpoint::Tcp {
-            host: tcp::unbracketed(host).to_owned(),
-            port,
-        }));
-        Ok(self.start_tcp(host.to_owned(), port))
+        let host = host.to_owned();
+        self.aio_connect_endpoint(Endpoint::Tcp { host, port })
     }
 
     /// Connects to a TCP port; see [`aio_connect_tcp`](Self::aio_connect_tcp).
@@ -143,10 +137,7 @@ impl Connection {
     /// If the handle is not new or there is no runtime.
     #[cfg(all(feature = "vsock", target_os = "linux"))]
     pub fn aio_connect_vsock(&self, cid: u32, port: u32) -> Result<Connecting> {
-        self.prepare()?;
-        self.shared().begin()?;
-        self.set_address(Address::Endpoint(Endpoint::Vsock { cid, port }));
-        Ok(self.start_vsock(cid, port))
+        self.aio_connect_endpoint(Endpoint::Vsock { cid, port })
     }
 
     /// Connects over vsock; see [`aio_connect_vsock`](Self::aio_connect_vsock).
@@ -187,23 +178,6 @@ impl Connection {
     ) -> Result<Connecting> {
         self.shared().begin()?;
         Ok(self.start(open))
-    }
-
-    fn set_address(&self, address: Address) {
-        self.shared().lock_facts().address = Some(address);
-    }
-
-    fn start_tcp(&self, host: String, port: u16) -> Connecting {
-        let options = self.shared().config.tcp.clone();
-        self.start(async move {
-            let stream = tcp::connect(&host, port, &options).await?;
-            Ok(Box::new(stream) as _)
-        })
-    }
-
-    #[cfg(all(feature = "vsock", target_os = "linux"))]
-    fn start_vsock(&self, cid: u32, port: u32) -> Connecting {
-        self.start(crate::transport::vsock::connect(cid, port))
     }
 
     fn start(

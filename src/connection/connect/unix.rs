@@ -1,12 +1,10 @@
 //! Servers behind Unix sockets.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Connecting;
 use crate::connection::Connection;
-use crate::driver::Address;
 use crate::error::Result;
-use crate::transport::unix;
 use crate::uri::Endpoint;
 
 /// Connecting to a Unix socket. Not on Windows.
@@ -19,13 +17,8 @@ impl Connection {
     /// # Errors
     /// If the handle is not new, there is no runtime, or the path cannot be that of a socket.
     pub fn aio_connect_unix(&self, path: impl AsRef<Path>) -> Result<Connecting> {
-        self.prepare()?;
         let path = path.as_ref().to_owned();
-        unix::check(&path)?;
-        self.shared().begin()?;
-        let endpoint = Endpoint::Unix { path: path.clone() };
-        self.set_address(Address::Endpoint(endpoint));
-        Ok(self.start_unix(path))
+        self.aio_connect_endpoint(Endpoint::Unix { path })
     }
 
     /// Connects to a Unix socket; see [`aio_connect_unix`](Self::aio_connect_unix).
@@ -35,12 +28,5 @@ impl Connection {
     pub async fn connect_unix(&self, path: impl AsRef<Path>) -> Result<()> {
         let connecting = self.aio_connect_unix(path)?;
         connecting.await
-    }
-
-    pub(super) fn start_unix(&self, path: PathBuf) -> Connecting {
-        self.start(async move {
-            let stream = unix::connect(&path).await?;
-            Ok(Box::new(stream) as _)
-        })
     }
 }

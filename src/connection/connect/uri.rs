@@ -1,19 +1,12 @@
 //! Connecting by URI.
 
-#[cfg(unix)]
-use std::path::PathBuf;
-
+use super::way::Way;
 use super::{Connecting, uri_tls};
 use crate::connection::Connection;
 use crate::driver::Address;
 use crate::driver::runtime;
 use crate::error::{Error, Result};
-#[cfg(unix)]
-use crate::transport::{
-    command::{self, Argv, Group},
-    unix,
-};
-use crate::uri::{Endpoint, Uri};
+use crate::uri::Uri;
 
 impl Connection {
     /// Makes a connection and connects it to the server and export that a URI names.
@@ -100,6 +93,11 @@ impl Connection {
         runtime::check_io()?;
         let uri: Uri = uri.try_into().map_err(Into::into)?;
         self.shared().config.uri_policy.check(&uri)?;
+        self.go_to_uri(uri)
+    }
+
+    /// Begins to connect to what a URI names, which the policy allows or this program has made.
+    pub(super) fn go_to_uri(&self, uri: Uri) -> Result<Connecting> {
         let way = Way::find(&uri)?;
         // U-03, U-14
         let tls = uri_tls::of_uri(self.shared().tls(), &uri, self.shared().config.opt_mode)?;
@@ -108,19 +106,8 @@ impl Connection {
         *self.shared().lock_tls() = tls;
         uri.export_name()
             .clone_into(&mut self.shared().lock_export_options().export_name);
-        self.set_address(Address::Uri(Box::new(uri)));
-        match way {
-            Way::Tcp(host, port) => Ok(self.start_tcp(host, port)),
-            #[cfg(unix)]
-            Way::Unix(path) => Ok(self.start_unix(path)),
-            #[cfg(all(feature = "vsock", target_os = "linux"))]
-            Way::Vsock(cid, port) => Ok(self.start_vsock(cid, port)),
-            #[cfg(unix)]
-            Way::Command(argv) => {
-                let delay = self.shared().config.child_kill_delay;
-                self.start_child(command::spawn(argv, Group::Ours, delay))
-            }
-        }
+        self.shared().lock_facts().address = Some(Address::Uri(Box::new(uri)));
+        self.go(way)
     }
 
     /// Connects to the server and export that a URI names; see
@@ -134,52 +121,5 @@ impl Connection {
     {
         let connecting = self.aio_connect_uri(uri)?;
         connecting.await
-    }
-}
-
-/// How to get to the server of a URI, checked.
-enum Way {
-    Tcp(String, u16),
-    #[cfg(unix)]
-    Unix(PathBuf),
-    #[cfg(all(feature = "vsock", target_os = "linux"))]
-    Vsock(u32, u32),
-    #[cfg(unix)]
-    Command(Argv),
-}
-
-impl Way {
-    fn find(uri: &Uri) -> Result<Self> {
-        Ok(match uri.endpoint() {
-            Endpoint::Tcp { host, port } => Self::Tcp(host.clone(), *port),
-            #[cfg(unix)]
-            Endpoint::Unix { path } => {
-                unix::check(path)?;
-                Self::Unix(path.clone())
-            }
-            #[cfg(not(unix))]
-            Endpoint::Unix { .. } => {
-                let why = "this URI asks for a Unix socket, which nbd-client does not have on this \
-                           system";
-                return Err(crate::error::InvalidRequest::NotBuilt(why).into());
-            }
-            #[cfg(unix)]
-            Endpoint::Ssh { .. } => {
-                let ssh = uri.ssh_command().unwrap_or_default();
-                Self::Command(command::check(ssh)?)
-            }
-            #[cfg(not(unix))]
-            Endpoint::Ssh { .. } => {
-                let why = "this URI asks for ssh, which nbd-client does not run on this system";
-                return Err(crate::error::InvalidRequest::NotBuilt(why).into());
-            }
-            #[cfg(all(feature = "vsock", target_os = "linux"))]
-            Endpoint::Vsock { cid, port } => Self::Vsock(*cid, *port),
-            #[cfg(not(all(feature = "vsock", target_os = "linux")))]
-            Endpoint::Vsock { .. } => {
-                let why = "this URI asks for vsock, which this build of nbd-client does not have";
-                return Err(crate::error::InvalidRequest::NotBuilt(why).into());
-            }
-        })
     }
 }

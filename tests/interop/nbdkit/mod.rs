@@ -4,6 +4,7 @@ pub(crate) mod baseline;
 mod block_size;
 mod cancel;
 mod child;
+mod connector;
 mod durability;
 mod errors;
 mod exports;

@@ -1,0 +1,298 @@
+//! How to connect, as a value.
+
+#[cfg(unix)]
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Connecting;
+use super::way::open_late;
+use crate::connection::{Builder, Connection};
+use crate::driver;
+use crate::error::{Error, Phase, Result};
+use crate::transport::{Foreign, Stream};
+use crate::uri::{Endpoint, Uri};
+
+/// How to connect to a server, as a value: for connecting again and again.
+///
+/// [`Builder::connect`] and [`Connection::connect_to`] take one. What a connection asks of the
+/// server is up to the [`Builder`]; only a URI brings an export name and TLS settings with it.
+///
+/// # Examples
+/// ```no_run
+/// use nbd_client::{Connection, Connector};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> nbd_client::Result<()> {
+/// let builder = Connection::builder().export_name("disk0");
+/// let server = Connector::tcp("storage", 10809);
+/// let first = builder.connect(&server).await?;
+/// let second = builder.connect(&server).await?; // another connection to the same server
+/// # drop((first, second));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Connector(How);
+
+#[derive(Clone)]
+enum How {
+    Uri(Box<Uri>),
+    Endpoint(Endpoint),
+    #[cfg(unix)]
+    Command(Vec<OsString>),
+    #[cfg(unix)]
+    SocketActivation(Vec<OsString>),
+    Stream(Closure<Box<dyn Stream>>),
+    Address(Closure<Endpoint>),
+}
+
+/// An asynchronous closure that can be called again.
+type Closure<T> = Arc<dyn Fn() -> Opening<T> + Send + Sync>;
+type Opening<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
+
+impl Connector {
+    /// Connects to the server and export that a URI names, as
+    /// [`Connection::connect_uri`] does; text that is a URI also becomes a connector by `TryFrom`.
+    #[must_use]
+    pub fn uri(uri: Uri) -> Self {
+        Self(How::Uri(Box::new(uri)))
+    }
+
+    /// Connects to an address.
+    #[must_use]
+    pub const fn endpoint(endpoint: Endpoint) -> Self {
+        Self(How::Endpoint(endpoint))
+    }
+
+    /// Connects to a TCP port, as [`Connection::connect_tcp`] does.
+    #[must_use]
+    pub fn tcp(host: impl Into<String>, port: u16) -> Self {
+        let host = host.into();
+        Self::endpoint(Endpoint::Tcp { host, port })
+    }
+
+    /// Connects to a Unix socket, as `Connection::connect_unix` does.
+    #[must_use]
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Self::endpoint(Endpoint::Unix { path })
+    }
+
+    /// Runs a server as child process for each connection, as `Connection::connect_command` does.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn command<I>(argv: I) -> Self
+    where
+        I: IntoIterator<Item: AsRef<OsStr>>,
+    {
+        Self(How::Command(own(argv)))
+    }
+
+    /// Runs a server as child process for each connection and gives it a listening socket, as
+    /// `Connection::connect_systemd_socket_activation` does.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn socket_activation<I>(argv: I) -> Self
+    where
+        I: IntoIterator<Item: AsRef<OsStr>>,
+    {
+        Self(How::SocketActivation(own(argv)))
+    }
+
+    /// Calls `open` for each connection and takes over the byte stream that it makes.
+    ///
+    /// An error of the closure ends the attempt with [`Error::Disconnected`]. The deadline of the
+    /// handshake covers the closure.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// # use nbd_client::testing;
+    /// use std::sync::Arc;
+    /// use nbd_client::{Connection, Connector};
+    ///
+    /// let server = Arc::new(testing::Server::new(testing::Export::new(1 << 20)));
+    /// let connector = Connector::stream(move || {
+    ///     let server = server.clone();
+    ///     async move { Ok(server.connect()) }
+    /// });
+    /// let conn = Connection::builder().connect(&connector).await?;
+    /// assert_eq!(conn.size()?, 1 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn stream<F, R, S>(open: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self(How::Stream(Arc::new(move || {
+            let stream = open();
+            Box::pin(async move { Ok(Box::new(Foreign(stream.await?)) as Box<dyn Stream>) })
+        })))
+    }
+
+    /// Calls `find` for each connection to learn the address of the server: for ports and sockets
+    /// that change, or that are not known in advance.
+    ///
+    /// An address by `ssh` is refused: that is a command. An error of the closure ends the attempt
+    /// with [`Error::Disconnected`]. The deadline of the handshake covers the closure.
+    #[must_use]
+    pub fn address<F, R>(find: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = io::Result<Endpoint>> + Send + 'static,
+    {
+        Self(How::Address(Arc::new(move || Box::pin(find()))))
+    }
+}
+
+#[cfg(unix)]
+fn own(argv: impl IntoIterator<Item: AsRef<OsStr>>) -> Vec<OsString> {
+    let owned = argv.into_iter().map(|word| word.as_ref().to_owned());
+    owned.collect()
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connector::")?;
+        match &self.0 {
+            How::Uri(uri) => f.debug_tuple("uri").field(uri).finish(),
+            How::Endpoint(endpoint) => f.debug_tuple("endpoint").field(endpoint).finish(),
+            #[cfg(unix)]
+            How::Command(argv) => f.debug_tuple("command").field(argv).finish(),
+            #[cfg(unix)]
+            How::SocketActivation(argv) => f.debug_tuple("socket_activation").field(argv).finish(),
+            How::Stream(_) => f.write_str("stream(_)"),
+            How::Address(_) => f.write_str("address(_)"),
+        }
+    }
+}
+
+impl From<Uri> for Connector {
+    fn from(uri: Uri) -> Self {
+        Self::uri(uri)
+    }
+}
+
+impl From<Endpoint> for Connector {
+    fn from(endpoint: Endpoint) -> Self {
+        Self::endpoint(endpoint)
+    }
+}
+
+impl From<&Self> for Connector {
+    fn from(connector: &Self) -> Self {
+        connector.clone()
+    }
+}
+
+impl TryFrom<&str> for Connector {
+    type Error = Error;
+
+    fn try_from(uri: &str) -> Result<Self> {
+        Ok(Self::uri(Uri::try_from(uri)?))
+    }
+}
+
+impl TryFrom<String> for Connector {
+    type Error = Error;
+
+    fn try_from(uri: String) -> Result<Self> {
+        Self::try_from(&*uri)
+    }
+}
+
+impl Builder {
+    /// Makes a connection and connects it: to the server and export that a URI names, or as a
+    /// [`Connector`] says.
+    ///
+    /// ```no_run
+    /// use nbd_client::{Connection, context};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// let conn = Connection::builder()
+    ///     .meta_context(context::BASE_ALLOCATION)
+    ///     .connect("nbd://example.com/disk0")
+    ///     .await?;
+    /// println!("{} bytes", conn.size()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Connection::aio_connect_to`], and if the connection or the handshake fails.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the attempt.
+    pub async fn connect<T>(&self, server: T) -> Result<Connection>
+    where
+        T: TryInto<Connector, Error: Into<Error>>,
+    {
+        let connection = self.clone().build();
+        let connecting = connection.aio_connect_to(server)?;
+        connecting.await?;
+        Ok(connection)
+    }
+}
+
+impl Connection {
+    /// Begins to connect as a [`Connector`] says: the same as the call that its constructor names.
+    ///
+    /// # Errors
+    /// Those of that call.
+    pub fn aio_connect_to<T>(&self, server: T) -> Result<Connecting>
+    where
+        T: TryInto<Connector, Error: Into<Error>>,
+    {
+        let Connector(how) = server.try_into().map_err(Into::into)?;
+        match how {
+            How::Uri(uri) => self.aio_connect_uri(*uri),
+            How::Endpoint(endpoint) => self.aio_connect_endpoint(endpoint),
+            #[cfg(unix)]
+            How::Command(argv) => self.aio_connect_command(argv),
+            #[cfg(unix)]
+            How::SocketActivation(argv) => self.aio_connect_systemd_socket_activation(argv),
+            How::Stream(open) => {
+                self.check_created()?;
+                self.shared().tls().check(None)?;
+                self.begin(async move { open().await.map_err(unopened) })
+            }
+            How::Address(find) => {
+                self.check_created()?;
+                driver::runtime::check_io()?;
+                let shared = self.shared().clone();
+                self.begin(async move {
+                    let endpoint = find().await.map_err(unopened)?;
+                    open_late(endpoint, &shared).await
+                })
+            }
+        }
+    }
+
+    /// Connects as a [`Connector`] says; see [`aio_connect_to`](Self::aio_connect_to).
+    ///
+    /// # Errors
+    /// As there, and if the connection or the handshake fails.
+    pub async fn connect_to<T>(&self, server: T) -> Result<()>
+    where
+        T: TryInto<Connector, Error: Into<Error>>,
+    {
+        let connecting = self.aio_connect_to(server)?;
+        connecting.await
+    }
+}
+
+fn unopened(error: io::Error) -> Error {
+    Error::io(Phase::Connect, error)
+}

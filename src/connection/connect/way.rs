@@ -1,0 +1,147 @@
+//! The ways to a server, checked.
+
+#[cfg(unix)]
+use std::path::PathBuf;
+
+use super::Connecting;
+use crate::connection::Connection;
+use crate::driver::{Address, Shared, runtime};
+#[cfg(not(all(unix, feature = "vsock", target_os = "linux")))]
+use crate::error::InvalidRequest;
+use crate::error::{Error, Result};
+use crate::transport::{Stream, tcp};
+#[cfg(unix)]
+use crate::transport::{
+    command::{self, Argv, Group},
+    unix,
+};
+use crate::uri::{Endpoint, Uri};
+
+/// How to get to a server, checked.
+pub(super) enum Way {
+    Tcp(String, u16),
+    #[cfg(unix)]
+    Unix(PathBuf),
+    #[cfg(all(feature = "vsock", target_os = "linux"))]
+    Vsock(u32, u32),
+    #[cfg(unix)]
+    Command(Argv),
+}
+
+impl Way {
+    pub(super) fn find(uri: &Uri) -> Result<Self> {
+        match uri.endpoint() {
+            #[cfg(unix)]
+            Endpoint::Ssh { .. } => {
+                let ssh = uri.ssh_command().unwrap_or_default();
+                Ok(Self::Command(command::check(ssh)?))
+            }
+            #[cfg(not(unix))]
+            Endpoint::Ssh { .. } => Err(InvalidRequest::NotBuilt(
+                "this URI asks for ssh, which nbd-client does not run on this system",
+            )
+            .into()),
+            endpoint => Self::to(endpoint),
+        }
+    }
+
+    /// The way to an address.
+    fn to(endpoint: &Endpoint) -> Result<Self> {
+        match endpoint {
+            Endpoint::Tcp { host, .. } if host.is_empty() => {
+                Err(Error::argument("host", "it is empty"))
+            }
+            Endpoint::Tcp { host, port } => Ok(Self::Tcp(host.clone(), *port)),
+            #[cfg(unix)]
+            Endpoint::Unix { path } => {
+                unix::check(path)?;
+                Ok(Self::Unix(path.clone()))
+            }
+            #[cfg(not(unix))]
+            Endpoint::Unix { .. } => Err(InvalidRequest::NotBuilt(
+                "nbd-client has no Unix sockets on this system",
+            )
+            .into()),
+            #[cfg(all(feature = "vsock", target_os = "linux"))]
+            Endpoint::Vsock { cid, port } => Ok(Self::Vsock(*cid, *port)),
+            #[cfg(not(all(feature = "vsock", target_os = "linux")))]
+            Endpoint::Vsock { .. } => {
+                Err(InvalidRequest::NotBuilt("this build of nbd-client has no vsock").into())
+            }
+            Endpoint::Ssh { .. } => Err(Error::argument("address", "it is that of a command")),
+        }
+    }
+}
+
+impl Connection {
+    /// Begins to connect to an address.
+    pub(super) fn aio_connect_endpoint(&self, endpoint: Endpoint) -> Result<Connecting> {
+        if let Endpoint::Ssh { .. } = endpoint {
+            self.check_created()?;
+            runtime::check_io()?;
+            let uri = Uri::builder(endpoint).export_name(self.export_name());
+            return self.go_to_uri(uri.build()?);
+        }
+        let host = match &endpoint {
+            Endpoint::Tcp { host, .. } => Some(&**host),
+            _ => None,
+        };
+        self.prepare_for(host)?;
+        let way = Way::to(&endpoint)?;
+        self.shared().begin()?;
+        note(self.shared(), endpoint);
+        self.go(way)
+    }
+
+    /// Goes a way, after everything has been checked.
+    pub(super) fn go(&self, way: Way) -> Result<Connecting> {
+        match way {
+            #[cfg(unix)]
+            Way::Command(argv) => {
+                let delay = self.shared().config.child_kill_delay;
+                self.start_child(command::spawn(argv, Group::Ours, delay))
+            }
+            way => {
+                let options = self.shared().config.tcp.clone();
+                Ok(self.start(async move { open(way, &options).await }))
+            }
+        }
+    }
+}
+
+/// Opens the stream to an address that became known only now.
+pub(super) async fn open_late(endpoint: Endpoint, shared: &Shared) -> Result<Box<dyn Stream>> {
+    if let Endpoint::Tcp { host, .. } = &endpoint {
+        shared.tls().check(Some(host))?;
+    } else {
+        shared.tls().check(None)?;
+    }
+    let way = Way::to(&endpoint)?;
+    note(shared, endpoint);
+    open(way, &shared.config.tcp).await
+}
+
+/// Remembers where the server is, and what it is called.
+fn note(shared: &Shared, endpoint: Endpoint) {
+    let endpoint = match endpoint {
+        Endpoint::Tcp { host, port } => {
+            shared.lock_tls().server_name = Some(host.clone());
+            let host = tcp::unbracketed(&host).to_owned();
+            Endpoint::Tcp { host, port }
+        }
+        other => other,
+    };
+    shared.lock_facts().address = Some(Address::Endpoint(endpoint));
+}
+
+async fn open(way: Way, options: &tcp::TcpOptions) -> Result<Box<dyn Stream>> {
+    match way {
+        Way::Tcp(host, port) => Ok(Box::new(tcp::connect(&host, port, options).await?)),
+        #[cfg(unix)]
+        Way::Unix(path) => Ok(Box::new(unix::connect(&path).await?)),
+        #[cfg(all(feature = "vsock", target_os = "linux"))]
+        Way::Vsock(cid, port) => crate::transport::vsock::connect(cid, port).await,
+        #[cfg(unix)]
+        Way::Command(_) => Err(Error::argument("address", "it is that of a command")),
+    }
+}
