@@ -108,7 +108,8 @@
 //! | `tls-native-roots` | off | With either: the authorities that the system trusts, where none is given. |
 //! | `tls-psk` | off | TLS with pre-shared keys: `TlsPsk`, by OpenSSL, which must be installed. |
 //! | `vsock` | off | `Connection::connect_vsock`, between a virtual machine and its host (Linux). |
-//! | `test-util` | off | The module `testing`, without further dependencies. |
+//! | `wire` | off | The messages of the protocol and their codecs, in the module `wire`: for authors of servers and tests. |
+//! | `test-util` | off | The module `testing`, without further dependencies; and `wire`. |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -125,10 +126,10 @@ mod extents;
 mod limits;
 mod platform;
 mod request;
-#[cfg(not(feature = "test-util"))]
+#[cfg(not(feature = "__internals"))]
 mod session;
-/// For the benches of this crate; not part of its interface.
-#[cfg(feature = "test-util")]
+/// For the benches and fuzz targets of this crate; not part of its interface.
+#[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod session;
 mod state;

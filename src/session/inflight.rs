@@ -155,7 +155,7 @@ impl Inflight {
 
     /// An unpredictable start for cookies.
     pub fn random_start() -> u64 {
-        #[cfg(feature = "test-util")]
+        #[cfg(feature = "__internals")]
         if let Some(start) = super::FIXED_COOKIES.get() {
             return *start;
         }

@@ -53,6 +53,7 @@ use crate::error::{Delivery, Error};
 use crate::extent::BlockStatus;
 pub use crate::extent::Context;
 use crate::limits::Limits;
+use crate::wire::codec::ReplyCodec;
 use crate::wire::request::RequestHead;
 use crate::wire::{Command, CommandFlags, ReplyStyle};
 
@@ -109,11 +110,11 @@ pub struct Bounds {
 }
 
 /// Where the cookies of every connection start, if that is fixed.
-#[cfg(feature = "test-util")]
+#[cfg(feature = "__internals")]
 static FIXED_COOKIES: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
 
 /// Makes cookies start here from now on, so that the inputs of a fuzzer can name them.
-#[cfg(feature = "test-util")]
+#[cfg(feature = "__internals")]
 pub fn fix_cookies(start: u64) {
     let _ = FIXED_COOKIES.set(start);
 }
@@ -121,7 +122,7 @@ pub fn fix_cookies(start: u64) {
 /// The transmission phase of one connection.
 #[derive(Debug)]
 pub struct Session {
-    style: ReplyStyle,
+    codec: ReplyCodec,
     limits: Limits,
     inflight: Inflight,
     gate: Gate<Submission>,
@@ -158,7 +159,7 @@ pub struct Session {
 impl Session {
     pub fn new(style: ReplyStyle, bounds: Bounds, first_cookie: u64) -> Self {
         Self {
-            style,
+            codec: ReplyCodec::new(style),
             limits: Limits::default(),
             inflight: Inflight::new(first_cookie),
             gate: Gate::new(bounds.requests, bounds.bytes),
@@ -203,9 +204,7 @@ impl Session {
     }
 
     fn push(&mut self, head: &RequestHead, payload: Bytes) {
-        let sent = self
-            .outbox
-            .push(self.style == ReplyStyle::Extended, head, payload);
+        let sent = self.outbox.push(self.codec, head, payload);
         self.queued = self.queued.wrapping_add(sent);
         self.messages_sent = self.messages_sent.wrapping_add(1);
     }

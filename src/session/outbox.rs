@@ -6,6 +6,7 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
+use crate::wire::codec::ReplyCodec;
 use crate::wire::request::RequestHead;
 
 /// Payloads up to this many bytes are copied behind their header: cheaper than one more slice.
@@ -35,9 +36,9 @@ struct Bulk {
 
 impl Outbox {
     /// Appends a request and says how many bytes that were.
-    pub fn push(&mut self, extended: bool, head: &RequestHead, payload: Bytes) -> u64 {
+    pub fn push(&mut self, codec: ReplyCodec, head: &RequestHead, payload: Bytes) -> u64 {
         let before = self.run.len();
-        head.encode(extended, &mut self.run);
+        codec.put(head, &mut self.run);
         let length = payload.len();
         let header = self.run.len().saturating_sub(before);
         if length > INLINE {
@@ -161,7 +162,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::{Command, CommandFlags};
+    use crate::wire::{Command, CommandFlags, ReplyStyle};
+
+    const COMPACT: ReplyCodec = ReplyCodec::new(ReplyStyle::Structured);
 
     fn head(command: Command, length: usize) -> RequestHead {
         RequestHead {
@@ -180,7 +183,7 @@ mod tests {
         let mut ends = vec![0];
         for payload in [&b"ab"[..], &large, &large, b"c", b"d"] {
             let head = head(Command::WRITE, payload.len());
-            let sent = outbox.push(false, &head, Bytes::copy_from_slice(payload));
+            let sent = outbox.push(COMPACT, &head, Bytes::copy_from_slice(payload));
             ends.push(ends.last().unwrap() + sent);
         }
         let whole = collect(&outbox);
@@ -194,7 +197,7 @@ mod tests {
         }
         outbox.advance(usize::try_from(outbox.remaining()).unwrap());
         assert!(outbox.is_empty());
-        outbox.push(false, &head(Command::WRITE, 1), Bytes::from_static(b"x"));
+        outbox.push(COMPACT, &head(Command::WRITE, 1), Bytes::from_static(b"x"));
         outbox.truncate(0);
         assert!(outbox.is_empty());
         assert_eq!(outbox.run(), Some(&[][..]));
@@ -235,7 +238,7 @@ mod tests {
                     Command::WRITE
                 };
                 let head = head(command, payload.len());
-                total += outbox.push(false, &head, payload.clone());
+                total += outbox.push(COMPACT, &head, payload.clone());
                 head.encode(false, &mut expected);
                 expected.extend_from_slice(&payload);
             }
@@ -262,7 +265,7 @@ mod tests {
                 let head = head(Command::WRITE, payload.len());
                 head.encode(false, &mut expected);
                 expected.extend_from_slice(&payload);
-                outbox.push(false, &head, payload);
+                outbox.push(COMPACT, &head, payload);
             }
             let mut left = &expected[..];
             while !outbox.is_empty() {
@@ -280,7 +283,7 @@ mod tests {
     fn memory_is_given_back_when_idle() {
         let mut outbox = Outbox::default();
         for _ in 0..1000 {
-            outbox.push(false, &head(Command::READ, 512), Bytes::new());
+            outbox.push(COMPACT, &head(Command::READ, 512), Bytes::new());
         }
         outbox.release();
         assert!(!outbox.is_empty(), "what is not written stays");
@@ -321,7 +324,11 @@ mod tests {
                         head.encode(extended, &mut model);
                         model.extend_from_slice(&payload);
                         ends.push(model.len());
-                        outbox.push(extended, &head, payload.into());
+                        let style = match extended {
+                            true => ReplyStyle::Extended,
+                            false => ReplyStyle::Structured,
+                        };
+                        outbox.push(ReplyCodec::new(style), &head, payload.into());
                     }
                     2 => {
                         let keep = usize::from(fill).checked_rem(ends.len()).unwrap_or(0);

@@ -81,10 +81,9 @@ impl Session {
             let awaiting = match self.awaiting.take() {
                 Some(awaiting) => awaiting,
                 None => {
-                    let Some((head, used)) = ReplyHead::decode(self.style, input)? else {
+                    let Some(head) = self.codec.take(input)? else {
                         return Ok(Intake::Bytes(input.len().saturating_add(1)));
                     };
-                    input.advance(used);
                     self.messages_received = self.messages_received.wrapping_add(1);
                     match self.accept(head)? {
                         Some(awaiting) => awaiting,
@@ -196,7 +195,7 @@ impl Session {
                         got,
                     });
                 }
-                entry.check(&head, self.style, &self.limits)?;
+                entry.check(&head, self.codec.style(), &self.limits)?;
                 if head.length > 0 {
                     return Ok(Some(Awaiting::Body { place, head }));
                 }
@@ -217,7 +216,7 @@ impl Session {
     ) -> Result<Option<Awaiting>, ProtocolError> {
         let entry = self.inflight.replied(place)?;
         // P-154: with chunks agreed, a read is never answered simply.
-        if entry.command == Command::READ && self.style != ReplyStyle::Simple {
+        if entry.command == Command::READ && self.codec.style() != ReplyStyle::Simple {
             return Err(ProtocolError::SimpleReply(entry.command));
         }
         if error != Errno::OK {

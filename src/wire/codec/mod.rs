@@ -4,7 +4,7 @@
 //! stop at the head of a message that carries bulk data, so that data can go from the socket to
 //! its place without passing through a frame.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::error::ProtocolError;
@@ -209,6 +209,23 @@ impl ReplyCodec {
     pub const fn style(&self) -> ReplyStyle {
         self.style
     }
+
+    /// Takes the head of a reply from the front of `src`, if it is there in full.
+    ///
+    /// # Errors
+    /// If it is none of the form that was negotiated.
+    pub fn take(&self, src: &mut BytesMut) -> Result<Option<ReplyHead>, ProtocolError> {
+        let Some((head, used)) = ReplyHead::decode(self.style, src)? else {
+            return Ok(None);
+        };
+        src.advance(used);
+        Ok(Some(head))
+    }
+
+    /// Appends the head of a request.
+    pub fn put(&self, head: &RequestHead, out: &mut impl BufMut) {
+        head.encode(self.style == ReplyStyle::Extended, out);
+    }
 }
 
 impl Decoder for ReplyCodec {
@@ -216,11 +233,7 @@ impl Decoder for ReplyCodec {
     type Error = CodecError;
 
     fn decode(&mut self, src: &mut BytesMut) -> Result<Option<ReplyHead>, CodecError> {
-        let Some((head, used)) = ReplyHead::decode(self.style, src)? else {
-            return Ok(None);
-        };
-        src.advance(used);
-        Ok(Some(head))
+        Ok(self.take(src)?)
     }
 }
 
@@ -228,7 +241,7 @@ impl Encoder<RequestHead> for ReplyCodec {
     type Error = CodecError;
 
     fn encode(&mut self, head: RequestHead, out: &mut BytesMut) -> Result<(), CodecError> {
-        head.encode(self.style == ReplyStyle::Extended, out);
+        self.put(&head, out);
         Ok(())
     }
 }
