@@ -1,4 +1,4 @@
-//! Putting the reply to a read together.
+//! Assembles the reply to a read.
 
 use std::collections::TryReserveError;
 
@@ -23,7 +23,8 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// A read of `length` bytes at `offset`, into `buffer` (whose contents are dropped).
+    /// Creates the assembly of a read of `length` bytes at `offset` into `buffer`, whose contents
+    /// are dropped.
     pub fn new(offset: u64, length: u64, mut buffer: BytesMut) -> Self {
         buffer.clear();
         Self {
@@ -35,11 +36,11 @@ impl Assembly {
         }
     }
 
-    /// Takes note of a piece of content and says where it goes, in bytes from the start of the
-    /// read.
+    /// Records a piece of content and returns its position, in bytes from the start of the read.
     ///
     /// # Errors
-    /// If it lies outside the request, overlaps an earlier piece, or is one piece too many.
+    /// If the piece lies outside the request, overlaps an earlier piece, or makes the read consist
+    /// of too many fragments.
     pub fn claim(
         &mut self,
         offset: u64,
@@ -68,15 +69,15 @@ impl Assembly {
         usize::try_from(start).map_err(|_| ProtocolError::length("read", start))
     }
 
-    /// How many pieces of content have come.
+    /// Returns the number of pieces that were recorded.
     pub const fn pieces(&self) -> u32 {
         self.pieces
     }
 
-    /// Copies a claimed piece to its place.
+    /// Copies a claimed piece to its position.
     ///
     /// # Errors
-    /// If there is no memory for the read, as in what follows.
+    /// If there is no memory for the read.
     pub fn put(
         &mut self,
         position: usize,
@@ -96,7 +97,10 @@ impl Assembly {
         Ok(())
     }
 
-    /// Puts zeroes where a claimed hole is.
+    /// Writes the zeroes of a claimed hole.
+    ///
+    /// # Errors
+    /// If there is no memory for the read.
     pub fn put_zeroes(
         &mut self,
         position: usize,
@@ -105,14 +109,18 @@ impl Assembly {
     ) -> Result<(), TryReserveError> {
         self.reserve(buffers)?;
         self.fill_to(position);
-        // A hole in a gap finds its zeroes there already.
+        // A gap was filled with zeroes when a later piece came.
         if position == self.buffer.len() {
             self.buffer.put_bytes(0, length);
         }
         Ok(())
     }
 
-    /// Lends the place of a claimed piece, so that data can be received straight into it.
+    /// Lends the part of the buffer that belongs to a claimed piece, so that data can be received
+    /// straight into it.
+    ///
+    /// # Errors
+    /// If there is no memory for the read.
     pub fn lend(
         &mut self,
         position: usize,
@@ -139,7 +147,7 @@ impl Assembly {
         })
     }
 
-    /// Takes a filled place back.
+    /// Takes a filled part of the buffer back.
     pub fn give_back(&mut self, loan: Loan) {
         self.buffer = match loan.before {
             None => loan.place,
@@ -152,10 +160,10 @@ impl Assembly {
         };
     }
 
-    /// The data, if every byte of it has come.
+    /// Returns the data.
     ///
     /// # Errors
-    /// If some are missing.
+    /// If some bytes have not come.
     pub fn finish(self) -> Result<BytesMut, ProtocolError> {
         self.check_complete()?;
         Ok(self.buffer)
@@ -164,7 +172,7 @@ impl Assembly {
     /// Checks that every byte has come.
     ///
     /// # Errors
-    /// If some are missing.
+    /// If some bytes have not come.
     pub fn check_complete(&self) -> Result<(), ProtocolError> {
         // P-162: without an error the content covers the whole request.
         let missing = self.length.saturating_sub(self.coverage.covered());
@@ -185,7 +193,7 @@ impl Assembly {
         Ok(())
     }
 
-    /// Fills the gap before a piece that came early.
+    /// Fills the gap before a piece that came out of order with zeroes.
     fn fill_to(&mut self, position: usize) {
         if position > self.buffer.len() {
             self.buffer.resize(position, 0);
@@ -193,17 +201,18 @@ impl Assembly {
     }
 }
 
-/// The place of one piece, lent out to be filled by appending to `place`.
+/// The part of a buffer that belongs to one piece, lent out to be filled.
 #[derive(Debug)]
 pub struct Loan {
-    /// What lies before the place; `None` if the place simply grows.
+    /// The buffer before `place`; `None` if `place` is the end of the buffer, which grows.
     before: Option<BytesMut>,
+    /// The part to append the data to.
     pub place: BytesMut,
     after: BytesMut,
 }
 
 impl Loan {
-    /// A place of its own.
+    /// Creates a loan that belongs to no assembly.
     pub fn own(place: BytesMut) -> Self {
         Self {
             before: None,
@@ -243,7 +252,7 @@ mod tests {
         assert_eq!(claim(&mut read, 1000, 100), Ok(0));
     }
 
-    // P-162
+    // P-162: content covers the whole request.
     #[test]
     fn a_read_with_a_gap_never_succeeds() {
         let buffers = Buffers::default();
@@ -262,7 +271,7 @@ mod tests {
         );
     }
 
-    // P-161
+    // P-161: content comes in any order.
     proptest! {
         #![proptest_config(crate::tests::properties::config())]
 

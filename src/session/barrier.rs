@@ -1,30 +1,28 @@
-//! Which changes a flush has to wait for.
+//! The changes that a flush must wait for.
 
 use std::collections::BTreeMap;
 
-/// Counts the changes that are not answered yet, by spans: one ends and the next begins where a
-/// flush comes.
+/// Counts the unanswered changes, by span. A span is the changes between two flushes.
 ///
-/// To a change this is one addition, and one subtraction when it is answered, as long as no flush
-/// waits.
+/// As long as no flush waits, a change costs one addition, and its answer one subtraction.
 #[derive(Debug, Default)]
 pub struct Barrier {
-    /// The span that goes on, and its unanswered changes.
+    /// The current span, and the number of its unanswered changes.
     span: u64,
     open: usize,
-    /// Earlier spans, those that have unanswered changes.
+    /// The earlier spans that have unanswered changes, with their number.
     earlier: BTreeMap<u64, usize>,
 }
 
 impl Barrier {
-    /// A change comes; says to which span it belongs.
+    /// Counts a new change, and returns its span.
     pub const fn begin(&mut self) -> u64 {
         self.open = self.open.saturating_add(1);
         self.span
     }
 
-    /// A change of this span is answered, or will not be sent; says whether a flush may have
-    /// waited for that.
+    /// Counts a change of `span` as answered, or as not to be sent. Returns whether this was the
+    /// last one of an earlier span, which a flush may wait for.
     pub fn end(&mut self, span: u64) -> bool {
         if span == self.span {
             self.open = self.open.saturating_sub(1);
@@ -41,7 +39,8 @@ impl Barrier {
         true
     }
 
-    /// A flush comes; says before which span all changes have to be answered.
+    /// Begins a new span for a flush, and returns it: the changes of all spans before it must be
+    /// answered first.
     pub fn cut(&mut self) -> u64 {
         if self.open > 0 {
             self.earlier.insert(self.span, self.open);
@@ -51,7 +50,7 @@ impl Barrier {
         self.span
     }
 
-    /// Whether all changes before this span are answered.
+    /// Returns whether all changes of the spans before `span` are answered.
     pub fn is_past(&self, span: u64) -> bool {
         let first = self.earlier.keys().next();
         first.is_none_or(|&first| first >= span)

@@ -1,8 +1,7 @@
-//! Buffers for reads, used again.
+//! Buffers of reads, which are used again.
 //!
-//! Fresh memory costs a page fault for every page, and an allocator gives memory back to the
-//! system as soon as much of it is free: reading into the same few buffers is several times as
-//! fast.
+//! New memory costs a page fault for every page, and an allocator returns memory to the system as
+//! soon as much of it is free. Reading into the same few buffers is several times as fast.
 
 use std::collections::TryReserveError;
 use std::fmt;
@@ -10,38 +9,38 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
-/// Reads of at least this many bytes use a buffer again: every allocator is quick with less.
+/// Reads of at least this many bytes use a kept buffer; for fewer bytes, every allocator is fast.
 const SMALLEST: usize = 1 << SMALLEST_LOG;
 const SMALLEST_LOG: usize = 10;
-/// From this many bytes on, memory that is not there is an error of one read; with less of it
-/// nothing could go on.
+/// From this many bytes on, a failed allocation is an error of one read. Below, it aborts the
+/// program as every other allocation does.
 const LARGE: usize = 1 << 20;
-/// Memory kept for later, in bytes.
+/// The most memory that is kept for later reads, in bytes.
 const KEPT: usize = 16 << 20;
 
-/// Buffers that were used and wait for the next read.
+/// The free buffers of one connection.
 #[derive(Clone, Default)]
 pub struct Buffers(Arc<Mutex<Shelf>>);
 
 #[derive(Default)]
 struct Shelf {
-    /// By class of their capacity.
+    /// The free buffers, by the class of their capacity.
     free: Vec<Vec<BytesMut>>,
     bytes: usize,
 }
 
 impl Buffers {
-    /// An empty buffer with room for `length` bytes.
+    /// Returns an empty buffer with room for `length` bytes.
     ///
     /// # Errors
-    /// If there is no memory for so many.
+    /// If there is no memory for `length` bytes.
     pub fn take(&self, length: usize) -> Result<BytesMut, TryReserveError> {
         if length < SMALLEST {
             return Ok(BytesMut::with_capacity(length));
         }
         let size = rounded(length);
         let mut shelf = self.shelf();
-        // The last one put back is the one most likely to be in a cache.
+        // The buffer that came back last is the most likely one to be in a cache.
         match shelf.free.get_mut(class(size)).and_then(Vec::pop) {
             Some(buffer) => {
                 shelf.bytes = shelf.bytes.saturating_sub(buffer.capacity());
@@ -54,7 +53,7 @@ impl Buffers {
         }
     }
 
-    /// Hands out what was read; its memory comes back when the last of it is dropped.
+    /// Returns read data as `Bytes`. Its memory comes back here when the last clone is dropped.
     pub fn lend(&self, data: BytesMut) -> Bytes {
         if data.capacity() < SMALLEST {
             return data.freeze();
@@ -65,7 +64,7 @@ impl Buffers {
         })
     }
 
-    /// Gives all memory back that is not in use.
+    /// Frees all buffers that are not in use.
     pub fn release(&self) {
         *self.shelf() = Shelf::default();
     }
@@ -94,28 +93,28 @@ impl Buffers {
     }
 }
 
-/// An empty buffer with room for `length` bytes, which costs memory only as it is filled.
+/// Returns an empty buffer with room for `length` bytes, which takes memory only as it is filled.
 ///
 /// # Errors
-/// If there is no memory for so many.
+/// If there is no memory for `length` bytes.
 pub fn reserve(length: usize) -> Result<BytesMut, TryReserveError> {
     if length < LARGE {
         return Ok(BytesMut::with_capacity(length));
     }
     let mut memory = Vec::new();
     memory.try_reserve_exact(length)?;
-    // Without a copy: nobody else has it.
+    // The conversion copies nothing, since the memory has one owner.
     Ok(BytesMut::from(Bytes::from(memory)))
 }
 
-/// The size of the buffer for `length` bytes: the same for similar lengths, and at most a quarter
-/// more.
+/// Returns the size of a buffer for `length` bytes: at most a quarter more than `length`, and the
+/// same for similar lengths.
 fn rounded(length: usize) -> usize {
     let step = quarter(length);
     length.checked_next_multiple_of(step).unwrap_or(length)
 }
 
-/// Four classes for each doubling; a buffer belongs to the largest that it has room for.
+/// Returns the class of a buffer of `size` bytes. Each doubling of the size has four classes.
 fn class(size: usize) -> usize {
     let doublings = (size.max(SMALLEST).ilog2() as usize).saturating_sub(SMALLEST_LOG);
     let quarters = size / quarter(size);
@@ -132,7 +131,7 @@ impl fmt::Debug for Buffers {
     }
 }
 
-/// Data in a buffer that goes home when it is not needed any more.
+/// Read data whose buffer returns to `home` when it is dropped.
 struct Lent {
     data: BytesMut,
     home: Buffers,

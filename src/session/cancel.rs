@@ -1,10 +1,10 @@
-//! How requests are given up by their callers.
+//! Requests that their callers give up.
 
 use super::inflight::Stage;
 use super::{Session, Ticket};
 
 impl Session {
-    /// A waiting request gives up its place. If it was let go meanwhile, this gives its ticket.
+    /// Removes a waiting request from the gate. Returns its ticket if it was admitted meanwhile.
     pub fn leave_queue(&mut self, place: u64) -> Option<Ticket> {
         let ticket = self.granted.remove(&place);
         if let Some(waiter) = self.gate.cancel(place) {
@@ -16,8 +16,8 @@ impl Session {
         ticket
     }
 
-    /// Nobody waits for this request any more. If it is unanswered, its place stays taken until
-    /// the reply has come and been checked.
+    /// Abandons a request. If it is unanswered, its slot stays taken until the reply has come and
+    /// was checked.
     pub fn abandon(&mut self, ticket: Ticket) {
         let Some(place) = self.inflight.find(ticket.0) else {
             return;
@@ -35,7 +35,7 @@ impl Session {
         entry.waker = None;
         if let Some(changes) = entry.changes() {
             self.gate.abandon(&changes, place as u64);
-            // Changes that it holds back now are in nobody's way any more.
+            // Changes that now wait for this one no longer hold up the line.
             if self.gate.has_waiting() {
                 self.grant();
             }

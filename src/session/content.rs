@@ -1,4 +1,4 @@
-//! What a reply brings for its request: content, errors, and its end.
+//! Applies a reply to its request: content, errors, and the end.
 
 use std::task::Waker;
 
@@ -13,7 +13,7 @@ use crate::wire::reply::{ChunkHead, ErrorChunk, Hole};
 use crate::wire::{ChunkType, Command, ProtocolError, ReplyStyle};
 
 impl Entry {
-    /// Checks type and length of a chunk against the request, before anything is allocated.
+    /// Checks type and length of a chunk against the request. Nothing is allocated before.
     pub fn check(
         &self,
         head: &ChunkHead,
@@ -24,7 +24,7 @@ impl Entry {
         let belongs = match chunk {
             ChunkType::NONE => true,
             ChunkType::OFFSET_DATA | ChunkType::OFFSET_HOLE => command == Command::READ,
-            // which form a block status has depends on the headers alone.
+            // the headers alone decide the form of a status.
             ChunkType::BLOCK_STATUS => {
                 command == Command::BLOCK_STATUS && style == ReplyStyle::Structured
             }
@@ -44,7 +44,7 @@ impl Entry {
         Ok(())
     }
 
-    /// Claims the range of a piece of content; returns its position in the read, in bytes.
+    /// Claims the range of a piece of content, and returns its position in the read, in bytes.
     pub fn claim(
         &mut self,
         offset: u64,
@@ -64,7 +64,8 @@ impl Entry {
         read.claim(offset, length, limits)
     }
 
-    /// Content for a request that has none, which [`check`](Self::check) has refused before.
+    /// Returns the error of content for a request that has none. [`check`](Self::check) refuses
+    /// such a chunk, so this is never reached.
     pub fn no_content(&self) -> ProtocolError {
         debug_assert!(false, "content for {}", self.command);
         ProtocolError::UnexpectedChunk {
@@ -73,7 +74,7 @@ impl Entry {
         }
     }
 
-    /// Stores a hole.
+    /// Stores a hole, or queues it for the caller of a structured read.
     pub fn hole(
         &mut self,
         hole: Hole,
@@ -96,7 +97,7 @@ impl Entry {
         }
     }
 
-    /// Stores a claimed piece of data that is here in full.
+    /// Stores a claimed piece of data that has fully arrived.
     pub fn store(
         &mut self,
         offset: u64,
@@ -121,7 +122,8 @@ impl Entry {
         self.hand_over(Chunk::Data { offset, data }, limits)
     }
 
-    /// Lends the place of a claimed piece of data that is still to come, if there is memory for it.
+    /// Lends the part of the buffer for a claimed piece of data that is still to come. Returns
+    /// `None` if there is no memory for it.
     pub fn lend(
         &mut self,
         place: usize,
@@ -146,7 +148,7 @@ impl Entry {
         }))
     }
 
-    /// Takes back a lent place that has been filled.
+    /// Takes back a part of the buffer that was lent and has been filled.
     pub fn give_back(
         &mut self,
         bulk: Bulk,
@@ -170,7 +172,7 @@ impl Entry {
         let most = limits.most_queued(self.length);
         match &mut self.sink {
             Sink::Chunks(_) if self.orphan => Ok(()),
-            // Each piece costs memory beyond its bytes, of which there may be a single one.
+            // Each piece takes memory in addition to its data, which may be a single byte.
             Sink::Chunks(chunks) if chunks.queue.len() as u64 >= most => {
                 Err(ProtocolError::TooFragmented)
             }
@@ -182,7 +184,7 @@ impl Entry {
         }
     }
 
-    /// The waker of a caller for whom pieces are queued.
+    /// Takes the waker of a caller for whom pieces are queued.
     pub fn reader(&mut self) -> Option<Waker> {
         match &self.sink {
             Sink::Chunks(chunks) if !chunks.queue.is_empty() => self.waker.take(),
@@ -190,28 +192,31 @@ impl Entry {
         }
     }
 
-    /// Takes an error of the reply.
+    /// Records an error chunk; the first one of a reply counts.
     pub fn fail(&mut self, chunk: ErrorChunk, limits: &Limits) -> Result<(), ProtocolError> {
         self.errors = self.errors.saturating_add(1);
         if self.errors > limits.error_chunks {
             return Err(ProtocolError::TooManyErrors);
         }
-        // P-165: an offset outside the request says nothing and is left out.
+        // P-165: an offset outside the request is ignored.
         let end = self.offset.saturating_add(self.length);
         let failed_at = chunk.offset.filter(|at| (self.offset..end).contains(at));
         let failure = self.failure(chunk.error, chunk.message, failed_at);
-        // The first error of a reply stands.
+        // The first error of a reply counts.
         self.error.get_or_insert(failure);
         Ok(())
     }
 
-    /// What the caller gets, now that the reply has ended.
+    /// Returns what the caller gets, after the end of the reply.
+    ///
+    /// # Errors
+    /// If the reply is not complete.
     pub fn finish(&mut self) -> Result<Result<Answer, Error>, ProtocolError> {
         if let Some(error) = self.error.take() {
             return Ok(Err(Error::Request(error)));
         }
         let answer = match &mut self.sink {
-            // Pieces that were not taken yet stay where they are.
+            // Pieces that the caller has not taken yet stay in the queue.
             Sink::Chunks(chunks) => {
                 chunks.read.check_complete()?;
                 Answer::Done
@@ -232,7 +237,7 @@ impl Entry {
         })
     }
 
-    /// Where a claimed offset lies, in bytes from the start of the read.
+    /// Returns the position of a claimed offset, in bytes from the start of the read.
     fn position(&self, offset: u64) -> Result<usize, ProtocolError> {
         let position = offset.wrapping_sub(self.offset);
         usize::try_from(position).map_err(|_| ProtocolError::length("read", position))

@@ -1,32 +1,32 @@
-//! Which bytes of a read have arrived.
+//! The bytes of a read that have arrived.
 
 use std::collections::BTreeMap;
 
-/// Why a piece cannot be added.
+/// The reason why a piece cannot be added.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refused {
-    /// Some of its bytes are there already.
+    /// Some of its bytes have arrived already.
     Overlap,
-    /// There would be too many disjoint pieces.
+    /// The read would consist of too many disjoint pieces.
     Fragments,
 }
 
-/// A set of disjoint byte ranges of one read, with a bound on how many.
+/// A bounded set of disjoint byte ranges of one read.
 ///
-/// The usual reply arrives in order and touches `prefix` only. For any other, whatever its order,
-/// a piece costs no more than a search.
+/// A reply that arrives in order touches `prefix` only. In any other order, a piece costs one
+/// search.
 #[derive(Debug)]
 pub struct Coverage {
     /// Everything below this has arrived.
     prefix: u64,
-    /// What has arrived above it, from start to end: disjoint and not touching. A box keeps the
-    /// table of requests small, and few reads need it.
+    /// The ranges above `prefix` that have arrived, from start to end: disjoint and not touching.
+    /// Few reads have any, so a box keeps the table of requests small.
     #[allow(clippy::box_collection)]
     islands: Option<Box<BTreeMap<u64, u64>>>,
 }
 
 impl Coverage {
-    /// Nothing has arrived.
+    /// Creates an empty set.
     pub const fn new() -> Self {
         Self {
             prefix: 0,
@@ -34,7 +34,10 @@ impl Coverage {
         }
     }
 
-    /// Adds `start..end`; there can be at most `limit()` disjoint pieces.
+    /// Adds `start..end`.
+    ///
+    /// # Errors
+    /// If some of the bytes have arrived already, or there would be more than `limit()` ranges.
     pub fn insert(
         &mut self,
         start: u64,
@@ -57,7 +60,7 @@ impl Coverage {
         if before.as_ref().is_some_and(|(_, far)| **far > start) {
             return Err(Refused::Overlap);
         }
-        // One that touches the next one takes it in.
+        // A range that touches the next one is joined with it.
         let far = match next {
             Some((at, far)) if at == end => far,
             _ => end,
@@ -82,7 +85,7 @@ impl Coverage {
         Ok(())
     }
 
-    /// How many bytes have arrived.
+    /// Returns the number of bytes that have arrived.
     pub fn covered(&self) -> u64 {
         let islands = self.islands.iter().flat_map(|islands| islands.iter());
         let lengths = islands.map(|(start, end)| end.saturating_sub(*start));

@@ -1,4 +1,4 @@
-//! How a session ends: in order, by giving up what is not sent, or by a failure.
+//! The end of a session: in order, by giving up what is not sent, or by a failure.
 
 use bytes::Bytes;
 
@@ -9,19 +9,19 @@ use crate::wire::request::RequestHead;
 use crate::wire::{Command, CommandFlags};
 
 impl Session {
-    /// Takes no further requests. Those in flight go on.
+    /// Refuses further requests. Requests in flight go on.
     pub fn close(&mut self) {
         self.refuse(Error::closed());
     }
 
-    /// Refuses every request that is not in flight, for this reason or an earlier one.
+    /// Refuses every request that is not in flight, with `why` or an earlier reason.
     pub(super) fn refuse(&mut self, why: Error) {
         self.closing.get_or_insert(why);
         self.gate.wake_all(&mut self.woken);
     }
 
-    /// Gives up every request of which nothing has been written, and says where the stream of
-    /// bytes now ends: what is queued after that must not be written.
+    /// Fails every request of which nothing has been written. Returns the new end of the stream of
+    /// bytes: bytes queued after it must not be written.
     pub fn drop_unsent(&mut self) -> u64 {
         let mut end = self.written;
         let mut unsent = Vec::new();
@@ -48,15 +48,15 @@ impl Session {
         end
     }
 
-    /// Keeps the first `keep` bytes of what is queued.
+    /// Keeps the first `keep` queued bytes, and drops the others.
     pub fn truncate_outbox(&mut self, keep: u64) {
         self.outbox.truncate(keep);
     }
 
-    /// Queues `DISC` once [`close`](Self::close) was called and nothing is in flight any more;
-    /// says whether it is queued.
+    /// Queues `DISC` if [`close`](Self::close) was called and nothing is in flight. Returns whether
+    /// `DISC` is queued or was queued before.
     pub fn try_disconnect(&mut self) -> bool {
-        // P-145: DISC when nothing is in flight.
+        // P-145: DISC is sent when nothing is in flight.
         if self.closing.is_some()
             && self.pending == 0
             && !self.disconnecting
@@ -67,11 +67,11 @@ impl Session {
         self.disconnecting
     }
 
-    /// Queues `DISC` whatever is in flight.
+    /// Queues `DISC` regardless of requests in flight.
     pub fn disconnect_now(&mut self) {
         self.closing.get_or_insert_with(Error::closed);
         self.disconnecting = true;
-        // P-144: offset and length zero, nothing after it.
+        // P-144: DISC has offset and length zero, and nothing follows it.
         let head = RequestHead {
             flags: CommandFlags::empty(),
             command: Command::DISC,
@@ -82,18 +82,19 @@ impl Session {
         self.push(&head, Bytes::new());
     }
 
-    /// Why it has ended, if it has.
+    /// Returns the cause of the end, if the session has ended.
     pub const fn ended(&self) -> Option<&Error> {
         self.ended.as_ref()
     }
 
-    /// Whether nothing more is expected from the server.
+    /// Returns whether `DISC` is queued: nothing more is expected from the server.
     pub const fn is_disconnecting(&self) -> bool {
         self.disconnecting
     }
 
-    /// Refuses every request from now on with `error`, which is given back with what is to be said
-    /// of the end. Those in flight are told by [`finish`](Self::finish). The first cause stands.
+    /// Refuses every request from now on with `error`. Requests in flight fail with the call of
+    /// [`finish`](Self::finish). The first cause stands. Returns the error, which also says whether
+    /// writes were left unflushed.
     pub fn stop(&mut self, error: Error) -> Error {
         let error = error.with_unflushed(self.has_unflushed());
         if self.ended.is_none() {
@@ -104,8 +105,8 @@ impl Session {
         error
     }
 
-    /// Tells the requests in flight why it has ended. What is written is known by now, and no more
-    /// will be.
+    /// Fails the requests in flight after [`stop`](Self::stop). Must be called when the number of
+    /// written bytes is final.
     pub fn finish(&mut self) {
         let Some(error) = self.ended.clone() else {
             return;
@@ -123,8 +124,8 @@ impl Session {
             } else {
                 Delivery::NotSent
             };
-            // A refusal that came before its request was fully written still stands. A success does
-            // not: nobody can have done what nobody has received.
+            // An error that came before its request was fully written stands. An early success
+            // does not: the server cannot have acted on data it never received.
             let result = match std::mem::replace(&mut entry.stage, Stage::Waiting) {
                 Stage::Early(Err(refusal)) => Err(refusal),
                 _ => Err(error.clone().delivered(delivery)),
@@ -133,7 +134,7 @@ impl Session {
         }
     }
 
-    /// Ends it: every request in flight and every later one gets `error`.
+    /// Ends the session: every request in flight and every later one fails with `error`.
     pub fn fail(&mut self, error: &Error) {
         self.stop(error.clone());
         self.finish();

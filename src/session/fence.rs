@@ -1,4 +1,4 @@
-//! Changes that wait for abandoned ones.
+//! Changes that wait for abandoned changes.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,25 +7,25 @@ use std::task::Waker;
 use super::gate::{Waiter, Want};
 use super::ranges::Ranges;
 
-/// Abandoned changes that are not answered, and the changes that wait for them.
+/// The abandoned changes that are unanswered, and the changes that wait for them.
 ///
-/// An abandoned change may still be on its way: a newer one that overtook it would be overwritten
-/// with old data. So whoever overlaps one waits here, out of everybody else's way.
+/// An abandoned change may still be on its way: it would overwrite a newer change that overtook it
+/// with old data. A change that overlaps an abandoned one therefore waits here, where it holds up
+/// no other request.
 ///
-/// Both are kept in order of their ranges. To see whether a change has to wait, to let it wait
-/// here, to give up and to abandon cost as much as the logarithm of what is kept. When an abandoned
-/// change is answered, those are looked for that lie in what is free of abandoned changes now:
-/// each costs that much, and so does each gap between other abandoned changes that lie inside the
-/// one that was answered. Those who still have to wait are not looked at.
+/// Both sets are ordered by range, so every operation costs the logarithm of their size. When an
+/// abandoned change is answered, only the waiting changes that became free are looked at, and the
+/// gaps between other abandoned changes in its range.
 #[derive(Debug)]
 pub struct Fence<T> {
     abandoned: Ranges,
-    /// The ranges of those who wait, numbered by their places.
+    /// The ranges of the waiting changes, numbered by their places.
     ranges: Ranges,
     waiting: BTreeMap<u64, Waiter<T>>,
 }
 
 impl<T> Fence<T> {
+    /// Creates an empty fence.
     pub const fn new() -> Self {
         Self {
             abandoned: Ranges::new(),
@@ -34,13 +34,13 @@ impl<T> Fence<T> {
         }
     }
 
-    /// Whether a request has to wait here.
+    /// Returns whether a request overlaps an unanswered abandoned change.
     pub fn blocks(&self, want: &Want) -> bool {
         let changes = want.changes.as_ref().filter(|changes| !changes.is_empty());
         changes.is_some_and(|changes| self.abandoned.overlaps(changes))
     }
 
-    /// Takes one in who has to wait here.
+    /// Adds a waiting change.
     pub fn wait(&mut self, place: u64, waiter: Waiter<T>) {
         if let Some(changes) = &waiter.want.changes {
             self.ranges.insert(changes, place);
@@ -48,10 +48,12 @@ impl<T> Fence<T> {
         self.waiting.insert(place, waiter);
     }
 
+    /// Returns the waiting change with this place.
     pub fn get_mut(&mut self, place: u64) -> Option<&mut Waiter<T>> {
         self.waiting.get_mut(&place)
     }
 
+    /// Removes the waiting change with this place.
     pub fn remove(&mut self, place: u64) -> Option<Waiter<T>> {
         let waiter = self.waiting.remove(&place)?;
         if let Some(changes) = &waiter.want.changes {
@@ -60,25 +62,26 @@ impl<T> Fence<T> {
         Some(waiter)
     }
 
-    /// A change is abandoned; `number` is its own as long as it is not answered.
+    /// Adds an abandoned change. `number` names it until it is answered.
     pub fn raise(&mut self, changes: &Range<u64>, number: u64) {
         if !changes.is_empty() {
             self.abandoned.insert(changes, number);
         }
     }
 
-    /// An abandoned change is answered: `line` gets those who have waited for nothing else.
+    /// Removes an abandoned change that was answered, and moves the changes that waited for no
+    /// other one to `line`.
     pub fn fall(&mut self, changes: &Range<u64>, number: u64, line: &mut BTreeMap<u64, Waiter<T>>) {
         self.abandoned.remove(changes, number);
         let mut at = changes.start;
         while at < changes.end && self.ranges.overlaps(&(at..changes.end)) {
             let reach = self.abandoned.reach(at.saturating_add(1));
             if reach > at {
-                // Others are there up to this.
+                // Other abandoned changes cover the range up to `reach`.
                 at = reach;
                 continue;
             }
-            // Between what ends last before here and what begins next, all is free.
+            // No abandoned change lies between `reach` and `next`.
             let next = self.abandoned.next(at).unwrap_or(u64::MAX);
             while let Some(place) = self.ranges.inside(&(reach..next)) {
                 line.extend(self.remove(place).map(|waiter| (place, waiter)));
@@ -87,7 +90,7 @@ impl<T> Fence<T> {
         }
     }
 
-    /// Gives up everybody who waits here, and wakes them.
+    /// Removes all waiting changes, and adds their wakers to `woken`.
     pub fn wake_all(&mut self, woken: &mut Vec<Waker>) {
         self.ranges = Ranges::new();
         let waiting = std::mem::take(&mut self.waiting);

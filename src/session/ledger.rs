@@ -1,21 +1,21 @@
-//! What the server has acknowledged, and what of it is durable.
+//! The changes that the server has acknowledged, and those that are durable.
 
 use super::Answer;
 use crate::error::{Error, RequestError};
 
-/// Counts acknowledged changes, and how far flushes have made them durable.
+/// Counts the acknowledged changes, and those that a flush has made durable.
 ///
-/// Changes with `FUA` are durable by themselves and not counted.
+/// Changes with `FUA` are durable without a flush, and are not counted.
 #[derive(Debug, Default)]
 pub struct Ledger {
     acknowledged: u64,
-    /// How many of them, from the first on, a flush has covered.
+    /// The number of changes, from the first on, that a flush has covered.
     durable: u64,
     failure: Option<Failure>,
 }
 
-/// A flush that failed. The server may have dropped what it could not write, so that a later
-/// flush succeeds without it: what this one should have covered stays in doubt.
+/// A failed flush. The server may have dropped what it could not write, and a later flush succeeds
+/// without it: the changes that this flush should have covered stay in doubt.
 #[derive(Debug)]
 struct Failure {
     mark: u64,
@@ -23,18 +23,18 @@ struct Failure {
 }
 
 impl Ledger {
-    /// The server has acknowledged a change that is not durable.
+    /// Counts a change that the server has acknowledged and that is not durable.
     pub const fn acknowledge(&mut self) {
         self.acknowledged = self.acknowledged.wrapping_add(1);
     }
 
-    /// What a flush that is sent now will cover.
+    /// Returns the number of changes that a flush sent now covers.
     pub const fn mark(&self) -> u64 {
         self.acknowledged
     }
 
-    /// Takes the answer to a flush that covers what was acknowledged at `mark`; says what its
-    /// caller is told.
+    /// Records the answer to a flush that covers the changes up to `mark`. Returns the answer for
+    /// the caller, which is an error if an earlier flush failed.
     pub fn flushed(&mut self, mark: u64, result: Result<Answer, Error>) -> Result<Answer, Error> {
         match result {
             Ok(answer) => {
@@ -46,7 +46,7 @@ impl Ledger {
             }
             Err(Error::Request(error)) => {
                 if mark > self.durable {
-                    // The first cause stands.
+                    // The first cause is kept.
                     let first = self.failure.take().map(|first| first.error);
                     let error = first.unwrap_or_else(|| error.clone());
                     self.failure = Some(Failure { mark, error });
@@ -57,12 +57,12 @@ impl Ledger {
         }
     }
 
-    /// Whether something is acknowledged and not known to be durable.
+    /// Returns whether acknowledged changes may not be durable.
     pub const fn has_unflushed(&self) -> bool {
         self.acknowledged > self.durable || self.failure.is_some()
     }
 
-    /// What the flushes that failed should have covered is the caller's business from now on.
+    /// Treats everything that failed flushes should have covered as handled by the caller.
     pub fn forgive(&mut self) {
         if let Some(failure) = self.failure.take() {
             self.durable = self.durable.max(failure.mark);

@@ -1,13 +1,13 @@
-//! Ranges that may overlap, in an order that makes them quick to find.
+//! A set of ranges that may overlap.
 
 use std::cmp::Ordering;
 use std::ops::Range;
 
-/// A set of ranges, none of them empty, each with a number of its own.
+/// A set of non-empty ranges, each with a number of its own.
 ///
-/// A search tree by where the ranges begin, in which every node knows the least and the greatest
-/// end of all ranges below it. Its shape follows numbers that are as good as random (a treap), so
-/// that it is as deep as the logarithm of what it holds: every method costs that much.
+/// It is a search tree by the start of the ranges, in which every node has the least and the
+/// greatest end of all ranges below it. Pseudo-random ranks give it its shape (a treap), so its
+/// depth, and the cost of every method, is the logarithm of its size.
 #[derive(Debug)]
 pub struct Ranges {
     root: Tree,
@@ -20,9 +20,9 @@ struct Node {
     start: u64,
     end: u64,
     number: u64,
-    /// Greater than that of all nodes below.
+    /// The rank, which is greater than those of all nodes below.
     rank: u64,
-    /// The ends of all ranges from here on down.
+    /// The least and the greatest end of this range and all ranges below.
     least: u64,
     greatest: u64,
     left: Tree,
@@ -30,10 +30,12 @@ struct Node {
 }
 
 impl Ranges {
+    /// Creates an empty set.
     pub const fn new() -> Self {
         Self { root: None }
     }
 
+    /// Adds a range with its number.
     pub fn insert(&mut self, range: &Range<u64>, number: u64) {
         let node = Box::new(Node {
             start: range.start,
@@ -48,16 +50,17 @@ impl Ranges {
         self.root = Some(insert(self.root.take(), node));
     }
 
+    /// Removes a range with its number.
     pub fn remove(&mut self, range: &Range<u64>, number: u64) {
         self.root = remove(self.root.take(), (range.start, number));
     }
 
-    /// Whether one of them overlaps this range, which is not empty.
+    /// Returns whether a range of the set overlaps `range`, which is not empty.
     pub fn overlaps(&self, range: &Range<u64>) -> bool {
         self.reach(range.end) > range.start
     }
 
-    /// The greatest end of those that begin before `at`; 0 if none does.
+    /// Returns the greatest end of the ranges that begin before `at`, or 0 if none does.
     pub fn reach(&self, at: u64) -> u64 {
         let (mut tree, mut reach) = (&self.root, 0);
         while let Some(node) = tree {
@@ -73,7 +76,7 @@ impl Ranges {
         reach
     }
 
-    /// Where the first begins of those that begin at `at` or later.
+    /// Returns the least start of the ranges that begin at `at` or later.
     pub fn next(&self, at: u64) -> Option<u64> {
         let (mut tree, mut next) = (&self.root, None);
         while let Some(node) = tree {
@@ -88,10 +91,10 @@ impl Ranges {
         next
     }
 
-    /// The number of one that lies inside this range.
+    /// Returns the number of a range that lies inside `range`.
     pub fn inside(&self, range: &Range<u64>) -> Option<u64> {
         let ends = |tree: &Tree| tree.as_ref().is_some_and(|node| node.least <= range.end);
-        // Whether those from here on down are known to begin late enough.
+        // `begins` says that all ranges from `tree` down begin inside `range`.
         let (mut tree, mut begins) = (&self.root, false);
         while let Some(node) = tree {
             count_step();
@@ -114,7 +117,7 @@ impl Node {
         (self.start, self.number)
     }
 
-    /// Brings what is known of the nodes below up to date.
+    /// Updates the ends from those of the nodes below.
     fn update(&mut self) {
         count_step();
         (self.least, self.greatest) = (self.end, self.end);
@@ -156,7 +159,7 @@ fn remove(tree: Tree, key: (u64, u64)) -> Tree {
     Some(node)
 }
 
-/// What comes before `key`, and the rest.
+/// Splits a tree into the nodes before `key` and the others.
 fn split(tree: Tree, key: (u64, u64)) -> (Tree, Tree) {
     let Some(mut node) = tree else {
         return (None, None);
@@ -174,7 +177,7 @@ fn split(tree: Tree, key: (u64, u64)) -> (Tree, Tree) {
     }
 }
 
-/// Two trees as one; all of the first comes before all of the second.
+/// Joins two trees; every node of the first comes before every node of the second.
 fn join(first: Tree, second: Tree) -> Tree {
     let (mut first, mut second) = match (first, second) {
         (Some(first), Some(second)) => (first, second),
@@ -191,7 +194,7 @@ fn join(first: Tree, second: Tree) -> Tree {
     }
 }
 
-/// A number that looks random and is the same for the same one (SplitMix64).
+/// Returns a pseudo-random number for `number`, always the same one (SplitMix64).
 const fn mix(number: u64) -> u64 {
     let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -211,7 +214,7 @@ fn count_step() {
     STEPS.set(STEPS.get() + 1);
 }
 
-/// How many nodes this thread has looked at since it was asked last.
+/// Returns how many nodes this thread has looked at since the last call.
 #[cfg(test)]
 pub fn steps() -> u64 {
     STEPS.replace(0)

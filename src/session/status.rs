@@ -1,15 +1,15 @@
-//! Putting the reply to a block status together.
+//! Assembles the reply to a block status.
 
 use crate::extent::{BlockStatus, Context, Extent};
 use crate::wire::ProtocolError;
 
-/// How many extents of a context an answer is expected to have at most. Of this much room is made
-/// before it is asked for.
+/// The largest number of extents for which room is reserved at the gate, for each context, before
+/// a block status is sent.
 const EXPECTED: u64 = 1024;
-/// What an extent takes, in bytes.
+/// The memory of an extent, in bytes.
 const EXTENT: u64 = size_of::<Extent>() as u64;
 
-/// A block status whose chunks, one for each context, arrive in any order.
+/// A block status, whose chunks arrive in any order, one for each context.
 #[derive(Debug)]
 pub struct StatusAssembly {
     offset: u64,
@@ -20,11 +20,11 @@ pub struct StatusAssembly {
     answers: Vec<Answer>,
 }
 
-/// What one context answers.
+/// The answer of one context.
 #[derive(Debug)]
 struct Answer {
     context: Context,
-    /// Whether it was asked for. If not, the answer is checked and not kept.
+    /// Whether the caller asked for the context. If not, the answer is checked and not kept.
     wanted: bool,
     extents: Option<Vec<Extent>>,
 }
@@ -36,8 +36,8 @@ impl Answer {
 }
 
 impl StatusAssembly {
-    /// A query of `wanted` over a range of an export of `size` bytes; `one` asks for a single
-    /// extent.
+    /// Creates the assembly of a query for the contexts `wanted`, over a range of an export of
+    /// `size` bytes; with `one`, the query is for a single extent.
     pub fn new(offset: u64, length: u64, size: u64, one: bool, wanted: Vec<Context>) -> Self {
         let mut query = Self {
             offset,
@@ -50,7 +50,7 @@ impl StatusAssembly {
         query
     }
 
-    /// The same when the server also answers for contexts that nobody asked for.
+    /// Adds contexts for which the server answers although nobody asked for them.
     pub fn with_strays(mut self, strays: &[Context]) -> Self {
         self.extend(strays.iter().cloned(), false);
         self
@@ -65,16 +65,16 @@ impl StatusAssembly {
             }));
     }
 
-    /// How many bytes of the export the query is about.
+    /// Returns the length of the range, in bytes.
     pub const fn length(&self) -> u64 {
         self.length
     }
 
-    /// How much memory the answer takes as a rule, in bytes.
+    /// Returns the memory that the answer usually takes, in bytes.
     pub fn expected(&self) -> u64 {
         let extents = match self.one {
             true => 1,
-            // A server knows no more than every sector by itself.
+            // A server describes at most every sector by itself.
             false => (self.length / 512).saturating_add(1).min(EXPECTED),
         };
         let wanted = self.answers.iter().filter(|answer| answer.wanted);
@@ -83,7 +83,7 @@ impl StatusAssembly {
             .saturating_mul(wanted.count() as u64)
     }
 
-    /// How much memory the extents take that have come so far, in bytes.
+    /// Returns the memory of the extents that have come so far, in bytes.
     pub fn held(&self) -> u64 {
         let extents = self
             .answers
@@ -93,12 +93,12 @@ impl StatusAssembly {
         count.saturating_mul(EXTENT)
     }
 
-    /// Adds the status of one context. In all contexts together about `most` bytes of extents are
-    /// kept, but at least one extent of each; the rest is cut off, as if the server had described
-    /// less. With `None` the status is checked only.
+    /// Adds the status of one context. All contexts together keep about `most` bytes of extents,
+    /// but at least one extent each; the rest is cut off, as if the server had described less.
+    /// With `None`, the status is only checked.
     ///
     /// # Errors
-    /// If the context was not asked for or has answered, or the extents break the rules.
+    /// If the context is unknown or has answered before, or the extents break the rules.
     pub fn add(
         &mut self,
         id: u32,
@@ -109,7 +109,7 @@ impl StatusAssembly {
         let Some(at) = self.answers.iter().position(find) else {
             return Err(ProtocolError::UnknownContext(id));
         };
-        // P-169: exactly one chunk for each context.
+        // P-169: each context answers with exactly one chunk.
         let Some(answer) = self
             .answers
             .get(at)
@@ -128,7 +128,7 @@ impl StatusAssembly {
         Ok(())
     }
 
-    /// How many extents the next context may keep if all together may keep `most` bytes.
+    /// Returns how many extents the next context may keep if all together may keep `most` bytes.
     fn share(&self, most: u64) -> usize {
         let left = most.saturating_sub(self.held()) / EXTENT;
         let missing = self.answers.iter().filter(|answer| answer.is_missing());
@@ -136,14 +136,14 @@ impl StatusAssembly {
         usize::try_from(share).unwrap_or(usize::MAX).max(1)
     }
 
-    /// The extents at their places, `most` of them at most.
+    /// Converts lengths and flags to extents, and keeps at most `most` of them.
     fn place(
         &self,
         descriptors: impl ExactSizeIterator<Item = Result<(u64, u64), ProtocolError>>,
         most: usize,
     ) -> Result<Vec<Extent>, ProtocolError> {
-        // No more than bytes: what lies past the range is not kept. P-170: REQ_ONE gives one extent,
-        // no longer than what was asked for. Servers that send more are cut off here instead.
+        // There are at most as many extents as bytes, since extents past the range are not kept.
+        // P-170: REQ_ONE gives one extent inside the range; what a server sends beyond is cut off.
         let useful = match self.one {
             true => 1,
             false => usize::try_from(self.length).unwrap_or(usize::MAX),
@@ -154,14 +154,14 @@ impl StatusAssembly {
         let limit = self.offset.saturating_add(self.length);
         for descriptor in descriptors {
             let (length, flags) = descriptor?;
-            // P-171: every extent but the last ends before the range does; as above.
+            // P-171: every extent but the last ends before the range does; the others are dropped.
             if at >= limit || self.one && at > self.offset {
                 continue;
             }
             let end = at
                 .checked_add(length)
                 .ok_or(ProtocolError::Extents("extent past the end of 64 bits"))?;
-            // Some servers round the last extent up: nothing lies past the end of the export.
+            // Some servers round the last extent up, past the end of the export.
             let end = end.min(self.size);
             let end = if self.one { end.min(limit) } else { end };
             if extents.len() < most {
@@ -173,10 +173,10 @@ impl StatusAssembly {
         Ok(extents)
     }
 
-    /// The extents of every context that was asked for.
+    /// Returns the extents of every context that the caller asked for.
     ///
     /// # Errors
-    /// If one has not answered.
+    /// If a context has not answered.
     pub fn finish(self) -> Result<BlockStatus, ProtocolError> {
         let answers = self.answers.into_iter();
         let mut contexts = Vec::with_capacity(answers.len());
@@ -188,7 +188,7 @@ impl StatusAssembly {
                 None => missing = missing.saturating_add(1),
             }
         }
-        // P-169
+        // P-169: one status chunk for each context.
         match missing {
             0 => Ok(BlockStatus { contexts }),
             missing => Err(ProtocolError::MissingStatus(missing)),
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(status.get("z"), None);
     }
 
-    // P-169
+    // P-169: one status chunk for each context.
     #[test]
     fn every_context_answers_exactly_once() {
         let mut status = query(false);
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(status.finish(), Err(ProtocolError::MissingStatus(1)));
     }
 
-    // P-170
+    // P-170: REQ_ONE gives one extent.
     #[test]
     fn req_one_gives_one_extent() {
         let mut status = query(true);
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(status.get("x:y"), Some(&[Extent::new(1000, 20, 0)][..]));
     }
 
-    // P-171
+    // P-171: only the last extent passes the range.
     #[test]
     fn extents_past_the_range_are_cut_off() {
         let mut status = query(false);
@@ -339,7 +339,7 @@ mod tests {
         assert!(status.take(0, &[(11, 0)]).is_err());
     }
 
-    // P-170, P-171
+    // P-170: REQ_ONE gives one extent; P-171: only the last extent passes the range.
     proptest! {
         #![proptest_config(crate::tests::properties::config())]
 

@@ -1,5 +1,5 @@
-//! How requests get in: at once, or after a wait for room, for abandoned writes that they overlap,
-//! or, if they are flushes, for the changes before them.
+//! Takes requests: at once, or after a wait for room, for abandoned changes that they overlap, or,
+//! if they are flushes, for earlier changes.
 
 use std::task::{Poll, Waker};
 
@@ -10,10 +10,10 @@ use crate::wire::request::RequestHead;
 use crate::wire::{Command, CommandFlags};
 
 impl Session {
-    /// Queues the request as soon as there is room for it, whether or not the caller looks; from
-    /// then on it is sent whatever the caller does. `place` is its place among those who wait.
+    /// Queues the request as soon as there is room for it, whether or not the caller polls. From
+    /// then on it is sent, whatever the caller does. `place` is its place while it waits.
     ///
-    /// Returns the ticket. The answer may be there already if the request had a place.
+    /// Returns the ticket. If the request had a place, its answer may be there already.
     pub fn poll_submit(
         &mut self,
         submission: &mut Option<Submission>,
@@ -48,7 +48,7 @@ impl Session {
         Poll::Pending
     }
 
-    /// What the gate should know of a request.
+    /// Returns what the gate needs to know of a request.
     fn want(&mut self, submission: &Submission) -> Want {
         let (command, offset, length) = (submission.command, submission.offset, submission.length);
         let changes = changes(command, offset, length);
@@ -66,8 +66,8 @@ impl Session {
         }
     }
 
-    /// A change of this span is answered, or will not be sent: flushes that waited for it have
-    /// their turn.
+    /// Ends a change of `span`, which is answered or will not be sent. Flushes that waited for it
+    /// move into the line.
     pub(super) fn end_change(&mut self, span: u64) {
         if self.barrier.end(span) {
             let barrier = &self.barrier;
@@ -75,7 +75,7 @@ impl Session {
         }
     }
 
-    /// Queues what waited and has its turn now.
+    /// Queues the waiting requests that can be admitted now.
     pub(super) fn grant(&mut self) {
         if self.closing.is_some() || self.ended.is_some() {
             return;
@@ -87,6 +87,7 @@ impl Session {
         }
     }
 
+    /// Queues an admitted request, and returns its ticket.
     fn queue(&mut self, submission: Submission, want: &Want, waker: &Waker) -> Ticket {
         let cookie = self.inflight.next_cookie();
         let Submission {

@@ -1,4 +1,4 @@
-//! Backpressure: who may send now, and who waits.
+//! Backpressure: admits requests, and lets others wait.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -6,27 +6,27 @@ use std::task::Waker;
 
 use super::fence::Fence;
 
-/// What a request needs to pass.
+/// What a request needs to be admitted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Want {
-    /// What it holds, in bytes: payload in either direction, or extents.
+    /// The bytes that it holds: payload in either direction, or extents.
     pub bytes: u64,
-    /// What it changes, in bytes from the start of the export: abandoned changes that overlap it
-    /// must be answered first.
+    /// The range that it changes, in bytes from the start of the export. Abandoned changes that
+    /// overlap this range must be answered first.
     pub changes: Option<Range<u64>>,
-    /// The span of a change, see [`Barrier`](super::barrier::Barrier); of a flush, the one before
-    /// which all changes have to be answered.
+    /// Of a change its span, see [`Barrier`](super::barrier::Barrier); of a flush the span before
+    /// which all changes must be answered.
     pub span: u64,
 }
 
-/// A bound on requests and payload in flight, first come, first served.
+/// A bound on requests and bytes in flight, first come, first served.
 ///
-/// Who waits is in one of three places: in the line for room; behind the [`Fence`], because an
-/// abandoned change that it overlaps is not answered; or held, as a flush, until the changes before
-/// it are answered. Only the first of the line is ever looked at to see who is next, and nobody who
-/// waits elsewhere. Every step costs as much as the logarithm of how many wait, for each request
-/// that it lets go or moves from one place to another. One moves from the line to the fence when it
-/// is its turn and a change was abandoned meanwhile, and back when all such are answered.
+/// A waiting request is in one of three sets: in the line for room; behind the [`Fence`], because
+/// it overlaps an unanswered abandoned change; or, as a flush, held until earlier changes are
+/// answered. Only the first request of the line can be next. It moves to the fence if a change
+/// that it overlaps was abandoned meanwhile, and back to its place in the line when all such
+/// changes are answered. Every step costs the logarithm of the number of waiting requests, for
+/// each request that is admitted or moved.
 #[derive(Debug)]
 pub struct Gate<T> {
     max_requests: usize,
@@ -34,24 +34,27 @@ pub struct Gate<T> {
     requests: usize,
     bytes: u64,
     next: u64,
-    /// Who waits for room, by place.
+    /// The requests that wait for room, by place.
     line: BTreeMap<u64, Waiter<T>>,
     fence: Fence<T>,
-    /// Flushes that wait for changes before them. They are looked at only when such changes have
-    /// been answered; until then they are in nobody's way.
+    /// The flushes that wait for earlier changes, by place. They hold up no other request.
     held: BTreeMap<u64, Waiter<T>>,
 }
 
-/// A request that waits, with all that is needed to send it: it does not depend on its caller,
-/// who may have other things to do when its turn comes.
+/// A waiting request with everything that is needed to send it: when it is admitted, its caller
+/// need not be polled first.
 #[derive(Debug)]
 pub struct Waiter<T> {
+    /// What the request needs to be admitted.
     pub want: Want,
+    /// The request.
     pub item: T,
+    /// The waker of the caller.
     pub waker: Waker,
 }
 
 impl<T> Gate<T> {
+    /// Creates a gate with these bounds.
     pub const fn new(max_requests: usize, max_bytes: u64) -> Self {
         Self {
             max_requests,
@@ -65,7 +68,7 @@ impl<T> Gate<T> {
         }
     }
 
-    /// Lets a request pass, or says that it has to wait.
+    /// Admits a request if possible, and returns whether it was admitted.
     pub fn enter(&mut self, want: &Want) -> bool {
         let passes = self.fits(want) && !self.fence.blocks(want) && !self.has_turn();
         if passes {
@@ -74,7 +77,7 @@ impl<T> Gate<T> {
         passes
     }
 
-    /// Lets a request wait that cannot pass; says what its place is.
+    /// Adds a request that cannot be admitted yet, and returns its place.
     pub fn wait(&mut self, waiter: Waiter<T>) -> u64 {
         let place = self.place();
         if self.fence.blocks(&waiter.want) {
@@ -85,7 +88,7 @@ impl<T> Gate<T> {
         place
     }
 
-    /// Holds a flush back until [`release`](Self::release); says what its place is then.
+    /// Holds a flush back until [`release`](Self::release), and returns its place.
     pub fn hold(&mut self, waiter: Waiter<T>) -> u64 {
         let place = self.place();
         self.held.insert(place, waiter);
@@ -98,8 +101,8 @@ impl<T> Gate<T> {
         place
     }
 
-    /// Puts the flushes that need not be held back any more into the line. They have come in the
-    /// order of their spans.
+    /// Moves the flushes for which `is_past` holds into the line. Flushes are held in the order of
+    /// their spans.
     pub fn release(&mut self, is_past: impl Fn(u64) -> bool) {
         while let Some(first) = self.held.first_entry() {
             if !is_past(first.get().want.span) {
@@ -110,19 +113,19 @@ impl<T> Gate<T> {
         }
     }
 
-    /// A change that passed is abandoned: others that overlap it wait from now on until it is
-    /// answered. `number` is its own among those in flight.
+    /// Marks an admitted change as abandoned: changes that overlap it wait until it is answered.
+    /// `number` is its slot.
     pub fn abandon(&mut self, changes: &Range<u64>, number: u64) {
         self.fence.raise(changes, number);
     }
 
-    /// An abandoned change is answered: those that waited for it alone are in the line again, in
-    /// their places.
+    /// Marks an abandoned change as answered: changes that waited for it alone return to their
+    /// places in the line.
     pub fn answered(&mut self, changes: &Range<u64>, number: u64) {
         self.fence.fall(changes, number, &mut self.line);
     }
 
-    /// Whom to wake when the turn of a waiting request comes.
+    /// Sets the waker of a waiting request.
     pub fn set_waker(&mut self, place: u64, waker: &Waker) {
         let waiter = self.line.get_mut(&place);
         let waiter = waiter.or_else(|| self.fence.get_mut(place));
@@ -131,35 +134,35 @@ impl<T> Gate<T> {
         }
     }
 
-    /// A request that passed is done.
+    /// Frees the room of an admitted request.
     pub const fn leave(&mut self, bytes: u64) {
         self.requests = self.requests.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// A request that passed holds so much more than it wanted: others wait for that, too.
+    /// Counts `bytes` more for an admitted request.
     pub const fn grow(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// The bound on bytes.
+    /// Returns the bound on bytes.
     pub const fn max_bytes(&self) -> u64 {
         self.max_bytes
     }
 
-    /// A waiting request gives up.
+    /// Removes a waiting request.
     pub fn cancel(&mut self, place: u64) -> Option<Waiter<T>> {
         let waiter = self.line.remove(&place);
         let waiter = waiter.or_else(|| self.fence.remove(place));
         waiter.or_else(|| self.held.remove(&place))
     }
 
-    /// Whether anybody waits for room.
+    /// Returns whether a request waits for room.
     pub fn has_waiting(&self) -> bool {
         !self.line.is_empty()
     }
 
-    /// Lets the first one pass who waits for room, if there is enough.
+    /// Admits the first request of the line if there is room for it.
     pub fn grant(&mut self) -> Option<(u64, Waiter<T>)> {
         if !self.has_turn() {
             return None;
@@ -173,7 +176,7 @@ impl<T> Gate<T> {
         Some((place, waiter))
     }
 
-    /// Wakes everybody: nobody will pass any more.
+    /// Removes all waiting requests, and adds their wakers to `woken`: none is admitted any more.
     pub fn wake_all(&mut self, woken: &mut Vec<Waker>) {
         for line in [&mut self.line, &mut self.held] {
             let line = std::mem::take(line);
@@ -182,7 +185,8 @@ impl<T> Gate<T> {
         self.fence.wake_all(woken);
     }
 
-    /// Whether somebody waits whose turn it is: who is first in the line then.
+    /// Moves requests that are blocked by an abandoned change from the line to the fence, until the
+    /// first one is not. Returns whether there is such a first request.
     fn has_turn(&mut self) -> bool {
         while let Some(first) = self.line.first_entry() {
             if !self.fence.blocks(&first.get().want) {
@@ -195,7 +199,7 @@ impl<T> Gate<T> {
     }
 
     const fn fits(&self, want: &Want) -> bool {
-        // One request may be larger than the bound, but then it goes alone.
+        // A request may be larger than the bound if it is alone.
         self.requests < self.max_requests
             && (self.bytes == 0 || self.bytes.saturating_add(want.bytes) <= self.max_bytes)
     }

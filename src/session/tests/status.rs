@@ -245,7 +245,7 @@ fn b18_an_error_after_the_status_fails_the_request() {
     }
 }
 
-// P-165
+// P-165: an error offset lies inside the request.
 #[test]
 fn an_error_offset_is_told_if_it_lies_in_the_range_that_was_asked_about() {
     for style in CHUNKED {
@@ -276,7 +276,7 @@ fn an_error_offset_is_told_if_it_lies_in_the_range_that_was_asked_about() {
     }
 }
 
-// P-170
+// P-170: REQ_ONE gives one extent.
 #[test]
 fn the_first_of_several_extents_is_the_one_that_was_asked_for() {
     for style in CHUNKED {
