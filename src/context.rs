@@ -108,7 +108,7 @@ mod tests {
             (BASE_ALLOCATION, 1, "hole"),
             (BASE_ALLOCATION, 2, "zero"),
             (BASE_ALLOCATION, 3, "hole,zero"),
-            // P-174
+            // P-174: unknown status bits are ignored.
             (BASE_ALLOCATION, 0xf0, "data"),
             (&bitmap, 0, "clean"),
             (&bitmap, 1, "dirty"),

@@ -64,7 +64,7 @@ pub struct BlockSize {
 impl BlockSize {
     /// Checks what a server advertises.
     pub(crate) fn new(minimum: u32, preferred: u32, maximum: u32) -> Result<Self, ProtocolError> {
-        // P-120
+        // P-120: block sizes are powers of two in order.
         let sane = minimum.is_power_of_two()
             && minimum <= 1 << 16
             && preferred.is_power_of_two()
@@ -167,7 +167,7 @@ impl Export {
     /// split.
     #[must_use]
     pub fn max_payload(&self) -> u32 {
-        // P-112, P-116
+        // P-112: without block sizes, 32 MiB; P-116: a payload is at most the maximum.
         let Some(sizes) = self.block_size else {
             return self.payload_limit.clamp(1, DEFAULT_PAYLOAD);
         };
@@ -339,7 +339,7 @@ pub(crate) type SharedExport = Arc<Export>;
 mod tests {
     use super::*;
 
-    // P-120
+    // P-120: block sizes are powers of two in order.
     #[test]
     fn impossible_block_sizes_are_refused() {
         for (minimum, preferred, maximum) in [

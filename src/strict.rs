@@ -1,39 +1,42 @@
-//! Which checks are made before a request is sent.
+//! The checks that a request must pass before it is sent.
 
 use bitflags::bitflags;
 
 bitflags! {
-    /// Which checks a request must pass before it is sent, see
+    /// The checks that a request must pass before it is sent, see
     /// [`Connection::set_strict`](crate::Connection::set_strict).
     ///
-    /// All of them, by default. Programs that test servers switch some off, to see how a server
-    /// answers a request that it should refuse. Some checks always apply: no message has more than
-    /// [64 MiB](crate::Limits::payload) of payload, a length that does not fit its header is sent as
-    /// several messages, and a choice of contexts needs extended headers and contexts that were
-    /// negotiated. How replies are checked does not change.
+    /// All checks are on by default. Programs that test servers switch some off, to see how a
+    /// server answers a request that it should refuse. Some checks always apply: a message has at
+    /// most [64 MiB](crate::Limits::payload) of payload, a length that does not fit its header is
+    /// sent as several messages, and a choice of contexts needs extended headers and negotiated
+    /// contexts. The checks of replies do not change.
     ///
-    /// The names are those of libnbd's `LIBNBD_STRICT_…`.
+    /// The words in quotation marks are section titles of the protocol; the names of the flags are
+    /// those of libnbd's `LIBNBD_STRICT_…`.
     #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
     pub struct Strict: u8 {
-        /// Commands and flags must be offered by the server, nothing is written to a read-only
-        /// export (P-132, P-149), and a block status needs contexts (P-143).
+        /// The server must offer the command and its flags, the export must not be read-only if the
+        /// command changes it ("Transmission flags"), and a block status needs contexts ("Metadata
+        /// querying").
         const COMMANDS = 1 << 0;
-        /// Flags must be documented for their command (P-134).
+        /// The flags must be documented for the command ("Command flags").
         const FLAGS = 1 << 1;
-        /// The range must lie inside the export (P-115).
+        /// The range must lie inside the export ("Size constraints").
         const BOUNDS = 1 << 2;
-        /// The length must not be zero (P-139).
+        /// The length must not be zero ("Request types").
         const ZERO_SIZE = 1 << 3;
-        /// Offset and length must be multiples of the minimum block size (P-114), but for the end
-        /// of an export whose size is not one itself (P-121).
+        /// Offset and length must be multiples of the minimum block size ("Size constraints"). The
+        /// length may end at the end of the export instead.
         const ALIGN = 1 << 4;
-        /// Reads and writes longer than [`max_payload`](crate::Export::max_payload) are sent as
-        /// several (P-116), and so are long requests to cache. Without, a message has up to 64 MiB.
+        /// A read or write longer than [`max_payload`](crate::Export::max_payload) is sent as
+        /// several messages ("Size constraints"), and so is a long request to cache. Without this
+        /// check, a message has up to 64 MiB.
         const PAYLOAD = 1 << 5;
-        /// The flag `PAYLOAD_LEN` of a write is set with extended headers and not without
-        /// (X-05). Without this it is up to the caller's
-        /// [`flags`](crate::Request::flags), and a wrong one can make the server lose track of
-        /// where messages begin.
+        /// The flag `PAYLOAD_LEN` of a write is set with extended headers and cleared without them
+        /// ("Request message" in the extension `extension-ext-header`). Without this check, the
+        /// flag is what the caller's [`flags`](crate::Request::flags) say; a wrong one can make the
+        /// server lose track of where messages begin.
         const AUTO_FLAG = 1 << 6;
     }
 }

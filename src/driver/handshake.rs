@@ -51,7 +51,7 @@ pub(super) async fn establish(
     }
     *phase = Phase::Handshake;
     if negotiator.handshake == Handshake::FixedNewstyle && config.structured_replies {
-        // structured replies only where extended headers are refused.
+        // structured replies only where extended headers are refused.
         let extended = config.extended_headers
             && !config.force_export_name
             && negotiator.feature(OptionType::EXTENDED_HEADERS).await?;
@@ -87,7 +87,7 @@ async fn secure(
             tracing::debug!(%refusal, "going on in clear");
             Ok(())
         }
-        // P-097
+        // P-097: refused TLS ends a connection that requires it.
         Err(error @ Error::Refused(_)) => {
             let until = after(shared.config.shutdown_timeout).min(deadline);
             negotiator.leave(until).await;
@@ -106,7 +106,7 @@ pub(super) async fn enter(shared: &Shared, negotiator: &mut Negotiator) -> Resul
     }
     select_contexts(negotiator, &export_options).await?;
     if shared.config.force_export_name {
-        //
+        // no EXPORT_NAME after extended headers.
         if negotiator.style == ReplyStyle::Extended {
             let why = "EXPORT_NAME cannot be sent once extended headers are agreed";
             return Err(InvalidRequest::NotNegotiated(why).into());

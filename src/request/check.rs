@@ -29,7 +29,7 @@ pub(super) fn check(
     if !command.has_range() {
         return Ok(());
     }
-    // P-139
+    // P-139: the length is not zero.
     if strict.contains(Strict::ZERO_SIZE) && length == 0 {
         return Err(InvalidRequest::ZeroLength(command));
     }
@@ -82,7 +82,7 @@ pub(super) fn step(link: &Link, strict: Strict, command: Command, one_piece: Com
         Command::READ if !one_piece.is_empty() => {
             (MOST_UNFRAGMENTED.min(export.max_payload().into()), 1)
         }
-        // P-116
+        // P-116: a payload is at most the maximum.
         Command::READ | Command::WRITE if obeys => (export.max_payload().into(), 1),
         Command::READ | Command::WRITE => (export.payload_limit.max(1).into(), 1),
         // The protocol has no limit here (P-117), but qemu-nbd takes what it would have to read as
@@ -129,7 +129,7 @@ fn check_command(export: &Export, command: Command) -> Result<(), InvalidRequest
     if command.changes() && export.is_read_only() {
         return Err(InvalidRequest::ReadOnly(command));
     }
-    // P-085, P-143
+    // P-085, P-143: block status needs selected contexts.
     if command == Command::BLOCK_STATUS && export.contexts.is_empty() {
         return Err(InvalidRequest::NoContexts);
     }
@@ -158,9 +158,9 @@ fn check_flags(
     }
     let announces = flags.contains(CommandFlags::PAYLOAD_LEN);
     let fits = match command {
-        //
+        // PAYLOAD_LEN announces a payload.
         Command::WRITE => announces == extended,
-        //
+        // a choice of contexts is a payload.
         Command::BLOCK_STATUS => !announces || export.can_block_status_payload(),
         _ => true,
     };
@@ -190,7 +190,7 @@ fn check_bounds(
     }
 }
 
-/// P-114
+/// P-114: offset and length are whole blocks.
 fn check_alignment(
     export: &Export,
     command: Command,

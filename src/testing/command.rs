@@ -93,7 +93,7 @@ impl Session<'_> {
         let head = &request.head;
         self.check_flags(head)?;
         let settings = self.export.settings();
-        // P-149
+        // P-149: a read-only export is not written.
         if head.command.changes()
             && (settings.read_only || self.flags.contains(TransmissionFlags::READ_ONLY))
         {
@@ -104,12 +104,12 @@ impl Session<'_> {
         };
         // The flag of CACHE is but a hint.
         let is_offered = head.command == Command::CACHE || self.flags.contains(spec.offer);
-        // P-132
+        // P-132: only what the server offers.
         if !is_offered {
             return fail(Errno::EINVAL, "the command was not offered");
         }
         if !spec.has_range {
-            // P-136
+            // P-136: FLUSH has no range.
             if head.offset != 0 || head.length != 0 {
                 return fail(Errno::EINVAL, "flush of a range");
             }
@@ -126,7 +126,7 @@ impl Session<'_> {
         };
         self.check_range(head, length)?;
         if head.flags.contains(CommandFlags::FAST_ZERO) && !settings.fast_zero {
-            // P-142
+            // P-142: FAST_ZERO may fail with ENOTSUP.
             return fail(Errno::ENOTSUP, "zeroing is not fast");
         }
         Ok(length)
@@ -142,7 +142,7 @@ impl Session<'_> {
         allowed |= match head.command {
             Command::READ => offered(CommandFlags::DF, TransmissionFlags::SEND_DF),
             Command::WRITE if self.style == ReplyStyle::Extended => {
-                //
+                // PAYLOAD_LEN announces a payload.
                 if !head.flags.contains(CommandFlags::PAYLOAD_LEN) {
                     return fail(Errno::EINVAL, "write without payload");
                 }
@@ -170,7 +170,7 @@ impl Session<'_> {
         if length == 0 {
             return fail(Errno::EINVAL, "empty range");
         }
-        // P-115, P-177
+        // P-115: the range lies inside the export; P-177: a write past the end is ENOSPC.
         let end = head.offset.checked_add(length);
         if end.is_none_or(|end| end > settings.size) {
             return match head.command {
@@ -180,12 +180,13 @@ impl Session<'_> {
                 _ => fail(Errno::EINVAL, "past the end of the export"),
             };
         }
-        // P-114
+        // P-114: offset and length are whole blocks.
         let minimum = u64::from(settings.blocks.minimum.max(1));
         if head.offset % minimum != 0 || length % minimum != 0 {
             return fail(Errno::EINVAL, "not aligned to the minimum block size");
         }
-        // P-116, P-166, X-11
+        // P-116: a payload is at most the maximum; P-166: DF means one chunk of content; X-11: a
+        // read fits 32 bits.
         let maximum = u64::from(settings.blocks.maximum);
         match head.command {
             Command::WRITE if length > maximum => {
@@ -299,7 +300,7 @@ impl Session<'_> {
 
     /// The contexts a block status is about.
     fn status_contexts(&self, request: &Request) -> Result<Vec<(u32, Arc<Context>)>, Failure> {
-        // P-085
+        // P-085: block status needs selected contexts.
         if self.contexts.is_empty() {
             return fail(Errno::EINVAL, "no metadata context was selected");
         }
@@ -358,7 +359,7 @@ impl Session<'_> {
             flags,
             chunk,
             cookie: head.cookie,
-            //
+            // extended replies carry the request's offset.
             offset: (self.style == ReplyStyle::Extended).then_some(head.offset),
             length: 0,
         });

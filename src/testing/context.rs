@@ -70,7 +70,7 @@ impl Context {
 
     /// Whether a query selects it. An empty leaf is a wildcard, in a list only.
     pub(super) fn matches(&self, query: &str, list: bool) -> bool {
-        // P-079
+        // P-079: an empty leaf matches in a list only.
         if list && query.ends_with(':') {
             self.name.starts_with(query)
         } else {
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(got, [(10, 2), (10, 0)]);
     }
 
-    // P-079
+    // P-079: an empty leaf matches in a list only.
     #[test]
     fn an_empty_leaf_matches_in_a_list_only() {
         let context = Context::allocation();

@@ -71,7 +71,7 @@ struct Negotiation<'a, S> {
     style: ReplyStyle,
     /// The export of the last `SET_META_CONTEXT` and what it selected.
     selection: Option<Selection>,
-    /// Ids are never used twice, so that a stale one is noticed (P-075).
+    /// The next context id. Ids are never used twice, so that a stale one is noticed.
     next_context: u32,
 }
 
@@ -225,7 +225,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
     async fn set_contexts(&mut self, request: &OptionRequest) -> Result<(), Refusal> {
         // P-074: each SET replaces the selection, also when it fails.
         self.selection = None;
-        // P-070
+        // P-070: contexts need structured replies.
         if self.style == ReplyStyle::Simple {
             return refuse(
                 OptionReplyType::ERR_INVALID,
@@ -253,7 +253,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
         let Some((_, export)) = self.shared.find(&name) else {
             return refuse(OptionReplyType::ERR_UNKNOWN, "no such export");
         };
-        // P-072
+        // P-072: a context has namespace and leaf.
         if queries.iter().any(|query| !query.contains(':')) {
             return refuse(OptionReplyType::ERR_INVALID, "query without namespace");
         }
@@ -285,7 +285,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
             return Ok(None);
         };
         let info = export.info(self.style, self.has_contexts(name));
-        // P-017
+        // P-017: 124 zeroes follow unless NO_ZEROES was agreed.
         info.encode(padding, self.framed.write_buffer_mut());
         SinkExt::<ServerMessage>::flush(&mut self.framed).await?;
         Ok(Some(self.agreed(name, export)))

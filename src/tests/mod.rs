@@ -2,3 +2,4 @@
 
 mod layers;
 pub(crate) mod properties;
+mod rules;

@@ -236,7 +236,6 @@ mod tests {
         assert!(start.elapsed() < Duration::from_millis(100));
     }
 
-    // SA-4
     #[test]
     fn impossible_names_are_refused_with_a_reason() {
         let argv = command::check(["true"]).unwrap();

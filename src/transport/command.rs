@@ -209,7 +209,6 @@ mod tests {
         assert_eq!(report.stderr().as_str(), "why\n");
     }
 
-    // SUB-4
     #[tokio::test]
     async fn child_dies_of_a_broken_pipe_as_usual() {
         let (_stream, mut child) = run(["sh", "-c", "yes | true; kill -PIPE $$"]);

@@ -28,8 +28,8 @@ pub(crate) struct Process(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     child: process::Child,
-    /// Set once it is reaped; the status is missing if somebody else has done it, or the system
-    /// by itself because the program ignores SIGCHLD (K47).
+    /// Set once the process is reaped. The status is missing if somebody else reaped it, or the
+    /// system did because the program ignores SIGCHLD.
     ended: Option<Option<ExitStatus>>,
     /// The group that it leads, until that is empty.
     group: Option<Pid>,

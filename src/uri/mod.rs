@@ -21,7 +21,7 @@ pub use endpoint::{Endpoint, SshRemote, TlsType};
 pub use error::UriError;
 pub use policy::{UriPolicy, UriTls};
 
-/// The port IANA assigned to NBD; for vsock there is no other (U-07).
+/// The port that IANA assigned to NBD, for TCP and vsock (U-07: the default port is 10809).
 const DEFAULT_PORT: u16 = 10809;
 
 /// An NBD URI: where a server is, which export to open, and what TLS must look like.

@@ -136,7 +136,7 @@ fn unix(
     }
     match query.path("socket")? {
         Some(path) => Ok(Endpoint::Unix { path }),
-        // U-04.
+        // U-04: a Unix socket needs its parameter.
         None => Err(UriError::MissingParameter {
             name: "socket",
             scheme: scheme.name,

@@ -52,7 +52,7 @@ impl Query {
             }
             self.known.push((name, value));
         } else if name.starts_with(b"x-") {
-            // U-13.
+            // U-13: experimental parameters begin with x-.
             let what = "experimental parameter";
             let name = text_of(what, name.to_vec())?;
             self.experimental.push((name, text_of(what, value)?));

@@ -329,14 +329,14 @@ mod tests {
         assert_eq!(TransmissionFlags::from_bits_retain(0xf001).bits(), 0xf001);
     }
 
-    // P-176
+    // P-176: an unknown error number means EINVAL.
     #[test]
     fn unknown_errno_means_einval() {
         assert_eq!(Errno(99_999).known(), Errno::EINVAL);
         assert_eq!(Errno::ENOSPC.known(), Errno::ENOSPC);
     }
 
-    // P-024
+    // P-024: the top bit marks an error.
     #[test]
     fn error_replies_are_told_by_their_top_bit() {
         assert!(OptionReplyType(0x8000_ffff).is_error());

@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(&out[..], expected);
     }
 
-    //
+    // an extended request has 32 bytes.
     #[test]
     fn an_extended_header_has_32_bytes_and_a_wide_length() {
         let head = RequestHead {
@@ -162,7 +162,8 @@ mod tests {
         assert!(RequestHead::decode(false, &out).is_err());
     }
 
-    // P-150
+    // PAYLOAD_LEN announces a payload; X-06: the length is that of the payload or the effect;
+    // P-150: WRITE has its length of payload.
     #[test]
     fn the_payload_is_told_by_command_or_flag() {
         assert_eq!(HEAD.payload(false), 0x200);

@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(format!("{text:?}"), format!("\"{text}\""));
     }
 
-    // P-003
+    // P-003: strings have at most 4096 bytes.
     #[test]
     fn names_are_bounded_utf8_without_nul() {
         assert_eq!(name("name", b"disk").unwrap(), "disk");

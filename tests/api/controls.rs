@@ -114,7 +114,7 @@ async fn export_name_is_used_on_demand_though_go_is_known() {
     conn.read(0, 1024).await.unwrap();
 }
 
-// P-018
+// P-018: a server refuses EXPORT_NAME by closing.
 #[tokio::test]
 async fn export_name_that_is_not_there_is_a_closed_connection() {
     let conn = Connection::builder()
@@ -126,7 +126,7 @@ async fn export_name_that_is_not_there_is_a_closed_connection() {
     assert_eq!(conn.state(), State::Dead);
 }
 
-//
+// no EXPORT_NAME after extended headers.
 #[tokio::test]
 async fn export_name_is_impossible_after_extended_headers() {
     let conn = negotiating(
@@ -278,7 +278,7 @@ async fn what_is_asked_for_can_be_changed_only_before_it_is_asked() {
     assert_eq!(conn.export_name(), "a");
 }
 
-// P-033
+// P-033: ERR_SHUTDOWN is answered with ABORT.
 #[tokio::test]
 async fn server_that_shuts_down_is_left_politely() {
     let server = server();
@@ -310,7 +310,7 @@ async fn options_from_several_tasks_take_turns() {
     assert!(conn.is_negotiating());
 }
 
-// P-083
+// P-083: replies are read while queries are written.
 #[tokio::test]
 async fn long_queries_are_written_while_replies_are_read() {
     // Neither side's pipe holds what it has to say, and the server answers the first query.

@@ -213,7 +213,7 @@ async fn contexts_are_chosen_from_those_negotiated_whatever_is_switched_off() {
     assert_eq!(export.counters().requests(), 0);
 }
 
-//
+// PAYLOAD_LEN announces a payload.
 #[tokio::test]
 async fn payload_flag_of_a_write_follows_the_headers() {
     for style in STYLES {

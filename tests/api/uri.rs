@@ -102,7 +102,7 @@ async fn text_that_is_no_uri_leaves_the_handle_as_it_was() {
     assert_eq!(conn.export_name(), "kept");
 }
 
-// U-14
+// U-14: nbds is an error without TLS.
 #[cfg(not(any(feature = "tls", feature = "tls-aws-lc-rs")))]
 #[tokio::test]
 async fn tls_that_is_not_built_in_is_an_error_of_its_own() {

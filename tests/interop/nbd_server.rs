@@ -21,7 +21,7 @@ async fn connect(server: &Server) -> Connection {
     conn
 }
 
-// P-061, X-02
+// P-061: structured replies may be refused; X-02: extended headers may be refused.
 both_runtimes!(replies_are_simple);
 async fn replies_are_simple() {
     let dir = Dir::new();
@@ -91,7 +91,7 @@ async fn the_list_has_every_section() {
     assert_eq!(names, ["disk0", "disk1"]);
 }
 
-// P-025, P-041
+// P-025: an optional feature may be refused; P-041: SERVER replies end with ACK or an error.
 both_runtimes!(a_list_that_the_server_keeps_to_itself_is_refused);
 async fn a_list_that_the_server_keeps_to_itself_is_refused() {
     let dir = Dir::new();
@@ -109,7 +109,7 @@ async fn a_list_that_the_server_keeps_to_itself_is_refused() {
     assert_eq!(conn.size().unwrap(), SIZE);
 }
 
-// P-055
+// P-055: the empty name is the default export.
 both_runtimes!(there_is_no_default_export);
 async fn there_is_no_default_export() {
     let dir = Dir::new();

@@ -163,7 +163,7 @@ async fn t08_opt_starttls_encrypts_and_forgets_what_was_negotiated() {
     assert!(conn.is_negotiating());
     assert!(!conn.protocol().unwrap().structured_replies);
     assert!(conn.export().is_err());
-    // P-082
+    // P-082: STARTTLS voids the selection.
     assert!(conn.can_meta_context("base:allocation").is_err());
 
     assert!(conn.opt_structured_reply().await.unwrap());

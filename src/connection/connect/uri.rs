@@ -99,7 +99,7 @@ impl Connection {
     /// Begins to connect to what a URI names, which the policy allows or this program has made.
     pub(super) fn go_to_uri(&self, uri: Uri) -> Result<Connecting> {
         let way = Way::find(&uri)?;
-        // U-03, U-14
+        // U-03: nbds requires TLS; U-14: nbds is an error without TLS.
         let tls = uri_tls::of_uri(self.shared().tls(), &uri, self.shared().config.opt_mode)?;
         tls.check(None)?;
         self.shared().begin()?;

@@ -96,7 +96,7 @@ impl Given {
     /// # Errors
     /// If the id is that of another context, or the context has another id.
     fn take(&mut self, id: u32, name: &Arc<str>) -> Result<bool, ProtocolError> {
-        // P-077
+        // P-077: contexts come in any order, ids once.
         match self.by_id.get(&id) {
             Some(known) if known == name => return Ok(false),
             Some(_) => return Err(ProtocolError::DuplicateContext(id)),

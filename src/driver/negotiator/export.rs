@@ -61,7 +61,7 @@ impl Negotiator {
         ask: Ask,
     ) -> Result<Export> {
         let mut asked = Vec::new();
-        // P-110
+        // P-110: block sizes are requested with GO.
         if ask.block_size {
             asked.push(InfoType::BLOCK_SIZE);
         }

@@ -139,7 +139,7 @@ impl Negotiator {
         } else {
             Handshake::Newstyle
         };
-        // P-091
+        // P-091: no STARTTLS without fixed newstyle.
         if self.handshake == Handshake::Newstyle && tls == TlsMode::Require {
             return Err(not_possible("fixed newstyle was not agreed"));
         }
@@ -176,7 +176,7 @@ impl Negotiator {
 
     /// Ends the session politely.
     pub(super) async fn abort(&mut self) -> Result<()> {
-        // P-035: without data.
+        // P-035: ABORT carries no data.
         self.start(OptionRequest::bare(OptionType::ABORT))?;
         // P-034: a server may close without an answer.
         match self.reply(OptionType::ABORT).await {
@@ -217,7 +217,7 @@ impl Negotiator {
             bytes = reply.payload.len(),
             "option reply"
         );
-        // P-022
+        // P-022: a reply echoes its option.
         if reply.option != option {
             let echoed = reply.option;
             return Err(ProtocolError::WrongOption {

@@ -24,7 +24,7 @@ impl Negotiator {
             let why = "there is nothing to do it with: see Builder::tls";
             return Err(Error::argument("TLS", why));
         };
-        // P-092
+        // P-092: no STARTTLS inside TLS.
         if self.tls.is_some() {
             let why = "the connection is encrypted already";
             return Err(InvalidRequest::NotNegotiated(why).into());
@@ -32,7 +32,7 @@ impl Negotiator {
         let name = tls.server_name.as_deref();
         upgrade.check(name)?;
         let option = OptionType::STARTTLS;
-        // P-093: without data.
+        // P-093: STARTTLS carries no data.
         self.start(OptionRequest::bare(option))?;
         self.finish(option).await?;
         let info = self.upgrade(&**upgrade, name).await?;

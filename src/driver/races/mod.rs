@@ -128,7 +128,7 @@ fn explore(race: fn()) {
     shuttle::check_pct(race, runs, 3);
 }
 
-// K10
+// K10: an answer and a dropped future meet.
 #[test]
 fn an_answer_meets_a_future_that_is_dropped() {
     explore(|| {
@@ -143,7 +143,7 @@ fn an_answer_meets_a_future_that_is_dropped() {
     });
 }
 
-// K09
+// K09: callers have threads of their own.
 #[test]
 fn every_call_is_woken() {
     explore(|| {
@@ -161,7 +161,7 @@ fn every_call_is_woken() {
     });
 }
 
-// R18
+// R18: the write is answered before its payload is written.
 #[test]
 fn an_early_answer_waits_for_the_rest_of_its_request() {
     explore(|| {
@@ -179,7 +179,7 @@ fn an_early_answer_waits_for_the_rest_of_its_request() {
     });
 }
 
-// K08
+// K08: a request meets the end of its connection.
 #[test]
 fn closing_meets_a_request() {
     explore(|| {
@@ -199,7 +199,7 @@ fn closing_meets_a_request() {
     });
 }
 
-// K06
+// K06: a request is in flight when the connection ends.
 #[test]
 fn a_failure_meets_a_request() {
     explore(|| {
@@ -259,7 +259,7 @@ fn a_large_read_is_answered_where_driver_and_callers_take_turns() {
     });
 }
 
-// R18
+// R18: the write is answered before its payload is written.
 #[test]
 fn a_large_read_meets_a_write_that_is_answered_early() {
     explore(|| {

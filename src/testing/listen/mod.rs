@@ -88,7 +88,7 @@ impl Server {
         let address = listener.local_addr()?;
         let task = self.accept(move |cx| {
             let (stream, _) = ready!(listener.poll_accept(cx))?;
-            // P-004
+            // P-004: TCP sends small messages at once.
             stream.set_nodelay(true)?;
             Poll::Ready(Ok(stream))
         });

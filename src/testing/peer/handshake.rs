@@ -84,7 +84,7 @@ impl Peer {
             match option {
                 OptionType::EXPORT_NAME => {
                     let mut bytes = BytesMut::new();
-                    // P-017
+                    // P-017: 124 zeroes follow unless NO_ZEROES was agreed.
                     info.encode(!flags.contains(ClientFlags::NO_ZEROES), &mut bytes);
                     self.send_bytes(&bytes).await?;
                     break String::from_utf8_lossy(&request.data).into_owned();

@@ -82,7 +82,7 @@ async fn structured_reads_show_holes_unless_told_not_to() {
         (131_072, Content::Hole(160_000 - 131_072)),
     ];
     assert_eq!(answer.content, expected);
-    // P-166
+    // P-166: DF means one chunk of content.
     let df = client
         .call(Command::READ, CommandFlags::DF, 60_000, 100_000)
         .await;
@@ -186,7 +186,7 @@ async fn requests_are_refused_with_the_errors_of_the_protocol() {
     assert_eq!(client.write(9_990, &[1; 10]).await, Answer::ok());
 }
 
-// P-149, P-142
+// P-149: a read-only export is not written; P-142: FAST_ZERO may fail with ENOTSUP.
 #[tokio::test]
 async fn writing_to_a_read_only_export_fails_with_eperm() {
     for style in STYLES {
@@ -208,7 +208,7 @@ async fn writing_to_a_read_only_export_fails_with_eperm() {
     }
 }
 
-//
+// PAYLOAD_LEN announces a payload; X-06: the length is that of the payload or the effect.
 #[tokio::test]
 async fn the_payload_flag_belongs_to_writes_of_extended_requests() {
     let server = Server::new(Export::new(100));
@@ -227,7 +227,8 @@ fn status_disk() -> Export {
     disk
 }
 
-// P-169, P-170, P-171
+// P-169: one status chunk for each context; P-170: REQ_ONE gives one extent; P-171: only the last
+// extent passes the range.
 #[tokio::test]
 async fn status_covers_the_range_once_per_context() {
     for style in [ReplyStyle::Structured, ReplyStyle::Extended] {
@@ -278,7 +279,7 @@ async fn status_can_overshoot_or_stop_early() {
     assert_eq!(status[1].extents, [(1000, 1), (0xffff_0000 - 1000, 2)]);
 }
 
-//
+// status flags may have 64 bits; X-10: a choice of contexts is a payload.
 #[tokio::test]
 async fn extended_status_is_wide_and_can_be_filtered() {
     let server = Server::new(status_disk().context("x:wide", [(1 << 39, 1 << 60)]));

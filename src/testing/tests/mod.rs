@@ -289,7 +289,11 @@ impl Client {
                 if error != Errno::OK {
                     answer.error = Some(error);
                 } else if request.command == Command::READ {
-                    assert_eq!(self.style, ReplyStyle::Simple, "P-154");
+                    assert_eq!(
+                        self.style,
+                        ReplyStyle::Simple,
+                        "P-154: not a structured read"
+                    );
                     let data = self.body(request.length).await;
                     answer.content.push((request.offset, Content::Data(data)));
                 }
@@ -298,7 +302,7 @@ impl Client {
             ReplyHead::Chunk(chunk) => {
                 self.chunk(chunk, answer).await;
                 if self.style == ReplyStyle::Extended {
-                    assert_eq!(chunk.offset, Some(request.offset), "X-07");
+                    assert_eq!(chunk.offset, Some(request.offset), "X-07: the same offset");
                 }
                 (request.cookie, chunk.is_done())
             }

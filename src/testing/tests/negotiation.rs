@@ -25,7 +25,8 @@ async fn oldstyle_serves_the_default_export_at_once() {
     assert_eq!(client.read(1, 4).await.data(), b"ello");
 }
 
-// P-016, P-017
+// P-016: without fixed newstyle, only EXPORT_NAME; P-017: 124 zeroes follow unless NO_ZEROES was
+// agreed.
 #[tokio::test]
 async fn export_name_is_answered_with_zeroes_unless_agreed_otherwise() {
     for (flags, padding) in [
@@ -47,7 +48,7 @@ async fn export_name_is_answered_with_zeroes_unless_agreed_otherwise() {
     }
 }
 
-// P-016, P-018
+// P-016: without fixed newstyle, only EXPORT_NAME; P-018: a server refuses EXPORT_NAME by closing.
 #[tokio::test]
 async fn what_cannot_be_refused_is_answered_by_a_close() {
     for request in [
@@ -144,7 +145,7 @@ async fn options_are_refused_as_the_protocol_says() {
             OptionRequest::bare(OptionType::EXTENDED_HEADERS),
             OptionReplyType::ACK,
         ),
-        //
+        // extended headers take precedence.
         (
             OptionRequest::bare(OptionType::STRUCTURED_REPLY),
             OptionReplyType::ERR_EXT_HEADER_REQD,
@@ -198,7 +199,7 @@ async fn options_that_are_switched_off_are_refused() {
     assert_eq!(client.last(go).await, Is::ERR_SHUTDOWN);
 }
 
-//
+// no EXPORT_NAME after extended headers.
 #[tokio::test]
 async fn export_name_after_extended_headers_is_answered_by_a_close() {
     let mut client = Client::greeted(&server()).await;
@@ -255,7 +256,7 @@ async fn contexts_are_found_by_name_and_listed_by_namespace() {
     assert_eq!(contexts_of(&client.option(request).await).len(), 1);
 }
 
-// P-070, P-072
+// P-070: contexts need structured replies; P-072: a context has namespace and leaf.
 #[tokio::test]
 async fn contexts_are_refused_without_structured_replies_or_namespace() {
     let mut client = Client::greeted(&server()).await;
@@ -275,11 +276,12 @@ async fn contexts_are_refused_without_structured_replies_or_namespace() {
     assert_eq!(client.last(unknown).await, OptionReplyType::ERR_UNKNOWN);
     let first = contexts_of(&client.option(good.clone()).await);
     let second = contexts_of(&client.option(good).await);
-    // P-075
+    // P-075: context ids are opaque.
     assert_ne!(first[0].0, second[0].0);
 }
 
-// P-058, P-074, P-085
+// P-058: a selection is for one export; P-074: a selection replaces the former one; P-085: block
+// status needs selected contexts.
 #[tokio::test]
 async fn a_selection_is_lost_with_a_failed_set_or_another_export() {
     let set =

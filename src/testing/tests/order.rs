@@ -88,7 +88,7 @@ async fn replies_that_are_ready_together_leave_in_the_chosen_order() {
     assert_eq!(random, in_order);
 }
 
-// P-131
+// P-131: replies and chunks come in any order.
 #[tokio::test]
 async fn chunks_of_several_replies_are_mixed_on_demand() {
     let server = Server::builder()

@@ -197,7 +197,7 @@ async fn attempt(address: SocketAddr, options: &TcpOptions) -> io::Result<TcpStr
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     let sock = SockRef::from(&socket);
-    // P-004
+    // P-004: TCP sends small messages at once.
     sock.set_tcp_nodelay(true)?;
     sock.set_tcp_keepalive(&KEEPALIVE)?;
     if let Some(timeout) = options.user_timeout {

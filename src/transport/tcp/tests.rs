@@ -50,7 +50,7 @@ async fn options_reach_the_socket() {
         .unwrap()
         .0;
     let sock = SockRef::from(&stream);
-    // P-004
+    // P-004: TCP sends small messages at once.
     assert!(stream.nodelay().unwrap());
     assert!(sock.keepalive().unwrap());
     assert_eq!(sock.tcp_keepalive_time().unwrap(), Duration::from_secs(60));

@@ -33,7 +33,7 @@ fn what_one_side_of_the_handshake_encodes_the_other_decodes() {
     );
 }
 
-// P-013
+// P-013: only the two known flags are sent.
 #[test]
 fn client_flags_that_were_not_offered_are_refused() {
     let mut server = ServerOptionCodec::new(HandshakeFlags::FIXED_NEWSTYLE);

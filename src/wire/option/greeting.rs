@@ -59,7 +59,7 @@ impl Greeting {
                 Ok(flags) => Self::Newstyle(HandshakeFlags::from_bits_retain(flags)),
                 Err(_) => return Ok(None),
             },
-            // P-010: 8+8+8+4+124 bytes.
+            // P-010: an oldstyle greeting has 8+8+8+4+124 bytes.
             OLDSTYLE_MAGIC => {
                 let (Ok(size), Ok(flags)) = (rest.try_get_u64(), rest.try_get_u32()) else {
                     return Ok(None);

@@ -58,7 +58,7 @@ impl OptionRequest {
     /// `INFO` or `GO`.
     #[must_use]
     pub fn info(option: OptionType, name: &str, asked: &[InfoType]) -> Self {
-        // P-054: 4 + name + 2 + 2n.
+        // P-054: the length is 4 + name + 2 + 2n.
         let mut data = BytesMut::with_capacity(4 + name.len() + 2 + 2 * asked.len());
         put_string(&mut data, name);
         data.put_u16(u16::try_from(asked.len()).unwrap_or(u16::MAX));

@@ -30,7 +30,7 @@ fn greetings_survive_a_round_trip_and_any_truncation() {
     }
 }
 
-// P-010
+// P-010: an oldstyle greeting has 152 bytes.
 #[test]
 fn an_oldstyle_greeting_has_152_bytes() {
     let mut bytes = BytesMut::new();
@@ -55,7 +55,7 @@ fn other_protocols_are_told_at_once() {
 fn option_requests_survive_a_round_trip() {
     let asked = [InfoType::BLOCK_SIZE, InfoType(77)];
     let request = OptionRequest::info(OptionType::GO, "disk", &asked);
-    assert_eq!(request.data.len(), 4 + 4 + 2 + 4, "P-054");
+    assert_eq!(request.data.len(), 4 + 4 + 2 + 4, "P-054: the length fits");
     let mut bytes = BytesMut::new();
     request.encode(&mut bytes);
     let back = OptionRequest::decode(&mut bytes).unwrap().unwrap();
@@ -96,7 +96,7 @@ fn a_reply_too_long_is_refused_before_its_payload_is_there() {
     }
 }
 
-// P-042
+// P-042: the name fits its reply.
 #[test]
 fn a_list_entry_is_a_name_and_a_description() {
     let reply = OptionReply::server("disk", "of mine");
@@ -112,7 +112,7 @@ fn a_list_entry_is_a_name_and_a_description() {
     );
 }
 
-// P-049
+// P-049: information has the length of its type.
 #[test]
 fn information_has_the_length_of_its_type() {
     for length in [2, 10, 11, 13] {
@@ -138,7 +138,7 @@ fn information_has_the_length_of_its_type() {
     );
 }
 
-// P-072, P-081
+// P-072: a context has namespace and leaf; P-081: a context name is a valid string.
 #[test]
 fn context_names_have_a_namespace() {
     let reply = OptionReply::meta_context(OptionType::SET_META_CONTEXT, 0, "base:allocation");

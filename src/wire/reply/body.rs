@@ -67,7 +67,7 @@ impl ErrorChunk {
         if message.len() > MAX_STRING {
             return Err(ProtocolError::length("error message", length.into()));
         }
-        // P-159
+        // P-159: an error has a number and a fitting message.
         if error == 0 {
             return Err(ProtocolError::NoError);
         }
@@ -156,7 +156,7 @@ impl Iterator for StatusExtents<'_> {
             let length = self.body.try_get_u32().ok()?;
             (length.into(), self.body.try_get_u32().ok()?.into())
         };
-        // P-168
+        // P-168: a status is whole extents, at least one.
         if length == 0 {
             return Some(Err(ProtocolError::Extents("extent of 0 bytes")));
         }

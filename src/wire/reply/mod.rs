@@ -22,7 +22,7 @@ pub const SIMPLE_REPLY: usize = 16;
 pub const STRUCTURED_REPLY: usize = 20;
 /// Bytes of an extended chunk header.
 pub const EXTENDED_REPLY: usize = 32;
-/// Most extents that one status chunk can carry (P-175).
+/// The largest number of extents in one status chunk ("Request types").
 pub const MAX_EXTENTS: u32 = 1 << 20;
 /// Most bytes in the body of an error chunk: a message of 4096 bytes, and what follows it.
 const MAX_ERROR: u64 = 64 << 10;
@@ -117,7 +117,8 @@ impl ReplyHead {
             return Ok(None);
         };
         match (magic, style) {
-            // P-152, P-153
+            // P-152: without structured replies, all are simple; P-153: other commands may be
+            // answered simply.
             (SIMPLE_REPLY_MAGIC, ReplyStyle::Simple | ReplyStyle::Structured) => {
                 let (Ok(error), Ok(cookie)) = (rest.try_get_u32(), rest.try_get_u64()) else {
                     return Ok(None);
@@ -136,7 +137,7 @@ impl ReplyHead {
                 };
                 Ok(Some((Self::Chunk(head), STRUCTURED_REPLY)))
             }
-            //
+            // extended replies carry the request's offset.
             (EXTENDED_REPLY_MAGIC, ReplyStyle::Extended) => {
                 let Some(head) = ChunkHead::decode(true, rest) else {
                     return Ok(None);
@@ -191,12 +192,13 @@ impl ChunkHead {
         let extents = u64::from(max_extents);
         let fits = match self.chunk {
             ChunkType::NONE => length == 0,
-            // P-160
+            // P-160: content is inside the request, without overlap.
             ChunkType::OFFSET_DATA => length > 8,
             ChunkType::OFFSET_HOLE => length == 12,
-            // P-168, P-175
+            // P-168: a status is whole extents, at least one; P-175: a chunk has at most 2^20
+            // extents.
             ChunkType::BLOCK_STATUS => length >= 12 && length % 8 == 4 && length <= 4 + 8 * extents,
-            //
+            // wide status only with extended headers.
             ChunkType::BLOCK_STATUS_EXT => {
                 length >= 24 && length % 16 == 8 && length <= 8 + 16 * extents
             }

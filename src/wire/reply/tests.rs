@@ -68,7 +68,9 @@ fn a_magic_of_another_style_is_refused_at_once() {
     }
 }
 
-// P-157, P-159, P-160, P-168, X-08
+// P-157: an unexpected chunk ends the connection; P-159: an error has a number and a fitting
+// message; P-160: content is inside the request, without overlap; P-168: a status is whole extents,
+// at least one; X-08: wide status only with extended headers.
 #[test]
 fn chunk_lengths_are_judged_by_type() {
     for (chunk, good, bad) in [
@@ -108,7 +110,7 @@ fn chunk_lengths_are_judged_by_type() {
     }
 }
 
-// P-158, P-159
+// P-158: an unknown error fails its request; P-159: an error has a number and a fitting message.
 #[test]
 fn error_chunks_are_checked() {
     let body = error_body(Errno::EIO, "bad sector", Some(512));
@@ -136,7 +138,7 @@ fn error_chunks_are_checked() {
     }
 }
 
-// P-168, X-08
+// P-168: a status is whole extents, at least one; X-08: wide status only with extended headers.
 #[test]
 fn status_chunks_survive_a_round_trip_in_both_widths() {
     let extents = vec![(65536, 0), (4096, 3)];

@@ -111,7 +111,7 @@ async fn o05_a_refusal_leaves_option_mode_usable() {
     }
 }
 
-//
+// extended headers take precedence; X-12: a server may require extended headers.
 both_runtimes!(extended_headers_cannot_be_required_from_who_has_them);
 async fn extended_headers_cannot_be_required_from_who_has_them() {
     for (way, what) in option_ways().flat_map(|way| (0..6).map(move |what| (way, what))) {

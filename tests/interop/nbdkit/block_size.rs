@@ -28,7 +28,7 @@ async fn connect_strict(maximum: &str) -> (Connection, Server) {
     connect(&args).await
 }
 
-// P-110, P-111
+// P-110: block sizes are requested with GO; P-111: block sizes bind who requested them.
 both_runtimes!(block_sizes_are_what_the_server_advertises);
 async fn block_sizes_are_what_the_server_advertises() {
     let (conn, _server) = connect_strict("4M").await;
@@ -51,7 +51,7 @@ async fn requests_longer_than_the_maximum_are_split() {
     }
 }
 
-// P-114
+// P-114: offset and length are whole blocks.
 both_runtimes!(unaligned_requests_are_refused_without_asking_the_server);
 async fn unaligned_requests_are_refused_without_asking_the_server() {
     let (conn, _server) = connect_strict("4M").await;
@@ -90,7 +90,7 @@ async fn a_client_that_does_not_ask_for_block_sizes_is_corrected_by_the_server()
     conn.read(0, 4096).await.unwrap();
 }
 
-// P-121
+// P-121: the export may end inside a block.
 both_runtimes!(the_tail_of_an_export_that_is_no_multiple_of_the_block_is_reached);
 async fn the_tail_of_an_export_that_is_no_multiple_of_the_block_is_reached() {
     let (conn, _server) = connect(&[

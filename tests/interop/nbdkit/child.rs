@@ -75,7 +75,7 @@ async fn k48_a_server_takes_over_a_socket_and_ends_with_the_connection() {
     assert!(is_gone(pid));
 }
 
-// P-036
+// P-036: a client may leave at any time.
 both_runtimes!(aborting_the_negotiation_ends_the_server);
 async fn aborting_the_negotiation_ends_the_server() {
     let conn = Connection::builder().opt_mode(true).build();

@@ -63,7 +63,7 @@ async fn the_number_of_an_error_is_the_one_the_server_chose() {
     }
 }
 
-// P-142
+// P-142: FAST_ZERO may fail with ENOTSUP.
 both_runtimes!(a_fast_zero_that_would_be_slow_fails_and_a_slow_one_does_not);
 async fn a_fast_zero_that_would_be_slow_fails_and_a_slow_one_does_not() {
     let dir = Dir::new();
@@ -134,7 +134,7 @@ async fn one_of_many_requests_fails_and_the_others_do_not() {
     }
 }
 
-// P-052
+// P-052: a refusal leaves negotiation usable.
 both_runtimes!(an_export_that_cannot_be_opened_is_refused);
 async fn an_export_that_cannot_be_opened_is_refused() {
     let server = Server::nbdkit(&[

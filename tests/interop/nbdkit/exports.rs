@@ -24,7 +24,7 @@ async fn negotiating(server: &Server) -> Connection {
     conn
 }
 
-// P-041, P-042
+// P-041: SERVER replies end with ACK or an error; P-042: the name fits its reply.
 both_runtimes!(a_list_has_every_name_with_its_description);
 async fn a_list_has_every_name_with_its_description() {
     let server = Server::nbdkit(&NAMED);
@@ -38,7 +38,7 @@ async fn a_list_has_every_name_with_its_description() {
     conn.opt_abort().await.unwrap();
 }
 
-// P-052
+// P-052: a refusal leaves negotiation usable.
 both_runtimes!(a_name_that_does_not_exist_is_refused_and_another_one_is_entered);
 async fn a_name_that_does_not_exist_is_refused_and_another_one_is_entered() {
     let server = Server::nbdkit(&NAMED);
@@ -55,7 +55,7 @@ async fn a_name_that_does_not_exist_is_refused_and_another_one_is_entered() {
     conn.read(0, 512).await.unwrap();
 }
 
-// P-055, P-057
+// P-055: the empty name is the default export; P-057: the canonical name may differ.
 both_runtimes!(the_default_export_says_its_canonical_name_and_description);
 async fn the_default_export_says_its_canonical_name_and_description() {
     let args = NAMED.map(|word| word.replace("strict=true", "strict=false"));

@@ -75,7 +75,7 @@ async fn a_write_longer_than_32_mib_arrives_whole() {
     assert!(conn.read(0, LONG).await.unwrap() == data);
 }
 
-// P-149
+// P-149: a read-only export is not written.
 both_runtimes!(a_read_only_export_is_not_written);
 async fn a_read_only_export_is_not_written() {
     let dir = Dir::new();

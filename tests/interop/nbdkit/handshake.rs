@@ -26,7 +26,7 @@ async fn agreed_with(args: &[&str]) -> Protocol {
     agreed(&conn).await
 }
 
-//
+// extended headers may be refused.
 both_runtimes!(nbdkit_agrees_on_structured_replies_without_extended_headers);
 async fn nbdkit_agrees_on_structured_replies_without_extended_headers() {
     let protocol = agreed_with(&[]).await;
@@ -35,7 +35,7 @@ async fn nbdkit_agrees_on_structured_replies_without_extended_headers() {
     assert!(!protocol.extended_headers);
 }
 
-// P-061
+// P-061: structured replies may be refused.
 both_runtimes!(a_server_without_structured_replies_sends_simple_ones);
 async fn a_server_without_structured_replies_sends_simple_ones() {
     let protocol = agreed_with(&["--no-sr"]).await;
@@ -51,7 +51,7 @@ async fn a_client_that_wants_no_structured_replies_gets_none() {
     assert!(!agreed(&conn).await.structured_replies);
 }
 
-// P-010
+// P-010: an oldstyle greeting has 152 bytes.
 both_runtimes!(an_oldstyle_server_is_ready_at_once);
 async fn an_oldstyle_server_is_ready_at_once() {
     let protocol = agreed_with(&["-o"]).await;
@@ -67,7 +67,7 @@ async fn a_server_without_fixed_newstyle_is_entered_by_name() {
     assert!(!protocol.structured_replies);
 }
 
-// P-014
+// P-014: NO_ZEROES only if it was offered.
 both_runtimes!(a_server_without_no_zeroes_negotiates_as_any_other);
 async fn a_server_without_no_zeroes_negotiates_as_any_other() {
     let protocol = agreed_with(&["--mask-handshake=1"]).await;
@@ -75,7 +75,7 @@ async fn a_server_without_no_zeroes_negotiates_as_any_other() {
     assert!(protocol.structured_replies);
 }
 
-// P-014 without P-015
+// P-014: NO_ZEROES was offered; P-015: FIXED_NEWSTYLE was not.
 both_runtimes!(a_server_with_no_zeroes_alone_is_entered_by_name);
 async fn a_server_with_no_zeroes_alone_is_entered_by_name() {
     let protocol = agreed_with(&["--mask-handshake=2"]).await;

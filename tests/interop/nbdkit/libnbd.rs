@@ -35,7 +35,7 @@ async fn libnbd_200_a_command_is_run_and_connected_to() {
     assert!(conn.is_ready());
 }
 
-// P-030
+// P-030: the connection closes after ABORT.
 both_runtimes!(libnbd_210_opt_abort_closes);
 async fn libnbd_210_opt_abort_closes() {
     let conn = negotiate(&["null"]).await;
@@ -48,7 +48,7 @@ async fn libnbd_210_opt_abort_closes() {
     conn.size().unwrap_err();
 }
 
-// P-041
+// P-041: SERVER replies end with ACK or an error.
 both_runtimes!(libnbd_220_opt_list_gives_what_the_server_lists);
 async fn libnbd_220_opt_list_gives_what_the_server_lists() {
     let list = async |answer: &str| {
@@ -88,7 +88,8 @@ const THREE: [&str; 7] = [
     "pread=dd if=/dev/zero count=$3 iflag=count_bytes status=none",
 ];
 
-// P-053, P-058, P-085
+// P-053: GO counts, whatever INFO said; P-058: a selection is for one export; P-085: block status
+// needs selected contexts.
 both_runtimes!(libnbd_230_opt_info_tells_about_an_export_until_it_is_another);
 async fn libnbd_230_opt_info_tells_about_an_export_until_it_is_another() {
     let conn = negotiate(&THREE).await;
@@ -138,7 +139,7 @@ async fn libnbd_230_opt_info_tells_about_an_export_until_it_is_another() {
     conn.disconnect().await.unwrap();
 }
 
-// P-074
+// P-074: a selection replaces the former one.
 both_runtimes!(libnbd_230_a_selection_made_by_opt_info_outlives_opt_go);
 async fn libnbd_230_a_selection_made_by_opt_info_outlives_opt_go() {
     let conn = negotiate(&THREE).await;
@@ -154,7 +155,7 @@ async fn libnbd_230_a_selection_made_by_opt_info_outlives_opt_go() {
 
 const ALL: [&str; 0] = [];
 
-// P-071, P-077
+// P-071: a list of contexts selects nothing; P-077: contexts come in any order, ids once.
 both_runtimes!(libnbd_240_opt_list_meta_context_changes_nothing);
 async fn libnbd_240_opt_list_meta_context_changes_nothing() {
     let conn = negotiate(&MEMORY).await;
@@ -176,7 +177,7 @@ async fn libnbd_240_opt_list_meta_context_changes_nothing() {
     conn.opt_abort().await.unwrap();
 }
 
-// P-071
+// P-071: a list of contexts selects nothing.
 both_runtimes!(libnbd_240_contexts_are_listed_before_and_after_structured_replies);
 async fn libnbd_240_contexts_are_listed_before_and_after_structured_replies() {
     let builder = Connection::builder()
@@ -205,7 +206,7 @@ async fn libnbd_245_queries_stand_for_themselves() {
     conn.opt_abort().await.unwrap();
 }
 
-// P-070, P-079
+// P-070: contexts need structured replies; P-079: an empty leaf matches in a list only.
 both_runtimes!(libnbd_250_opt_set_meta_context_needs_structured_replies);
 async fn libnbd_250_opt_set_meta_context_needs_structured_replies() {
     let builder = Connection::builder()
@@ -234,7 +235,7 @@ async fn libnbd_250_opt_set_meta_context_needs_structured_replies() {
     conn.disconnect().await.unwrap();
 }
 
-// P-074
+// P-074: a selection replaces the former one.
 both_runtimes!(libnbd_255_the_last_selection_replaces_the_others);
 async fn libnbd_255_the_last_selection_replaces_the_others() {
     let conn = negotiate(&MEMORY).await;

@@ -70,7 +70,7 @@ async fn a_sparse_disk_is_mapped_to_its_end() {
     assert!(held.iter().any(|&byte| byte != 0));
 }
 
-// P-170
+// P-170: REQ_ONE gives one extent.
 both_runtimes!(one_extent_is_what_req_one_gives);
 async fn one_extent_is_what_req_one_gives() {
     let (conn, _server) = connect(&["sparse-random", "1G", "seed=1"]).await;
@@ -80,7 +80,7 @@ async fn one_extent_is_what_req_one_gives() {
     assert_eq!(one.get(BASE).unwrap().len(), 1);
 }
 
-// P-085
+// P-085: block status needs selected contexts.
 both_runtimes!(without_contexts_no_status_is_asked_for);
 async fn without_contexts_no_status_is_asked_for() {
     let server = Server::nbdkit(&["memory", "1M"]);
@@ -93,7 +93,7 @@ async fn without_contexts_no_status_is_asked_for() {
     );
 }
 
-// P-077
+// P-077: contexts come in any order, ids once.
 both_runtimes!(a_context_the_server_does_not_have_is_missing_and_no_error);
 async fn a_context_the_server_does_not_have_is_missing_and_no_error() {
     let server = Server::nbdkit(&["memory", "1M"]);
@@ -108,7 +108,7 @@ async fn a_context_the_server_does_not_have_is_missing_and_no_error() {
     assert_eq!(conn.block_status(0, 4096).await.unwrap().len(), 1);
 }
 
-// P-062, P-070
+// P-062: dependent features need structured replies; P-070: contexts need structured replies.
 both_runtimes!(without_structured_replies_there_are_no_contexts);
 async fn without_structured_replies_there_are_no_contexts() {
     let (conn, _server) = connect(&["--no-sr", "memory", "1M"]).await;
@@ -117,7 +117,7 @@ async fn without_structured_replies_there_are_no_contexts() {
     conn.read(0, 512).await.unwrap();
 }
 
-// P-161, P-162
+// P-161: content comes in any order; P-162: content covers the whole request.
 both_runtimes!(the_pieces_of_a_read_are_the_read);
 async fn the_pieces_of_a_read_are_the_read() {
     let (conn, _server) = connect(&["sparse-random", "1G", "seed=1", "percent=50"]).await;
@@ -137,7 +137,7 @@ async fn the_pieces_of_a_read_are_the_read() {
     assert!(held == whole);
 }
 
-// P-166
+// P-166: DF means one chunk of content.
 both_runtimes!(a_read_that_must_not_be_fragmented_is_one_piece);
 async fn a_read_that_must_not_be_fragmented_is_one_piece() {
     let (conn, _server) = connect(&["sparse-random", "1G", "seed=1"]).await;

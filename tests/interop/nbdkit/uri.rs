@@ -23,7 +23,7 @@ fn server() -> (Server, Dir) {
     (server, dir)
 }
 
-// U-04, U-09
+// U-04: a Unix socket needs its parameter; U-09: the path without exactly one slash.
 both_runtimes!(a_uri_names_socket_and_export);
 async fn a_uri_names_socket_and_export() {
     let (server, _dir) = server();
@@ -38,7 +38,7 @@ async fn a_uri_names_socket_and_export() {
     conn.disconnect().await.unwrap();
 }
 
-// U-05, U-07
+// U-05: a Unix socket has no authority; U-07: the default port is 10809.
 both_runtimes!(a_uri_names_host_and_port);
 async fn a_uri_names_host_and_port() {
     let server = Server::nbdkit_tcp(&["memory", "1M"]);

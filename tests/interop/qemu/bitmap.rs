@@ -80,7 +80,7 @@ async fn one_status_answers_for_every_context() {
     assert_eq!(status.get(DIRTY).unwrap(), dirty());
 }
 
-// P-077
+// P-077: contexts come in any order, ids once.
 both_runtimes!(a_bitmap_that_does_not_exist_is_missing);
 async fn a_bitmap_that_does_not_exist_is_missing() {
     let (server, _dir) = server();
@@ -91,7 +91,7 @@ async fn a_bitmap_that_does_not_exist_is_missing() {
     assert_eq!(export.contexts().count(), 3);
 }
 
-// P-078
+// P-078: a list holds names as the server has them.
 both_runtimes!(the_list_of_contexts_has_every_bitmap);
 async fn the_list_of_contexts_has_every_bitmap() {
     let (server, _dir) = server();

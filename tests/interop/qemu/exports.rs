@@ -23,7 +23,7 @@ async fn the_list_has_name_and_description() {
     assert_eq!(list[0].description.as_str(), "a small disk");
 }
 
-// P-047, P-057
+// P-047: information comes in any order; P-057: the canonical name may differ.
 both_runtimes!(name_and_description_come_with_full_info);
 async fn name_and_description_come_with_full_info() {
     let (server, _dir) = server();
@@ -43,7 +43,7 @@ async fn name_and_description_do_not_come_unasked() {
     assert!(export.description().is_none());
 }
 
-// P-023, P-052
+// P-023: an error reply may carry a message; P-052: a refusal leaves negotiation usable.
 both_runtimes!(an_unknown_export_is_refused_with_the_text_of_the_server);
 async fn an_unknown_export_is_refused_with_the_text_of_the_server() {
     let (server, _dir) = server();
@@ -98,7 +98,7 @@ async fn neither_is_agreed_on_if_neither_is_wanted() {
     assert_eq!(conn.read(512, 512).await.unwrap(), vec![3; 512]);
 }
 
-// P-132
+// P-132: only what the server offers.
 both_runtimes!(a_read_only_export_offers_no_writes);
 async fn a_read_only_export_offers_no_writes() {
     let dir = Dir::new();

@@ -31,7 +31,7 @@ fn huge() -> Server {
     Server::qemu(&["-r", "--image-opts", image])
 }
 
-// X-03, X-07
+// X-03: an extended request has 32 bytes; X-07: extended replies carry the request's offset.
 both_runtimes!(extended_headers_are_agreed_on);
 async fn extended_headers_are_agreed_on() {
     require_version();
@@ -48,7 +48,7 @@ async fn extended_headers_are_agreed_on() {
     assert!(std::fs::read(&disk).unwrap()[4321..4321 + 70_000] == data);
 }
 
-// X-08
+// X-08: wide status only with extended headers.
 both_runtimes!(one_extent_is_longer_than_32_bits_can_say);
 async fn one_extent_is_longer_than_32_bits_can_say() {
     let server = huge();
@@ -102,7 +102,7 @@ async fn one_status_answers_for_every_context() {
     assert_eq!(status.get(DIRTY).unwrap(), bitmap::dirty());
 }
 
-// X-10
+// X-10: a choice of contexts is a payload.
 both_runtimes!(a_status_can_be_limited_to_some_contexts);
 async fn a_status_can_be_limited_to_some_contexts() {
     require_version();
@@ -120,7 +120,7 @@ async fn a_status_can_be_limited_to_some_contexts() {
     assert!(status.get(BASE).is_some() && status.get(DEPTH).is_none());
 }
 
-// P-170, X-10
+// P-170: REQ_ONE gives one extent; X-10: a choice of contexts is a payload.
 both_runtimes!(one_extent_of_one_context_is_all_there_is);
 async fn one_extent_of_one_context_is_all_there_is() {
     require_version();

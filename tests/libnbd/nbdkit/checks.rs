@@ -112,7 +112,7 @@ async fn commands_need_more_than_option_mode() {
     conn.read(0, 512).await.unwrap();
 }
 
-// P-001
+// P-001: strings that are sent have no NUL and at most 4096 bytes.
 both_runtimes!(names_that_are_too_long_are_errors);
 async fn names_that_are_too_long_are_errors() {
     let conn = Connection::new();
@@ -157,7 +157,7 @@ async fn requests_that_are_not_offered_are_refused_here_or_there() {
     }
 }
 
-// P-114
+// P-114: offset and length are whole blocks.
 both_runtimes!(unaligned_requests_are_refused_here_or_there);
 async fn unaligned_requests_are_refused_here_or_there() {
     let conn = connect(Connection::builder(), &BLOCKS).await;
@@ -178,7 +178,7 @@ async fn unaligned_requests_are_refused_here_or_there() {
     }
 }
 
-// P-134
+// P-134: only flags documented for the command.
 both_runtimes!(unknown_flags_are_refused_here_or_there);
 async fn unknown_flags_are_refused_here_or_there() {
     let conn = connect(Connection::builder(), &["memory", "1M"]).await;
@@ -197,7 +197,7 @@ async fn unknown_flags_are_refused_here_or_there() {
     }
 }
 
-// P-139
+// P-139: the length is not zero.
 both_runtimes!(requests_of_nothing_are_refused_here_or_there);
 async fn requests_of_nothing_are_refused_here_or_there() {
     let conn = connect(Connection::builder(), &["memory", "1M"]).await;
@@ -219,7 +219,7 @@ async fn requests_of_nothing_are_refused_here_or_there() {
     }
 }
 
-// P-115
+// P-115: the range lies inside the export.
 both_runtimes!(requests_beyond_the_end_are_refused_here_or_there);
 async fn requests_beyond_the_end_are_refused_here_or_there() {
     let conn = connect(Connection::builder(), &["memory", "1M"]).await;
@@ -253,7 +253,7 @@ async fn large_writes_are_sent_in_parts_or_the_server_has_its_say() {
     conn.read(0, 512).await.unwrap();
 }
 
-//
+// PAYLOAD_LEN announces a payload.
 both_runtimes!(payload_flag_without_extended_headers_is_the_servers_to_refuse);
 async fn payload_flag_without_extended_headers_is_the_servers_to_refuse() {
     let conn = connect(Connection::builder(), &["memory", "1M"]).await;

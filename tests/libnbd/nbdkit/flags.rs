@@ -78,7 +78,7 @@ async fn zeroes_can_be_emulated_but_not_on_what_cannot_be_written() {
     assert!(!read_only.can_zero() && !read_only.can_trim() && !read_only.can_fua());
 }
 
-// P-062
+// P-062: dependent features need structured replies.
 both_runtimes!(fragments_can_be_forbidden_only_with_structured_replies);
 async fn fragments_can_be_forbidden_only_with_structured_replies() {
     assert!(export(&["memory", "1M"]).await.can_df());

@@ -65,7 +65,7 @@ async fn range_between_extents_is_told_as_far_as_the_server_likes() {
     let found = status.get(BASE).unwrap();
     let hole = Extent::HOLE | Extent::ZERO;
     assert_eq!(found, extents(&[(32256, 512, hole), (32768, 16384, 2)]));
-    // P-170
+    // P-170: REQ_ONE gives one extent.
     let status = conn.block_status(32256, 1024).req_one().await.unwrap();
     assert_eq!(status.get(BASE).unwrap(), extents(&[(32256, 512, hole)]));
     // The stream cuts what goes beyond.

@@ -22,7 +22,7 @@ async fn structured_replies_can_be_asked_for_twice() {
     conn.read(0, 512).await.unwrap();
 }
 
-// P-016
+// P-016: without fixed newstyle, only EXPORT_NAME.
 both_runtimes!(without_fixed_newstyle_there_is_only_go_and_abort);
 async fn without_fixed_newstyle_there_is_only_go_and_abort() {
     let limited = || {
@@ -62,7 +62,7 @@ async fn without_fixed_newstyle_there_is_only_go_and_abort() {
     assert_eq!(conn.state(), State::Closed);
 }
 
-// P-030
+// P-030: the connection closes after ABORT.
 both_runtimes!(disconnecting_while_negotiating_aborts);
 async fn disconnecting_while_negotiating_aborts() {
     let conn = connect(Connection::builder().opt_mode(true), &["memory", "1M"]).await;

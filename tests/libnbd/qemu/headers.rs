@@ -20,7 +20,7 @@ fn agreed(conn: &Connection) -> (bool, bool) {
     (protocol.structured_replies, protocol.extended_headers)
 }
 
-// X-01
+// X-01: extended headers take precedence.
 both_runtimes!(extended_headers_and_structured_replies_are_agreed_in_any_order);
 async fn extended_headers_and_structured_replies_are_agreed_in_any_order() {
     let server = Server::qemu(&["-r", "--image-opts", "driver=null-co,size=1M"]);
@@ -69,7 +69,7 @@ async fn minimum(server: &Server, asks: bool) -> (Option<u32>, Option<u32>) {
     (info, sizes(conn.export().unwrap()))
 }
 
-// P-056, P-110
+// P-056: a server may require block sizes; P-110: block sizes are requested with GO.
 both_runtimes!(block_sizes_are_known_to_who_asks_for_them);
 async fn block_sizes_are_known_to_who_asks_for_them() {
     let dir = Dir::new();
@@ -83,7 +83,7 @@ async fn block_sizes_are_known_to_who_asks_for_them() {
     assert_eq!(minimum(&server, false).await, (None, None));
 }
 
-// P-161, P-166
+// P-161: content comes in any order; P-166: DF means one chunk of content.
 both_runtimes!(data_and_holes_are_put_together_or_come_in_one_piece);
 async fn data_and_holes_are_put_together_or_come_in_one_piece() {
     let dir = Dir::new();

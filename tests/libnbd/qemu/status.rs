@@ -55,7 +55,7 @@ async fn bitmap_tells_what_was_written_since_it_was_made() {
     assert_eq!(end, 1 << 20);
 }
 
-//
+// wide status only with extended headers.
 both_runtimes!(extents_of_more_than_4_gib_are_told_in_either_form_of_headers);
 async fn extents_of_more_than_4_gib_are_told_in_either_form_of_headers() {
     let dir = Dir::new();
@@ -74,7 +74,7 @@ async fn extents_of_more_than_4_gib_are_told_in_either_form_of_headers() {
     }
 }
 
-//
+// a choice of contexts is a payload.
 both_runtimes!(status_is_told_for_the_contexts_that_are_wanted);
 async fn status_is_told_for_the_contexts_that_are_wanted() {
     let dir = Dir::new();
