@@ -14,32 +14,38 @@ use crate::wire::{Command, Errno, ProtocolError, Text};
 #[derive(Debug)]
 pub struct Entry {
     generation: u32,
+    /// The command of the request.
     pub command: Command,
+    /// The start of its range, in bytes from the start of the export.
     pub offset: u64,
-    /// How many bytes of the export it is about.
+    /// The length of its range, in bytes.
     pub length: u64,
-    /// The epoch in which it was queued.
+    /// The epoch in which the request was queued.
     pub epoch: u32,
-    /// Where its bytes begin and end in the stream to the server.
+    /// The range of its bytes in the stream to the server.
     pub sent: Range<u64>,
-    /// What it is accounted for at the gate, in bytes.
+    /// The bytes that are counted for it at the gate.
     pub bytes: u64,
-    /// The span of a change, see [`Barrier`](super::barrier::Barrier); what a flush covers, see
-    /// [`Ledger`](super::ledger::Ledger).
+    /// Of a change its span, see [`Barrier`](super::barrier::Barrier); of a flush the number of
+    /// changes that it covers, see [`Ledger`](super::ledger::Ledger).
     pub mark: u64,
-    /// Whether a change is durable once it is acknowledged.
+    /// Whether the request has the flag `FUA`: a change is durable once it is acknowledged.
     pub fua: bool,
-    /// Whether a reply may have one chunk of content only.
+    /// Whether the reply may have only one chunk of content.
     pub single_chunk: bool,
+    /// The destination of the content of the reply.
     pub sink: Sink,
-    /// The first error of its reply.
+    /// The first error of the reply.
     pub error: Option<RequestError>,
+    /// The number of error chunks in the reply.
     pub errors: u16,
+    /// How far the request has come.
     pub stage: Stage,
-    /// Nobody waits for the answer any more.
+    /// Whether the request is abandoned: nobody waits for the answer.
     pub orphan: bool,
-    /// There was no memory for its content: the rest of that is passed over.
+    /// Whether there was no memory for the content, of which the rest is skipped.
     pub starved: bool,
+    /// The waker of the caller.
     pub waker: Option<Waker>,
 }
 
@@ -55,6 +61,7 @@ pub enum Stage {
 }
 
 impl Entry {
+    /// Creates the entry of a request for `range`, an offset and a length.
     pub fn new(command: Command, range: (u64, u64), sent: Range<u64>, sink: Sink) -> Self {
         Self {
             generation: 0,
@@ -77,12 +84,12 @@ impl Entry {
         }
     }
 
-    /// Whether the content of its reply is to be kept.
+    /// Returns whether the content of the reply is to be kept.
     pub const fn is_wanted(&self) -> bool {
         !self.orphan && !self.starved
     }
 
-    /// How many bytes of data the server owes for it.
+    /// Returns how many bytes of data the server owes for the request.
     pub fn data(&self) -> u64 {
         if self.command == Command::READ {
             self.length
@@ -91,7 +98,7 @@ impl Entry {
         }
     }
 
-    /// It failed on the server, who said this of it.
+    /// Returns the error of the request with what the server reported.
     pub const fn failure(
         &self,
         errno: Errno,
@@ -108,42 +115,42 @@ impl Entry {
         }
     }
 
-    /// 1 for a block status.
+    /// Returns 1 for a block status, and 0 for other commands.
     fn statuses(&self) -> u64 {
         u64::from(self.command == Command::BLOCK_STATUS)
     }
 
-    /// What the request changes on the export, if anything.
+    /// Returns the range of the export that the request changes, if any.
     pub fn changes(&self) -> Option<Range<u64>> {
         changes(self.command, self.offset, self.length)
     }
 }
 
-/// The payload of a command in either direction, in bytes.
+/// Returns the payload of a command in either direction, in bytes.
 pub const fn payload(command: Command, length: u64) -> u64 {
     if command.has_data() { length } else { 0 }
 }
 
-/// What a command changes on the export, if anything.
+/// Returns the range of the export that a command changes, if any.
 pub fn changes(command: Command, offset: u64, length: u64) -> Option<Range<u64>> {
     command
         .changes()
         .then(|| offset..offset.saturating_add(length))
 }
 
-/// The table. An entry's cookie tells its place and its generation, so that a late or repeated
-/// reply never meets another request in the same place.
+/// The table of requests in flight. The cookie of an entry is made of its slot and its generation,
+/// so a late or repeated reply never meets another request in the same slot.
 #[derive(Debug)]
 pub struct Inflight {
     entries: Slab<Entry>,
     generation: u32,
     start: u64,
-    /// How many of the entries are block statuses.
+    /// The number of entries that are block statuses.
     statuses: u64,
 }
 
 impl Inflight {
-    /// An empty table whose cookies count from `start`.
+    /// Creates an empty table whose cookies count from `start`.
     pub const fn new(start: u64) -> Self {
         Self {
             entries: Slab::new(),
@@ -153,7 +160,7 @@ impl Inflight {
         }
     }
 
-    /// An unpredictable start for cookies.
+    /// Returns an unpredictable start for cookies.
     pub fn random_start() -> u64 {
         #[cfg(feature = "__internals")]
         if let Some(start) = super::FIXED_COOKIES.get() {
@@ -162,12 +169,12 @@ impl Inflight {
         RandomState::new().build_hasher().finish()
     }
 
-    /// The cookie that the next entry will get.
+    /// Returns the cookie of the next entry.
     pub fn next_cookie(&mut self) -> u64 {
         loop {
             let index = self.entries.vacant_key() as u64;
             let number = u64::from(self.generation) << 32 | (index & 0xffff_ffff);
-            // P-130: distinct from all pending ones, since the place is.
+            // P-130: the cookie differs from all pending ones, since the slot does.
             let cookie = self.start.wrapping_add(number);
             if cookie != 0 {
                 return cookie;
@@ -176,7 +183,7 @@ impl Inflight {
         }
     }
 
-    /// Adds an entry under the cookie that [`next_cookie`](Self::next_cookie) announced.
+    /// Adds an entry with the cookie that [`next_cookie`](Self::next_cookie) returned.
     pub fn insert(&mut self, mut entry: Entry) {
         entry.generation = self.generation;
         self.generation = self.generation.wrapping_add(1);
@@ -184,7 +191,7 @@ impl Inflight {
         self.entries.insert(entry);
     }
 
-    /// The place of the entry with this cookie.
+    /// Returns the slot of the entry with this cookie.
     pub fn find(&self, cookie: u64) -> Option<usize> {
         let number = cookie.wrapping_sub(self.start);
         let place = usize::try_from(number & 0xffff_ffff).ok()?;
@@ -192,38 +199,42 @@ impl Inflight {
         (u64::from(entry.generation) == number >> 32).then_some(place)
     }
 
+    /// Returns the entry in a slot, to be changed.
     pub fn get_mut(&mut self, place: usize) -> Option<&mut Entry> {
         self.entries.get_mut(place)
     }
 
-    /// The entry of a reply that has begun: it stays until the reply has ended, so that its absence
-    /// is a fault, and no success.
+    /// Returns the entry of a reply that has begun. The entry stays until the reply has ended, so
+    /// its absence is an error and never a success.
     pub fn replied(&mut self, place: usize) -> Result<&mut Entry, ProtocolError> {
         let entry = self.entries.get_mut(place);
         debug_assert!(entry.is_some(), "a reply to no request");
         entry.ok_or(ProtocolError::UnknownCookie(place as u64))
     }
 
+    /// Removes the entry in a slot.
     pub fn remove(&mut self, place: usize) -> Option<Entry> {
         let entry = self.entries.try_remove(place)?;
         self.statuses = self.statuses.saturating_sub(entry.statuses());
         Some(entry)
     }
 
-    /// How many block statuses there are whose answers have not been taken.
+    /// Returns the number of block statuses whose answers were not taken yet.
     pub const fn statuses(&self) -> u64 {
         self.statuses
     }
 
+    /// Returns all entries.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().map(|(_, entry)| entry)
     }
 
+    /// Returns the slots of all entries.
     pub fn places(&self) -> Vec<usize> {
         self.entries.iter().map(|(place, _)| place).collect()
     }
 
-    /// Gives memory back; for a connection that is idle.
+    /// Frees memory of an idle connection.
     pub fn release(&mut self) {
         self.entries.shrink_to_fit();
     }
@@ -241,7 +252,7 @@ mod tests {
         Entry::new(Command::FLUSH, (0, 0), 0..28, Sink::None)
     }
 
-    // P-130
+    // P-130: cookies of pending requests differ.
     #[test]
     fn cookies_wrap_and_are_never_zero_nor_reused() {
         let mut table = Inflight::new(u64::MAX - 5);
@@ -261,7 +272,7 @@ mod tests {
         }
     }
 
-    // P-130
+    // P-130: cookies of pending requests differ.
     proptest! {
         #![proptest_config(crate::tests::properties::config())]
 

@@ -1,12 +1,11 @@
 //! The transmission phase as a pure state machine: cookies, requests in flight, reply assembly,
 //! the queue of bytes to write, and the one terminal error.
 //!
-//! No runtime, no I/O, no clock. Three kinds of methods: what callers do (`poll_submit`,
-//! `poll_answer`, `poll_chunk`, `abandon`), what the driver does (`receive`, `take_outbox`,
-//! `set_written`), and how it ends (`close`, `fail`). Wakers are collected, never called: whoever
-//! holds the lock around a session calls them after letting go of it.
+//! There is no runtime, no I/O and no clock here. The methods are of three kinds: for callers
+//! (`poll_submit`, `poll_answer`, `poll_chunk`, `abandon`), for the driver (`receive`,
+//! `take_outbox`, `set_written`), and for the end (`close`, `fail`). Wakers are collected, never
+//! called: the owner of the lock around a session calls them after releasing the lock.
 #![allow(
-    missing_docs,
     unnameable_types,
     unreachable_pub,
     reason = "public to the benches only"
@@ -57,63 +56,74 @@ use crate::wire::codec::ReplyCodec;
 use crate::wire::request::RequestHead;
 use crate::wire::{Command, CommandFlags, ReplyStyle};
 
-/// A request as a caller hands it in: checked, and not longer than one message can be.
+/// A request as a caller submits it: checked, and not longer than one message can be.
 #[derive(Debug)]
 pub struct Submission {
+    /// The command of the request.
     pub command: Command,
+    /// The flags in its header.
     pub flags: CommandFlags,
+    /// The start of its range, in bytes from the start of the export.
     pub offset: u64,
-    /// The length of the request in its header, in bytes.
+    /// The length in its header, in bytes.
     pub length: u64,
+    /// The bytes that follow the header.
     pub payload: Bytes,
+    /// The destination of the content of the reply.
     pub sink: Sink,
 }
 
-/// Where the content of a reply goes.
+/// The destination of the content of a reply.
 #[derive(Debug)]
 pub enum Sink {
-    /// The command has no content.
+    /// The reply has no content.
     None,
-    /// Into one buffer.
+    /// One buffer.
     Read(Assembly),
-    /// Into a queue, piece by piece.
+    /// A queue of pieces.
     Chunks(Box<Chunks>),
-    /// Into lists of extents.
+    /// Lists of extents.
     Status(Box<StatusAssembly>),
 }
 
-/// Pieces of a read that wait to be taken.
+/// The pieces of a structured read that wait to be taken.
 #[derive(Debug)]
 pub struct Chunks {
-    /// Watches coverage only.
+    /// Records which bytes have arrived; it holds no data.
     pub read: Assembly,
+    /// The pieces, in the order of their arrival.
     pub queue: VecDeque<Chunk>,
 }
 
-/// What a successful request gives.
+/// The result of a successful request.
 #[derive(Debug)]
 pub enum Answer {
+    /// The request is carried out, and has no content.
     Done,
+    /// The data of a read.
     Data(BytesMut),
+    /// The extents of a block status.
     Status(BlockStatus),
 }
 
-/// Names a request in flight: its cookie.
+/// The name of a request in flight: its cookie.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Ticket(u64);
 
-/// Bounds on what is in flight.
+/// The bounds on requests in flight.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
+    /// The number of requests.
     pub requests: usize,
+    /// The number of bytes that they hold together.
     pub bytes: u64,
 }
 
-/// Where the cookies of every connection start, if that is fixed.
+/// The fixed start of the cookies of every connection, if there is one.
 #[cfg(feature = "__internals")]
 static FIXED_COOKIES: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
 
-/// Makes cookies start here from now on, so that the inputs of a fuzzer can name them.
+/// Fixes the start of cookies from now on, so that the inputs of a fuzzer can name them.
 #[cfg(feature = "__internals")]
 pub fn fix_cookies(start: u64) {
     let _ = FIXED_COOKIES.set(start);
@@ -126,7 +136,7 @@ pub struct Session {
     limits: Limits,
     inflight: Inflight,
     gate: Gate<Submission>,
-    /// What waited at the gate and was let go, until its caller looks.
+    /// The requests that waited at the gate and were admitted, until their callers poll again.
     granted: BTreeMap<u64, Ticket>,
     barrier: Barrier,
     ledger: Ledger,
@@ -134,21 +144,21 @@ pub struct Session {
     buffers: Buffers,
     /// Bytes queued since the start.
     queued: u64,
-    /// Bytes written since the start, as far as is known here.
+    /// Bytes written since the start, as last reported by the driver.
     written: u64,
-    /// Counts periods of time: there is no clock here.
+    /// The current period of time; the driver counts it, since there is no clock here.
     epoch: u32,
     /// Messages queued and received.
     messages_sent: u64,
     messages_received: u64,
     /// Requests whose reply has not ended.
     pending: usize,
-    /// Bytes of data that are to come.
+    /// Bytes of data that the server owes.
     expected: u64,
     /// Requests that were answered before they were fully written.
     early: Vec<usize>,
     awaiting: Option<receive::Awaiting>,
-    /// Why no further requests are taken, if they are not.
+    /// The reason why no further requests are taken, if so.
     closing: Option<Error>,
     /// `DISC` is queued: what comes after it is ignored.
     disconnecting: bool,
@@ -157,6 +167,7 @@ pub struct Session {
 }
 
 impl Session {
+    /// Creates a session for replies of this style. `first_cookie` is the start of cookies.
     pub fn new(style: ReplyStyle, bounds: Bounds, first_cookie: u64) -> Self {
         Self {
             codec: ReplyCodec::new(style),
@@ -184,18 +195,18 @@ impl Session {
         }
     }
 
-    /// The same with other limits on what the server may send.
+    /// Sets the limits on what the server may send.
     pub const fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// A start for cookies that a server cannot guess.
+    /// Returns a start for cookies that a server cannot guess.
     pub fn random_cookie() -> u64 {
         Inflight::random_start()
     }
 
-    /// Why no request is taken any more, if none is.
+    /// Returns the reason why no request is taken any more, if so.
     pub fn refusal(&self) -> Option<Error> {
         if let Some(error) = &self.ended {
             return Some(error.clone().delivered(Delivery::NotSent));
@@ -209,17 +220,17 @@ impl Session {
         self.messages_sent = self.messages_sent.wrapping_add(1);
     }
 
-    /// Where the buffers of reads come from and go back to.
+    /// Returns the buffers of reads.
     pub const fn buffers(&self) -> &Buffers {
         &self.buffers
     }
 
-    /// How many messages have been queued and received.
+    /// Returns how many messages were queued and received.
     pub const fn messages(&self) -> (u64, u64) {
         (self.messages_sent, self.messages_received)
     }
 
-    /// Takes the answer to a request, once.
+    /// Takes the answer to a request. It can be taken once.
     pub fn poll_answer(&mut self, ticket: Ticket, waker: &Waker) -> Poll<Result<Answer, Error>> {
         let Some(place) = self.inflight.find(ticket.0) else {
             return Poll::Ready(Err(self.ended.clone().unwrap_or_else(Error::closed)));
@@ -239,7 +250,7 @@ impl Session {
         }
     }
 
-    /// Takes the next piece of a structured read; `None` after the last.
+    /// Takes the next piece of a structured read. Returns `None` after the last one.
     pub fn poll_chunk(
         &mut self,
         ticket: Ticket,
@@ -260,17 +271,17 @@ impl Session {
         }
     }
 
-    /// How many requests are not answered yet.
+    /// Returns the number of unanswered requests.
     pub const fn in_flight(&self) -> usize {
         self.pending
     }
 
-    /// A further period of time begins.
+    /// Begins a new epoch.
     pub const fn begin_epoch(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
     }
 
-    /// Whether the server still owes the reply to a request that was queued more than so many
+    /// Returns whether the server owes the reply to a request that was queued more than `epochs`
     /// epochs ago.
     pub fn is_any_before(&self, epochs: u32) -> bool {
         self.inflight.iter().any(|entry| {
@@ -278,22 +289,23 @@ impl Session {
         })
     }
 
-    /// How many bytes of data the server owes.
+    /// Returns how many bytes of data the server owes.
     pub const fn expected(&self) -> u64 {
         self.expected
     }
 
-    /// Takes all that is queued, to be written.
+    /// Swaps the queued bytes with `into`, which is empty.
     pub fn take_outbox(&mut self, into: &mut Outbox) {
         std::mem::swap(&mut self.outbox, into);
     }
 
-    /// Whether something is queued.
+    /// Returns whether bytes are queued.
     pub fn has_output(&self) -> bool {
         !self.outbox.is_empty()
     }
 
-    /// Takes note of how many bytes have been written since the start.
+    /// Records how many bytes have been written since the start, and completes the requests that
+    /// were answered early and are fully written now.
     pub fn set_written(&mut self, written: u64) {
         self.written = written;
         if self.early.is_empty() {
@@ -312,17 +324,17 @@ impl Session {
         }
     }
 
-    /// How many bytes have been written since the start, as far as is known here.
+    /// Returns how many bytes have been written since the start, as last recorded.
     pub const fn written(&self) -> u64 {
         self.written
     }
 
-    /// Whether a request was answered before it was fully written.
+    /// Returns whether a request was answered and is not fully written yet.
     pub fn has_early(&self) -> bool {
         !self.early.is_empty()
     }
 
-    /// Takes the wakers of everybody who has something to look at.
+    /// Moves the wakers of all tasks that have something to poll into `into`.
     pub fn take_woken(&mut self, into: &mut Vec<Waker>) {
         if into.is_empty() {
             std::mem::swap(&mut self.woken, into);
@@ -331,8 +343,8 @@ impl Session {
         }
     }
 
-    /// The reply to a request has ended: hands the answer over, or keeps it until the request is
-    /// fully written, so that what is in flight stays bounded.
+    /// Ends the reply to a request. The answer is kept back until the request is fully written, so
+    /// that the bound on requests in flight holds.
     fn conclude(&mut self, place: usize, result: Result<Answer, Error>) {
         let Some(entry) = self.inflight.get_mut(place) else {
             return;
@@ -345,6 +357,7 @@ impl Session {
         }
     }
 
+    /// Completes a request: frees its room at the gate, and keeps the answer for its caller.
     fn complete(&mut self, place: usize, result: Result<Answer, Error>) {
         let Some(entry) = self.inflight.get_mut(place) else {
             return;
@@ -377,17 +390,17 @@ impl Session {
         }
     }
 
-    /// Whether changes are acknowledged that are not known to be durable.
+    /// Returns whether acknowledged changes may not be durable.
     pub const fn has_unflushed(&self) -> bool {
         self.ledger.has_unflushed()
     }
 
-    /// Lets flushes succeed again although one has failed.
+    /// Lets flushes succeed again after one has failed.
     pub fn clear_flush_error(&mut self) {
         self.ledger.forgive();
     }
 
-    /// Gives memory back; for a connection that is idle.
+    /// Frees memory of an idle connection.
     pub fn release(&mut self) {
         self.outbox.release();
         self.inflight.release();

@@ -1,5 +1,5 @@
-//! Bytes on their way to the server: headers and small payloads in one run, large payloads by
-//! reference between them.
+//! The bytes to send: headers and small payloads in one run, and large payloads by reference
+//! between them.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -9,21 +9,22 @@ use bytes::Bytes;
 use crate::wire::codec::ReplyCodec;
 use crate::wire::request::RequestHead;
 
-/// Payloads up to this many bytes are copied behind their header: cheaper than one more slice.
+/// Payloads up to this many bytes are copied behind their header, which is cheaper than one more
+/// slice.
 const INLINE: usize = 2 << 10;
-/// Slices handed to one system call.
+/// The number of slices in one system call.
 pub const SLICES: usize = 128;
-/// The run of bytes is given back when it is empty and larger than this.
+/// An idle connection frees its run of bytes if that is larger than this.
 const KEEP: usize = 16 << 10;
 
 /// A queue of bytes that is filled by requests and emptied by vectored writes.
 #[derive(Debug, Default)]
 pub struct Outbox {
     run: Vec<u8>,
-    /// Bytes of the run that are written.
+    /// The number of bytes of the run that are written.
     run_written: usize,
     bulk: VecDeque<Bulk>,
-    /// Bytes of the first large payload that are written.
+    /// The number of bytes of the first large payload that are written.
     bulk_written: usize,
 }
 
@@ -35,7 +36,7 @@ struct Bulk {
 }
 
 impl Outbox {
-    /// Appends a request and says how many bytes that were.
+    /// Appends a request, and returns its number of bytes.
     pub fn push(&mut self, codec: ReplyCodec, head: &RequestHead, payload: Bytes) -> u64 {
         let before = self.run.len();
         codec.put(head, &mut self.run);
@@ -52,12 +53,12 @@ impl Outbox {
         (header as u64).saturating_add(length as u64)
     }
 
-    /// Whether everything is written.
+    /// Returns whether everything is written.
     pub fn is_empty(&self) -> bool {
         self.bulk.is_empty() && self.run_written == self.run.len()
     }
 
-    /// The unwritten bytes if they are one run, as they mostly are.
+    /// Returns the unwritten bytes if they are one run, as they usually are.
     pub fn run(&self) -> Option<&[u8]> {
         if self.bulk.is_empty() {
             self.run.get(self.run_written..)
@@ -66,7 +67,8 @@ impl Outbox {
         }
     }
 
-    /// The unwritten bytes, as many as fit into `slices`; says how many slices are used.
+    /// Fills `slices` with the unwritten bytes, as far as they fit. Returns the number of slices
+    /// used.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
         let mut used = 0;
         let mut add = |bytes: &'a [u8]| {
@@ -79,7 +81,7 @@ impl Outbox {
         };
         let mut start = self.run_written;
         let mut skip = self.bulk_written;
-        // Each payload takes two slices at most.
+        // Each payload takes at most two slices.
         for bulk in self.bulk.iter().take(SLICES / 2) {
             add(self.run.get(start..bulk.position).unwrap_or_default());
             add(bulk.payload.get(skip..).unwrap_or_default());
@@ -92,7 +94,7 @@ impl Outbox {
         used
     }
 
-    /// Forgets the first `count` unwritten bytes: they are written.
+    /// Removes the first `count` unwritten bytes, which are written now.
     pub fn advance(&mut self, mut count: usize) {
         loop {
             let end = self
@@ -104,7 +106,7 @@ impl Outbox {
             count = count.saturating_sub(step);
             let Some(bulk) = self.bulk.front() else { break };
             let left = bulk.payload.len().saturating_sub(self.bulk_written);
-            // Zero is less than what is left of any payload: what comes before it is not written.
+            // A count of zero ends here, too: every payload has at least one byte left.
             if count < left {
                 self.bulk_written = self.bulk_written.saturating_add(count);
                 return;
@@ -119,15 +121,14 @@ impl Outbox {
         }
     }
 
-    /// How many bytes are not written.
+    /// Returns the number of unwritten bytes.
     pub fn remaining(&self) -> u64 {
         let run = self.run.len().saturating_sub(self.run_written) as u64;
         let bulk: u64 = self.bulk.iter().map(|bulk| bulk.payload.len() as u64).sum();
         (run + bulk).saturating_sub(self.bulk_written as u64)
     }
 
-    /// Keeps the first `keep` unwritten bytes, which must end with a message, and drops the
-    /// others.
+    /// Keeps the first `keep` unwritten bytes, which must end with a message, and drops the others.
     pub fn truncate(&mut self, keep: u64) {
         let mut excess = self.remaining().saturating_sub(keep);
         // From the end: a run, a payload, the run before it, and so on.
@@ -149,7 +150,7 @@ impl Outbox {
         }
     }
 
-    /// Gives memory back; for a connection that is idle.
+    /// Frees memory of an idle connection.
     pub fn release(&mut self) {
         if self.is_empty() && self.run.capacity() > KEEP {
             *self = Self::default();

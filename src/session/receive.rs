@@ -1,4 +1,4 @@
-//! What comes from the server: every message is matched to its request, checked and stored.
+//! Receives from the server: matches every message with its request, checks it, and stores it.
 
 use bytes::{Buf, BytesMut};
 
@@ -7,22 +7,22 @@ use super::{Error, Session, Sink, Stage};
 use crate::wire::reply::{ChunkHead, ErrorChunk, Hole, ReplyHead, StatusExtents};
 use crate::wire::{ChunkType, Command, Errno, ProtocolError, ReplyStyle, Text};
 
-/// Data of at least this many bytes is received straight into its place.
+/// Data of at least this many bytes is received straight into the buffer of its read.
 pub const BULK: usize = 32 << 10;
 
-/// What is needed to go on.
+/// What the session needs next.
 #[derive(Debug)]
 pub enum Intake {
-    /// At least this many bytes, counted from the first that was left in the input.
+    /// At least this many bytes in the input, including those that were left there.
     Bytes(usize),
-    /// Data for this place; hand it back to [`Session::received`] when it is full.
+    /// Data for this part of a buffer; [`Session::received`] takes it back when it is full.
     Bulk(Bulk),
 }
 
-/// What the next bytes of the input are.
+/// The meaning of the next bytes of the input.
 #[derive(Debug)]
 pub enum Awaiting {
-    /// The body of a chunk, or as much of it as comes before bulk data.
+    /// The body of a chunk, or the part of it that precedes data.
     Body { place: usize, head: ChunkHead },
     /// Data for a read.
     Data {
@@ -31,7 +31,7 @@ pub enum Awaiting {
         length: usize,
         done: bool,
     },
-    /// Data that nobody wants any more.
+    /// Data that is to be skipped.
     Discard {
         place: usize,
         left: usize,
@@ -39,7 +39,7 @@ pub enum Awaiting {
     },
 }
 
-/// Bulk data on its way into its place.
+/// Bulk data that is received straight into the buffer of its read.
 #[derive(Debug)]
 pub struct Bulk {
     pub(super) entry: usize,
@@ -50,30 +50,30 @@ pub struct Bulk {
 }
 
 impl Bulk {
-    /// Where the data is to be appended: exactly [`left`](Self::left) bytes more.
+    /// Returns the buffer to which exactly [`left`](Self::left) bytes are to be appended.
     pub const fn buffer(&mut self) -> &mut BytesMut {
         &mut self.loan.place
     }
 
-    /// How many bytes are missing.
+    /// Returns how many bytes are missing.
     pub const fn left(&self) -> usize {
         self.left
     }
 
-    /// Takes note of bytes that were appended.
+    /// Records that `count` bytes were appended.
     pub const fn filled(&mut self, count: usize) {
         self.left = self.left.saturating_sub(count);
     }
 }
 
 impl Session {
-    /// Takes as many messages from `input` as are complete, and says what is needed next.
+    /// Takes all complete messages from `input`, and returns what is needed next.
     ///
     /// # Errors
-    /// If the server broke the protocol: nothing in `input` can be trusted any more.
+    /// If the server broke the protocol. Nothing in `input` can be trusted any more.
     pub fn receive(&mut self, input: &mut BytesMut) -> Result<Intake, ProtocolError> {
         if self.ended.is_some() {
-            // Everybody has been answered: a reply that was on its way answers nobody.
+            // Every request has been answered: a reply that was on its way answers none.
             input.clear();
             return Ok(Intake::Bytes(1));
         }
@@ -93,7 +93,7 @@ impl Session {
             };
             match awaiting {
                 Awaiting::Body { place, head } => {
-                    // Only the offset of data is waited for, not the data.
+                    // Of a data chunk only the offset is needed here, not the data.
                     let needed = match head.chunk {
                         ChunkType::OFFSET_DATA => 8,
                         _ => usize::try_from(head.length).unwrap_or(usize::MAX),
@@ -162,7 +162,7 @@ impl Session {
     /// Takes bulk data that has fully arrived.
     ///
     /// # Errors
-    /// If with it the reply has ended and is not complete.
+    /// If this was the end of the reply, and the reply is not complete.
     pub fn received(&mut self, bulk: Bulk) -> Result<(), ProtocolError> {
         if self.ended.is_some() {
             return Ok(());
@@ -174,7 +174,7 @@ impl Session {
         self.end_message(place, done)
     }
 
-    /// Matches a head to its request; says what follows it, if anything.
+    /// Matches a reply header with its request. Returns what follows the header, if anything.
     fn accept(&mut self, head: ReplyHead) -> Result<Option<Awaiting>, ProtocolError> {
         // P-180: a cookie that is not in flight is a violation.
         let unknown = ProtocolError::UnknownCookie(head.cookie());
@@ -188,7 +188,7 @@ impl Session {
         match head {
             ReplyHead::Simple { error, .. } => self.accept_simple(place, error),
             ReplyHead::Chunk(head) => {
-                // the offset of an extended reply is the request's.
+                // an extended reply has the offset of its request.
                 if let Some(got) = head.offset.filter(|&offset| offset != entry.offset) {
                     return Err(ProtocolError::WrongOffset {
                         sent: entry.offset,
@@ -199,7 +199,7 @@ impl Session {
                 if head.length > 0 {
                     return Ok(Some(Awaiting::Body { place, head }));
                 }
-                // P-155: NONE ends a reply.
+                // P-155: a chunk without a body is NONE, and NONE ends a reply.
                 if !head.is_done() {
                     return Err(ProtocolError::NotDone);
                 }
@@ -209,13 +209,14 @@ impl Session {
         }
     }
 
+    /// Takes a simple reply. Returns the data that follows, if any.
     fn accept_simple(
         &mut self,
         place: usize,
         error: Errno,
     ) -> Result<Option<Awaiting>, ProtocolError> {
         let entry = self.inflight.replied(place)?;
-        // P-154: with chunks agreed, a read is never answered simply.
+        // P-154: with structured replies, a read is never answered simply.
         if entry.command == Command::READ && self.codec.style() != ReplyStyle::Simple {
             return Err(ProtocolError::SimpleReply(entry.command));
         }
@@ -230,7 +231,7 @@ impl Session {
         Ok(None)
     }
 
-    /// Takes the body of a chunk; says whether data follows.
+    /// Takes the body of a chunk. Returns the data that follows, if any.
     fn take_body(
         &mut self,
         place: usize,
@@ -267,7 +268,7 @@ impl Session {
         Ok(None)
     }
 
-    /// Claims the range of a piece of data that follows.
+    /// Claims the range of the piece of data that follows.
     fn expect_data(
         &mut self,
         place: usize,
@@ -286,8 +287,8 @@ impl Session {
         })
     }
 
-    /// Stores the status of one context. All block statuses whose answers are not taken share the
-    /// bound on bytes; what a server describes beyond the share of one is cut off.
+    /// Stores the status of one context. All block statuses whose answers were not taken yet share
+    /// the bound on bytes; extents beyond the share of a request are cut off.
     fn take_status(
         &mut self,
         place: usize,
@@ -307,14 +308,14 @@ impl Session {
         Ok(())
     }
 
-    /// A message of a reply is over; with `done`, so is the reply.
+    /// Ends a message of a reply, and with `done` the reply.
     fn end_message(&mut self, place: usize, done: bool) -> Result<(), ProtocolError> {
         if !done {
             return Ok(());
         }
         let result = self.inflight.replied(place)?.finish()?;
         if let Err(Error::Request(error)) = &result {
-            // P-146, P-176: the server wants us to go; what is in flight may finish.
+            // P-146: after ESHUTDOWN nothing new is sent, and requests in flight may finish.
             if error.errno == Errno::ESHUTDOWN {
                 self.refuse(Error::shutting_down());
             }

@@ -87,6 +87,26 @@ fn all_rows() -> Vec<(String, String)> {
     [rows("docs/protocol.md"), rows("docs/faults.md")].concat()
 }
 
+/// Comments that stand next to each other, as one, with the first line's number and what follows.
+fn comments(text: &str) -> Vec<(usize, String, String)> {
+    let (mut found, mut block) = (Vec::new(), String::new());
+    let end = std::iter::once("");
+    for (number, line) in text.lines().map(str::trim).chain(end).enumerate() {
+        if let Some(comment) = line.strip_prefix("//") {
+            block += comment.trim_start_matches(['/', '!']);
+        } else {
+            // A comment may also stand behind code.
+            if let Some((_, comment)) = line.split_once(" // ") {
+                found.push((number + 1, comment.to_owned(), String::new()));
+            }
+            if !block.is_empty() {
+                found.push((number, std::mem::take(&mut block), line.to_owned()));
+            }
+        }
+    }
+    found
+}
+
 #[test]
 fn every_id_has_a_row() {
     let known: BTreeSet<_> = all_rows().into_iter().map(|(id, _)| id).collect();
@@ -125,6 +145,24 @@ fn every_file_in_a_row_exists() {
             assert!(exists, "{id} names {path}");
         }
     }
+}
+
+#[test]
+fn no_id_stands_alone() {
+    let mut alone = Vec::new();
+    for (path, text) in ["src", "tests"].iter().flat_map(|top| sources(top)) {
+        for (number, comment, _) in comments(&text) {
+            let is_word = |word: &&str| word.contains(char::is_alphabetic) && !is_id(word);
+            let others = words(&comment).filter(is_word).count();
+            if words(&comment).any(is_id) && others < 3 {
+                alone.push(format!("{path}:{number}: {comment}"));
+            }
+        }
+    }
+    assert!(
+        alone.is_empty(),
+        "say in words what the rule is: {alone:#?}"
+    );
 }
 
 /// Whether a doc comment can belong to a public item, by the line that follows it: fields,
