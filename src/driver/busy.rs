@@ -1,47 +1,47 @@
-//! Looking for a reply again and again instead of sleeping until it is announced.
+//! Polls for replies for a while before sleeping until data arrives.
 
 use std::future::Future;
 use std::pin::pin;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-/// How long to look where nobody has said how long.
+/// How long to poll if the caller has not set a period.
 const PERIOD: Duration = Duration::from_micros(40);
-/// What it saves not to fall asleep and be woken, in nanoseconds of processor time.
+/// The processor time that is saved by not falling asleep and being woken, in nanoseconds.
 const SAVED: i64 = 8_000;
-/// How far the balance of savings and costs may go up and down.
+/// The bounds of the balance of savings and costs.
 const MOST: i64 = 10 * SAVED;
 const LEAST: i64 = -2 * SAVED;
-/// While it does not pay, so many waits are begun asleep before one is begun awake.
+/// While polling does not pay, one wait in this many begins awake.
 const RETRY: u32 = 64;
 
-/// How the driver of one connection waits: awake for a while, and then asleep.
+/// The way the driver of one connection waits: awake for a while, and then asleep.
 ///
-/// Between two looks the runtime looks after sockets, and the other tasks have their turn. If nobody
-/// has said how long to look, every wait that ended awake counts as a saving, and all time that was
-/// spent awake as a cost: while the costs are higher, waits are begun asleep.
+/// Between two polls, the runtime checks its sockets and runs other tasks. Unless the caller has
+/// set a period, every wait that ended awake counts as a saving, and all time spent awake as a
+/// cost; while the costs are higher, waits begin asleep.
 #[derive(Debug)]
 pub(super) struct BusyPoll {
     period: Duration,
-    /// Only as long as it pays.
+    /// Whether to poll only as long as it pays.
     thrifty: bool,
     wait: Wait,
-    /// Savings less costs, in nanoseconds.
+    /// Savings minus costs, in nanoseconds.
     balance: i64,
-    /// Waits that were begun asleep since one was begun awake.
+    /// The number of waits that began while polling did not pay.
     asleep: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Wait {
     No,
-    /// Awake since then.
+    /// Awake since this time.
     Awake(Instant),
     Asleep,
 }
 
 impl BusyPoll {
-    /// Waits that begin with `period` awake, or with what pays.
+    /// Creates a waiter that polls for `period`, or, with `None`, as long as it pays.
     pub(super) fn new(period: Option<Duration>) -> Self {
         Self {
             period: period.unwrap_or(PERIOD),
@@ -52,7 +52,7 @@ impl BusyPoll {
         }
     }
 
-    /// What was waited for has come, or there is something new to wait for.
+    /// Ends the wait: data has come, or something was sent.
     pub(super) fn end(&mut self) {
         if let Wait::Awake(since) = self.wait {
             if self.thrifty {
@@ -62,8 +62,8 @@ impl BusyPoll {
         self.wait = Wait::No;
     }
 
-    /// About to wait: says whether to look again instead of sleeping. Then the task is woken as
-    /// soon as everybody else has had a turn.
+    /// Returns whether to poll again instead of sleeping. If so, the task is woken as soon as the
+    /// other tasks have had a turn.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         if let Wait::No = self.wait {
             self.wait = self.begin();

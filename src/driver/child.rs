@@ -1,4 +1,4 @@
-//! What a connection does with the process of its server.
+//! The server process of a connection.
 
 use std::future::Future;
 use std::pin::pin;
@@ -13,15 +13,15 @@ use crate::driver::timer::{after, until};
 use crate::error::{Error, Phase};
 use crate::transport::child::Child;
 
-/// How long it may take until all is read that a server said before it exited. Only processes that
-/// it has left behind, with its socket, can make this necessary.
+/// How long to read what a server sent before it exited. The limit matters only if a process that
+/// the server has started still has the socket.
 const LINGER: Duration = Duration::from_millis(100);
-/// How long a lost connection waits to learn how its server ended.
+/// How long a lost connection waits for the exit status of its server.
 const POST_MORTEM: Duration = Duration::from_millis(200);
-/// How long a failed attempt to connect waits for that.
+/// How long a failed attempt to connect waits for the exit status of its server.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// Does what is to be done on a connection, until its server has exited: then `None`.
+/// Runs `serving` until it ends, or returns `None` if the server process exits before.
 pub(super) async fn beside<T>(
     child: Option<&mut Child>,
     shared: &Shared,
@@ -32,8 +32,7 @@ pub(super) async fn beside<T>(
         return Some(serving.await);
     };
     {
-        // It asks for the end of the process only when that may have come, and not as often as
-        // the connection has something to do.
+        // The exit is polled only when it may have come, not each time the connection is polled.
         let mut exit: FuturesUnordered<_> = std::iter::once(child.ended()).collect();
         tokio::select! {
             biased;
@@ -41,13 +40,13 @@ pub(super) async fn beside<T>(
             _ = exit.next() => {}
         }
     }
-    // The socket is closed, unless others have it.
+    // The socket is closed now, unless another process has it.
     child.tell();
     if let Some(ended) = until(after(LINGER), &mut serving).await {
         return Some(ended);
     }
     match shared.link() {
-        // Its driver knows what has been sent.
+        // The driver knows which requests have been sent.
         Some(link) if !link.is_parting() => {
             link.fail(Error::eof(Phase::Request));
             Some(serving.await)
@@ -56,8 +55,8 @@ pub(super) async fn beside<T>(
     }
 }
 
-/// The error of a connection that has failed, with what is known of its server's process; of an
-/// attempt to connect that had to be over by `deadline`, if one is given.
+/// Adds what is known of the server process to the error of a failed connection. `deadline` is that
+/// of an attempt to connect.
 pub(super) async fn post_mortem(
     child: &mut Child,
     error: Error,
@@ -69,7 +68,7 @@ pub(super) async fn post_mortem(
     if matches!(error, Error::Timeout(..)) {
         child.close(Duration::ZERO);
     } else {
-        // Also one that listens, to which the end of a connection is nothing, may be about to exit.
+        // A server that listens does not notice the end of a connection, but may be about to exit.
         child.close(POST_MORTEM);
         let now = Instant::now();
         let until = match deadline {

@@ -1,4 +1,5 @@
-//! The way from the server: the read half of the stream, and what was read and not taken in yet.
+//! The way from the server: the read half of the stream, and the bytes that were read and not yet
+//! taken in by the session.
 
 use std::io;
 use std::pin::Pin;
@@ -11,27 +12,27 @@ use crate::session::{Bulk, Intake, Session};
 use crate::transport::ReadHalf;
 use crate::wire::ProtocolError;
 
-/// What one read can take at least, and at most. In between it is half of the data that the server
-/// owes: so while one half is worked on here, the other is worked on there.
+/// The bounds of one read. Between them it takes half of the data that the server owes, so that
+/// client and server work in parallel.
 const MIN_INPUT: usize = 16 << 10;
 const MAX_INPUT: usize = 128 << 10;
-/// What one read takes while bulk data is expected: its head, and little of the data, which is
-/// better left in the socket until its place is known.
+/// The size of one read while bulk data is expected: the header and little of the data. The rest is
+/// left in the socket until its place is known.
 const STAGE: usize = 4 << 10;
 
-/// Owned by the driver, which alone reads.
+/// The read half, owned by the driver alone.
 pub(super) struct Input {
     half: ReadHalf,
     buffer: BytesMut,
-    /// How many bytes the next message needs.
+    /// The number of bytes that the next message needs.
     needed: usize,
     bulk: Option<Bulk>,
-    /// The last data was bulk data: so will the next be, probably.
+    /// Whether the last data was bulk data, so that the next probably is, too.
     large: bool,
 }
 
 impl Input {
-    /// The way from the server; `buffer` holds what was read ahead during the handshake.
+    /// Creates the input; `buffer` holds what was read ahead during the handshake.
     pub(super) const fn new(half: ReadHalf, buffer: BytesMut) -> Self {
         Self {
             half,
@@ -42,30 +43,30 @@ impl Input {
         }
     }
 
-    /// How many bytes were read and not taken in, bulk data aside.
+    /// Returns how many bytes were read and not taken in, without bulk data.
     pub(super) fn len(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Whether everything that was read has been taken in, to the end of a message.
+    /// Returns whether everything that was read has been taken in, up to the end of a message.
     pub(super) fn is_empty(&self) -> bool {
         self.bulk.is_none() && self.buffer.is_empty()
     }
 
-    /// Drops what was read: it answers nothing.
+    /// Drops what was read.
     pub(super) fn clear(&mut self) {
         self.buffer.clear();
         self.bulk = None;
     }
 
-    /// Gives memory back; for a connection that is idle.
+    /// Frees memory of an idle connection.
     pub(super) fn release(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
     }
 
-    /// Reads once: into the place of bulk data, or into the buffer. The server owes so many bytes
+    /// Reads once, into the place of bulk data or into the buffer. The server owes `expected` bytes
     /// of data.
     pub(super) fn poll_fill(
         &mut self,
@@ -81,7 +82,7 @@ impl Input {
             bulk.filled(count);
             return Poll::Ready(Ok(count));
         }
-        // What is left over is part of the window, so that the buffer grows to that and no more.
+        // Bytes left in the buffer are part of the window, so that the buffer does not outgrow it.
         let want = window
             .max(self.needed)
             .saturating_sub(self.buffer.len())
@@ -90,7 +91,7 @@ impl Input {
         poll_read_buf(half, cx, &mut (&mut self.buffer).limit(want))
     }
 
-    /// How much one read may take.
+    /// Returns how much one read may take, in bytes.
     fn window(&self, expected: u64) -> usize {
         if self.large {
             return STAGE;
@@ -99,8 +100,8 @@ impl Input {
         half.clamp(MIN_INPUT, MAX_INPUT)
     }
 
-    /// Hands everything that was read to the session, as far as messages are complete; says
-    /// whether the rest is the beginning of a message, and not bulk data.
+    /// Hands all complete messages to the session. Returns whether the rest is the beginning of a
+    /// message, as opposed to bulk data.
     ///
     /// # Errors
     /// If the server broke the protocol.
@@ -130,14 +131,14 @@ impl Input {
         }
     }
 
-    /// Small data has come: more of that will follow, probably.
+    /// Expects small data next, since small data has come.
     pub(super) const fn expect_small(&mut self) {
         self.large = false;
     }
 }
 
-/// Makes room for so many bytes behind what is there, and for no more: what was there before it
-/// and has been taken in needs no room, and the window says how the buffer grows.
+/// Reserves exactly `want` bytes. `BytesMut::reserve` would double the capacity, consumed bytes
+/// included.
 fn make_room(input: &mut BytesMut, want: usize) {
     if !input.try_reclaim(want) {
         let mut larger = BytesMut::with_capacity(input.len().saturating_add(want));

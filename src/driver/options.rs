@@ -1,4 +1,4 @@
-//! Option mode: options sent one by one, on behalf of the handles.
+//! Option mode: sends options one by one, on behalf of the handles.
 
 use std::future::Future;
 
@@ -15,10 +15,10 @@ use crate::export::{Export, Handshake, ListedExport};
 use crate::state::State;
 use crate::wire::{OptionReplyType, OptionType};
 
-/// Where the answer to an option goes. Nobody may be waiting for it any more.
+/// The channel for the answer to an option. The receiver may be gone.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T>>;
 
-/// One option that a handle wants to be sent.
+/// An option that a handle has asked for.
 #[derive(Debug)]
 pub(crate) enum OptionCall {
     List(Answer<Vec<ListedExport>>),
@@ -30,11 +30,11 @@ pub(crate) enum OptionCall {
     MetaContext(OptionType, Vec<String>, Answer<Vec<String>>),
 }
 
-/// How option mode ends.
+/// The end of option mode.
 pub(super) enum Outcome {
-    /// An export was entered; the caller of `opt_go` waits for the state to be ready.
+    /// The export was entered. The caller of `opt_go` is answered when the state is ready.
     Entered(Export, Answer<()>),
-    /// `opt_abort`, or nobody holds the connection any more.
+    /// The negotiation was aborted, by `opt_abort` or because every handle is gone.
     Aborted(Option<Answer<()>>),
 }
 
@@ -90,7 +90,7 @@ async fn run(
                 Fate::Fatal(error) => Err(error),
             };
         }
-        // P-016: without fixed newstyle only EXPORT_NAME may be sent.
+        // P-016: without fixed newstyle, only EXPORT_NAME may be sent.
         call if !fixed => call.refuse(shared),
         OptionCall::List(answer) => {
             let result = within(shared, negotiator.list()).await;
@@ -124,7 +124,7 @@ async fn run(
     Ok(None)
 }
 
-/// `STARTTLS`; `false` if the server refuses.
+/// Sends `STARTTLS`. Returns `false` if the server refuses it.
 async fn starttls(shared: &Shared, negotiator: &mut Negotiator) -> Result<bool> {
     match negotiator.starttls(&shared.tls()).await {
         Ok(()) => Ok(true),
@@ -136,7 +136,7 @@ async fn starttls(shared: &Shared, negotiator: &mut Negotiator) -> Result<bool> 
     }
 }
 
-/// `INFO`, with the contexts that a `GO` would select.
+/// Sends `INFO`, after selecting the contexts that `GO` would select.
 async fn info(shared: &Shared, negotiator: &mut Negotiator) -> Result<Export> {
     let export_options = shared.export_options();
     super::handshake::select_contexts(negotiator, &export_options).await?;
@@ -149,7 +149,7 @@ async fn info(shared: &Shared, negotiator: &mut Negotiator) -> Result<Export> {
         .await
 }
 
-/// Applies the deadline that one option has; none is waited for once nobody holds the connection.
+/// Runs one option with its deadline, and stops when every handle is gone.
 async fn within<T>(shared: &Shared, option: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
         result = timeout(shared.config.handshake_timeout, option) => {
@@ -159,17 +159,17 @@ async fn within<T>(shared: &Shared, option: impl Future<Output = Result<T>>) -> 
     }
 }
 
-/// What an option's result means for the negotiation.
+/// The consequence of an option's result for the negotiation.
 enum Fate<T> {
-    /// The option is over, one way or the other.
+    /// The option is over, and the negotiation goes on.
     Over(Result<T>),
-    /// So is everything else. The caller gets the cause when the connection has ended.
+    /// The connection is over. The caller gets the cause when the connection has ended.
     Fatal(Error),
 }
 
 async fn fate<T>(shared: &Shared, negotiator: &mut Negotiator, result: Result<T>) -> Fate<T> {
     match result {
-        // P-033: a server that is shutting down is left politely.
+        // P-033: a server that is shutting down is left with ABORT.
         Err(Error::Refused(refusal)) if refusal.reply == OptionReplyType::ERR_SHUTDOWN => {
             negotiator
                 .leave(after(shared.config.shutdown_timeout))
@@ -198,7 +198,7 @@ async fn conclude<T>(
     }
 }
 
-/// Answers a caller, who finds the connection negotiating again.
+/// Sets the state back to negotiating, and answers the caller.
 fn settle<T>(shared: &Shared, answer: Answer<T>, result: Result<T>) {
     shared.set_state(State::Negotiating);
     let _ = answer.send(result);

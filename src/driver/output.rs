@@ -1,4 +1,4 @@
-//! The way to the server: the write half of the stream, and what is on its way through it.
+//! The way to the server: the write half of the stream, and the bytes that wait to be written.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,15 +9,15 @@ use tokio::io::AsyncWrite;
 use crate::session::{Outbox, SLICES};
 use crate::transport::WriteHalf;
 
-/// Owned by the driver, which alone writes: a reply can never be looked at before the driver knows
-/// how much of its request has been written.
+/// The write half, owned by the driver alone. The driver therefore always knows how much of a
+/// request has been written before it looks at the reply.
 pub(super) struct Output {
     half: WriteHalf,
-    /// Taken from the session, and not written yet.
+    /// The bytes that were taken from the session and are not written yet.
     outbox: Outbox,
-    /// Bytes written since the handshake.
+    /// The number of bytes written since the handshake.
     written: u64,
-    /// The stream may still hold bytes back that were written.
+    /// Whether the stream may still buffer bytes that were written to it.
     unflushed: bool,
 }
 
@@ -31,17 +31,17 @@ impl Output {
         }
     }
 
-    /// How many bytes have been written.
+    /// Returns the number of bytes written since the handshake.
     pub(super) const fn written(&self) -> u64 {
         self.written
     }
 
-    /// What is on its way.
+    /// Returns the bytes that are not written yet.
     pub(super) const fn outbox(&mut self) -> &mut Outbox {
         &mut self.outbox
     }
 
-    /// Writes the outbox, as far as the socket takes it.
+    /// Writes the outbox, as far as the socket accepts it, and flushes the stream.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outbox.is_empty() {
             let half = Pin::new(&mut self.half);
@@ -54,7 +54,7 @@ impl Output {
                 }
             };
             let count = match std::task::ready!(result) {
-                // K28: a signal came in between.
+                // K28: a signal interrupted the call.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 count => count?,
             };
@@ -72,12 +72,12 @@ impl Output {
         Poll::Ready(Ok(()))
     }
 
-    /// Says goodbye to the server: no byte follows.
+    /// Shuts the write half down: no byte follows.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.half).poll_shutdown(cx)
     }
 
-    /// Gives memory back; for a connection that is idle.
+    /// Frees memory of an idle connection.
     pub(super) fn release(&mut self) {
         self.outbox.release();
     }
@@ -85,9 +85,9 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        // A stream that has just panicked may do so again, which would end the whole process.
+        // A stream that has just panicked may panic again, which would abort the process.
         if !std::thread::panicking() {
-            // P-106: on TLS this says close_notify, also after a failure, if there is room for it.
+            // P-106: with TLS this sends close_notify, also after a failure, if there is room.
             let _ = self.poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }
     }

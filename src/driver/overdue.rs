@@ -1,4 +1,4 @@
-//! The deadline of a server that answers others and leaves one request unanswered.
+//! The deadline for a request that stays unanswered while others are answered.
 
 use std::task::Context;
 use std::time::Duration;
@@ -6,24 +6,24 @@ use std::time::Duration;
 use super::link::Link;
 use crate::driver::timer::{Timer, after};
 
-/// How many times, while a request has its time, the requests in flight are looked at: a deadline
-/// is missed by no more than one part in so many.
+/// How many times the requests in flight are checked within the limit. A deadline is exceeded by at
+/// most one part in this many.
 const LOOKS: u32 = 16;
 
 /// Watches the age of the oldest request in flight.
 ///
-/// A request costs it a number, not a timer: now and then it starts a new epoch, and looks at the
-/// epochs in which the requests in flight were queued.
+/// A request costs a number, not a timer: at intervals a new epoch begins, and the epochs in which
+/// the requests in flight were queued are compared with it.
 #[derive(Debug)]
 pub(super) struct Overdue {
     epoch: Duration,
     timer: Timer,
-    /// A request is too old, and gets a last look.
+    /// Whether a request is too old, and gets a last look.
     found: bool,
 }
 
 impl Overdue {
-    /// Requests may be so old.
+    /// Creates a watch for requests older than `limit`.
     pub(super) fn new(limit: Duration) -> Self {
         Self {
             epoch: limit / LOOKS,
@@ -32,10 +32,10 @@ impl Overdue {
         }
     }
 
-    /// Nothing is left to read, and so many requests are in flight: says whether one of them has
-    /// been there for too long. If not, the task is woken when that may be so.
+    /// Returns whether a request in flight is too old. If not, the task is woken when one may be.
+    /// Must be called when nothing is left to read.
     pub(super) fn poll(&mut self, link: &Link, in_flight: usize, cx: &mut Context<'_>) -> bool {
-        // Each time the timer is polled: see `Stall`.
+        // The timer is polled each time: see `Stall`.
         while in_flight > 0 && (!self.timer.is_set() || self.timer.poll_expired(cx)) {
             if self.timer.is_set() && self.is_found(link) {
                 return self.timer.poll_looked(cx);
@@ -45,7 +45,7 @@ impl Overdue {
         false
     }
 
-    /// An epoch, or a last look, is over: says whether a request is too old.
+    /// Returns whether a request is too old, after an epoch or a last look.
     fn is_found(&mut self, link: &Link) -> bool {
         let found = std::mem::take(&mut self.found);
         self.found = link.change(|session| {

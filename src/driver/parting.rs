@@ -11,22 +11,22 @@ use super::timer::Timer;
 /// every handle is gone.
 pub(super) const LEAVE: Duration = Duration::from_millis(500);
 
-/// How far the connection has come.
+/// The stage of the transmission phase.
 pub(super) enum Stage {
     /// Requests are sent and answered.
     Serving,
-    /// `DISC` is queued or written: the server is to close.
+    /// `DISC` is queued or written, and the server is to close the connection.
     Parting(Parting),
 }
 
-/// How the goodbye goes.
+/// The progress of the end.
 pub(super) struct Parting {
-    /// How long to wait for the server to close, and until when.
+    /// How long to wait for the server to close, and the deadline for that.
     patience: Duration,
     until: Timer,
-    /// The stream to the server has ended.
+    /// Whether the stream to the server was shut down.
     pub(super) said: bool,
-    /// `DISC` could not be written: the server had gone before.
+    /// Whether `DISC` could not be written, because the server had gone before.
     pub(super) unheard: bool,
 }
 
@@ -55,7 +55,7 @@ impl Parting {
         }
     }
 
-    /// Waits for `patience` from now on, if that is less than before.
+    /// Shortens the wait to `patience` from now on, if that is less than before.
     pub(super) fn hurry(&mut self, patience: Duration) {
         if patience < self.patience {
             self.patience = patience;
@@ -63,12 +63,12 @@ impl Parting {
         }
     }
 
-    /// Until when the server may take to close.
+    /// Returns the time by which the server must have closed.
     pub(super) fn end(&self) -> Option<Instant> {
         self.until.end()
     }
 
-    /// Whether the server has had its time; if not, the task is woken when it has.
+    /// Returns whether the deadline has passed. If not, the task is woken when it has.
     pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> bool {
         self.until.poll_expired(cx)
     }

@@ -1,8 +1,8 @@
-//! What the runtime that is current can do.
+//! Checks of the current Tokio runtime.
 //!
-//! Tokio has no way to ask whether time and I/O are enabled: what needs them panics. So it is
-//! tried once, before anything depends on it. The panic is caught here, although the program's
-//! panic hook sees it, and one that is built to abort on panics ends there, as it always did.
+//! Tokio has no way to ask whether time and I/O are enabled: what needs them panics. So they are
+//! tried once, before anything depends on them, and the panic is caught. The program's panic hook
+//! sees this panic, and a program that is built to abort on panics ends.
 
 use std::panic::catch_unwind;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use tokio::time::sleep;
 use crate::error::InvalidRequest;
 use crate::platform;
 
-/// Checks that there is a runtime and that its time is enabled; `why` says what for.
+/// Checks that there is a runtime and that its time is enabled. `why` says what needs it.
 pub(crate) fn check_time(why: &'static str) -> Result<(), InvalidRequest> {
     check_time_with(why, || sleep(Duration::ZERO)).map(drop)
 }
 
-/// The same for a caller that needs what was tried.
+/// Does the same as [`check_time`] with `attempt`, and returns its result.
 pub(crate) fn check_time_with<T>(
     why: &'static str,
     attempt: impl FnOnce() -> T + std::panic::UnwindSafe,
@@ -31,9 +31,11 @@ pub(crate) fn check_time_with<T>(
 }
 
 /// Checks that the I/O of the current runtime is enabled.
+///
+/// Failing to create a socket is no reason to refuse: the connection that needs one will report it.
 pub(crate) fn check_io() -> Result<(), InvalidRequest> {
     let why = "I/O is not enabled in this one";
-    // No socket to be had is no reason to refuse: a connection that needs one will say so.
+
     match catch_unwind(platform::idle_socket) {
         Ok(_) => Ok(()),
         Err(_) => Err(InvalidRequest::NoRuntime(why)),

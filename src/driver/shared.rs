@@ -1,4 +1,4 @@
-//! What the handles and the task of one connection share from beginning to end.
+//! The state that the handles and the task of one connection share from beginning to end.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -19,58 +19,58 @@ use crate::transport::child::Handle;
 use crate::transport::tls::{Tls, TlsInfo};
 use crate::uri::{Endpoint, Uri};
 
-/// One connection, seen from its handles and from its task.
+/// The shared state of one connection.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    /// What the next option asks for; can be changed while negotiating.
+    /// What the next option asks for; the caller can change it while negotiating.
     export_options: Mutex<ExportOptions>,
     tls: Mutex<Tls>,
     state: AtomicU8,
     strict: AtomicU8,
-    /// Tells of changes of `state` to those who wait for one.
+    /// Notifies tasks that wait for a change of `state`.
     changed: watch::Sender<State>,
     facts: Mutex<Facts>,
     link: OnceLock<Arc<Link>>,
     options: OnceLock<mpsc::Sender<OptionCall>>,
     end: OnceLock<Error>,
-    /// What the handshake sent and received.
+    /// What was sent and received in the handshake.
     pub(crate) sent: Tally,
     pub(crate) received: Tally,
-    /// Nobody holds the connection any more.
+    /// Cancelled when the last handle is dropped.
     pub(crate) abandoned: CancellationToken,
-    /// Nobody waits for the server process any more.
+    /// Cancelled when no caller waits for the server process any more.
     pub(crate) given_up: CancellationToken,
-    /// The task is done: socket closed, child reaped.
+    /// Cancelled when the task is done: the socket is closed and the child reaped.
     pub(crate) finished: CancellationToken,
 }
 
-/// What has been learnt so far.
+/// What is known about the connection so far.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) export: Option<SharedExport>,
     pub(crate) protocol: Option<Protocol>,
-    /// The metadata contexts of the last selection, if one has succeeded for this export.
+    /// The metadata contexts of the last selection for this export, if it succeeded.
     pub(crate) contexts: Option<Vec<String>>,
     pub(crate) child: Option<Handle>,
     pub(crate) tls: Option<TlsInfo>,
-    /// Where the server is, if that has an address.
+    /// The address of the server, if it has one.
     pub(crate) address: Option<Address>,
 }
 
-/// How the server was found.
+/// The address of a server, as the caller gave it.
 #[derive(Clone, Debug)]
 pub(crate) enum Address {
-    /// By a URI.
+    /// A URI.
     Uri(Box<Uri>),
-    /// By what could be in one.
+    /// An endpoint that was given without a URI.
     Endpoint(Endpoint),
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // K51: without the names of users.
+            // K51: user names stay out of logs.
             Self::Uri(uri) => fmt::Debug::fmt(uri, f),
             Self::Endpoint(endpoint) => fmt::Debug::fmt(endpoint, f),
         }
@@ -116,7 +116,7 @@ impl Shared {
         self.strict.store(strict.bits(), Ordering::Relaxed);
     }
 
-    /// Takes the one step that only one connect call may take.
+    /// Moves the state from created to connecting, which only one connect call can do.
     pub(crate) fn begin(&self) -> Result<()> {
         let (created, connecting) = (State::Created as u8, State::Connecting as u8);
         self.state
@@ -126,7 +126,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Waits until `is_there` likes the state; says which one that is.
+    /// Waits for a state that satisfies `is_there`, and returns it.
     pub(crate) async fn reach(&self, is_there: impl FnMut(&State) -> bool) -> State {
         let mut changes = self.changed.subscribe();
         match changes.wait_for(is_there).await {
@@ -135,7 +135,7 @@ impl Shared {
         }
     }
 
-    /// Nobody holds the connection any more.
+    /// Ends the connection in the background, since the last handle is gone.
     pub(crate) fn abandon(&self) {
         self.abandoned.cancel();
         if let Some(link) = self.link.get() {
@@ -143,14 +143,14 @@ impl Shared {
         }
     }
 
-    /// Ends the connection, once: the first cause stands.
+    /// Records the end of the connection, once: the first cause stands.
     pub(crate) fn end(&self, state: State, error: Error) {
         let unflushed = self.link.get().is_some_and(|link| link.has_unflushed());
         let error = error.with_unflushed(unflushed).into_fatal();
         if self.end.set(error.clone()).is_err() {
             return;
         }
-        // Who tried to connect is told; nobody may be waiting for anything later on.
+        // Warn only once ready: a failed attempt is already reported to its caller.
         if state == State::Dead && self.link.get().is_some() {
             tracing::warn!(%state, cause = %error, "connection lost");
         } else {
@@ -162,25 +162,25 @@ impl Shared {
         }
     }
 
-    /// Why the connection ended, if it has.
+    /// Returns the cause of the end, if the connection has ended.
     pub(crate) fn ended(&self) -> Option<&Error> {
         self.end.get()
     }
 
-    /// The transmission phase, once it has begun.
+    /// Returns the link, once the transmission phase has begun.
     pub(crate) fn link(&self) -> Option<&Arc<Link>> {
         self.link.get()
     }
 
     pub(crate) fn set_link(&self, link: Arc<Link>) {
         self.lock_facts().export = Some(link.export().clone());
-        // Of two who come at the same time, one sees what the other has done.
+        // If the last handle is dropped at the same time, one of both calls sees the other's write.
         if self.link.set(link).is_ok() && self.abandoned.is_cancelled() {
             self.abandon();
         }
     }
 
-    /// Where to send options, in option mode.
+    /// Returns the channel for options, in option mode.
     pub(crate) fn options(&self) -> Option<&mpsc::Sender<OptionCall>> {
         self.options.get()
     }
@@ -189,7 +189,7 @@ impl Shared {
         let _ = self.options.set(options);
     }
 
-    /// What has gone over the connection, handshake included.
+    /// Returns what has gone over the connection, including the handshake.
     pub(crate) fn stats(&self) -> Stats {
         let (bytes_sent, messages_sent) = self.sent.get();
         let (bytes_received, messages_received) = self.received.get();
@@ -202,14 +202,15 @@ impl Shared {
         handshake + self.link.get().map(|link| link.stats()).unwrap_or_default()
     }
 
-    /// What was learnt about an export does not hold any more.
+    /// Forgets what is known about the export.
     pub(crate) fn forget_export(&self) {
         let mut facts = self.lock_facts();
         facts.export = None;
         facts.contexts = None;
     }
 
-    /// What the server process says is of no use in an error any more: its user is to see it.
+    /// Copies the standard error of the server process to that of the program from now on: it is
+    /// no longer held back for an error of connecting.
     pub(crate) fn release_child_words(&self) {
         if let Some(child) = &self.lock_facts().child {
             child.words.release();

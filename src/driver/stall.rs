@@ -1,4 +1,4 @@
-//! The deadline of a server that owes replies and is silent.
+//! The deadline for a server that owes replies and is silent.
 
 use std::task::Context;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use crate::driver::timer::{Timer, since};
 
 /// Watches for silence while requests are in flight.
 ///
-/// Replies cost it a mark, not a timer: when the timer is over, it looks how long the silence has
-/// really been, and counts the rest.
+/// A reply only sets a flag. When the timer fires, it is re-armed for whatever is left since the
+/// last byte.
 #[derive(Debug)]
 pub(super) struct Stall {
     limit: Duration,
     timer: Timer,
-    /// Bytes came since the driver last waited.
+    /// Whether bytes came since the driver last waited.
     heard: bool,
-    /// Since when the driver has waited for bytes that the server owes, as far as is known.
+    /// The time since which the driver has waited for bytes that the server owes.
     since: Option<Instant>,
 }
 
@@ -31,13 +31,13 @@ impl Stall {
         }
     }
 
-    /// Bytes have come.
+    /// Records that bytes have come.
     pub(super) const fn heard(&mut self) {
         self.heard = true;
     }
 
-    /// Nothing is left to read, and so many requests are in flight: says whether the silence has
-    /// been too long. If not, the task is woken when it may have been.
+    /// Returns whether the silence has been too long. If not, the task is woken when it may have
+    /// been. Must be called when nothing is left to read.
     pub(super) fn poll(&mut self, in_flight: usize, cx: &mut Context<'_>) -> bool {
         if in_flight == 0 {
             self.since = None;
@@ -47,8 +47,8 @@ impl Stall {
             self.since = None;
         }
         let silent_since = *self.since.get_or_insert_with(Instant::now);
-        // Each time the timer is polled: where a task has had its share of the runtime, one poll
-        // after it was set may not have counted.
+        // The timer is polled each time: if the task has used up its share of the runtime, the poll
+        // after the timer was set may not have registered the waker.
         while !self.timer.is_set() || self.timer.poll_expired(cx) {
             let end = since(silent_since, self.limit);
             if end <= Instant::now() {

@@ -1,6 +1,6 @@
-//! The locks and atomics of what callers and the driver share.
+//! The locks and atomics that callers and the driver share.
 //!
-//! With `--cfg shuttle`, unit tests have those of shuttle instead, which decides at each of them
+//! With `--cfg shuttle`, unit tests use those of shuttle instead, which decides at each of them
 //! which thread goes on: see `driver::races`.
 
 #[cfg(all(test, shuttle))]

@@ -1,4 +1,4 @@
-//! A deadline that may not be set.
+//! Deadlines.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -11,23 +11,25 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use crate::driver::runtime;
 use crate::error::InvalidRequest;
 
-/// The end of a period that begins now; of one too long to count, a time that does not come.
+/// Returns the end of a period that begins now; a period that is too long saturates to a time
+/// decades away.
 pub(crate) fn after(period: Duration) -> Instant {
     since(Instant::now(), period)
 }
 
-/// The end of a period that began at `start`; of one too long to count, a time that does not come.
+/// Returns the end of a period that began at `start`; a period that is too long saturates to a time
+/// decades away.
 pub(crate) fn since(start: Instant, period: Duration) -> Instant {
     const DECADES: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
     start.checked_add(period).unwrap_or(start + DECADES)
 }
 
-/// How long the last look takes that every deadline has: if this process was slow, the deadline is
-/// noticed before the socket is looked at, in which the answer may have been all the time. The
-/// runtime looks whenever a task yields.
+/// How long the last look of every deadline takes. If this process was slow, the deadline is noticed
+/// before the socket is checked, which may have held the answer all the time. The runtime checks its
+/// sockets whenever a task yields.
 const LOOK: Duration = Duration::from_millis(1);
-/// How long it takes if the deadline is noticed so late that this process must have been stopped,
-/// and its threads begin to run again one by one.
+/// How long the last look takes if the deadline is noticed so late that this process must have been
+/// stopped, and its threads begin to run again one by one.
 const LONG_LOOK: Duration = Duration::from_millis(100);
 const LATE: Duration = Duration::from_millis(10);
 
@@ -46,14 +48,14 @@ pub(crate) async fn until<T>(end: Instant, future: impl Future<Output = T>) -> O
     .await
 }
 
-/// A look, again and again, at what may have come before a deadline. It goes by the real clock:
-/// on one that is paused it takes no time.
+/// Repeated polls for what may have come before a deadline. They are measured by the real clock: on
+/// a paused clock they take no time.
 #[derive(Debug, Default)]
 struct LastLook(Option<std::time::Instant>);
 
 impl LastLook {
-    /// Whether it is over, for a deadline that is; if not, the task is woken when the runtime has
-    /// looked at its sockets.
+    /// Returns whether the last look is over. If not, the task is woken when the runtime has
+    /// checked its sockets.
     fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> bool {
         let now = std::time::Instant::now();
         let period = || match Instant::now() - deadline > LATE {
@@ -76,7 +78,7 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// A deadline that is not set.
+    /// Creates a deadline that is not set.
     pub(crate) const fn new() -> Self {
         Self {
             sleep: None,
@@ -84,10 +86,10 @@ impl Timer {
         }
     }
 
-    /// Starts to count, wherever that may be.
+    /// Sets the deadline to the end of `period`, on any thread.
     ///
     /// # Errors
-    /// If deadlines do not work here.
+    /// If there is no runtime whose time is enabled.
     pub(crate) fn start(&mut self, period: Duration) -> Result<(), InvalidRequest> {
         let end = after(period);
         let why = "timeouts must be awaited inside one";
@@ -96,12 +98,12 @@ impl Timer {
         Ok(())
     }
 
-    /// Starts to count. Only where time is known to be enabled.
+    /// Sets the deadline to the end of `period`. Must be called where time is known to be enabled.
     pub(crate) fn set(&mut self, period: Duration) {
         self.set_until(after(period));
     }
 
-    /// Counts to this time.
+    /// Sets the deadline to `end`.
     pub(crate) fn set_until(&mut self, end: Instant) {
         self.look = LastLook(None);
         match &mut self.sleep {
@@ -110,41 +112,42 @@ impl Timer {
         }
     }
 
-    /// Stops counting.
+    /// Clears the deadline.
     pub(crate) fn clear(&mut self) {
         self.sleep = None;
         self.look = LastLook(None);
     }
 
-    /// Whether it counts.
+    /// Returns whether the deadline is set.
     pub(crate) const fn is_set(&self) -> bool {
         self.sleep.is_some()
     }
 
-    /// When the time is over, if it counts.
+    /// Returns the deadline, if it is set.
     pub(crate) fn end(&self) -> Option<Instant> {
         self.sleep.as_ref().map(|sleep| sleep.deadline())
     }
 
-    /// Whether the time is over; if not, the task is woken when it is.
+    /// Returns whether the deadline has passed. If not, the task is woken when it has.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> bool {
         self.sleep
             .as_mut()
             .is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
     }
 
-    /// Whether the time is over, without asking to be woken (again).
+    /// Returns whether the deadline has passed, without registering the task.
     pub(crate) fn is_expired(&self) -> bool {
         self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed())
     }
 
-    /// Whether the time is over and the last look was taken; if not, the task is woken when that
-    /// may be so.
+    /// Returns whether the deadline has passed and the last look is over. If not, the task is woken
+    /// when that may be so.
     pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> bool {
         self.poll_expired(cx) && self.poll_looked(cx)
     }
 
-    /// The time is over: says whether the last look was taken. If not, the task is woken for it.
+    /// Returns whether the last look is over, for a deadline that has passed. If not, the task is
+    /// woken for it.
     pub(crate) fn poll_looked(&mut self, cx: &mut Context<'_>) -> bool {
         let deadline = self.end().unwrap_or_else(Instant::now);
         self.look.poll(deadline, cx)

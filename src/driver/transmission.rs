@@ -1,4 +1,4 @@
-//! The transmission phase: one task that writes and reads, each polled whatever the other does.
+//! The transmission phase: the driver writes and reads in every poll.
 //!
 //! ```text
 //! poll ──▶ write all that is queued ──▶ read what is there ──▶ wake its callers ──▶ yield, so that
@@ -27,13 +27,13 @@ use crate::driver::timer::Timer;
 use crate::error::{Error, Phase};
 use crate::wire::ProtocolError;
 
-/// Memory is given back after this long without anything in flight.
+/// Memory is freed after this long without a request in flight.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How the transmission phase ended.
+/// The end of the transmission phase.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// After our `DISC`; or by the server with nothing in flight, which its error tells.
+    /// After our `DISC`, or by the server with nothing in flight; the error says which.
     Orderly(Error),
     /// By a failure.
     Failed(Error),
@@ -43,29 +43,29 @@ pub(super) enum Ended {
 pub(super) struct Transmission {
     link: Arc<Link>,
     output: Output,
-    /// Some requests were answered before they were fully written.
+    /// Whether a request was answered before it was fully written.
     early: bool,
     input: Input,
-    /// How many bytes of data the server owed when that was last looked at.
+    /// How many bytes of data the server owed when the session was last asked.
     expected: u64,
     woken: Vec<Waker>,
     shutdown_timeout: Duration,
     stage: Stage,
     busy_poll: BusyPoll,
-    /// The last write waits for room.
+    /// Whether the last write waits for room in the socket.
     blocked: bool,
-    /// `DISC` is queued: the next poll begins to part.
+    /// Whether `DISC` was queued, so that the next poll begins to part.
     parting: bool,
-    /// A reply came since `idle` was set.
+    /// Whether a reply came since `idle` was set.
     active: bool,
-    /// When to give memory back.
+    /// The time to free memory.
     idle: Timer,
     stall: Option<Stall>,
     overdue: Option<Overdue>,
 }
 
 impl Transmission {
-    /// A driver for `link`.
+    /// Creates the driver of `link`.
     pub(super) fn new(link: Arc<Link>, input: Input, output: Output, config: &Config) -> Self {
         link.count_received(input.len());
         Self {
@@ -89,7 +89,7 @@ impl Transmission {
 
     /// Runs until the connection ends.
     pub(super) async fn run(&mut self) -> Ended {
-        // P-180: what the server sent before it was asked answers nothing.
+        // P-180: what the server sent ahead of any request is a reply to none.
         if !self.input.is_empty() {
             if let Err(error) = self.process() {
                 return Ended::Failed(error);
@@ -97,14 +97,15 @@ impl Transmission {
         }
         let ended = poll_fn(|cx| self.poll(cx)).await;
         wake_all(self.woken.drain(..));
-        // What ended the session first is what everybody was told.
+        // The callers got the cause that ended the session first.
         match self.link.change(|session| session.ended().cloned()) {
             Some(error) => Ended::Failed(error),
             None => ended,
         }
     }
 
-    /// Until when the server may take to close, once it was told that nothing follows.
+    /// Returns the time by which the server must have closed, once it was told that nothing
+    /// follows.
     pub(super) fn leaving(&self) -> Option<Instant> {
         self.stage.parting().and_then(Parting::end)
     }
@@ -127,17 +128,18 @@ impl Transmission {
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(self.eof()),
                 Poll::Ready(Ok(_)) => {}
-                // K28: a signal came in between.
+                // K28: a signal interrupted the call.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // What cannot be written is told only when nothing more can be read: the server
-                // may have said why.
+                // A failed write is reported only when nothing more can be read: the server may
+                // have said why it has gone.
                 Poll::Ready(Err(error)) => return Poll::Ready(self.lost(error)),
                 Poll::Pending => {
                     if let Some(error) = broken {
                         if !has_read {
                             return Poll::Ready(self.lost(error));
                         }
-                        // This task may only have had its share of the runtime.
+                        // The read may be pending only because the task has used up its share of
+                        // the runtime.
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
@@ -170,7 +172,7 @@ impl Transmission {
         }
     }
 
-    /// Looks whether the connection has been ended by somebody else, or a deadline has passed.
+    /// Checks whether a handle has ended the connection, or the deadline after `DISC` has passed.
     fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let (output, woken) = (&mut self.output, &mut self.woken);
         let patience = match self.link.begin_poll(cx.waker(), output, woken) {
@@ -189,7 +191,7 @@ impl Transmission {
         }
         if let Stage::Parting(parting) = &mut self.stage {
             parting.hurry(patience);
-            // The server keeps the connection open after DISC: it is closed from here.
+            // The server keeps the connection open after DISC, so it is closed from this side.
             if parting.poll_over(cx) {
                 return Poll::Ready(self.parted());
             }
@@ -197,27 +199,27 @@ impl Transmission {
         Poll::Pending
     }
 
-    /// Before `DISC` is written: looks whether the server has gone already, for then it went for
-    /// another reason.
+    /// Checks, before `DISC` is written, whether the server has gone already: then `DISC` is not
+    /// the reason.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         if !self.stage.is_serving() {
             return Poll::Pending;
         }
         match self.poll_fill(cx) {
             Poll::Ready(Ok(0)) => Poll::Ready(self.eof()),
-            // What comes when nothing is due answers nothing.
+            // Bytes that come when nothing is owed are ignored.
             Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Poll::Pending,
             Poll::Ready(Err(error)) => Poll::Ready(self.lost(error)),
         }
     }
 
-    /// Whether the server was told that nothing follows.
+    /// Returns whether the server was told that nothing follows.
     fn is_leaving(&self) -> bool {
         self.stage.parting().is_some_and(|parting| !parting.unheard)
     }
 
-    /// Writes what is queued; after `DISC`, ends the stream.
+    /// Writes what is queued, and after `DISC` shuts the stream down.
     fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let before = self.output.written();
         let written = self.poll_output(cx);
@@ -231,7 +233,7 @@ impl Transmission {
         parting.unheard |= matches!(written, Poll::Ready(Err(_)));
         std::task::ready!(written)?;
         if !parting.said {
-            // P-106, P-148: on TLS this says close_notify.
+            // P-106, P-148: with TLS this sends close_notify.
             std::task::ready!(self.output.poll_shutdown(cx))?;
             parting.said = true;
         }
@@ -241,8 +243,8 @@ impl Transmission {
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             std::task::ready!(self.output.poll_write(cx))?;
-            // What was queued before this poll may have had to wait for the rest of an earlier
-            // output. Whoever queues something later wakes the driver.
+            // Bytes that were queued before this poll may have had to wait for earlier output.
+            // Callers that queue bytes later wake the driver.
             if !self.blocked || !self.link.take_output(&mut self.output) {
                 return Poll::Ready(Ok(()));
             }
@@ -256,14 +258,15 @@ impl Transmission {
         Poll::Ready(Ok(count))
     }
 
-    /// Takes in what was read; says whether that woke anybody.
+    /// Hands what was read to the session. Returns whether there is a caller to wake, or `DISC` to
+    /// write.
     fn process(&mut self) -> Result<bool, Error> {
         if !self.stage.is_serving() {
-            // What comes after our DISC answers nothing.
+            // Bytes that come after our DISC are ignored.
             self.input.clear();
             return Ok(false);
         }
-        // The session knows by now what has been written.
+        // A reply must not be taken before the session knows what has been written.
         let (written, input) = (self.output.written(), &mut self.input);
         let taken = self.link.change_with(&mut self.woken, |session| {
             session.set_written(written);
@@ -280,8 +283,8 @@ impl Transmission {
         Ok(!self.woken.is_empty() || self.parting)
     }
 
-    /// Hands over the answers that waited for their requests to be written; says whether there
-    /// is anything to do now.
+    /// Completes the answers that waited for their requests to be written. Returns whether there is
+    /// a caller to wake, or `DISC` to write.
     fn settle(&mut self) -> bool {
         if self.early {
             let written = self.output.written();
@@ -295,7 +298,7 @@ impl Transmission {
         !self.woken.is_empty() || self.parting
     }
 
-    /// Wakes the callers whose answers are there; says whether to let them run first, so that
+    /// Wakes the callers whose answers have come. Returns whether to let them run first, so that
     /// what they ask next, or else `DISC`, leaves in one write.
     fn wake_callers(&mut self) -> bool {
         let yields = self.parting || self.woken.len() > 1 || self.link.in_flight() > 0;
@@ -307,7 +310,7 @@ impl Transmission {
         yields
     }
 
-    /// The end after `DISC`: why it was sent.
+    /// Returns the end after `DISC`, with the reason why it was sent.
     fn parted(&self) -> Ended {
         Ended::Orderly(self.link.refusal().unwrap_or_else(Error::closed))
     }
@@ -327,15 +330,15 @@ impl Transmission {
 
     fn lost(&self, error: io::Error) -> Ended {
         if self.is_leaving() {
-            // Servers need not say goodbye, and some reset the connection after DISC.
+            // Some servers reset the connection after DISC.
             return self.parted();
         }
         Ended::Failed(Error::io(Phase::Request, error))
     }
 
-    /// About to wait: says what has been waited for for too long, if anything has.
+    /// Returns the deadline that has passed, if one has. Called before waiting.
     fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Option<Phase> {
-        // After DISC there is another deadline.
+        // After DISC only the shutdown deadline counts.
         if !self.stage.is_serving() {
             return None;
         }
@@ -353,15 +356,15 @@ impl Transmission {
             .then_some(Phase::Reply)
     }
 
-    /// About to wait: looks once more before sleeping, if that is wanted.
+    /// Polls once more before sleeping, if that pays. Called before waiting.
     fn poll_busy(&mut self, cx: &mut Context<'_>) {
         if self.link.in_flight() > 0 && self.busy_poll.poll(cx) {
             self.link.mark_scheduled();
         }
     }
 
-    /// About to wait with nothing in flight: gives memory back once a whole period has passed
-    /// without a reply.
+    /// Frees memory once a whole period has passed without a reply and nothing is in flight. Called
+    /// before waiting.
     fn poll_idle(&mut self, cx: &mut Context<'_>) {
         let is_counting = self.idle.is_set() && !self.idle.is_expired();
         if is_counting || self.link.in_flight() > 0 {
@@ -383,7 +386,7 @@ impl Transmission {
 
 impl Drop for Transmission {
     fn drop(&mut self) {
-        // Whoever is told of the end is told whether its request was sent.
+        // The error of each request says whether it was sent.
         let written = self.output.written();
         self.link.change(|session| session.set_written(written));
     }

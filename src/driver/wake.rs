@@ -1,11 +1,11 @@
-//! Waking those whose answers are there.
+//! Wakes callers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 use std::thread;
 
-/// Wakes all of them, even if one panics: the others have done nothing wrong, and nobody would
-/// wake them a second time. The first panic goes on after that.
+/// Wakes all callers, even if a waker panics: nothing else would wake the others. The first panic is
+/// resumed after that.
 pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     let mut first = None;
     for waker in wakers {
@@ -14,7 +14,7 @@ pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
         }
     }
     if let Some(panic) = first {
-        // One panic is enough: a second one would end the program.
+        // A second panic would abort the program.
         if !thread::panicking() {
             resume_unwind(panic);
         }

@@ -1,4 +1,4 @@
-//! What the handles and the driver of one connection share while commands flow.
+//! The state that the handles and the driver of one connection share while commands flow.
 
 mod serve;
 
@@ -24,7 +24,7 @@ pub(crate) struct Link {
     export: SharedExport,
     style: ReplyStyle,
     core: Mutex<Core>,
-    // Two copies, so that handles can look without the lock. Nothing else depends on them.
+    // Copies for handles that look without the lock. Nothing else depends on them.
     in_flight: AtomicUsize,
     received: AtomicU64,
     buffers: Buffers,
@@ -33,11 +33,11 @@ pub(crate) struct Link {
 struct Core {
     session: Session,
     driver: Option<Waker>,
-    /// The driver is about to run: it need not be woken.
+    /// Whether the driver is about to run, so that it need not be woken.
     scheduled: bool,
-    /// The driver is to give up the requests of which nothing is written.
+    /// Whether the driver is to fail the requests of which nothing is written.
     dropping: bool,
-    /// Nobody holds the connection any more.
+    /// Whether the last handle is gone.
     abandoned: bool,
 }
 
@@ -74,7 +74,7 @@ impl Link {
         self.style
     }
 
-    /// Where the buffers of reads come from and go back to.
+    /// Returns the buffers of reads.
     pub(crate) const fn buffers(&self) -> &Buffers {
         &self.buffers
     }
@@ -87,7 +87,7 @@ impl Link {
         self.in_flight.store(session.in_flight(), Ordering::Relaxed);
     }
 
-    /// What has gone over the connection since the handshake.
+    /// Returns what has gone over the connection since the handshake.
     pub(crate) fn stats(&self) -> Stats {
         let core = self.core();
         let (messages_sent, messages_received) = core.session.messages();
@@ -99,7 +99,7 @@ impl Link {
         }
     }
 
-    /// Hands a request in; see [`Session::poll_submit`].
+    /// Submits a request, see [`Session::poll_submit`].
     pub(crate) fn poll_submit(
         &self,
         submission: &mut Option<Submission>,
@@ -115,7 +115,7 @@ impl Link {
         result
     }
 
-    /// Sees to it that the driver runs, which writes what is queued.
+    /// Wakes the driver, unless it is about to run, so that it writes what is queued.
     fn schedule(mut core: MutexGuard<'_, Core>) {
         if std::mem::replace(&mut core.scheduled, true) {
             return;
@@ -127,7 +127,7 @@ impl Link {
         }
     }
 
-    /// Why no request is taken any more, if none is.
+    /// Returns the reason why no request is taken any more, if so.
     pub(crate) fn refusal(&self) -> Option<Error> {
         self.core().session.refusal()
     }
@@ -144,73 +144,73 @@ impl Link {
         self.core().session.poll_chunk(ticket, waker)
     }
 
-    /// Nobody waits for this request any more.
+    /// Abandons a request: its caller has dropped it.
     pub(crate) fn abandon(&self, ticket: Ticket) {
         let has_output = self.change(|session| {
             session.abandon(ticket);
             session.has_output()
         });
-        // Whoever waited behind a change that now waits for this one may have their turn.
+        // Requests that waited behind a change that now waits for this one may have been queued.
         if has_output {
             self.wake_driver();
         }
     }
 
-    /// A request that waited for room gives up. If it was let go meanwhile, this gives its ticket.
+    /// Removes a waiting request. Returns its ticket if it was admitted meanwhile.
     pub(crate) fn leave_queue(&self, place: u64) -> Option<Ticket> {
         let (ticket, has_output) =
             self.change(|session| (session.leave_queue(place), session.has_output()));
-        // Others may have their turn now.
+        // Requests that waited behind it may have been queued.
         if has_output {
             self.wake_driver();
         }
         ticket
     }
 
-    /// Takes no further requests, lets those in flight finish, then disconnects.
+    /// Refuses further requests, lets those in flight finish, and then disconnects.
     pub(crate) fn close(&self) {
         self.change(Session::close);
         self.wake_driver();
     }
 
-    /// Nobody holds the connection any more: says goodbye without waiting for anything.
+    /// Disconnects without waiting for requests in flight, since the last handle is gone.
     pub(crate) fn abandon_all(&self) {
         self.core().abandoned = true;
         self.wake_driver();
     }
 
-    /// Whether changes are acknowledged that are not known to be durable.
+    /// Returns whether acknowledged changes may not be durable.
     pub(crate) fn has_unflushed(&self) -> bool {
         self.core().session.has_unflushed()
     }
 
-    /// Lets flushes succeed again although one has failed.
+    /// Lets flushes succeed again after one has failed.
     pub(crate) fn clear_flush_error(&self) {
         self.core().session.clear_flush_error();
     }
 
-    /// Ends everything with this error: from now on every request is refused with it, and the
-    /// driver, who knows what was sent, tells those that are in flight. Gives the error with what
-    /// is to be said of the end.
+    /// Ends the connection with `error`: from now on every request is refused with it, and the
+    /// driver, which knows what was sent, fails those in flight. Returns the error, which also says
+    /// whether writes were left unflushed.
     pub(crate) fn fail(&self, error: Error) -> Error {
         let error = self.change(|session| session.stop(error));
         self.wake_driver();
         error
     }
 
-    /// The driver is gone, and this is why: tells everybody who still waits.
+    /// Fails every request that still waits with `error`, since the driver is gone.
     pub(super) fn end(&self, error: &Error) {
         self.change(|session| session.fail(error));
     }
 
-    /// Gives up every request of which nothing has been written. One of which a part has been
-    /// written is written to its end.
+    /// Has the driver fail every request of which nothing has been written. A request that is
+    /// partly written is written to its end.
     pub(crate) fn drop_unsent(&self) {
         self.core().dropping = true;
         self.wake_driver();
     }
 
-    /// Changes the session and wakes whoever has something to look at.
+    /// Changes the session, and wakes the tasks that have something to poll.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Session) -> T) -> T {
         let mut woken = Vec::new();
         let result = self.change_with(&mut woken, change);
@@ -218,7 +218,8 @@ impl Link {
         result
     }
 
-    /// The same, leaving it to the caller to wake `woken`.
+    /// Changes the session, and moves the wakers of the tasks that have something to poll into
+    /// `woken`.
     pub(super) fn change_with<T>(
         &self,
         woken: &mut Vec<Waker>,
@@ -235,8 +236,8 @@ impl Link {
         Self::schedule(self.core());
     }
 
-    // A panic of a caller's waker cannot leave the session half changed: wakers are called
-    // without the lock. So a poisoned lock is as good as any.
+    // Poison is ignored: a panic of a caller's waker cannot leave the session half changed, since
+    // wakers are called without the lock.
     fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }

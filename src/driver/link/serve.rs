@@ -1,4 +1,4 @@
-//! What only the driver does with a link.
+//! The methods of a link that only the driver calls.
 
 use std::task::Waker;
 
@@ -7,22 +7,22 @@ use crate::driver::output::Output;
 use crate::driver::sync::atomic::Ordering;
 use crate::error::Error;
 
-/// What a connection wants of its driver.
+/// What the driver is to do.
 #[derive(Debug)]
 pub(in crate::driver) enum Duty {
     /// Move bytes.
     Serve,
     /// `DISC` is queued: write it, and wait for the server to close.
     Part,
-    /// The same, but do not wait long: nobody does.
+    /// `DISC` is queued, and the last handle is gone: write it, and do not wait long.
     Leave,
-    /// Somebody has ended the connection with this error. Whoever waits was told.
+    /// The session has ended with this error, and every request was answered.
     Stop(Error),
 }
 
 impl Link {
-    /// The driver is running, and this is how to wake it: brings session and output up to date on
-    /// each other, and says what is to be done.
+    /// Begins a poll of the driver: keeps its waker, tells the session what was written, moves
+    /// queued bytes into `output`, and returns what is to be done.
     pub(in crate::driver) fn begin_poll(
         &self,
         waker: &Waker,
@@ -38,7 +38,7 @@ impl Link {
         }
         let session = &mut core.session;
         session.set_written(output.written());
-        // A goodbye is queued only when nothing is left to give up.
+        // Once DISC is queued, there is no unsent request to fail.
         if std::mem::take(&mut core.dropping) && !session.is_disconnecting() {
             let keep = session.drop_unsent().saturating_sub(output.written());
             let taken = output.outbox().remaining();
@@ -49,7 +49,7 @@ impl Link {
             session.finish();
             Duty::Stop(error)
         } else if core.abandoned {
-            // P-145: allowed at any time.
+            // P-145: DISC may be sent at any time.
             if !session.is_disconnecting() {
                 session.disconnect_now();
             }
@@ -67,8 +67,8 @@ impl Link {
         duty
     }
 
-    /// Hands over what was queued while the last of the output was written; says whether there
-    /// is any.
+    /// Moves the bytes that were queued while earlier output was written into `output`. Returns
+    /// whether there were any.
     pub(in crate::driver) fn take_output(&self, output: &mut Output) -> bool {
         let session = &mut self.core().session;
         let any = session.has_output();
@@ -78,23 +78,23 @@ impl Link {
         any
     }
 
-    /// Whether nothing more is expected from the server, and it was told so.
+    /// Returns whether `DISC` was queued and taken to be written.
     pub(in crate::driver) fn is_parting(&self) -> bool {
         let core = self.core();
         core.session.is_disconnecting() && !core.session.has_output()
     }
 
-    /// The driver will run again soon, so nobody needs to wake it.
+    /// Marks the driver as about to run, so that callers do not wake it.
     pub(in crate::driver) fn mark_scheduled(&self) {
         self.core().scheduled = true;
     }
 
-    /// Gives memory back; for a connection that is idle.
+    /// Frees memory of an idle connection.
     pub(in crate::driver) fn release(&self) {
         self.core().session.release();
     }
 
-    /// Takes note of bytes that were received.
+    /// Counts bytes that were received.
     pub(in crate::driver) fn count_received(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }

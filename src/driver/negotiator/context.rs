@@ -1,4 +1,4 @@
-//! What is said about metadata contexts.
+//! Lists and selects metadata contexts.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use crate::extent::Context;
 use crate::wire::option::{MAX_OPTION_REQUEST, OptionRequest};
 use crate::wire::{OptionReplyType, OptionType, ProtocolError};
 
-/// What the last `SET_META_CONTEXT` has led to.
+/// The result of the last `SET_META_CONTEXT`.
 #[derive(Debug)]
 pub(super) struct Selection {
-    /// The export it is for.
+    /// The export that the selection is for.
     pub(super) export: String,
     pub(super) contexts: Vec<Context>,
-    /// Contexts that were not asked for.
+    /// The selected contexts that nobody asked for.
     pub(super) strays: Vec<Context>,
 }
 
 impl Negotiator {
-    /// Lists or selects metadata contexts; `found` gets each name.
+    /// Lists or selects metadata contexts, and returns their names.
     pub(in crate::driver) async fn meta_context(
         &mut self,
         option: OptionType,
@@ -60,7 +60,7 @@ impl Negotiator {
                 tracing::debug!(id, %name, "a context that was given before");
                 continue;
             }
-            // Nobody asked for its status, which is sent all the same.
+            // The server will send the status of a stray, although nobody asked for it.
             let stray = selects && !selected(queries, &name);
             let list = if stray { &mut strays } else { &mut contexts };
             list.push(Context { id, name });
@@ -82,7 +82,7 @@ impl Negotiator {
     }
 }
 
-/// The contexts that the server has given in one selection.
+/// The contexts that the server has reported in one selection.
 #[derive(Default)]
 struct Given {
     by_id: HashMap<u32, Arc<str>>,
@@ -90,11 +90,11 @@ struct Given {
 }
 
 impl Given {
-    /// Takes note of a context; `false` if it was given before, as nbdkit does for each of several
-    /// queries that select the same.
+    /// Records a context. Returns `false` if it was reported before, as nbdkit does if several
+    /// queries select the same context.
     ///
     /// # Errors
-    /// If the id is that of another context, or the context has another id.
+    /// If the id belongs to another context, or the context has another id.
     fn take(&mut self, id: u32, name: &Arc<str>) -> Result<bool, ProtocolError> {
         // P-077: contexts come in any order, ids once.
         match self.by_id.get(&id) {
@@ -110,10 +110,10 @@ impl Given {
     }
 }
 
-/// Whether one of the queries can have selected a context of this name.
+/// Returns whether one of the queries can have selected a context of this name.
 fn selected(queries: &[String], name: &str) -> bool {
-    // "Metadata querying": a query in `base:` is a name. What one in another namespace means is
-    // for that to say, and so is what it selects.
+    // "Metadata querying": a query in `base:` is a name. In another namespace, the namespace
+    // defines what a query selects.
     let space = namespace(name).filter(|&space| space != "base");
     queries
         .iter()

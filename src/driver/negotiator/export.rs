@@ -1,4 +1,4 @@
-//! What is said about exports: `LIST`, `INFO`, `GO` and `EXPORT_NAME`.
+//! Options about exports: `LIST`, `INFO`, `GO` and `EXPORT_NAME`.
 
 use std::io;
 
@@ -9,12 +9,12 @@ use crate::wire::codec::{Expect, ServerMessage};
 use crate::wire::option::{ExportInfo, Info, OptionRequest};
 use crate::wire::{InfoType, OptionReplyType, OptionType, ProtocolError, Text};
 
-/// What to ask about an export.
+/// The information to request about an export.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::driver) struct Ask {
-    /// Canonical name and description.
+    /// Whether to request canonical name and description.
     pub(in crate::driver) full: bool,
-    /// Block sizes; this promises to obey them.
+    /// Whether to request block sizes, which is a promise to obey them.
     pub(in crate::driver) block_size: bool,
 }
 
@@ -41,7 +41,7 @@ impl Negotiator {
                         Ok((name, description)) => {
                             exports.push(ListedExport { name, description });
                         }
-                        // L03: an export that nobody could ask for hides no other.
+                        // L03: an export whose name is not a valid string is left out.
                         Err(ProtocolError::Text(_)) => {
                             tracing::debug!("an export whose name is no string");
                         }
@@ -73,7 +73,7 @@ impl Negotiator {
         let mut count = 0;
         loop {
             let reply = match self.reply(option).await {
-                // "Option types": never to who has asked for the sizes.
+                // "Option types": a server sends this only if block sizes were not requested.
                 Err(Error::Refused(refusal))
                     if ask.block_size && refusal.reply == OptionReplyType::ERR_BLOCK_SIZE_REQD =>
                 {
@@ -101,7 +101,7 @@ impl Negotiator {
         Ok(export)
     }
 
-    /// Enters an export the old way, without any answer if the server refuses.
+    /// Enters an export with `EXPORT_NAME`. A server that refuses closes the connection.
     pub(in crate::driver) async fn export_name(&mut self, name: &str) -> Result<Export> {
         self.start(OptionRequest::export_name(name))?;
         self.expect(Expect::Export {
@@ -113,7 +113,7 @@ impl Negotiator {
             }
             Ok(ServerMessage::Export(info)) => Ok(self.export(name, info)?),
             Ok(_) => Err(ProtocolError::NoExportInfo(OptionType::EXPORT_NAME).into()),
-            // P-018: closing the connection is how a server says no here.
+            // P-018: a server refuses by closing the connection.
             Err(Error::Disconnected(..)) => Err(Error::io(
                 Phase::Handshake,
                 io::Error::new(
@@ -126,18 +126,18 @@ impl Negotiator {
     }
 }
 
-/// What the server has said about an export in reply to one option.
+/// The information about an export in the replies to one option.
 #[derive(Default)]
 struct Said {
     export: Option<ExportInfo>,
     block_size: Option<BlockSize>,
-    /// `None` inside if it is no string.
+    /// The canonical name; the inner value is `None` if it is not a valid string.
     name: Option<Option<String>>,
     description: Option<Text>,
 }
 
 impl Said {
-    /// Takes one piece of information, in any order (P-047).
+    /// Records one piece of information (P-047: they come in any order).
     ///
     /// # Errors
     /// If it contradicts an earlier one, or is impossible.
@@ -148,7 +148,7 @@ impl Said {
             Info::Description(text) if ask.full => {
                 (keep(&mut self.description, text), InfoType::DESCRIPTION)
             }
-            // P-111: sizes bind only who asked for them.
+            // P-111: block sizes bind only a client that requested them.
             Info::BlockSize {
                 minimum,
                 preferred,
@@ -157,7 +157,7 @@ impl Said {
                 let sizes = BlockSize::new(minimum, preferred, maximum)?;
                 (keep(&mut self.block_size, sizes), InfoType::BLOCK_SIZE)
             }
-            // P-046, P-050: what was not asked for or is not known.
+            // P-046, P-050: information that is unknown or was not requested is ignored.
             _ => return Ok(()),
         };
         if agrees {
@@ -168,7 +168,7 @@ impl Said {
     }
 }
 
-/// Keeps the first answer; `false` if this is another.
+/// Keeps the first answer. Returns `false` if `answer` differs from it.
 fn keep<T: PartialEq>(slot: &mut Option<T>, answer: T) -> bool {
     match slot {
         Some(first) => *first == answer,
