@@ -1,4 +1,4 @@
-//! Pieces of a read as the server sends them.
+//! The pieces of a structured read.
 
 use std::fmt;
 
@@ -8,24 +8,24 @@ use bytes::Bytes;
 #[derive(Clone, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Chunk {
-    /// Data.
+    /// A piece that was sent as data.
     Data {
-        /// Where it belongs, in bytes from the start of the export.
+        /// The start of the piece, in bytes from the start of the export.
         offset: u64,
-        /// The bytes.
+        /// The bytes of the piece.
         data: Bytes,
     },
-    /// Zeroes that were not sent as data.
+    /// A piece that reads as zeroes, and was not sent as data.
     Hole {
-        /// Where they begin, in bytes from the start of the export.
+        /// The start of the piece, in bytes from the start of the export.
         offset: u64,
-        /// How many there are, in bytes.
+        /// The length of the piece in bytes.
         length: u64,
     },
 }
 
 impl Chunk {
-    /// Where the piece begins, in bytes from the start of the export.
+    /// Returns the start of the piece, in bytes from the start of the export.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         match self {
@@ -33,7 +33,7 @@ impl Chunk {
         }
     }
 
-    /// How long the piece is, in bytes.
+    /// Returns the length of the piece in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         match self {
@@ -43,7 +43,7 @@ impl Chunk {
     }
 }
 
-/// Prints lengths, never data.
+/// Prints offset and length, and never data.
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {

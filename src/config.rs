@@ -1,4 +1,4 @@
-//! What a builder has gathered.
+//! The options of a connection.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ impl Default for Config {
     }
 }
 
-/// What is asked of an export; can be changed while negotiating.
+/// Options about the export, which can be changed while negotiating.
 #[derive(Clone, Debug)]
 pub(crate) struct ExportOptions {
     pub(crate) export_name: String,

@@ -1,28 +1,29 @@
-//! The metadata contexts that are known, and what their flags mean.
+//! The names of known metadata contexts, and the meaning of their flags.
 //!
-//! Which contexts an export has is up to the server; ask for them by name with
-//! [`Builder::meta_context`](crate::Builder::meta_context). Those with other names work as well,
-//! only that their flags are numbers.
+//! The server decides which contexts an export has; ask for them by name with
+//! [`Builder::meta_context`](crate::Builder::meta_context). Contexts with other names work as well,
+//! but their flags are plain numbers.
 
 use std::fmt;
 
-/// Which parts of an export are allocated, and which read as zeroes; the one context that the
-/// protocol itself defines ("`base:` metadata namespace").
+/// The context that says which parts of an export are allocated, and which read as zeroes. It is
+/// the only one that the protocol defines (section "The `base:` metadata namespace").
 pub const BASE_ALLOCATION: &str = "base:allocation";
 
-/// How deep in a chain of backing files the data of each part lies; of QEMU.
+/// QEMU's context that says how deep in a chain of backing files the data of each part lies.
 pub const QEMU_ALLOCATION_DEPTH: &str = "qemu:allocation-depth";
 
-/// What the names of dirty bitmaps of QEMU start with; the name of the bitmap follows.
+/// The prefix of the names of QEMU's dirty bitmaps; the name of the bitmap follows.
 pub const QEMU_DIRTY_BITMAP: &str = "qemu:dirty-bitmap:";
 
-/// Flags of [`BASE_ALLOCATION`].
+/// The flags of [`BASE_ALLOCATION`].
 pub(crate) const HOLE: u64 = 1;
 pub(crate) const ZERO: u64 = 2;
 /// The flag of [`QEMU_DIRTY_BITMAP`].
 pub(crate) const DIRTY: u64 = 1;
 
-/// The context of a dirty bitmap of QEMU, which tells what has been written since it was started.
+/// Returns the name of the context of a dirty bitmap of QEMU, which says what has been written since
+/// the bitmap was started.
 ///
 /// ```
 /// use nbd_client::{Connection, context};
@@ -38,33 +39,34 @@ pub fn qemu_dirty_bitmap(bitmap: &str) -> String {
     format!("{QEMU_DIRTY_BITMAP}{bitmap}")
 }
 
-/// What the flags of an extent mean, see [`Extent::status`](crate::Extent::status).
+/// The meaning of the flags of an extent, see [`Extent::status`](crate::Extent::status).
 ///
-/// `Display` writes it in the words of `nbdinfo`.
+/// `Display` uses the words of `nbdinfo`.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Status {
-    /// In [`BASE_ALLOCATION`].
+    /// The status in [`BASE_ALLOCATION`].
     Allocation {
-        /// Nothing is allocated here. What it reads as is undefined, unless it is also `zero`.
+        /// Whether nothing is allocated here. The content is undefined, unless `zero` is set, too.
         hole: bool,
-        /// This reads as zeroes.
+        /// Whether the extent reads as zeroes.
         zero: bool,
     },
-    /// In [`QEMU_DIRTY_BITMAP`]: whether this has been written since the bitmap was started.
+    /// The status in [`QEMU_DIRTY_BITMAP`]: whether the extent has been written since the bitmap was
+    /// started.
     Dirty(bool),
-    /// In [`QEMU_ALLOCATION_DEPTH`]: 0 if this is allocated nowhere, 1 if in the image itself, 2
-    /// if in its backing file, and so on.
+    /// The status in [`QEMU_ALLOCATION_DEPTH`]: 0 if the extent is not allocated, 1 if it is in the
+    /// image itself, 2 if it is in the backing file, and so on.
     Depth(u64),
-    /// In a context that is not known here.
+    /// The flags in an unknown context.
     Other(u64),
 }
 
 impl Status {
-    /// What `flags` mean in a context.
+    /// Returns the meaning of `flags` in a context.
     #[must_use]
     pub fn decode(context: &str, flags: u64) -> Self {
-        // P-174: bits that are not known are ignored.
+        // P-174: unknown status bits are ignored.
         match context {
             BASE_ALLOCATION => Self::Allocation {
                 hole: flags & HOLE != 0,

@@ -1,4 +1,4 @@
-//! What is known about an export.
+//! Exports, and the features that a connection has negotiated.
 
 use std::sync::Arc;
 
@@ -6,14 +6,15 @@ use crate::extent::Context;
 use crate::limits::MAX_PAYLOAD;
 use crate::wire::{ProtocolError, Text, TransmissionFlags};
 
-/// Payload limit where the server does not say one ("Size constraints"): 32 MiB.
+/// The payload limit if the server advertises none ("Size constraints"): 32 MiB.
 const DEFAULT_PAYLOAD: u32 = 32 << 20;
 
-/// An export: its size, what it supports, and how it wants to be used.
+/// An export: its size, its features, and its block sizes.
 ///
-/// A copy of what the server said when the export was entered; nothing here asks the server again.
-/// The `can_*` and `is_*` are the "Transmission flags" of the protocol. A command or flag that is
-/// not offered fails with [`Error::Invalid`](crate::Error::Invalid) before it is sent.
+/// The values are those that the server reported when the export was entered; no method asks the
+/// server again. The `can_*` and `is_*` methods are the "Transmission flags" of the protocol. A
+/// command or flag that is not offered fails with [`Error::Invalid`](crate::Error::Invalid) before
+/// it is sent.
 ///
 /// # Examples
 /// ```
@@ -43,26 +44,29 @@ pub struct Export {
     pub(crate) flags: TransmissionFlags,
     pub(crate) block_size: Option<BlockSize>,
     pub(crate) contexts: Vec<Context>,
-    /// The most that this side sends or takes in one message, in bytes.
+    /// The largest payload of one message in either direction that this side allows, in bytes.
     pub(crate) payload_limit: u32,
-    /// Contexts the server reports although they were not asked for.
+    /// Contexts that the server reports although nobody asked for them.
     pub(crate) strays: Vec<Context>,
 }
 
-/// The block sizes a server advertises ("Size constraints").
+/// The block sizes that a server advertises ("Size constraints").
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub struct BlockSize {
-    /// Offset and length of every request are multiples of this many bytes.
+    /// The minimum block size in bytes: offset and length of every request are multiples of it.
     pub minimum: u32,
-    /// Multiples of this many bytes are efficient.
+    /// The preferred block size in bytes: multiples of it are efficient.
     pub preferred: u32,
-    /// Largest payload of one request, in bytes; `u32::MAX` means no limit.
+    /// The largest payload of one request, in bytes; `u32::MAX` means no limit.
     pub maximum: u32,
 }
 
 impl BlockSize {
-    /// Checks what a server advertises.
+    /// Checks the block sizes that a server advertises.
+    ///
+    /// # Errors
+    /// If they contradict each other or are out of range.
     pub(crate) fn new(minimum: u32, preferred: u32, maximum: u32) -> Result<Self, ProtocolError> {
         // P-120: block sizes are powers of two in order.
         let sane = minimum.is_power_of_two()
@@ -88,7 +92,10 @@ impl BlockSize {
 }
 
 impl Export {
-    /// Checks size and flags, and clears the flags that make no sense without what was agreed.
+    /// Checks size and flags, and clears the flags whose prerequisites were not negotiated.
+    ///
+    /// # Errors
+    /// If the size does not fit 63 bits, or the flags lack `HAS_FLAGS`.
     pub(crate) fn new(
         name: &str,
         size: u64,
@@ -100,14 +107,14 @@ impl Export {
             return Err(ProtocolError::ExportSize(size));
         }
         if flags.is_empty() {
-            // Old servers and simple ones know nothing of flags.
+            // Old and simple servers do not know flags.
             tracing::debug!(export = name, "no transmission flags, not even HAS_FLAGS");
         } else if !flags.contains(TransmissionFlags::HAS_FLAGS) {
-            // P-133: with others, HAS_FLAGS is always set.
+            // P-133: if any flag is set, HAS_FLAGS is.
             return Err(ProtocolError::TransmissionFlags(flags.bits()));
         }
         let mut flags = flags;
-        // P-062: features that depend on something that was not agreed.
+        // P-062: dependent features need structured replies or extended headers.
         if !chunks {
             flags.remove(TransmissionFlags::SEND_DF);
         }
@@ -130,41 +137,42 @@ impl Export {
         })
     }
 
-    /// The size, in bytes.
+    /// Returns the size in bytes.
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.size
     }
 
-    /// The name that was asked for.
+    /// Returns the name that was requested.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The server's own name for the export; only with
-    /// [`full_info`](crate::Builder::full_info), and if the server says it.
+    /// Returns the server's own name of the export, if it was requested with
+    /// [`full_info`](crate::Builder::full_info) and the server has one.
     #[must_use]
     pub fn canonical_name(&self) -> Option<&str> {
         self.canonical_name.as_deref()
     }
 
-    /// The server's description of the export, for humans; only with
-    /// [`full_info`](crate::Builder::full_info), and if the server says it.
+    /// Returns the server's description of the export for humans, if it was requested with
+    /// [`full_info`](crate::Builder::full_info) and the server has one.
     #[must_use]
     pub const fn description(&self) -> Option<&Text> {
         self.description.as_ref()
     }
 
-    /// The block sizes the server advertises; `None` if it does not.
+    /// Returns the block sizes that the server advertises, or `None` if it advertises none.
     #[must_use]
     pub const fn block_size(&self) -> Option<BlockSize> {
         self.block_size
     }
 
-    /// The largest payload of one message, in bytes: what the server says, or 32 MiB if it does
-    /// not, and at most [`Limits::payload`](crate::Limits::payload). Longer reads and writes are
-    /// split.
+    /// Returns the largest payload of one message, in bytes.
+    ///
+    /// It is the maximum block size, or 32 MiB if the server advertises none, and at most
+    /// [`Limits::payload`](crate::Limits::payload). Longer reads and writes are split.
     #[must_use]
     pub fn max_payload(&self) -> u32 {
         // P-112: without block sizes, 32 MiB; P-116: a payload is at most the maximum.
@@ -175,29 +183,29 @@ impl Export {
         largest - largest % sizes.minimum
     }
 
-    /// What offset and length of every request must be a multiple of, in bytes.
+    /// Returns the number of bytes that offset and length of every request must be a multiple of.
     pub(crate) fn alignment(&self) -> u32 {
         self.block_size.map_or(1, |sizes| sizes.minimum)
     }
 
-    /// How much one `cache` asks for, in bytes.
+    /// Returns the largest length of one `CACHE` message, in bytes.
     pub(crate) fn max_cache(&self) -> u32 {
         self.block_size
             .map_or(DEFAULT_PAYLOAD, |sizes| sizes.maximum.min(DEFAULT_PAYLOAD))
     }
 
-    /// What the server works with best, in bytes; if it does not say, what all do with.
+    /// Returns the preferred block size in bytes, or 64 KiB if the server advertises none.
     pub(crate) fn preferred(&self) -> u32 {
         self.block_size.map_or(1 << 16, |sizes| sizes.preferred)
     }
 
-    /// The metadata contexts that were negotiated, see
+    /// Returns the names of the negotiated metadata contexts, see
     /// [`block_status`](crate::Connection::block_status).
     pub fn contexts(&self) -> impl Iterator<Item = &str> {
         self.contexts.iter().map(|context| &*context.name)
     }
 
-    /// Whether this metadata context was negotiated.
+    /// Returns whether this metadata context was negotiated.
     #[must_use]
     pub fn has_context(&self, name: &str) -> bool {
         self.contexts().any(|context| context == name)
@@ -210,76 +218,78 @@ impl Export {
             .cloned()
     }
 
-    /// The transmission flags as the server sent them, less those that make no sense here. Servers
-    /// that know nothing of flags send none at all, not even
-    /// [`HAS_FLAGS`](TransmissionFlags::HAS_FLAGS): their exports can be read and written, and
-    /// nothing else is offered.
+    /// Returns the transmission flags that the server sent, without those whose prerequisites were
+    /// not negotiated.
+    ///
+    /// Some servers send no flags at all, not even [`HAS_FLAGS`](TransmissionFlags::HAS_FLAGS).
+    /// Their exports can be read and written, and nothing else is offered.
     #[must_use]
     pub const fn flags(&self) -> TransmissionFlags {
         self.flags
     }
 
-    /// Whether the export cannot be written.
+    /// Returns whether the export cannot be written.
     #[must_use]
     pub const fn is_read_only(&self) -> bool {
         self.flags.contains(TransmissionFlags::READ_ONLY)
     }
 
-    /// Whether the export behaves like a rotating disk.
+    /// Returns whether the export behaves like a rotating disk.
     #[must_use]
     pub const fn is_rotational(&self) -> bool {
         self.flags.contains(TransmissionFlags::ROTATIONAL)
     }
 
-    /// Whether `flush` is possible.
+    /// Returns whether the server offers `flush`.
     #[must_use]
     pub const fn can_flush(&self) -> bool {
         self.flags.contains(TransmissionFlags::SEND_FLUSH)
     }
 
-    /// Whether writes can be made durable one by one.
+    /// Returns whether the server offers `fua`, which makes a single change durable.
     #[must_use]
     pub const fn can_fua(&self) -> bool {
         self.flags.contains(TransmissionFlags::SEND_FUA)
     }
 
-    /// Whether `trim` is possible.
+    /// Returns whether the server offers `trim`.
     #[must_use]
     pub const fn can_trim(&self) -> bool {
         self.flags.contains(TransmissionFlags::SEND_TRIM)
     }
 
-    /// Whether `write_zeroes` is possible.
+    /// Returns whether the server offers `write_zeroes`.
     #[must_use]
     pub const fn can_zero(&self) -> bool {
         self.flags.contains(TransmissionFlags::SEND_WRITE_ZEROES)
     }
 
-    /// Whether `write_zeroes` can be told to fail rather than be slow.
+    /// Returns whether the server offers `fast_zero`: `write_zeroes` fails rather than be slow.
     #[must_use]
     pub const fn can_fast_zero(&self) -> bool {
         self.flags.contains(TransmissionFlags::SEND_FAST_ZERO)
     }
 
-    /// Whether a read can be answered in one piece on request.
+    /// Returns whether the server offers `dont_fragment`: a read is answered in one piece.
     #[must_use]
     pub const fn can_df(&self) -> bool {
         self.flags.contains(TransmissionFlags::SEND_DF)
     }
 
-    /// Whether `cache` is possible.
+    /// Returns whether the server offers `cache`.
     #[must_use]
     pub const fn can_cache(&self) -> bool {
         self.flags.contains(TransmissionFlags::SEND_CACHE)
     }
 
-    /// Whether several connections see one consistent export.
+    /// Returns whether several connections to the export see the same data, and a flush of one
+    /// covers the others.
     #[must_use]
     pub const fn can_multi_conn(&self) -> bool {
         self.flags.contains(TransmissionFlags::CAN_MULTI_CONN)
     }
 
-    /// Whether `block_status` can be limited to some of the contexts.
+    /// Returns whether `block_status` can be limited to some of the contexts.
     #[must_use]
     pub const fn can_block_status_payload(&self) -> bool {
         self.flags.contains(TransmissionFlags::BLOCK_STATUS_PAYLOAD)
@@ -290,21 +300,22 @@ impl Export {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ListedExport {
-    /// Its name.
+    /// The name of the export.
     pub name: String,
-    /// A description for humans, often empty.
+    /// The description for humans, often empty.
     pub description: Text,
 }
 
-/// How a connection speaks, see [`Connection::protocol`](crate::Connection::protocol).
+/// The protocol features that were negotiated, see
+/// [`Connection::protocol`](crate::Connection::protocol).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Protocol {
-    /// The handshake.
+    /// The kind of handshake.
     pub handshake: Handshake,
-    /// Whether structured replies were agreed (or extended headers, which include them).
+    /// Whether structured replies were negotiated, or extended headers, which include them.
     pub structured_replies: bool,
-    /// Whether extended headers were agreed.
+    /// Whether extended headers were negotiated.
     pub extended_headers: bool,
 }
 
@@ -312,16 +323,16 @@ pub struct Protocol {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Handshake {
-    /// One export, no options.
+    /// Oldstyle: the server has one export, and there are no options.
     Oldstyle,
-    /// The name of the export is all that can be said.
+    /// Newstyle without option replies: only `EXPORT_NAME` can be sent.
     Newstyle,
-    /// Options with answers.
+    /// Fixed newstyle: options are answered.
     FixedNewstyle,
 }
 
 impl Handshake {
-    /// The name libnbd uses: `oldstyle`, `newstyle` or `newstyle-fixed`.
+    /// Returns the name that libnbd uses: `oldstyle`, `newstyle` or `newstyle-fixed`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -332,7 +343,7 @@ impl Handshake {
     }
 }
 
-/// Shared knowledge about the export of a connection.
+/// The export of a connection, shared by its handles.
 pub(crate) type SharedExport = Arc<Export>;
 
 #[cfg(test)]

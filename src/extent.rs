@@ -1,4 +1,4 @@
-//! Block status: extents and their flags.
+//! Extents, and the answer to a block status.
 
 use std::sync::Arc;
 
@@ -8,36 +8,37 @@ use crate::context::{self, Status};
 #[allow(unreachable_pub, unnameable_types)] // with `session`, for benches
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Context {
-    /// How the server refers to it in status chunks.
+    /// The number by which status chunks refer to the context.
     pub id: u32,
-    /// Its name.
+    /// The name of the context.
     pub name: Arc<str>,
 }
 
-/// A range of the export over which the status of one metadata context is the same.
+/// A range of the export with the same status in one metadata context.
 ///
-/// The flags are a plain number, since each context has its own meaning for them. What is named
-/// here is of `base:allocation` and QEMU's dirty bitmaps; [`status`](Self::status) knows more.
+/// The flags are a plain number, since each context defines its own. The constants and methods here
+/// are for `base:allocation` and QEMU's dirty bitmaps; [`status`](Self::status) knows more contexts.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub struct Extent {
-    /// Where it begins, in bytes from the start of the export.
+    /// The start, in bytes from the start of the export.
     pub offset: u64,
-    /// How long it is, in bytes; never zero.
+    /// The length in bytes; never zero.
     pub length: u64,
-    /// Its status; what the number means is up to the context.
+    /// The status; the context defines the meaning of the number.
     pub flags: u64,
 }
 
 impl Extent {
-    /// In `base:allocation`: nothing is allocated here.
+    /// The flag of `base:allocation` for an extent that is not allocated.
     pub const HOLE: u64 = context::HOLE;
-    /// In `base:allocation`: this reads as zeroes.
+    /// The flag of `base:allocation` for an extent that reads as zeroes.
     pub const ZERO: u64 = context::ZERO;
-    /// In `qemu:dirty-bitmap:*`: this has been written since the bitmap was started.
+    /// The flag of `qemu:dirty-bitmap:*` for an extent that has been written since the bitmap was
+    /// started.
     pub const DIRTY: u64 = context::DIRTY;
 
-    /// An extent.
+    /// Creates an extent.
     #[must_use]
     pub const fn new(offset: u64, length: u64, flags: u64) -> Self {
         Self {
@@ -47,32 +48,34 @@ impl Extent {
         }
     }
 
-    /// The part of it that lies in a range; `None` if there is none.
+    /// Returns the part of the extent that lies in `start..end`, or `None` if there is none.
     pub(crate) fn cut(self, start: u64, end: u64) -> Option<Self> {
         let (start, end) = (self.offset.max(start), self.end().min(end));
         let length = end.checked_sub(start).filter(|length| *length > 0)?;
         Some(Self::new(start, length, self.flags))
     }
 
-    /// In `base:allocation`: whether nothing is allocated here. It need not read as zeroes.
+    /// Returns whether the extent is not allocated, in `base:allocation`. It need not read as
+    /// zeroes.
     #[must_use]
     pub const fn is_hole(&self) -> bool {
         self.flags & Self::HOLE != 0
     }
 
-    /// In `base:allocation`: whether this reads as zeroes.
+    /// Returns whether the extent reads as zeroes, in `base:allocation`.
     #[must_use]
     pub const fn is_zero(&self) -> bool {
         self.flags & Self::ZERO != 0
     }
 
-    /// In `qemu:dirty-bitmap:*`: whether this has been written since the bitmap was started.
+    /// Returns whether the extent has been written since the bitmap was started, in
+    /// `qemu:dirty-bitmap:*`.
     #[must_use]
     pub const fn is_dirty(&self) -> bool {
         self.flags & Self::DIRTY != 0
     }
 
-    /// What the flags mean in a context.
+    /// Returns the meaning of the flags in a context.
     ///
     /// ```
     /// use nbd_client::{Extent, context::{self, Status}};
@@ -87,7 +90,7 @@ impl Extent {
         Status::decode(context, self.flags)
     }
 
-    /// Where it ends, in bytes from the start of the export.
+    /// Returns the end, in bytes from the start of the export.
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.offset.saturating_add(self.length)
@@ -96,8 +99,8 @@ impl Extent {
 
 /// The answer to a block status request: the extents of each metadata context.
 ///
-/// A server may describe less than was asked for, and not equally much in each context (section
-/// "Metadata querying" of the protocol). To go through an export whatever the server does, use
+/// A server may describe less than the requested range, and a different part in each context
+/// (section "Metadata querying" of the protocol). To get all extents of a range, use
 /// [`Connection::extents`](crate::Connection::extents).
 ///
 /// # Examples
@@ -129,14 +132,15 @@ pub struct BlockStatus {
 }
 
 impl BlockStatus {
-    /// The extents of a context, in order and without gaps; `None` if it was not asked for.
+    /// Returns the extents of a context, in order and without gaps, or `None` if the request was not
+    /// for this context.
     #[must_use]
     pub fn get(&self, context: &str) -> Option<&[Extent]> {
         let found = self.contexts.iter().find(|(name, _)| &**name == context);
         found.map(|(_, extents)| &extents[..])
     }
 
-    /// Takes the extents of a context out.
+    /// Removes the extents of a context, and returns them.
     pub(crate) fn take(&mut self, context: &str) -> Option<Vec<Extent>> {
         let found = self
             .contexts
@@ -145,20 +149,20 @@ impl BlockStatus {
         found.map(|(_, extents)| std::mem::take(extents))
     }
 
-    /// Every context with its extents.
+    /// Returns every context with its extents.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[Extent])> {
         self.contexts
             .iter()
             .map(|(name, extents)| (&**name, &extents[..]))
     }
 
-    /// How many contexts there are.
+    /// Returns the number of contexts.
     #[must_use]
     pub fn len(&self) -> usize {
         self.contexts.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there is no context.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.contexts.is_empty()

@@ -1,8 +1,8 @@
 //! An async client for NBD, the Network Block Device protocol.
 //!
-//! NBD gives a program the bytes of a disk over a socket: read, write, zero, trim, and ask where
-//! data is. This crate speaks it to any server — nbdkit, qemu-nbd, nbd-server, or your own — from
-//! any number of Tokio tasks at once over one connection, without `unsafe`.
+//! NBD gives a program access to the bytes of a disk over a socket: read, write, zero, trim, and
+//! find out where data is. This crate talks to any server — nbdkit, qemu-nbd, nbd-server, or your
+//! own — from any number of Tokio tasks at once over one connection, without `unsafe`.
 //!
 //! ```
 //! use nbd_client::{Connection, testing};
@@ -30,74 +30,75 @@
 //! | [`Request`], [`Pending`] | A command before and after it is sent. [`op`] has the commands as types. |
 //! | [`Chunks`], [`Chunk`] | A read that arrives piece by piece. |
 //! | [`Extents`], [`Extent`] | Where data is, and where it was changed; [`context`] names the metadata contexts. |
-//! | [`Export`] | What the server says about the disk: size, abilities, block sizes. |
+//! | [`Export`] | What the server says about the disk: size, features, block sizes. |
 //! | [`Limits`] | How much a server may send before it counts as hostile. |
-//! | [`Uri`], [`UriPolicy`] | Where a server is, as text, and what such text may ask for. |
-//! | [`TlsMode`], [`TlsUpgrade`], [`TlsInfo`] | Encryption: whether, by whose help, and what came of it. |
-//! | [`Error`], [`ErrorKind`] | Why something failed, and whose fault it is. |
+//! | [`Uri`], [`UriPolicy`] | The address of a server as text, and what such text may ask for. |
+//! | [`TlsMode`], [`TlsUpgrade`], [`TlsInfo`] | TLS: when to use it, which implementation, and what was negotiated. |
+//! | [`Error`], [`ErrorKind`] | What failed, and who is at fault. |
 //! | [`wire`] | The protocol's numbers and messages, for authors of servers and tests. |
 //! | `testing` | With the feature `test-util`: an in-process server, and a scripted peer. |
 //!
 //! # How it behaves
 //!
-//! **Connecting.** A [`Connection`] is made, then connected once. The `connect_*` calls wait until
-//! commands can be sent; their `aio_connect_*` twins return at once, and any task can look at the
-//! [`state`](Connection::state) meanwhile. Whatever the server offers is agreed on by itself: see
-//! [`Builder`] for what can be left out, and [`opt_mode`](Builder::opt_mode) for doing it by hand.
+//! **Connecting.** A [`Connection`] is created, and then connected once. The `connect_*` calls wait
+//! until commands can be sent; their `aio_connect_*` twins return at once, and any task can look at
+//! the [`state`](Connection::state) meanwhile. The handshake negotiates everything that the server
+//! offers: [`Builder`] can leave parts out, and in [`opt_mode`](Builder::opt_mode) the program
+//! negotiates by hand.
 //!
-//! **When a request is sent.** A command makes a [`Request`], which does nothing until it is
-//! awaited or polled. Then it is checked against the export; what cannot succeed fails without any
-//! traffic. Then it is queued as a whole, and from there it is sent whatever becomes of the future.
+//! **When a request is sent.** A command creates a [`Request`], which does nothing until it is
+//! awaited or polled. Then it is checked against the export; a request that cannot succeed fails
+//! without any traffic. Then the whole request is queued, and from there it is sent even if its
+//! future is dropped.
 //!
-//! **Ordering.** The server may carry out the requests of one connection, and answer them, in any
-//! order. One that must see the effect of another has to wait for its answer. A
-//! [`flush`](Connection::flush) is the exception: it waits for the writes that were begun before it,
-//! and covers them.
+//! **Ordering.** The server may carry out and answer the requests of one connection in any order. A
+//! request that must see the effect of another one must be made after the answer to that one. A
+//! [`flush`](Connection::flush) is the exception: it waits for the writes that were begun before
+//! it, and covers them.
 //!
 //! **Durability.** A write that succeeds is acknowledged, and durable only with `fua` or after a
-//! [`flush`](Connection::flush) that succeeds. What no flush has covered,
-//! [`has_unflushed_writes`](Connection::has_unflushed_writes) tells, also in the
-//! [error](Error::has_unflushed_writes) that ends the connection. The README says in full what
-//! success means, and what is known when it fails.
+//! [`flush`](Connection::flush) that succeeds.
+//! [`has_unflushed_writes`](Connection::has_unflushed_writes) says whether acknowledged writes
+//! still lack a flush; the [error](Error::has_unflushed_writes) that ends the connection says so
+//! too. The README says in full what success means, and what is known after a failure.
 //!
-//! **Cancellation.** Every future of this crate can be dropped at any time; each says under
-//! *Cancel safety* what then happens. A request that was not sent never will be. One that was is
-//! finished in the background, its answer checked and thrown away.
+//! **Cancellation.** Every future of this crate can be dropped at any time; the documentation of
+//! each says under *Cancel safety* what happens then. A request that was not sent is never sent. A
+//! request that was sent is finished in the background, and its answer is checked and thrown away.
 //!
 //! **Backpressure.** At most [`max_in_flight`](Builder::max_in_flight) requests and
-//! [`max_in_flight_bytes`](Builder::max_in_flight_bytes) of payload are in flight; further ones
-//! wait in line, holding nothing but their own data, and are sent when it is their turn, whatever
-//! their callers are doing then. Answers are read at all times, so a slow caller holds up nobody
-//! else.
+//! [`max_in_flight_bytes`](Builder::max_in_flight_bytes) of payload are in flight. Further requests
+//! wait in line, and are sent when it is their turn, even if their callers are not polled then.
+//! Answers are read at all times, so a slow caller does not hold up others.
 //!
-//! **The end.** [`disconnect`](Connection::disconnect) waits for what is in flight and says
-//! goodbye. Dropping the last handle says goodbye at once, in the background. A failure ends the
-//! connection once and for all: every request, waiting or new, gets the same cause, and so does
-//! [`closed`](Connection::closed). Nothing is repeated or reconnected behind your back.
+//! **The end.** [`disconnect`](Connection::disconnect) waits for requests in flight, and then
+//! disconnects. Dropping the last handle disconnects at once, in the background. A failure ends the
+//! connection for good: every request, waiting or new, gets the same cause, and so does
+//! [`closed`](Connection::closed). The crate never repeats a request or reconnects by itself.
 //!
 //! **Errors.** [`Error`] says who is at fault. A mistake of the caller, a request that failed on
-//! the server, and a refusal in option mode leave the connection as it is; everything else is its
-//! end. [`Error::delivery`] says whether a request may have reached the server, which
-//! is what decides whether a write may be repeated.
+//! the server, and a refusal in option mode leave the connection usable; every other error ends it.
+//! [`Error::delivery`] says whether a request may have reached the server, which decides whether a
+//! write may be repeated.
 //!
-//! **Runtime.** Connecting needs a Tokio runtime with I/O and time enabled, and runs one task there
-//! for each connection. Handles may be used, and requests awaited, on any thread; a
-//! [`timeout`](Request::timeout) needs a Tokio runtime there, too.
+//! **Runtime.** Connecting needs a Tokio runtime with I/O and time enabled, and runs one task on it
+//! for each connection. Handles can be used, and requests awaited, on any thread; a
+//! [`timeout`](Request::timeout) needs a Tokio runtime on that thread, too.
 //!
 //! # Logging
 //!
-//! Events go to [`tracing`](https://docs.rs/tracing); without a subscriber that wants them they
-//! cost one comparison each. The task of each connection runs in the span `nbd` (level debug), a
-//! child of the span in which it was connected. Its fields are `peer`, the address as it was given,
-//! if there is one, and `export`, the name that was asked for.
+//! Events go to [`tracing`](https://docs.rs/tracing). Without a subscriber that wants them, each
+//! costs one comparison. The task of a connection runs in the span `nbd` (level debug), a child of
+//! the span in which it was connected. The fields of the span are `peer`, the address as it was
+//! given, if there is one, and `export`, the requested name.
 //!
 //! | Level | Event |
 //! |---|---|
 //! | warn | A connection that was ready is lost, with the cause. |
 //! | debug | Connecting, greeted, ready (and what was agreed), ended; a refused option; the end of a server process. |
-//! | trace | Each option of the handshake and its reply; each message of a request, in the span of whoever awaits it. |
+//! | trace | Each option of the handshake and its reply; each message of a request, in the span of the task that awaits it. |
 //!
-//! Data is never logged, and what the server says only with control characters escaped.
+//! Data is never logged. Text from the server is logged with control characters escaped.
 //!
 //! # Cargo features
 //!

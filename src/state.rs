@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-/// Where a connection stands.
+/// The state of a connection, see [`Connection::state`](crate::Connection::state).
 ///
 /// [`Connection::ready`](crate::Connection::ready) and
-/// [`Connection::closed`](crate::Connection::closed) wait for what comes next; the others can be
-/// looked at.
+/// [`Connection::closed`](crate::Connection::closed) wait for a state.
 ///
 /// ```text
 ///                                    ┌──── one option ────┐
@@ -19,17 +18,17 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u8)]
 pub enum State {
-    /// New: the connect calls are allowed, and only here.
+    /// The connection is new. The connect calls are allowed in this state only.
     Created,
-    /// Connecting or negotiating, or running one option in option mode.
+    /// The connection is being made, or runs one option in option mode.
     Connecting,
-    /// In option mode, between options.
+    /// The connection is in option mode, between options.
     Negotiating,
-    /// The handshake is done: commands are accepted.
+    /// The handshake is done, and commands are accepted.
     Ready,
-    /// Ended in an orderly way.
+    /// The connection has ended in an orderly way.
     Closed,
-    /// Ended by a failure.
+    /// The connection has ended by a failure.
     Dead,
 }
 

@@ -1,23 +1,22 @@
-//! How much has gone over a connection.
+//! Counts of bytes and messages.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a connection has sent and received since it was made, see
+/// The number of bytes and messages that a connection has sent and received, see
 /// [`Connection::stats`](crate::Connection::stats).
 ///
-/// Bytes are those of the protocol, before encryption. A message is a unit with a magic of its
-/// own: a request with its payload, a simple reply, a chunk, an option, an option reply, the
-/// greeting.
+/// Bytes are counted before encryption. A message is a unit with a magic of its own: a request with
+/// its payload, a simple reply, a chunk, an option, an option reply, the greeting.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Bytes handed to the network.
+    /// The bytes that were written to the network.
     pub bytes_sent: u64,
-    /// Bytes taken from the network.
+    /// The bytes that were read from the network.
     pub bytes_received: u64,
-    /// Messages queued to be sent.
+    /// The messages that were queued to be sent.
     pub messages_sent: u64,
-    /// Messages received, at least in part.
+    /// The messages that were received, at least in part.
     pub messages_received: u64,
 }
 
@@ -34,7 +33,7 @@ impl std::ops::Add for Stats {
     }
 }
 
-/// Counts one way, messages one by one.
+/// Counts the messages of one direction.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     bytes: AtomicU64,
@@ -48,7 +47,7 @@ impl Tally {
         self.messages.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Bytes and messages so far.
+    /// Returns the bytes and messages so far.
     pub(crate) fn get(&self) -> (u64, u64) {
         (
             self.bytes.load(Ordering::Relaxed),

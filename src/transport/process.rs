@@ -162,9 +162,9 @@ impl Inner {
         self.ended
     }
 
-    /// Somebody else has reaped it: the error is `ECHILD`. The number may be another's from now
-    /// on, so it is never asked for again; but for the two looks that Tokio takes when it is
-    /// dropped, and then handles SIGCHLD for: nothing tells it not to.
+    /// Records that somebody else has reaped the process (`ECHILD`). The number may belong to another
+    /// process from now on, so it is not used again, except for Tokio's own two checks on drop, and
+    /// at SIGCHLD after that, which cannot be prevented.
     fn lose(&mut self) {
         self.ended = Some(None);
         self.group = None;

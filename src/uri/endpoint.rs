@@ -31,11 +31,11 @@ pub enum Endpoint {
     },
     /// On another machine, reached by `ssh`, see [`Uri::ssh_command`](crate::Uri::ssh_command).
     Ssh {
-        /// The user on that machine, if it is not for `ssh` to decide.
+        /// The remote user; `None` leaves the choice to `ssh`.
         user: Option<String>,
-        /// A name `ssh` knows or an address.
+        /// A name that `ssh` knows, or an address.
         host: String,
-        /// The port `ssh` connects to, if it is not for `ssh` to decide. Not 0.
+        /// The port that `ssh` connects to, not 0; `None` leaves the choice to `ssh`.
         port: Option<u16>,
         /// Whether `ssh` compresses.
         compress: bool,

@@ -15,10 +15,10 @@ use super::{Endpoint, TlsType, Uri, UriError};
 /// | [`local_files`](Self::local_files): `tls-certificates`, `tls-psk-file` | no | no | yes |
 /// | [`weak_tls`](Self::weak_tls): `tls-verify-peer=0`, `tls-type=anon`, `tls-hostname` | no | no | yes |
 ///
-/// The default keeps a URI to what URIs are for: saying where a server is. The worst that it lets
-/// one do is to connect, and a connection harms nobody who is no NBD server: not a byte is sent
-/// before the other side has greeted as one. In particular local sockets are allowed, since they
-/// are where most servers are, and a URI with TCP can name `localhost` as well.
+/// The default lets a URI say where a server is, and nothing else. At worst such a URI makes this
+/// process connect; a service that does not speak NBD receives no data, since nothing is sent
+/// before the greeting of a server. Local sockets are allowed, since most servers listen on them,
+/// and a TCP URI can name `localhost` as well.
 ///
 /// Two kinds of programs want another policy. One that runs with more rights than whoever wrote
 /// the URI, such as a service that takes URIs over a network, uses [`remote`](Self::remote): local

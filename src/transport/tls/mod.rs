@@ -35,21 +35,21 @@ pub use psk::TlsPsk;
 
 use crate::error::{Result, TlsError};
 
-/// Whether a connection is encrypted, see [`Builder::tls`](crate::Builder::tls).
+/// When a connection uses TLS, see [`Builder::tls`](crate::Builder::tls).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum TlsMode {
-    /// Never, unless [`opt_starttls`](crate::Connection::opt_starttls) is called.
+    /// TLS is not used, unless [`opt_starttls`](crate::Connection::opt_starttls) is called.
     #[default]
     Disable,
-    /// If the server agrees to it; otherwise the connection goes on in clear.
+    /// TLS is used if the server agrees to it; otherwise the connection goes on in clear.
     ///
-    /// This protects from those who listen, not from those who interfere: whoever can change
-    /// what the server says can also say in its name that it has no TLS. If the server agrees
-    /// and cannot prove who it is, connecting fails.
+    /// This protects against eavesdropping, not against an active attacker, who can answer in place
+    /// of the server that it has no TLS. If the server agrees and cannot prove its identity,
+    /// connecting fails.
     Prefer,
-    /// Always: if the server does not agree, connecting fails, and the name of the export has
-    /// not been sent.
+    /// TLS is always used: if the server does not agree, connecting fails, and the name of the
+    /// export is not sent.
     Require,
 }
 
