@@ -1,4 +1,4 @@
-//! Checks that a request passes before any byte of it is sent.
+//! The checks of a request before any byte of it is sent.
 
 use super::range::Range;
 use crate::connection::Connection;
@@ -42,10 +42,10 @@ pub(super) fn check(
     Ok(())
 }
 
-/// What a server must be able to send in one piece, in bytes (P-166).
+/// The length that every server can send in one piece, in bytes (P-166: DF means one chunk).
 const MOST_UNFRAGMENTED: u64 = 64 << 10;
 
-/// `DF`, if all reads of the connection are to be answered in one piece, and this is one.
+/// Returns `DF` for a read, if all reads of the connection are to be answered in one piece.
 pub(super) fn one_piece(connection: &Connection, link: &Link, command: Command) -> CommandFlags {
     let asked = connection.shared().config.dont_fragment_reads;
     if asked && command == Command::READ && link.export().can_df() {
@@ -55,16 +55,17 @@ pub(super) fn one_piece(connection: &Connection, link: &Link, command: Command) 
     }
 }
 
-/// How much one message of a request is about, in bytes.
+/// The size of the messages of a request, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
+    /// The largest length of a message.
     pub(super) most: u64,
-    /// Messages end at multiples of this, if they can.
+    /// Messages end at multiples of this block size, if possible.
     pub(super) block: u64,
 }
 
 impl Step {
-    /// How long a message at this offset may be.
+    /// Returns the largest length of a message at this offset.
     pub(super) const fn reach(self, offset: u64) -> u64 {
         let end = offset.saturating_add(self.most);
         match (end - end % self.block).saturating_sub(offset) {
@@ -74,7 +75,8 @@ impl Step {
     }
 }
 
-/// How a request is cut into messages. K36: a length is never cut off.
+/// Returns the size of the messages of a request (K36: a length that does not fit its header is
+/// sent as several messages).
 pub(super) fn step(link: &Link, strict: Strict, command: Command, one_piece: CommandFlags) -> Step {
     let export = link.export();
     let obeys = strict.contains(Strict::PAYLOAD);
@@ -85,14 +87,13 @@ pub(super) fn step(link: &Link, strict: Strict, command: Command, one_piece: Com
         // P-116: a payload is at most the maximum.
         Command::READ | Command::WRITE if obeys => (export.max_payload().into(), 1),
         Command::READ | Command::WRITE => (export.payload_limit.max(1).into(), 1),
-        // The protocol has no limit here (P-117), but qemu-nbd takes what it would have to read as
-        // a payload.
+        // P-117: the protocol has no limit here, but qemu-nbd applies its maximum payload to CACHE.
         Command::CACHE if obeys => (export.max_cache().into(), export.preferred()),
         _ if link.style() == ReplyStyle::Extended => (u64::MAX, 1),
         Command::TRIM | Command::WRITE_ZEROES | Command::CACHE => {
             (u32::MAX.into(), export.preferred())
         }
-        // A status may be answered in part anyway.
+        // The answer to a block status may cover a part of the range anyway.
         _ => (u64::MAX, 1),
     };
     let least = u64::from(export.alignment());
@@ -105,7 +106,8 @@ pub(super) fn step(link: &Link, strict: Strict, command: Command, one_piece: Com
     Step { most, block }
 }
 
-/// P-134: only flags documented for the command. For most of them types see to that.
+/// Checks that the flags are documented for the command (P-134: no others may be sent). The types of
+/// requests allow no others, except by `Request::flags`.
 fn check_documented(command: Command, flags: CommandFlags) -> Result<(), InvalidRequest> {
     let documented = command
         .spec()
@@ -118,7 +120,8 @@ fn check_documented(command: Command, flags: CommandFlags) -> Result<(), Invalid
     }
 }
 
-/// P-132, P-149: only what the server offers.
+/// Checks that the server offers the command (P-132: no other may be sent; P-149: a read-only export
+/// is not written).
 fn check_command(export: &Export, command: Command) -> Result<(), InvalidRequest> {
     let needed = command
         .spec()
@@ -136,7 +139,7 @@ fn check_command(export: &Export, command: Command) -> Result<(), InvalidRequest
     Ok(())
 }
 
-/// P-132: only flags the server offers.
+/// Checks that the server offers the flags (P-132: no others may be sent).
 fn check_flags(
     export: &Export,
     extended: bool,
@@ -171,7 +174,7 @@ fn check_flags(
     }
 }
 
-/// P-115, in checked arithmetic.
+/// Checks that the range lies inside the export, in checked arithmetic (P-115: size constraints).
 fn check_bounds(
     export: &Export,
     command: Command,
@@ -190,7 +193,7 @@ fn check_bounds(
     }
 }
 
-/// P-114: offset and length are whole blocks.
+/// Checks the alignment (P-114: offset and length are whole blocks).
 fn check_alignment(
     export: &Export,
     command: Command,
@@ -199,7 +202,7 @@ fn check_alignment(
 ) -> Result<(), InvalidRequest> {
     let alignment = export.alignment();
     let block = u64::from(alignment);
-    // P-121: the size need not be a multiple of the block; its last bytes can still be reached.
+    // P-121: the export may end inside a block, and its last bytes can be reached.
     let is_tail = offset.checked_add(length) == Some(export.size);
     if offset % block == 0 && (length % block == 0 || is_tail) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! A read whose pieces are handed over as they arrive.
+//! Reads whose pieces are returned as they arrive.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,15 +20,15 @@ use crate::error::{InvalidRequest, Result};
 use crate::session::{self, Assembly, Sink, Submission};
 use crate::wire::{Command, CommandFlags};
 
-/// The pieces of a structured read, in the order in which they arrive.
+/// The pieces of a structured read, in the order of their arrival.
 ///
-/// Data and holes together cover the range exactly, or the last item is an error. The read is
-/// sent when the stream is first polled. Pieces that are not taken yet are kept: together no more
-/// than was asked for.
+/// Data and holes together cover the range exactly, or the last item is an error. The read is sent
+/// when the stream is first polled. Pieces that were not taken yet are kept: together they have at
+/// most as many bytes as the range.
 ///
 /// # Cancel safety
 ///
-/// Dropping the stream drops what is left of the answer; the connection goes on.
+/// Dropping the stream drops the rest of the answer. The connection goes on.
 ///
 /// # Examples
 /// ```
@@ -64,7 +64,7 @@ pub struct Chunks<C: Client = Connection> {
 }
 
 enum Stage<C: Client> {
-    /// Not polled yet.
+    /// The stream was not polled yet.
     New(C),
     Reading(C::Reading),
 }
@@ -79,15 +79,15 @@ impl<C: Client> Chunks<C> {
         }
     }
 
-    /// Asks for the content in one piece. The server may refuse with `EOVERFLOW` what is longer
-    /// than 64 KiB.
+    /// Asks for the content in one piece (`DF`). The server may refuse more than 64 KiB with
+    /// `EOVERFLOW`.
     pub fn dont_fragment(mut self) -> Self {
         self.flags |= CommandFlags::DF;
         self
     }
 
-    /// Gives the whole answer this long, counted from the first poll. If it takes longer, the
-    /// connection is ended.
+    /// Fails the read if its end has not come within `timeout`, counted from the first poll. If the
+    /// read was sent, this ends the connection.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -120,7 +120,7 @@ impl<C: Client> fmt::Debug for Chunks<C> {
     }
 }
 
-/// A structured read of a connection that is being answered.
+/// A structured read of a connection, from its first poll on.
 #[allow(unnameable_types, reason = "Chunks is its name")]
 pub struct Reading {
     connection: Connection,
@@ -150,7 +150,7 @@ impl Reading {
         }
     }
 
-    /// Checks the read. A failure sends nothing.
+    /// Checks the read. If a check fails, nothing is sent.
     fn prepare(&mut self) -> Result<Submission> {
         let link = self.connection.link()?;
         self.flags |= one_piece(&self.connection, link, Command::READ);
@@ -193,7 +193,7 @@ impl Reading {
         }
     }
 
-    /// Lets go of the read; says whether it was sent.
+    /// Abandons the read. Returns whether it was sent.
     fn release(&mut self) -> bool {
         let flight = self.flight.take();
         flight.is_some_and(|mut flight| flight.release(&self.connection))

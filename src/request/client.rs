@@ -16,22 +16,22 @@ use crate::error::{Error, Result};
 use crate::export::Export;
 use crate::wire::{CommandFlags, ProtocolError, ReplyStyle};
 
-/// What carries out commands: a [`Connection`].
+/// Something that carries out commands: a [`Connection`].
 ///
 /// It is the second parameter of [`Request`], [`Chunks`](super::Chunks),
-/// [`Extents`](crate::Extents) and [`JointExtents`](crate::JointExtents), which are the same for
-/// all that carry out commands. The trait is sealed: its methods are not part of the interface.
+/// [`Extents`](crate::Extents) and [`JointExtents`](crate::JointExtents), which work with every
+/// client. The trait is sealed, and its methods are not part of the interface.
 pub trait Client: sealed::Sealed + Clone + Send + Sync + Unpin + 'static {
     /// The future of a request.
     type Pending<O: Execute>: Future<Output = Result<O::Output>> + Send + Unpin;
     /// The stream of a structured read.
     type Reading: Stream<Item = Result<Chunk>> + Send + Unpin;
 
-    /// Starts a request: it is sent when its future is polled.
+    /// Starts a request, which is sent when its future is polled.
     #[doc(hidden)]
     fn start<O: Execute>(request: Request<O, Self>) -> Self::Pending<O>;
 
-    /// Starts a structured read: it is sent when its stream is polled.
+    /// Starts a structured read, which is sent when its stream is polled.
     #[doc(hidden)]
     fn read_chunks(
         &self,
@@ -41,15 +41,16 @@ pub trait Client: sealed::Sealed + Clone + Send + Sync + Unpin + 'static {
         timeout: Option<Duration>,
     ) -> Self::Reading;
 
-    /// The export that commands are about.
+    /// Returns the export that commands are for.
     #[doc(hidden)]
     fn exported(&self) -> Result<Export>;
 
-    /// Whether a block status can be limited to some of the contexts.
+    /// Returns whether a block status can be limited to some of the contexts.
     #[doc(hidden)]
     fn can_filter(&self) -> Result<bool>;
 
-    /// The server broke the protocol, as the layers above found: gives up what came from it.
+    /// Ends the connection because a layer above found that the server broke the protocol. Returns
+    /// the error.
     #[doc(hidden)]
     fn violated(&self, violation: ProtocolError) -> Error;
 }
@@ -100,7 +101,7 @@ impl Client for Connection {
 /// The future that a [`Request`] becomes: [`Pending`], if a [`Connection`] carries it out.
 pub(crate) type Started<O, C> = <C as Client>::Pending<O>;
 
-/// The request for a block status, for streams of extents.
+/// Makes a request for a block status, for streams of extents.
 pub(crate) fn block_status<C: Client>(
     client: &C,
     offset: u64,

@@ -1,4 +1,4 @@
-//! The orderly end of a connection.
+//! Disconnecting.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -10,25 +10,25 @@ use crate::driver::timer::{after, until};
 use crate::error::{Error, Phase, Result};
 use crate::state::State;
 
-/// The end of a connection, not begun yet: await it.
+/// The end of a connection, which begins when this is awaited.
 ///
 /// It succeeds if this side ended the connection: with this call, an earlier one, or
-/// [`opt_abort`](Connection::opt_abort); and, if the server runs as a child process, once that has
-/// exited, or the [`shutdown_timeout`](crate::Builder::shutdown_timeout) is over.
+/// [`opt_abort`](Connection::opt_abort). If the server runs as a child process, it succeeds once the
+/// process has exited, or the [`shutdown_timeout`](crate::Builder::shutdown_timeout) is over.
 ///
 /// # Errors
-/// The cause, as [`closed`](Connection::closed) gives it, if the connection had ended in any other
-/// way before the server could be told, or ends while requests are in flight. That includes a server
-/// that closed it when it owed nothing: it may have gone with what was not flushed, which
-/// [`Error::has_unflushed_writes`] tells. A child process that dies of a signal, other than those
-/// that end it after its connection, is such a cause, too.
+/// The cause that [`closed`](Connection::closed) returns, if the connection ended in another way
+/// before the server could be told, or ends while requests are in flight. This includes a server
+/// that closed the connection when it owed nothing: it may have lost what was not flushed, and
+/// [`Error::has_unflushed_writes`] says whether there was anything. It also includes a child process
+/// that dies of a signal, other than those that end it after its connection.
 ///
 /// [`Error::Timeout`] if the [`timeout`](Self::timeout) passes, and [`Error::Invalid`] on a
 /// connection that was never connected.
 ///
 /// # Cancel safety
 ///
-/// Once polled, the connection ends whether or not this is dropped.
+/// Once this was polled, the connection ends even if this is dropped.
 #[derive(Debug)]
 #[must_use = "nothing happens until it is awaited"]
 pub struct Disconnect {
@@ -46,17 +46,17 @@ impl Disconnect {
         }
     }
 
-    /// Waits this long for what is in flight, and for the server; then ends the connection
-    /// anyway, with an error. By default what is in flight has no limit; the server has the
-    /// [`shutdown_timeout`](crate::Builder::shutdown_timeout) after it.
+    /// Waits at most `timeout` for requests in flight and for the server, and then ends the
+    /// connection with an error. By default, requests in flight have no limit, and after them the
+    /// server has the [`shutdown_timeout`](crate::Builder::shutdown_timeout).
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Gives up the requests of which nothing has been sent yet: they fail with
-    /// [`Error::Closed`] and [`Delivery::NotSent`](crate::Delivery::NotSent). Those that were sent,
-    /// at least in part, are still waited for.
+    /// Fails the requests of which nothing has been sent, with [`Error::Closed`] and
+    /// [`Delivery::NotSent`](crate::Delivery::NotSent). Requests that were sent, at least in part,
+    /// are waited for.
     #[doc(alias = "LIBNBD_SHUTDOWN_ABANDON_PENDING")]
     pub const fn abandon(mut self) -> Self {
         self.abandons = true;
@@ -88,13 +88,13 @@ impl Disconnect {
         }
     }
 
-    /// Waits until the connection has ended; and if this side has ended it, for the server
-    /// process, too.
+    /// Waits until the connection has ended, and if this side has ended it, until the server process
+    /// has exited, too.
     async fn ended(&self) -> Result<()> {
         let cause = self.connection.closed().await;
         let was_told = match &cause {
             Error::Closed(_) => true,
-            // It said that it is shutting down, and so goodbye was said to it.
+            // The server said that it is shutting down, and DISC was sent.
             Error::Disconnected(lost, _) => {
                 lost.phase() == Phase::Shutdown && self.connection.is_closed()
             }
@@ -107,7 +107,7 @@ impl Disconnect {
         Ok(())
     }
 
-    /// Ends the connection whatever is still to be done. A server process is seen to later.
+    /// Ends the connection at once. The server process, if any, is ended in the background.
     async fn give_up(&self) -> Error {
         let mut error = Error::timeout(Phase::Shutdown);
         let shared = self.connection.shared();

@@ -1,4 +1,4 @@
-//! What each command sends, and what each gives back.
+//! The message of each command, and the result of its answer.
 
 #![allow(
     private_interfaces,
@@ -20,29 +20,28 @@ use crate::limits::Limits;
 use crate::session::{Answer, Assembly, Sink, StatusAssembly, Submission, reserve};
 use crate::wire::{Command, CommandFlags, ReplyStyle};
 
-/// Longest block status in a compact header: some servers overflow close to 4 GiB.
+/// The longest block status in a compact header: some servers overflow close to 4 GiB.
 const MAX_COMPACT_STATUS: u64 = (1 << 32) - (64 << 10);
 
-/// How a command is sent, and what becomes of the answer.
+/// A command: its message, and the result of its answer.
 pub trait Execute: Operation {
     /// The command.
     const COMMAND: Command;
 
-    /// One message of the command: a range, flags that passed the checks, and where the content
-    /// of the reply goes.
+    /// Makes one message of the command, for a range and flags that passed the checks.
     fn submission(&mut self, link: &Link, range: Range, flags: CommandFlags) -> Submission;
 
-    /// Checks what only this command has.
+    /// Makes the checks that are particular to the command, and returns flags to add.
     fn check(&mut self, _link: &Link) -> Result<CommandFlags, InvalidRequest> {
         Ok(CommandFlags::empty())
     }
 
-    /// Checks the length of an answer that is to be kept in memory of this side.
+    /// Checks the length of an answer for which this side allocates memory.
     fn check_memory(&self, _limits: &Limits, _length: u64) -> Result<(), InvalidRequest> {
         Ok(())
     }
 
-    /// The command as several messages, if it can be that.
+    /// Divides the command into several messages, if it can be divided.
     fn split(
         &mut self,
         _connection: &Connection,
@@ -53,7 +52,7 @@ pub trait Execute: Operation {
         Ok(None)
     }
 
-    /// The command and then a flush, if it is a change.
+    /// Returns the command with a flush after it, if the command is a change.
     fn flushed(
         &mut self,
         _connection: &Connection,
@@ -63,11 +62,11 @@ pub trait Execute: Operation {
         None
     }
 
-    /// What the caller gets.
+    /// Converts the answer to the result for the caller.
     fn output(&mut self, link: &Link, answer: Answer) -> Self::Output;
 }
 
-/// A message that is a header and nothing else.
+/// Makes a message that is only a header.
 fn bare<O: Execute>(range: Range, flags: CommandFlags) -> Submission {
     Submission {
         command: O::COMMAND,
@@ -95,7 +94,7 @@ impl Execute for Read {
     }
 
     fn submission(&mut self, _link: &Link, range: Range, flags: CommandFlags) -> Submission {
-        // The buffer is taken when there is something to put into it.
+        // The buffer is allocated when the first data comes.
         let sink = Sink::Read(Assembly::new(range.offset, range.length, BytesMut::new()));
         Submission {
             sink,
@@ -184,7 +183,7 @@ impl Execute for Write {
     fn output(&mut self, _link: &Link, _answer: Answer) {}
 }
 
-/// Commands that are a header and nothing else.
+/// Implements commands whose message is only a header.
 macro_rules! bare_operation {
     ($name:ident = $command:ident { $($more:tt)* }) => {
         impl Execute for $name {
@@ -247,7 +246,7 @@ impl Execute for Status {
             self.contexts.clone_from(&export.contexts);
             return Ok(CommandFlags::empty());
         };
-        // the filter is a payload, which only extended headers can announce.
+        // a choice of contexts is a payload, which only extended headers can announce.
         if link.style() != ReplyStyle::Extended {
             let why = "a choice of contexts needs extended headers";
             return Err(InvalidRequest::NotNegotiated(why));
@@ -260,7 +259,7 @@ impl Execute for Status {
         self.contexts.clear();
         for name in filter {
             let context = find(name)?;
-            // a server refuses an id that comes twice.
+            // each id is sent once, since a server refuses repeated ids.
             if !self.contexts.contains(&context) {
                 self.contexts.push(context);
             }
@@ -289,11 +288,11 @@ impl Execute for Status {
                 .iter()
                 .for_each(|context| payload.put_u32(context.id));
         }
-        // Beyond the export, if the check of that is off, the server may say what it likes.
+        // If the check of the range is off, the server may describe what lies beyond the export.
         let size = link.export().size().max(offset.saturating_add(length));
         let mut status = StatusAssembly::new(offset, length, size, one, wanted);
         if payload.is_empty() {
-            // M03: what nobody asked for is checked like the rest, and left out.
+            // M03: the status of a context that nobody asked for is checked and left out.
             status = status.with_strays(&link.export().strays);
         }
         Submission {
@@ -316,7 +315,7 @@ impl Execute for Status {
     }
 }
 
-/// The data of an answer to a read: the session gives no other.
+/// Returns the data of the answer to a read. The session gives no other answer to it.
 fn data(answer: Answer) -> BytesMut {
     match answer {
         Answer::Data(data) => data,

@@ -1,4 +1,4 @@
-//! The life of one message: it waits for room, is queued, and is answered.
+//! The life of one message: waiting for room, queued, and answered.
 
 use std::task::{Context, Poll, ready};
 
@@ -13,9 +13,9 @@ use crate::session::{Answer, Submission, Ticket};
 pub(super) struct Flight {
     /// The message, until it is queued.
     submission: Option<Submission>,
-    /// Its number among those that wait for room.
+    /// The place of the message at the gate, while it waits for room.
     place: Option<u64>,
-    /// What its answer is fetched with, while it is queued or sent.
+    /// The ticket of the message, while it is queued or sent.
     ticket: Option<Ticket>,
 }
 
@@ -28,7 +28,7 @@ impl Flight {
         }
     }
 
-    /// Queues the message as soon as there is room.
+    /// Waits until there is room, and queues the message.
     fn poll_submit(&mut self, link: &Link, cx: &Context<'_>) -> Poll<Result<Ticket>> {
         if let Some(ticket) = self.ticket {
             return Poll::Ready(Ok(ticket));
@@ -41,7 +41,7 @@ impl Flight {
         let is_new = self.ticket.is_none() && self.place.is_none();
         let ticket = ready!(self.poll_submit(link, cx))?;
         if is_new {
-            // Its waker is registered, and no answer can be there yet.
+            // The waker is registered, and no answer can have come yet.
             return Poll::Pending;
         }
         let answer = ready!(link.poll_answer(ticket, cx.waker()));
@@ -58,26 +58,26 @@ impl Flight {
         link.poll_chunk(ticket, cx.waker())
     }
 
-    /// Whether the message was queued and is not answered yet.
+    /// Returns whether the message was queued and is unanswered.
     pub(super) const fn is_sent(&self) -> bool {
         self.ticket.is_some()
     }
 
-    /// Lets go of a message that is not answered; says whether it was sent.
+    /// Abandons an unanswered message. Returns whether it was sent.
     pub(super) fn release(&mut self, connection: &Connection) -> bool {
         let (place, ticket) = (self.place.take(), self.ticket.take());
         let Ok(link) = connection.link() else {
             return false;
         };
-        // It may have been sent since it was last looked at.
+        // The message may have been sent since the last poll.
         let ticket = ticket.or_else(|| link.leave_queue(place?));
         ticket.into_iter().for_each(|ticket| link.abandon(ticket));
         ticket.is_some()
     }
 }
 
-/// The deadline of a request has passed. If it was sent, the server may still carry it out, so the
-/// connection cannot go on as if nothing was the matter.
+/// Returns the error of a request whose deadline has passed. If the request was sent, this ends the
+/// connection: the server may still carry the request out.
 pub(super) fn expire(connection: &Connection, was_sent: bool) -> Error {
     if !was_sent {
         return Error::unsent();

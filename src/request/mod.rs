@@ -1,4 +1,4 @@
-//! Commands as builders that send when they are awaited.
+//! Commands as builders, which send when they are awaited.
 
 mod check;
 mod chunks;
@@ -32,8 +32,8 @@ use crate::wire::{Command, CommandFlags};
 
 /// A request that is not sent yet: add flags, then await it.
 ///
-/// A flag exists only where it fits the command. For combinators that need a future, such as
-/// `join_all`, call [`into_future`](IntoFuture::into_future), which gives a [`Pending`].
+/// Each command has the flags that the protocol documents for it. For combinators that need a future,
+/// such as `join_all`, call [`into_future`](IntoFuture::into_future), which returns a [`Pending`].
 ///
 /// # Examples
 /// ```
@@ -79,11 +79,12 @@ impl<O: Operation, C: Client> Request<O, C> {
         }
     }
 
-    /// Gives the answer this long, counted from the first poll.
+    /// Fails the request if it is not answered within `timeout`, counted from the first poll. By
+    /// default there is no limit.
     ///
-    /// If it takes longer and the request was sent, the connection is ended: the server may still
-    /// carry the request out, and nothing else says when it is safe to go on. If it was still
-    /// waiting for room, it fails alone, and nothing was sent. By default there is no limit.
+    /// If the request was sent, this ends the connection: the server may still carry the request
+    /// out, and nothing else says when it is safe to go on. If the request was still waiting for
+    /// room, it fails alone, and nothing was sent.
     ///
     /// To stop waiting and keep the connection, drop the future instead, for instance with
     /// `tokio::time::timeout`.
@@ -92,8 +93,8 @@ impl<O: Operation, C: Client> Request<O, C> {
         self
     }
 
-    /// Adds any flags, also such as do not fit the command: for tests of servers. Those that are
-    /// not documented for it are refused unless [`Strict::FLAGS`](crate::Strict::FLAGS) is off.
+    /// Adds any flags, for tests of servers. Flags that are not documented for the command are
+    /// refused unless [`Strict::FLAGS`](crate::Strict::FLAGS) is off.
     pub fn flags(self, flags: CommandFlags) -> Self {
         self.flag(flags)
     }
@@ -120,12 +121,12 @@ impl<C: Client> Request<ReadInto, C> {
     }
 }
 
-/// Gives commands that change data their `fua` flag.
+/// Implements `fua` for commands that change data.
 macro_rules! fua {
     ($($operation:ty),*) => {$(
         impl<C: Client> Request<$operation, C> {
-            /// Asks for an answer only when the change is durable (`FUA`). Where the server
-            /// does not [offer](crate::Export::can_fua) that, the request is refused, unless
+            /// Asks the server to answer only when the change is durable (`FUA`). If the server does
+            /// not [offer](crate::Export::can_fua) this, the request is refused, unless
             /// [`emulate_fua`](crate::Builder::emulate_fua) is on.
             pub fn fua(self) -> Self {
                 self.flag(CommandFlags::FUA)
@@ -137,26 +138,27 @@ macro_rules! fua {
 fua!(Write, Trim, WriteZeroes);
 
 impl<C: Client> Request<WriteZeroes, C> {
-    /// Asks for the zeroes to be allocated rather than left as a hole (`NO_HOLE`).
+    /// Asks the server to allocate the zeroes rather than leave a hole (`NO_HOLE`).
     pub fn no_hole(self) -> Self {
         self.flag(CommandFlags::NO_HOLE)
     }
 
-    /// Asks for failure with `ENOTSUP` if this is no faster than writing (`FAST_ZERO`). Of several
-    /// messages each waits for the one before it: a refusal of the first leaves all as it was.
+    /// Asks the server to fail with `ENOTSUP` if zeroing is not faster than writing (`FAST_ZERO`).
+    /// If the request is sent as several messages, each waits for the one before it, so that a
+    /// refusal of the first one leaves the data unchanged.
     pub fn fast_zero(self) -> Self {
         self.flag(CommandFlags::FAST_ZERO)
     }
 }
 
 impl<C: Client> Request<Status, C> {
-    /// Asks for one extent for each context (`REQ_ONE`), which then ends inside the range. For
-    /// walking through an export this is slow.
+    /// Asks for one extent for each context (`REQ_ONE`), which ends inside the range. This is slow
+    /// for walking through an export.
     pub fn req_one(self) -> Self {
         self.flag(CommandFlags::REQ_ONE)
     }
 
-    /// Asks for these contexts only; needs extended headers and
+    /// Asks for these contexts only. This needs extended headers and
     /// [`can_block_status_payload`](crate::Export::can_block_status_payload).
     pub fn contexts<I>(mut self, contexts: I) -> Self
     where
@@ -186,8 +188,8 @@ impl<O: Execute, C> fmt::Debug for Request<O, C> {
     }
 }
 
-/// Logs a message that passed the checks, in the span of whoever awaits it. Without a subscriber
-/// that wants it, this is one comparison.
+/// Logs a message that passed the checks, in the span of the task that awaits it. Without a
+/// subscriber that wants it, this costs one comparison.
 fn trace(command: Command, range: Range, flags: CommandFlags) {
     let Range { offset, length } = range;
     tracing::trace!(%command, offset, length, ?flags, "request");
@@ -195,34 +197,38 @@ fn trace(command: Command, range: Range, flags: CommandFlags) {
 
 /// Commands. Offsets and lengths are in bytes.
 ///
-/// Each call makes a request that is sent when it is awaited. Requests of one connection are
-/// answered in any order: one that must see the effect of another waits for it (section
-/// "Ordering of messages and writes" of the protocol; the commands are those of its section
-/// "Request types"). At most [`max_in_flight`](crate::Builder::max_in_flight) requests are sent at
-/// a time; further ones wait their turn. A request that is longer than one message can be is sent
-/// as several, a few at a time; if one fails, the request does, and the rest is not sent.
+/// Each call makes a request, which is sent when it is awaited. Requests of one connection are
+/// answered in any order: a request that must see the effect of another one must be made after the
+/// answer to that one (section "Ordering of messages and writes" of the protocol; the commands are
+/// described in "Request types"). At most [`max_in_flight`](crate::Builder::max_in_flight) requests
+/// are sent at a time; further ones wait their turn. A request that is longer than one message can
+/// be is sent as several messages, a few at a time. If one message fails, the request fails, and
+/// the rest is not sent.
 ///
-/// Before anything is sent, each request is checked: the range must lie inside the export and be
-/// aligned to its minimum block size, the command and its flags must be offered, and its length
-/// must not be zero. Such a request fails with [`Error::Invalid`](crate::Error::Invalid).
-/// A failure on the server is [`Error::Request`](crate::Error::Request). Both leave the
-/// connection usable, and so does what a flush says after
-/// [an earlier one has failed](Self::clear_flush_error); any other error is the end of it.
+/// Each request is checked before anything is sent: the range must lie inside the export and be
+/// aligned to its minimum block size, the server must offer the command and its flags, and the
+/// length must not be zero. A request that fails a check fails with
+/// [`Error::Invalid`](crate::Error::Invalid). A failure on the server is
+/// [`Error::Request`](crate::Error::Request). Both leave the connection usable, and so does the
+/// error of a flush after [an earlier one has failed](Self::clear_flush_error). Every other error
+/// ends the connection.
 ///
 /// # Cancel safety
 ///
-/// All of them: see [`Pending`].
+/// All requests are cancel safe: see [`Pending`].
 impl Connection {
     /// Reads `length` bytes at `offset` (`NBD_CMD_READ`).
     ///
-    /// Reads longer than [`max_payload`](crate::Export::max_payload) are sent as several. Success
-    /// means that the server supplied every byte of exactly this range. There are no short reads.
+    /// Reads longer than [`max_payload`](crate::Export::max_payload) are sent as several messages.
+    /// Success means that the server supplied every byte of exactly this range. There are no short
+    /// reads.
     ///
-    /// The size of an export is what the server says: a read of more than
-    /// [`Limits::read`](crate::Limits::read), by default 1 GiB, is refused, and so is one for
-    /// which there is no memory. Read in parts, or [into](Self::read_into) a buffer of your own.
+    /// The server decides how large an export is. A read of more than
+    /// [`Limits::read`](crate::Limits::read), by default 1 GiB, is therefore refused, and so is a
+    /// read for which there is no memory. Read in parts, or [into](Self::read_into) a buffer of your
+    /// own.
     ///
-    /// Some servers hang up when they cannot read a disk: see
+    /// Some servers close the connection when they cannot read a disk: see
     /// [`dont_fragment_reads`](crate::Builder::dont_fragment_reads).
     ///
     /// ```
@@ -242,10 +248,10 @@ impl Connection {
         Request::new(self, Read, offset, length as u64)
     }
 
-    /// Reads into a buffer, which is given back filled, without another allocation.
+    /// Reads into a buffer without another allocation, and returns the filled buffer.
     ///
-    /// As many bytes are read as the buffer is long, or, if it is empty, as it has capacity for.
-    /// On failure the buffer is gone.
+    /// The number of bytes to read is the length of the buffer, or its capacity if it is empty. If
+    /// the read fails, the buffer is dropped.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -272,9 +278,9 @@ impl Connection {
         Request::new(self, ReadInto(buffer), offset, length as u64)
     }
 
-    /// Reads `length` bytes at `offset`, handing over data and holes as they arrive.
+    /// Reads `length` bytes at `offset`, and returns data and holes as they arrive.
     ///
-    /// At most [`max_payload`](crate::Export::max_payload) bytes: this read is never split.
+    /// The length is at most [`max_payload`](crate::Export::max_payload): this read is never split.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -303,11 +309,11 @@ impl Connection {
 
     /// Writes `data` at `offset` (`NBD_CMD_WRITE`).
     ///
-    /// Writes longer than [`max_payload`](crate::Export::max_payload) are sent as several; if
-    /// such a write fails, any part of it may have been written. Success does not mean that the
+    /// Writes longer than [`max_payload`](crate::Export::max_payload) are sent as several messages;
+    /// if such a write fails, any part of it may have been written. Success does not mean that the
     /// data is durable: see [`flush`](Self::flush) and `fua`.
     ///
-    /// `Bytes`, `Vec<u8>`, `&'static [u8]` and `&'static str` are taken over without a copy.
+    /// `Bytes`, `Vec<u8>`, `&'static [u8]` and `&'static str` are not copied.
     #[doc(alias = "pwrite")]
     pub fn write(&self, offset: u64, data: impl Into<Bytes>) -> Request<Write> {
         let data = data.into();
@@ -315,38 +321,39 @@ impl Connection {
         Request::new(self, Write(data), offset, length)
     }
 
-    /// Makes durable what was written, trimmed and zeroed before (`NBD_CMD_FLUSH`).
+    /// Makes earlier writes, trims and zeroes durable (`NBD_CMD_FLUSH`).
     ///
-    /// The protocol has a flush cover only what was answered before it was sent. So this one first
-    /// waits until all changes are answered that were begun on this connection before it was first
-    /// polled: by whatever task, waiting for room, or abandoned by their callers. Changes that
-    /// come later pass it, and it does not wait for them. A change that fails does not keep the
-    /// flush from being sent; whoever began it is told. Of a change that is sent as several
-    /// messages, the flush waits for those messages that have been made by then; a flush that
-    /// begins after the change has succeeded covers all of it.
+    /// In the protocol, a flush covers only changes that were answered before it was sent. This
+    /// request therefore first waits until all changes are answered that were begun on this
+    /// connection before it was first polled: by any task, including changes that wait for room or
+    /// were abandoned by their callers. Later changes do not wait for it, and it does not wait for
+    /// them. A change that fails does not prevent the flush; its own caller gets the error. If a
+    /// change is sent as several messages, the flush waits for the messages that were made before
+    /// it; a flush that begins after the change has succeeded covers all of the change.
     ///
     /// If an earlier flush of this connection has failed, this one fails with
-    /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown) even if the server says that
-    /// it succeeded, until [`clear_flush_error`](Self::clear_flush_error) is called.
+    /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown) even if the server reports
+    /// success, until [`clear_flush_error`](Self::clear_flush_error) is called.
     ///
     /// Changes made over other connections are covered only if the server
-    /// [says so](crate::Export::can_multi_conn), and if they were answered before this was called.
+    /// [says so](crate::Export::can_multi_conn) and they were answered before this call.
     pub fn flush(&self) -> Request<Flush> {
         Request::new(self, Flush, 0, 0)
     }
 
-    /// Discards `length` bytes at `offset` (`NBD_CMD_TRIM`). Their content is undefined until
-    /// they are written again. A long one is split as [`write_zeroes`](Self::write_zeroes) is.
+    /// Discards `length` bytes at `offset` (`NBD_CMD_TRIM`). Their content is undefined until they
+    /// are written again. Long requests are split as those of [`write_zeroes`](Self::write_zeroes)
+    /// are.
     #[doc(alias = "discard")]
     pub fn trim(&self, offset: u64, length: u64) -> Request<Trim> {
         Request::new(self, Trim, offset, length)
     }
 
-    /// Writes `length` zeroes at `offset` without sending them (`NBD_CMD_WRITE_ZEROES`). The
-    /// server may leave a hole, unless told `no_hole`.
+    /// Writes `length` zeroes at `offset` without sending them (`NBD_CMD_WRITE_ZEROES`). The server
+    /// may leave a hole, unless `no_hole` is set.
     ///
-    /// Without [extended headers](crate::Protocol::extended_headers), what is longer than 4 GiB − 1
-    /// is sent as several messages; if such a request fails, any part of it may have been done.
+    /// Without [extended headers](crate::Protocol::extended_headers), a request of 4 GiB or more is
+    /// sent as several messages; if such a request fails, any part of it may have been zeroed.
     #[doc(alias = "zero")]
     pub fn write_zeroes(&self, offset: u64, length: u64) -> Request<WriteZeroes> {
         Request::new(self, WriteZeroes, offset, length)
@@ -354,34 +361,36 @@ impl Connection {
 
     /// Tells the server that `length` bytes at `offset` will be read soon (`NBD_CMD_CACHE`).
     ///
-    /// What is longer than 32 MiB, or than the server's
-    /// [maximum](crate::BlockSize::maximum) if that is less, is sent as several messages.
+    /// A request longer than 32 MiB, or than the server's [maximum](crate::BlockSize::maximum) if
+    /// that is less, is sent as several messages.
     #[doc(alias = "prefetch")]
     pub fn cache(&self, offset: u64, length: u64) -> Request<Cache> {
         Request::new(self, Cache, offset, length)
     }
 
-    /// Asks for the extents of `length` bytes at `offset` in each metadata context that was
-    /// negotiated (`NBD_CMD_BLOCK_STATUS`).
+    /// Asks for the extents of `length` bytes at `offset` in each negotiated metadata context
+    /// (`NBD_CMD_BLOCK_STATUS`).
     ///
-    /// The answer may cover less than was asked for, and in each context another part; the last
-    /// extent may go beyond, but not past the end of the export. What takes more memory than its
-    /// share of [`max_in_flight_bytes`](crate::Builder::max_in_flight_bytes) is cut off. See
-    /// [`extents`](Self::extents) for all of a longer range.
+    /// The answer may cover less than the range, and a different part of it in each context. The
+    /// last extent may end after the range, but not after the end of the export. Extents that take
+    /// more memory than their share of
+    /// [`max_in_flight_bytes`](crate::Builder::max_in_flight_bytes) are cut off. To get all extents
+    /// of a range, use [`extents`](Self::extents).
     #[doc(alias = "block_status_64")]
     #[doc(alias = "extents")]
     pub fn block_status(&self, offset: u64, length: u64) -> Request<Status> {
         block_status(self, offset, length)
     }
 
-    /// Ends the connection: waits until what is in flight is answered, says goodbye
-    /// (`NBD_CMD_DISC`), and waits until the server has closed too and, if this connection runs
-    /// it, has exited. In option mode it aborts the negotiation. It does not flush: do that
-    /// before. Whether it was necessary shows in
-    /// [`has_unflushed_writes`](Self::has_unflushed_writes).
+    /// Ends the connection: waits until requests in flight are answered, sends `NBD_CMD_DISC`, and
+    /// waits until the server has closed the connection, too, and has exited if this connection
+    /// runs it. In option mode it aborts the negotiation.
     ///
-    /// From the first poll on no further requests are taken. Doing it twice is no error; that the
-    /// server has gone before is one, see [`Disconnect`].
+    /// It does not flush: call [`flush`](Self::flush) before.
+    /// [`has_unflushed_writes`](Self::has_unflushed_writes) says whether a flush is missing.
+    ///
+    /// From the first poll on, no further requests are taken. Disconnecting twice is no error. If
+    /// the server has gone before, that is an error, see [`Disconnect`].
     #[doc(alias = "shutdown")]
     pub fn disconnect(&self) -> Disconnect {
         Disconnect::new(self.clone())

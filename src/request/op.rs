@@ -1,17 +1,17 @@
 //! The commands as types: the parameter of [`Request`](crate::Request) and
 //! [`Pending`](crate::Pending).
 //!
-//! Needed only to name the type of a request, for instance to keep a `Pending<op::Read>` in a
-//! struct.
+//! They are needed only to name the type of a request, for instance to keep a `Pending<op::Read>`
+//! in a struct.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::extent::BlockStatus;
 use crate::session::Context;
 
-/// A command of the protocol. Sealed: these are all.
+/// A command of the protocol. The trait is sealed: the types in this module are all there are.
 pub trait Operation: sealed::Sealed + Send + Unpin + 'static {
-    /// What the command gives when it succeeds.
+    /// The result of a successful command.
     type Output: Send + 'static;
 }
 
@@ -20,7 +20,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Ties each command to what it gives.
+/// Sets the result of each command.
 macro_rules! operations {
     ($($name:ident => $output:ty),*) => {$(
         impl sealed::Sealed for $name {}

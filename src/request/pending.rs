@@ -1,4 +1,4 @@
-//! A request as a future.
+//! Requests as futures.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,14 +18,14 @@ use crate::error::{Error, Result};
 use crate::strict::Strict;
 use crate::wire::{Command, CommandFlags, ReplyStyle};
 
-/// A request that is being answered.
+/// The future of a request.
 ///
 /// # Cancel safety
 ///
-/// Dropping it before it was polled, or while it waits for room among the requests in flight,
-/// sends nothing. Later the request is sent in full and stays in flight; its reply is checked
-/// and thrown away. A write, trim or zero may then still be applied; a later one on this
-/// connection that overlaps it waits until it is answered.
+/// If the future is dropped before it is polled, or while it waits for room among the requests in
+/// flight, nothing is sent. If it is dropped later, the request is sent in full and stays in flight,
+/// and its reply is checked and thrown away. A write, trim or zero may then still be applied; a
+/// later one on this connection that overlaps it waits until it is answered.
 ///
 /// # Examples
 /// ```
@@ -38,14 +38,14 @@ use crate::wire::{Command, CommandFlags, ReplyStyle};
 /// use std::future::IntoFuture;
 /// use futures::stream::{FuturesUnordered, TryStreamExt};
 ///
-/// // In the order in which the answers come:
+/// // In the order of the answers:
 /// let reads = (0..8).map(|i| conn.read(i * 512, 512).into_future());
 /// let mut reads: FuturesUnordered<_> = reads.collect();
 /// while let Some(block) = reads.try_next().await? {
 ///     assert_eq!(block.len(), 512);
 /// }
 ///
-/// // Whichever is first; the other is dropped, and the connection is none the worse:
+/// // Whichever is first. The other is dropped, and the connection stays usable:
 /// tokio::select! {
 ///     block = conn.read(0, 512) => assert_eq!(block?.len(), 512),
 ///     () = tokio::time::sleep(std::time::Duration::from_secs(9)) => println!("too slow"),
@@ -61,13 +61,13 @@ pub struct Pending<O: Operation> {
 }
 
 enum Stage<O: Operation> {
-    /// Nothing has happened.
+    /// The future was not polled yet.
     New,
     /// One message.
     Single(Flight),
     /// Several messages.
     Split(Parts<O::Output>),
-    /// The answer is taken.
+    /// The answer was taken.
     Over,
 }
 
@@ -116,13 +116,13 @@ impl<O: Execute> Pending<O> {
 }
 
 impl<O: Execute> Request<O> {
-    /// Checks the request and decides how it is sent. A failure sends nothing.
+    /// Checks the request, and decides how it is sent. If a check fails, nothing is sent.
     fn prepare(&mut self) -> Result<Stage<O>> {
         let connection = &self.client;
         let link = connection.link()?;
         let strict = connection.strict();
         if strict.contains(Strict::AUTO_FLAG) {
-            // X-05: with extended headers a write says that it has a payload.
+            // X-05: with extended headers, a write announces its payload.
             let announces = O::COMMAND == Command::WRITE && link.style() == ReplyStyle::Extended;
             self.flags.set(CommandFlags::PAYLOAD_LEN, announces);
         }
@@ -140,7 +140,7 @@ impl<O: Execute> Request<O> {
         self.operation.check_memory(limits, self.range.length)?;
         let step = step(link, strict, O::COMMAND, one_piece);
         if self.range.length > step.most {
-            // Of several messages it is not known which were sent, if one fails; of none it is.
+            // If one of several messages fails, it is unknown which were sent; here, none was.
             if let Some(error) = link.refusal() {
                 return Err(error);
             }
@@ -156,7 +156,7 @@ impl<O: Execute> Request<O> {
         Ok(Stage::Single(Flight::new(submission)))
     }
 
-    /// Whether a flush has to stand in for the flag.
+    /// Returns whether a flush must emulate the flag `FUA`.
     fn emulates_fua(&self, link: &Link) -> bool {
         let export = link.export();
         self.flags.contains(CommandFlags::FUA)
@@ -191,7 +191,7 @@ impl<O: Execute> Future for Pending<O> {
 }
 
 impl<O: Operation> Pending<O> {
-    /// Whether any part of it was sent and is not answered yet.
+    /// Returns whether any part of the request was sent and is unanswered.
     pub(super) fn is_sent(&self) -> bool {
         match &self.stage {
             Stage::Single(flight) => flight.is_sent(),
@@ -200,7 +200,7 @@ impl<O: Operation> Pending<O> {
         }
     }
 
-    /// Lets go of a request that is not answered; says whether any part of it was sent.
+    /// Abandons an unanswered request. Returns whether any part of it was sent.
     pub(super) fn release(&mut self) -> bool {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Single(mut flight) => flight.release(&self.request.client),

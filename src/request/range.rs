@@ -1,6 +1,6 @@
-//! A range of the export.
+//! Ranges of the export.
 
-/// A range of the export, in bytes.
+/// A range of the export: offset and length in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Range {
     pub(crate) offset: u64,

@@ -1,5 +1,5 @@
-//! Requests that are several messages: what is longer than one message can be, and changes with a
-//! flush after them. The messages are made as they are sent.
+//! Requests that are sent as several messages: long requests, and changes with a flush after them.
+//! Each message is made when it is sent.
 
 use std::future::{Future, ready};
 use std::pin::Pin;
@@ -19,14 +19,13 @@ use crate::connection::Connection;
 use crate::error::{Delivery, Result};
 use crate::wire::CommandFlags;
 
-/// How much of a long request is sent ahead of what is answered, in bytes, as long as that is
-/// between the following numbers of messages: requests that come in between wait for no more than
-/// that.
+/// How many bytes of a long request are in flight at a time, and the bounds of that as a number of
+/// messages. Other requests wait behind no more than that.
 const AHEAD: u64 = 4 << 20;
 const LEAST_AHEAD: u64 = 4;
 const MOST_AHEAD: u64 = 256;
 
-/// A request that is several messages.
+/// A request that is sent as several messages.
 pub(super) struct Parts<T> {
     whole: Pin<Box<dyn Future<Output = Result<T>> + Send>>,
     sent: Sent,
@@ -48,7 +47,7 @@ impl<T: 'static> Parts<T> {
         Self { whole, sent }
     }
 
-    /// The same with another result.
+    /// Converts the result.
     pub(super) fn map<U: 'static>(self, map: impl FnOnce(T) -> U + Send + 'static) -> Parts<U> {
         let whole = self.whole;
         Parts::new(self.sent, async { whole.await.map(map) })
@@ -57,7 +56,7 @@ impl<T: 'static> Parts<T> {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T>> {
         let result = std::task::ready!(self.whole.as_mut().poll(cx));
         Poll::Ready(result.map_err(|error| {
-            // If one message fails, others may have been sent, whatever is true of it.
+            // If one message was not sent, others may have been.
             self.whole = Box::pin(std::future::pending());
             match self.is_sent() {
                 true => error.delivered(Delivery::MaybeSent),
@@ -66,19 +65,19 @@ impl<T: 'static> Parts<T> {
         }))
     }
 
-    /// Lets go of it; says whether any part of it was sent.
+    /// Abandons the request. Returns whether any part of it was sent.
     pub(super) fn give_up(self) -> bool {
         drop(self.whole);
         self.sent.get()
     }
 
-    /// Whether any part of it was sent.
+    /// Returns whether any part of the request was sent.
     pub(super) fn is_sent(&self) -> bool {
         self.sent.get()
     }
 }
 
-/// One of several messages, which tells when it is sent.
+/// One of several messages, which records that it was sent.
 struct Part<O: Operation> {
     pending: Pending<O>,
     sent: Sent,
@@ -104,7 +103,7 @@ impl<O: Operation> Drop for Part<O> {
     }
 }
 
-/// How a long request is cut into messages.
+/// The division of a long request into messages.
 struct Cut {
     connection: Connection,
     range: Range,
@@ -124,17 +123,17 @@ impl Cut {
         }
     }
 
-    /// How many messages are sent ahead of what is answered.
+    /// Returns how many messages are in flight at a time.
     fn ahead(&self) -> usize {
         if self.flags.contains(CommandFlags::FAST_ZERO) {
-            // If the first is refused, nothing has been done.
+            // If the first message is refused, nothing has been changed.
             return 1;
         }
         let ahead = AHEAD / self.step.most.max(1);
         usize::try_from(ahead.clamp(LEAST_AHEAD, MOST_AHEAD)).unwrap_or(1)
     }
 
-    /// The messages, each made by `make` when it is its turn.
+    /// Returns the messages. `make` makes each when it is its turn.
     fn messages<O: Execute>(
         self,
         mut make: impl FnMut(Range) -> O,
@@ -157,7 +156,8 @@ impl Cut {
     }
 }
 
-/// Reads `range` into `buffer`, which has room for it, each message straight into its part.
+/// Reads `range` into `buffer`, which has room for it. Each message reads straight into its part of
+/// the buffer.
 pub(super) fn read(
     connection: &Connection,
     mut buffer: BytesMut,
@@ -176,7 +176,7 @@ pub(super) fn read(
     let parts = stream::iter(parts).buffered(ahead);
     Parts::new(sent, async move {
         let join = |mut whole: BytesMut, part| {
-            // Neighbours in memory: joining them moves nothing.
+            // The parts are neighbours in memory, so joining them copies nothing.
             whole.unsplit(part);
             ready(Ok(whole))
         };
@@ -197,7 +197,7 @@ pub(super) fn write(
     })
 }
 
-/// Does by several messages what `make` makes.
+/// Sends the messages that `make` makes.
 pub(super) fn several<O: Execute<Output = ()>>(
     connection: &Connection,
     range: Range,
@@ -211,12 +211,12 @@ pub(super) fn several<O: Execute<Output = ()>>(
     Parts::new(sent, parts.try_for_each(|()| ready(Ok(()))))
 }
 
-/// The length of a range of memory.
+/// Returns the length of a range as a size in memory.
 fn bytes(range: Range) -> usize {
     usize::try_from(range.length).unwrap_or(usize::MAX)
 }
 
-/// Makes a change, and then a flush in place of `FUA`.
+/// Sends a change, and then a flush in place of `FUA`.
 pub(super) fn flushed<O: Execute<Output = ()>>(
     connection: &Connection,
     change: O,
