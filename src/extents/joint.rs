@@ -1,4 +1,4 @@
-//! The extents of several contexts side by side.
+//! Streams of the extents of several contexts side by side.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -20,36 +20,36 @@ use crate::request::Client;
 #[derive(Clone, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct JointExtent {
-    /// Where it begins, in bytes from the start of the export.
+    /// The start, in bytes from the start of the export.
     pub offset: u64,
-    /// How long it is, in bytes; never zero.
+    /// The length in bytes; never zero.
     pub length: u64,
     names: Arc<[Arc<str>]>,
     flags: Vec<u64>,
 }
 
 impl JointExtent {
-    /// The flags in a context; `None` if it was not negotiated.
+    /// Returns the flags in a context, or `None` if the context was not negotiated.
     #[must_use]
     pub fn flags(&self, context: &str) -> Option<u64> {
         self.iter()
             .find_map(|(name, flags)| (name == context).then_some(flags))
     }
 
-    /// The range with its flags in a context; `None` if it was not negotiated.
+    /// Returns the range with its flags in a context, or `None` if the context was not negotiated.
     #[must_use]
     pub fn get(&self, context: &str) -> Option<Extent> {
         let flags = self.flags(context)?;
         Some(Extent::new(self.offset, self.length, flags))
     }
 
-    /// Every context with its flags, in the order in which the server selected them.
+    /// Returns every context with its flags, in the order in which the server selected them.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         let names = self.names.iter().map(|name| &**name);
         names.zip(self.flags.iter().copied())
     }
 
-    /// Where it ends, in bytes from the start of the export.
+    /// Returns the end, in bytes from the start of the export.
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.offset.saturating_add(self.length)
@@ -72,8 +72,8 @@ impl fmt::Debug for JointExtent {
 ///
 /// # Cancel safety
 ///
-/// Between items the stream can be dropped or left alone for any time; an answer that comes
-/// later is thrown away.
+/// Between items, the stream can be dropped, or left unpolled for any time. An answer that comes
+/// after it was dropped is thrown away.
 #[derive(Debug)]
 #[must_use = "nothing is asked for until the stream is polled"]
 pub struct JointExtents<C: Client = Connection> {
@@ -93,31 +93,31 @@ impl<C: Client> JointExtents<C> {
         }
     }
 
-    /// Joins neighbours whose flags are the same in all contexts. An extent is then handed out
-    /// only when the next one is known.
+    /// Joins neighbours with the same flags in all contexts. An extent is then returned only when
+    /// the next one is known.
     pub const fn merged(mut self) -> Self {
         self.merge.merges = true;
         self
     }
 
-    /// Gives every single request this long, see [`Request::timeout`](crate::Request::timeout).
+    /// Sets the timeout of each request, see [`Request::timeout`](crate::Request::timeout).
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.walk.survey.set_timeout(timeout);
         self
     }
 }
 
-/// The extents as they come.
+/// The extents as the server sends them.
 #[derive(Debug)]
 struct Walk<C: Client> {
     survey: Survey<C>,
     names: Arc<[Arc<str>]>,
-    /// For each context what is known of it from here on.
+    /// The known extents of each context, from the current position on.
     known: Vec<VecDeque<Extent>>,
 }
 
 impl<C: Client> Walk<C> {
-    /// Where the walk stands; at first, this finds out about the contexts, too.
+    /// Returns the position of the walk. The first call also looks up the contexts.
     fn place(&mut self) -> Result<Place> {
         let place = self.survey.place()?;
         if self.known.is_empty() {
@@ -131,7 +131,7 @@ impl<C: Client> Walk<C> {
         Ok(place)
     }
 
-    /// The next piece of which all is known, if there is one.
+    /// Returns the next piece that is known in all contexts, if there is one.
     fn take(&mut self, place: Place) -> Option<JointExtent> {
         for known in &mut self.known {
             while known.front().is_some_and(|first| first.end() <= place.at) {
@@ -165,8 +165,8 @@ impl<C: Client> Walk<C> {
             }
             let lacking = self.known.iter().filter(|known| known.is_empty()).count();
             let some = lacking < self.known.len();
-            // Where the server cannot be told to leave out what is known already, it is asked for
-            // no more than the rest of that, so that little is said twice.
+            // If the server cannot leave out known contexts, the request ends where the known
+            // extents end, so that little is sent twice.
             let end = if some && !place.filters {
                 let ends = self.known.iter().filter_map(VecDeque::back);
                 ends.map(Extent::end).fold(place.end, u64::min)
@@ -188,7 +188,7 @@ impl<C: Client> Walk<C> {
         }
     }
 
-    /// Takes in what was lacking; says whether that was progress.
+    /// Adds an answer to the known extents. Returns whether there was progress.
     fn fill(&mut self, mut answer: BlockStatus, place: Place) -> bool {
         let mut progress = true;
         for (name, known) in self.names.iter().zip(&mut self.known) {

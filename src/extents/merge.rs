@@ -1,4 +1,4 @@
-//! Joining neighbours that are alike.
+//! Joins neighbours that are alike.
 
 use std::task::{Poll, ready};
 
@@ -6,20 +6,20 @@ use crate::error::{Error, Result};
 
 /// A piece of a range.
 pub(super) trait Piece {
-    /// Whether the next piece can become a part of this one.
+    /// Returns whether the next piece can become a part of this one.
     fn is_like(&self, next: &Self) -> bool;
 
-    /// Makes it longer.
+    /// Extends this piece by the next one.
     fn grow(&mut self, next: &Self);
 }
 
-/// The end of a stream of pieces, and whether it joins them.
+/// The last step of a stream of pieces, which joins them on demand.
 #[derive(Debug)]
 pub(super) struct Merge<T> {
     pub(super) merges: bool,
-    /// The piece that may go on.
+    /// The piece that the next one may extend.
     held: Option<T>,
-    /// The error that comes after it.
+    /// The error that follows `held`.
     error: Option<Error>,
     is_over: bool,
 }
@@ -36,8 +36,8 @@ impl<T> Merge<T> {
 }
 
 impl<T: Piece> Merge<T> {
-    /// The next item of the stream whose pieces come from `next`. What comes after an error, or
-    /// after the end, is nothing.
+    /// Returns the next item of the stream whose pieces come from `next`. Nothing follows an error or
+    /// the end.
     pub(super) fn poll(
         &mut self,
         mut next: impl FnMut() -> Poll<Option<Result<T>>>,

@@ -1,4 +1,4 @@
-//! The extents of a range of any length, as streams.
+//! Streams of the extents of a range of any length.
 
 mod joint;
 mod merge;
@@ -21,13 +21,12 @@ use crate::extent::Extent;
 use crate::request::Client;
 
 impl Connection {
-    /// The extents of a range in one metadata context, one after the other: `..` is the whole
-    /// export.
+    /// Returns the extents of a range in one metadata context as a stream; `..` is the whole export.
     ///
-    /// The extents come in order and cover exactly the range, however the server cuts its answers
-    /// and whatever its blocks are. Of the answers one is kept at a time, so memory is bounded,
-    /// and the time it takes goes by the number of extents: with extended headers an export of
-    /// many terabytes that is one hole is one request, without them one for every 4 GiB.
+    /// The extents come in order and cover exactly the range, whatever the server's answers and
+    /// block sizes are. One answer is kept at a time, so memory is bounded. The number of requests
+    /// depends on the number of extents: with extended headers, an export of many terabytes that is
+    /// one hole takes one request, and without them one for every 4 GiB.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -66,11 +65,12 @@ impl Connection {
         }
     }
 
-    /// The extents of a range in all metadata contexts that were negotiated: each item covers a
-    /// range over which none of them changes. Otherwise as [`extents`](Self::extents).
+    /// Returns the extents of a range in all negotiated metadata contexts as a stream. Each item
+    /// covers a range over which the status of no context changes. Otherwise this is like
+    /// [`extents`](Self::extents).
     ///
-    /// A server may describe more of one context than of another: what is ahead is kept until the
-    /// others have caught up.
+    /// A server may describe more of one context than of another. The extents that are ahead are
+    /// kept until the other contexts have caught up.
     ///
     /// # Errors
     /// The last item is an error if the range is not inside the export, no context was
@@ -84,8 +84,8 @@ impl Connection {
 ///
 /// # Cancel safety
 ///
-/// Between items the stream can be dropped or left alone for any time; an answer that comes
-/// later is thrown away.
+/// Between items, the stream can be dropped, or left unpolled for any time. An answer that comes
+/// after it was dropped is thrown away.
 #[derive(Debug)]
 #[must_use = "nothing is asked for until the stream is polled"]
 pub struct Extents<C: Client = Connection> {
@@ -94,31 +94,31 @@ pub struct Extents<C: Client = Connection> {
 }
 
 impl<C: Client> Extents<C> {
-    /// Joins neighbours whose flags are the same, which servers may send apart. An extent is then
-    /// handed out only when the next one is known.
+    /// Joins neighbours with the same flags, which servers may send separately. An extent is then
+    /// returned only when the next one is known.
     pub const fn merged(mut self) -> Self {
         self.merge.merges = true;
         self
     }
 
-    /// Gives every single request this long, see [`Request::timeout`](crate::Request::timeout).
+    /// Sets the timeout of each request, see [`Request::timeout`](crate::Request::timeout).
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.walk.survey.set_timeout(timeout);
         self
     }
 }
 
-/// The extents as they come.
+/// The extents as the server sends them.
 #[derive(Debug)]
 struct Walk<C: Client> {
     survey: Survey<C>,
     context: String,
-    /// What is left of the last answer.
+    /// The rest of the last answer.
     answer: std::vec::IntoIter<Extent>,
 }
 
 impl<C: Client> Walk<C> {
-    /// The next extent as it came, cut to what is left of the range.
+    /// Returns the next extent, cut to the rest of the range.
     fn poll_extent(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Extent>>> {
         loop {
             let place = self.survey.place()?;
@@ -138,7 +138,7 @@ impl<C: Client> Walk<C> {
             let extents = answer
                 .take(&self.context)
                 .ok_or_else(|| InvalidRequest::UnknownContext(self.context.clone()))?;
-            // Progress: something lies beyond what is known.
+            // There is progress if the answer reaches beyond what is known.
             let extents = match extents.last() {
                 Some(last) if last.end() > place.at => extents,
                 _ => match self.survey.rest_of_block(&self.context) {

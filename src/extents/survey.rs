@@ -1,4 +1,4 @@
-//! Asking for the status of one part of a range after the other.
+//! Asks for the status of one part of a range after the other.
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -13,7 +13,7 @@ use crate::extent::{BlockStatus, Extent};
 use crate::request::{Client, Started, block_status, op};
 use crate::wire::{Command, ProtocolError};
 
-/// A walk through a range of an export: where it stands, and the request that is on its way.
+/// A walk through a range of an export: its position, and the request in flight.
 pub(super) struct Survey<C: Client> {
     client: C,
     bounds: (Bound<u64>, Bound<u64>),
@@ -22,15 +22,15 @@ pub(super) struct Survey<C: Client> {
     pending: Option<Started<op::Status, C>>,
 }
 
-/// Where a walk stands.
+/// The position of a walk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
-    /// What comes before this has been handed out.
+    /// The offset up to which extents were returned.
     pub(super) at: u64,
     /// The end of the range.
     pub(super) end: u64,
     size: u64,
-    /// Offset and length of requests are multiples of this.
+    /// The minimum block size: offset and length of requests are multiples of it.
     block: u64,
     /// Whether a request can be limited to some contexts.
     pub(super) filters: bool,
@@ -56,7 +56,7 @@ impl<C: Client> Survey<C> {
         &self.client
     }
 
-    /// Where the walk stands; at first, this finds out where it leads.
+    /// Returns the position of the walk. The first call also looks up the export.
     pub(super) fn place(&mut self) -> Result<Place> {
         if let Some(place) = self.place {
             return Ok(place);
@@ -95,15 +95,15 @@ impl<C: Client> Survey<C> {
         Ok(place)
     }
 
-    /// Everything before `at` has been handed out.
+    /// Records that the extents up to `at` were returned.
     pub(super) fn advance(&mut self, at: u64) {
         if let Some(place) = &mut self.place {
             place.at = at;
         }
     }
 
-    /// Asks for the status from here up to `end` at most, in these contexts or in all. Once this
-    /// has been polled, later polls must ask the same until it is answered.
+    /// Asks for the status from the position up to `end` at most, in these contexts or in all. Until
+    /// the answer has come, later polls must have the same arguments.
     pub(super) fn poll_ask(
         &mut self,
         cx: &mut Context<'_>,
@@ -114,8 +114,8 @@ impl<C: Client> Survey<C> {
         let client = &self.client;
         let timeout = self.timeout;
         let pending = self.pending.get_or_insert_with(|| {
-            // P-114: any range will do, so the request is the aligned one around it. P-121: the
-            // export may end in the middle of a block, which is left for the end.
+            // P-114: offset and length are whole blocks, so the request is the aligned range around
+            // it. P-121: the export may end inside a block, which is requested last.
             let start = place.at - place.at % place.block;
             let blocks = place.size - place.size % place.block;
             let end = if start < blocks {
@@ -137,9 +137,9 @@ impl<C: Client> Survey<C> {
         Poll::Ready(answer)
     }
 
-    /// What to take for the status from here on, of a server that stands still because its extents
-    /// do not end where its blocks do. As in QEMU, a block that is in part allocated counts as
-    /// allocated; for other contexts there is no such answer that is never wrong.
+    /// Returns the status of the rest of a block, for a server that makes no progress because its
+    /// extents do not end where its blocks do. As in QEMU, a partly allocated block counts as
+    /// allocated. For other contexts than `base:allocation` no answer would always be right.
     pub(super) fn rest_of_block(&self, context: &str) -> Option<Extent> {
         let place = self.place.filter(|_| context == BASE_ALLOCATION)?;
         let rest = place.block - place.at % place.block;
@@ -147,8 +147,8 @@ impl<C: Client> Survey<C> {
         Some(Extent::new(place.at, length, 0))
     }
 
-    /// The error of a server that stands still: it describes nothing beyond what it described
-    /// before, because its extents do not end where its blocks do.
+    /// Returns the error of a server that makes no progress: it describes nothing beyond what it
+    /// described before, because its extents do not end where its blocks do.
     pub(super) fn stuck(&self) -> Error {
         let violation = ProtocolError::Extents("extents that end inside a block");
         self.client.violated(violation)
