@@ -1,4 +1,4 @@
-//! What a connection is told before it connects.
+//! Options that are fixed before connecting.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::wire::HandshakeFlags;
 
 /// Sets up a [`Connection`] before it connects.
 ///
-/// Options with a `bool` ask for what the server may refuse; [`Connection::protocol`] and
-/// [`Connection::export`] say what was agreed. A handle can be cloned but not set up again: for
-/// several connections, clone the builder.
+/// Some options ask for features that the server may refuse; [`Connection::protocol`] and
+/// [`Connection::export`] say what was negotiated. A connection is set up once: for several
+/// connections with the same options, clone the builder.
 ///
 /// # Examples
 /// ```
@@ -40,39 +40,41 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Names the export; by default the empty name, which is the server's default export.
+    /// Sets the name of the export. The default is the empty name, which is the server's default
+    /// export.
     ///
-    /// At most 4096 bytes without NUL, or connecting fails. A URI replaces it.
+    /// If the name has more than 4096 bytes or contains NUL, connecting fails. A URI replaces the
+    /// name.
     pub fn export_name(mut self, name: impl Into<String>) -> Self {
         self.export_options.export_name = name.into();
         self
     }
 
-    /// Asks for a metadata context, such as `base:allocation`; may be called several times. By
-    /// default there is none, and [`block_status`](Connection::block_status) needs at least one.
+    /// Adds a metadata context to ask for, such as `base:allocation`. By default there is none;
+    /// [`block_status`](Connection::block_status) needs at least one.
     ///
-    /// Whether the server has it shows in [`Export::contexts`](crate::Export::contexts): that it
-    /// does not is no error. Each name has at most 4096 bytes without NUL, or connecting fails.
+    /// [`Export::contexts`](crate::Export::contexts) says which contexts the server has; a missing
+    /// one is no error. If a name has more than 4096 bytes or contains NUL, connecting fails.
     ///
-    /// Section "Metadata querying" of the protocol.
+    /// See section "Metadata querying" of the protocol.
     pub fn meta_context(mut self, name: impl Into<String>) -> Self {
         self.export_options.contexts.push(name.into());
         self
     }
 
-    /// Whether the contexts asked for are selected when an export is entered or asked about;
-    /// by default they are. Without, a selection made by
+    /// Sets whether the requested contexts are selected before an export is entered or asked about;
+    /// by default they are. If not, a selection made by
     /// [`opt_set_meta_context`](Connection::opt_set_meta_context) stays in force.
     pub fn request_meta_context(mut self, request: bool) -> Self {
         self.export_options.request_meta_context = request;
         self
     }
 
-    /// Whether to encrypt, and by whose help: a `TlsConfig` (certificates, feature `tls`), a
+    /// Sets when to use TLS, and the implementation: a `TlsConfig` (certificates, feature `tls`), a
     /// `TlsPsk` (pre-shared keys, feature `tls-psk`), or your own [`TlsUpgrade`].
     ///
-    /// By default nothing is encrypted. `TlsMode::Disable` with a helper is for
-    /// [`opt_starttls`](Connection::opt_starttls).
+    /// By default TLS is not used. With `TlsMode::Disable`, the implementation is used by
+    /// [`opt_starttls`](Connection::opt_starttls) only.
     ///
     /// ```
     /// # #[cfg(feature = "tls")]
@@ -90,84 +92,88 @@ impl Builder {
         self
     }
 
-    /// Stops in [`State::Negotiating`](crate::State::Negotiating), where options can be sent one
-    /// by one; by default the handshake runs through.
+    /// Sets whether the handshake stops in [`State::Negotiating`](crate::State::Negotiating), where
+    /// options can be sent one by one. By default the handshake runs to its end.
     pub const fn opt_mode(mut self, opt_mode: bool) -> Self {
         self.config.opt_mode = opt_mode;
         self
     }
 
-    /// Whether to ask for structured replies (`NBD_OPT_STRUCTURED_REPLY`); by default yes. Without
-    /// them there are no extended headers and no metadata contexts either, holes are sent as
+    /// Sets whether to ask for structured replies (`NBD_OPT_STRUCTURED_REPLY`); by default yes.
+    ///
+    /// Without them there are no extended headers and no metadata contexts, holes are sent as
     /// zeroes, and a server that fails in the middle of a read can only end the connection.
     pub const fn structured_replies(mut self, request: bool) -> Self {
         self.config.structured_replies = request;
         self
     }
 
-    /// Whether to ask for extended headers (`NBD_OPT_EXTENDED_HEADERS`), with which one message can
-    /// trim or zero more than 4 GiB, or ask for the status of more; by default yes. Servers that do not
-    /// know them are asked for structured replies instead.
+    /// Sets whether to ask for extended headers (`NBD_OPT_EXTENDED_HEADERS`); by default yes.
+    ///
+    /// With them, one message can trim or zero more than 4 GiB, or ask for the status of more.
+    /// Servers that do not know them are asked for structured replies instead.
     pub const fn extended_headers(mut self, request: bool) -> Self {
         self.config.extended_headers = request;
         self
     }
 
-    /// Whether to enter the export with `NBD_OPT_EXPORT_NAME` even if the server knows
-    /// `NBD_OPT_GO`; by default no. For tests of servers: one that does not have the export closes
-    /// the connection without a reason. Extended headers, which would forbid it, are not asked for
-    /// then.
+    /// Sets whether to enter the export with `NBD_OPT_EXPORT_NAME` even if the server knows
+    /// `NBD_OPT_GO`; by default no. This is for tests of servers.
+    ///
+    /// A server that does not have the export then closes the connection without a reason. Extended
+    /// headers, which forbid this option, are not asked for.
     pub const fn force_export_name(mut self, force: bool) -> Self {
         self.config.force_export_name = force;
         self
     }
 
-    /// Whether to ask for the export's [canonical name](crate::Export::canonical_name) and
-    /// [description](crate::Export::description); by default no.
+    /// Sets whether to ask for the [canonical name](crate::Export::canonical_name) and the
+    /// [description](crate::Export::description) of the export; by default no.
     pub const fn full_info(mut self, request: bool) -> Self {
         self.export_options.full_info = request;
         self
     }
 
-    /// Whether to ask for block sizes, and obey them; by default yes. Section "Size constraints"
-    /// of the protocol.
+    /// Sets whether to ask for block sizes and obey them; by default yes. See section "Size
+    /// constraints" of the protocol.
     pub const fn request_block_size(mut self, request: bool) -> Self {
         self.export_options.request_block_size = request;
         self
     }
 
-    /// Which handshake flags to accept when the server offers them; by default all. For tests of
-    /// servers.
+    /// Sets which handshake flags to accept if the server offers them; by default all. This is for
+    /// tests of servers.
     ///
-    /// Without `FIXED_NEWSTYLE` nothing but the name of the export can be negotiated.
+    /// Without `FIXED_NEWSTYLE`, nothing but the name of the export can be negotiated.
     pub const fn handshake_flags(mut self, accept: HandshakeFlags) -> Self {
         self.config.handshake_flags = accept;
         self
     }
 
-    /// How long connecting and the handshake may take together, however slowly the server
-    /// proceeds; by default 30 seconds. In option mode each option has as long. For no limit, say
-    /// `Duration::MAX`.
+    /// Sets how long connecting and the handshake may take together; by default 30 seconds.
+    /// `Duration::MAX` means no limit.
+    ///
+    /// Progress does not extend the deadline. In option mode, each option has this long.
     pub const fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.config.handshake_timeout = timeout;
         self
     }
 
-    /// How long the server may take to close the connection after it was told that nothing
+    /// Sets how long the server may take to close the connection after it was told that nothing
     /// follows, and to exit if this connection runs it; by default 5 seconds. After that,
-    /// [`disconnect`](Connection::disconnect) returns and the process is ended in the background.
+    /// [`disconnect`](Connection::disconnect) returns, and the process is ended in the background.
     pub const fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.config.shutdown_timeout = timeout;
         self
     }
 
-    /// How long a server that this connection runs has between SIGTERM and SIGKILL; by default 2
-    /// seconds. `Duration::MAX` means that it is never killed.
+    /// Sets the time between SIGTERM and SIGKILL for a server that this connection runs; by default
+    /// 2 seconds. `Duration::MAX` means that the server is never killed.
     ///
-    /// SIGTERM is for a server that does not exit when its connection ends, see
-    /// [`aio_connect_command`](Connection::aio_connect_command). One that has much to write out
-    /// when it is told to go needs longer than the default. Nobody waits for it: this goes on in the
-    /// background, also when the runtime is gone, but not when the program ends.
+    /// A server that does not exit when its connection ends gets SIGTERM, see
+    /// [`aio_connect_command`](Connection::aio_connect_command). A server that writes out much data
+    /// at SIGTERM needs longer than the default. No call waits for this: it goes on in the
+    /// background, even after the runtime has ended, but not after the program has.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -179,16 +185,16 @@ impl Builder {
         self
     }
 
-    /// How long the server may be silent while it owes replies: if not one byte comes for so long
+    /// Sets how long the server may be silent while it owes replies. If no byte comes for this long
     /// with at least one request in flight, the connection is ended with
     /// [`Error::Timeout`](crate::Error::Timeout) in [`Phase::Stall`](crate::Phase::Stall). By
     /// default there is no limit.
     ///
-    /// It counts from the last byte received, or from the first request in flight if that is
-    /// later, and stands still while the connection is idle. Any byte starts it anew: a slow
-    /// server is not cut off, one that has gone without a word is. What is sent does not count,
-    /// so it must be longer than it takes to send what may be in flight. A
-    /// [`timeout`](crate::Request::timeout) limits a single request.
+    /// The time counts from the last byte received, or from the first request in flight if that is
+    /// later; an idle connection has no deadline. Every byte starts the time anew: a slow server is
+    /// not cut off, a server that has vanished is. Sent bytes do not count, so the limit must be
+    /// longer than it takes to send what may be in flight. A [`timeout`](crate::Request::timeout)
+    /// limits a single request.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -219,18 +225,17 @@ impl Builder {
         self
     }
 
-    /// How long to look for a reply again and again before sleeping until it is there.
+    /// Sets how long to poll the socket before sleeping until data arrives.
     ///
-    /// Falling asleep and being woken costs time and processor time. So by default the driver of
-    /// the connection looks for a reply for up to 40 µs before it sleeps, as long as that pays: it
-    /// measures how long it looked and how often a reply came meanwhile. A slower server is
-    /// waited for asleep; one wait in 64 is then begun by looking, to learn whether that is still
-    /// so.
+    /// Falling asleep and being woken costs time and processor time. By default the driver of the
+    /// connection therefore polls for up to 40 µs before it sleeps, as long as that pays: it
+    /// measures how long it polled, and how often a reply came meanwhile. With a slower server it
+    /// sleeps at once, except for one wait in 64, which tells whether polling pays again.
     ///
-    /// With a period of its own, every wait begins with that, whether it pays or not: this gives
-    /// the answer to a single request much sooner, and keeps a processor busy meanwhile. A few
-    /// tens of microseconds suit a server on the same machine. With [`Duration::ZERO`], all
-    /// waiting is done asleep. In any case, other tasks of the runtime go on.
+    /// If this is set, every wait begins with polling for `period`, whether it pays or not. Single
+    /// requests are then answered much sooner, and a processor is busy meanwhile. A few tens of
+    /// microseconds suit a server on the same machine. With [`Duration::ZERO`], the driver never
+    /// polls before it sleeps. In any case, other tasks of the runtime go on.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -241,33 +246,33 @@ impl Builder {
         self
     }
 
-    /// Whether `fua` is made up for where the server does not offer it: the command is sent without
-    /// the flag, and once it is answered a [`flush`](Connection::flush), whose result is the result.
-    /// By default no: a request with `fua` is refused then, as it is if the server does not offer
-    /// to flush either.
+    /// Sets whether to emulate `fua` with a flush where the server does not offer it; by default no.
     ///
-    /// That is more than was asked for and can take much longer, since a flush waits for all
-    /// changes before it, and the server writes out all it holds. If the command succeeded and the
-    /// flush fails, the change is made, but not known to be durable. A
-    /// [`timeout`](crate::Request::timeout) is for both together.
+    /// The command is then sent without the flag, and after its answer a
+    /// [`flush`](Connection::flush), whose result is the result of the request. Without emulation, or
+    /// if the server does not offer flush either, a request with `fua` is refused.
+    ///
+    /// The emulation can take much longer than `fua`, since a flush waits for all changes before it,
+    /// and the server writes out all of them. If the command succeeds and the flush fails, the
+    /// change is made, but not known to be durable. A [`timeout`](crate::Request::timeout) limits
+    /// both together.
     pub const fn emulate_fua(mut self, emulate: bool) -> Self {
         self.config.emulate_fua = emulate;
         self
     }
 
-    /// Whether to ask for the content of every read in one piece (`DF`), where the server
+    /// Sets whether to ask for the content of every read in one piece (`DF`), if the server
     /// [offers](crate::Export::can_df) that; by default no.
     ///
     /// This is for disks with bad sectors behind qemu-nbd: with structured replies, up to version
-    /// 10 at least, it hangs up when it cannot read, and everything that is in flight is lost with
-    /// the connection. To a read with `DF`, or without structured replies, it answers `EIO`, and
-    /// the connection goes on.
+    /// 10 at least, it closes the connection when it cannot read, and all requests in flight are
+    /// lost. To a read with `DF`, or without structured replies, it answers `EIO`, and the
+    /// connection goes on.
     ///
-    /// Holes are sent as zeroes then. Since a server may refuse more than 64 KiB in one piece,
-    /// longer reads are sent as several messages, but for
-    /// [`read_structured`](Connection::read_structured), which is never split, and may fail with
-    /// `EOVERFLOW` instead. A request's own `dont_fragment` is the same for that request, without
-    /// being split.
+    /// With `DF`, holes are sent as zeroes. Since a server may refuse more than 64 KiB in one piece,
+    /// longer reads are sent as several messages. [`read_structured`](Connection::read_structured)
+    /// is never split, and may fail with `EOVERFLOW` instead. The `dont_fragment` of a request does
+    /// the same for that request, without splitting it.
     ///
     /// ```
     /// let builder = nbd_client::Connection::builder().dont_fragment_reads(true);
@@ -277,77 +282,82 @@ impl Builder {
         self
     }
 
-    /// How many requests may be in flight; further ones wait. By default 1024, at least 1.
+    /// Sets how many requests may be in flight; further ones wait. The default is 1024, the minimum
+    /// is 1.
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.config.max_in_flight = requests.max(1);
         self
     }
 
-    /// How many bytes of payload, both ways together, may be in flight; further requests wait.
-    /// By default 128 MiB. A larger request goes alone.
+    /// Sets how many bytes of payload, in both directions together, may be in flight; further
+    /// requests wait. The default is 128 MiB. A larger request is sent alone.
     ///
-    /// A block status counts with the memory that its answer takes: at first up to 24 KiB for each
-    /// context, and what it gets beyond that as it arrives. All whose answers are not taken yet
-    /// share these bytes equally; an answer that would take more than its share is cut off, as if
-    /// the server had described less.
+    /// A block status counts with the memory of its answer: at first up to 24 KiB for each context,
+    /// and more as the answer arrives. All block statuses whose answers were not taken yet share
+    /// these bytes equally; an answer that takes more than its share is cut off, as if the server
+    /// had described less.
     pub const fn max_in_flight_bytes(mut self, bytes: u64) -> Self {
         self.config.max_in_flight_bytes = bytes;
         self
     }
 
-    /// How much the server may send before it counts as hostile; by default [`Limits::default`].
+    /// Sets how much the server may send before it counts as hostile; by default
+    /// [`Limits::default`].
     pub const fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
         self
     }
 
-    /// Which checks requests must pass before they are sent; by default all. For tests of servers,
-    /// see [`set_strict`](Connection::set_strict).
+    /// Sets the checks that requests must pass before they are sent; by default all. This is for
+    /// tests of servers, see [`set_strict`](Connection::set_strict).
     pub const fn strict(mut self, strict: Strict) -> Self {
         self.config.strict = strict;
         self
     }
 
-    /// What a URI may ask for when it is given to [`connect_uri`](Connection::connect_uri); by
-    /// default [`UriPolicy::default`], which lets it say where the server is, and nothing that
-    /// reads local files, starts programs or weakens TLS.
+    /// Sets what a URI may ask for when it is given to [`connect_uri`](Connection::connect_uri); by
+    /// default [`UriPolicy::default`]. With the default, a URI says where the server is, and cannot
+    /// have local files read, programs started, or TLS weakened.
     pub const fn uri_policy(mut self, policy: UriPolicy) -> Self {
         self.config.uri_policy = policy;
         self
     }
 
-    /// What the socket is called that a server gets by
-    /// [`connect_systemd_socket_activation`](Connection::connect_systemd_socket_activation), in
-    /// `LISTEN_FDNAMES`: at most 32 ASCII letters and digits, or connecting fails. By default, and
-    /// if the name is empty, it is called `unknown`.
+    /// Sets the name, in `LISTEN_FDNAMES`, of the socket that a server gets by
+    /// [`connect_systemd_socket_activation`](Connection::connect_systemd_socket_activation). The
+    /// default, also if the name is empty, is `unknown`.
+    ///
+    /// If the name has more than 32 characters, or others than ASCII letters and digits, connecting
+    /// fails.
     #[cfg(unix)]
     pub fn socket_activation_name(mut self, name: impl Into<String>) -> Self {
         self.config.socket_name = Some(name.into());
         self
     }
 
-    /// The local address to connect from over TCP; by default the system chooses. Only addresses
-    /// of its family are tried then.
+    /// Sets the local address to connect from over TCP; by default the system chooses. Only
+    /// addresses of the same family are tried.
     pub const fn bind_address(mut self, address: IpAddr) -> Self {
         self.config.tcp.bind = Some(address);
         self
     }
 
-    /// Which addresses of a host to try over TCP; by default IPv6 and IPv4 side by side.
+    /// Sets which addresses of a host to try over TCP; by default IPv6 and IPv4 side by side.
     pub const fn address_family(mut self, family: AddressFamily) -> Self {
         self.config.tcp.family = family;
         self
     }
 
-    /// How long sent data may stay unacknowledged before a TCP connection counts as lost
-    /// (`TCP_USER_TIMEOUT`, in steps of a millisecond); by default the system decides, which takes
-    /// about a quarter of an hour. On Linux; elsewhere connecting over TCP then fails and says so.
+    /// Sets how long sent data may stay unacknowledged before a TCP connection counts as lost
+    /// (`TCP_USER_TIMEOUT`, in steps of a millisecond). By default the system decides, which takes
+    /// about a quarter of an hour. This works on Linux; on other systems, connecting over TCP then
+    /// fails with an error that says so.
     pub const fn tcp_user_timeout(mut self, timeout: Duration) -> Self {
         self.config.tcp.user_timeout = Some(timeout);
         self
     }
 
-    /// Makes the handle, in [`State::Created`](crate::State::Created).
+    /// Creates the handle, in [`State::Created`](crate::State::Created).
     pub fn build(self) -> Connection {
         Connection::from_shared(Shared::new(self.config, self.export_options, self.tls))
     }

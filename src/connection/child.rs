@@ -6,14 +6,14 @@ use crate::wire::Text;
 
 /// The server process, if the connection has started one. Not on Windows.
 impl Connection {
-    /// The process id of the server, if this connection runs it and it has not ended.
+    /// Returns the process id of the server, if this connection runs it and it has not ended.
     #[must_use]
     pub fn child_id(&self) -> Option<u32> {
         self.shared().lock_facts().child.as_ref()?.process.id()
     }
 
-    /// The last 4 KiB that the server process has written to its standard error so far; `None` if
-    /// this connection runs none. It stays known after the connection has ended.
+    /// Returns the last 4 KiB that the server process has written to its standard error, or `None`
+    /// if this connection runs no server. They stay known after the connection has ended.
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
@@ -32,13 +32,12 @@ impl Connection {
         Some(Text::from_bytes(&child.words.tail()))
     }
 
-    /// Sends a signal to the server process, by number; for servers that do not end by
-    /// themselves when the connection does, and that should not wait for
-    /// [`disconnect`](Self::disconnect) to see to it.
+    /// Sends a signal, by number, to the server process. This is for servers that do not exit when
+    /// the connection ends, if they should end before [`disconnect`](Self::disconnect) ends them.
     ///
-    /// It goes to the server alone, not to the processes that it has started; only SIGKILL goes to
-    /// all of its process group. (When the server exits, the rest of the group is ended anyway, see
-    /// [`aio_connect_command`](Self::aio_connect_command).)
+    /// The signal goes to the server alone, not to the processes that it has started. Only SIGKILL
+    /// goes to the whole process group. When the server exits, the rest of the group is ended
+    /// anyway, see [`aio_connect_command`](Self::aio_connect_command).
     ///
     /// # Errors
     /// If this connection runs no process, it has ended, or the number is no signal.

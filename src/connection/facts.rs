@@ -1,4 +1,4 @@
-//! What a handle knows: of the export, and how the connection speaks.
+//! The facts that a handle knows: the export, the protocol, TLS and counts.
 
 use super::Connection;
 use crate::driver::Address;
@@ -10,9 +10,9 @@ use crate::transport::tls::TlsInfo;
 use crate::uri::{Uri, UriBuilder};
 
 impl Connection {
-    /// What is known about the export.
+    /// Returns what is known about the export.
     ///
-    /// In option mode this is what the last successful [`opt_info`](Self::opt_info) said. It
+    /// In option mode this is the answer to the last successful [`opt_info`](Self::opt_info). It
     /// stays known after the connection has ended.
     ///
     /// # Errors
@@ -24,7 +24,7 @@ impl Connection {
         }
     }
 
-    /// The size of the export, in bytes.
+    /// Returns the size of the export in bytes.
     ///
     /// # Errors
     /// If it is not known yet.
@@ -35,7 +35,7 @@ impl Connection {
         }
     }
 
-    /// How the connection speaks: the handshake, and what was agreed in it.
+    /// Returns the protocol features that were negotiated.
     ///
     /// # Errors
     /// If the server has not greeted yet.
@@ -46,14 +46,14 @@ impl Connection {
             .ok_or_else(|| self.not("negotiating or ready"))
     }
 
-    /// Whether the connection is encrypted by this crate. What a stream does that was handed to
-    /// [`connect_stream`](Self::connect_stream) is not known here.
+    /// Returns whether this crate encrypts the connection. A stream that was given to
+    /// [`connect_stream`](Self::connect_stream) may do so by itself, which is not known here.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.shared().lock_facts().tls.is_some()
     }
 
-    /// How the connection is encrypted, and with whom; `None` if it is not.
+    /// Returns how the connection is encrypted and with which server, or `None` if it is not.
     ///
     /// It stays known after the connection has ended.
     #[must_use]
@@ -61,24 +61,23 @@ impl Connection {
         self.shared().lock_facts().tls.clone()
     }
 
-    /// What has been sent and received since the connection was made; in any state.
+    /// Returns the counts of what was sent and received since the connection was made, in any state.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared().stats()
     }
 
-    /// The name of the export that is or will be asked for.
+    /// Returns the name of the export that is or will be requested.
     #[must_use]
     pub fn export_name(&self) -> String {
         self.shared().lock_export_options().export_name.clone()
     }
 
-    /// A URI that leads to the same export, as far as can be known: it names the server as it was
-    /// given to the connect call, and asks for TLS if the connection has it. It stays known after
-    /// the connection has ended.
+    /// Returns a URI that leads to the same export. It names the server as the connect call did, and
+    /// asks for TLS if the connection uses it. It stays known after the connection has ended.
     ///
-    /// What is not part of an address is missing, such as credentials that were not given by URI;
-    /// and whether the URI works elsewhere, or later, nobody can say.
+    /// The URI lacks what is not part of an address, such as credentials that were not given by URI.
+    /// It may not work later or on another machine.
     ///
     /// # Errors
     /// If the handle is not connected yet, or was connected over something that has no address: a
@@ -99,14 +98,14 @@ impl Connection {
         Ok(builder.export_name(self.export_name()).build()?)
     }
 
-    /// Which checks requests must pass before they are sent.
+    /// Returns the checks that requests must pass before they are sent.
     #[must_use]
     pub fn strict(&self) -> Strict {
         self.shared().strict()
     }
 
-    /// Sets which checks requests must pass before they are sent: for tests of servers. In any
-    /// state; requests that were polled already are not concerned.
+    /// Sets the checks that requests must pass before they are sent, for tests of servers. This
+    /// works in any state, and does not affect requests that were polled before.
     ///
     /// ```
     /// # #[cfg(feature = "test-util")]
@@ -121,7 +120,7 @@ impl Connection {
     /// // Nothing is sent.
     /// let ours = conn.read(1 << 20, 512).await.unwrap_err();
     /// assert!(matches!(ours, Error::Invalid(_)));
-    /// // The server has its say.
+    /// // The server answers.
     /// conn.set_strict(Strict::all() - Strict::BOUNDS);
     /// let theirs = conn.read(1 << 20, 512).await.unwrap_err();
     /// assert!(matches!(theirs, Error::Request(_)));

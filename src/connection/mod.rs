@@ -1,4 +1,4 @@
-//! The handle on one connection, and the states it goes through.
+//! The handle of one connection.
 
 mod builder;
 #[cfg(unix)]
@@ -18,20 +18,20 @@ use crate::error::{Error, InvalidRequest, Result};
 use crate::state::State;
 use crate::wire::MAX_STRING;
 
-/// A handle on one NBD connection: cheap to clone, usable from any task and thread.
+/// A handle of one NBD connection: cheap to clone, and usable from any task and thread.
 ///
 /// A connection is *created*, then connected exactly once by one of the `connect_*` calls, used
 /// for any number of requests at a time, and ends in one of three ways:
 ///
-/// * [`disconnect`](Self::disconnect) waits for what is in flight, then says goodbye;
-/// * dropping the last handle says goodbye without waiting, in the background;
-/// * the server or the network ends it, and every request gets the same cause.
+/// * [`disconnect`](Self::disconnect) waits for requests in flight, and then disconnects;
+/// * dropping the last handle disconnects without waiting, in the background;
+/// * the server or the network ends the connection, and every request gets the same cause.
 ///
 /// Requests that are awaited keep the connection alive.
 ///
-/// Programs that are started meanwhile get no descriptor of it. A process that was forked, and
-/// executes nothing, has the socket as well, but no thread that could use it: it must leave the
-/// connections of its parent alone, dropping them included.
+/// Programs that are started meanwhile inherit no descriptor of the connection. After `fork` without
+/// `exec`, the child must neither use nor drop its parent's connections: it shares the socket but has
+/// no thread to drive it.
 ///
 /// # Examples
 /// Four tasks share a connection:
@@ -64,7 +64,7 @@ use crate::wire::MAX_STRING;
 #[must_use = "dropping the last handle closes the connection"]
 pub struct Connection(Arc<Handle>);
 
-/// What all handles own together: dropping it abandons the connection.
+/// The value that all handles own together. Dropping it ends the connection in the background.
 struct Handle(Arc<Shared>);
 
 impl Drop for Handle {
@@ -79,12 +79,12 @@ const _: () = {
 };
 
 impl Connection {
-    /// A new connection with default options, not connected yet.
+    /// Creates a connection with default options, which is not connected yet.
     pub fn new() -> Self {
         Builder::default().build()
     }
 
-    /// A builder for a connection with other options.
+    /// Returns a builder for a connection with other options.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -97,7 +97,7 @@ impl Connection {
         &self.0.0
     }
 
-    /// The transmission phase, or an error that says why there is none.
+    /// Returns the link of the transmission phase, or an error that says why there is none.
     pub(crate) fn link(&self) -> Result<&Link> {
         let shared = self.shared();
         match shared.link() {
@@ -106,7 +106,7 @@ impl Connection {
         }
     }
 
-    /// The error of a call in the wrong state: the cause if the connection has ended.
+    /// Returns the error of a call in the wrong state: the cause if the connection has ended.
     fn not(&self, needed: &'static str) -> Error {
         match self.shared().ended() {
             Some(error) => error.clone(),
@@ -114,70 +114,72 @@ impl Connection {
         }
     }
 
-    /// Where the connection stands. Lock-free; may have changed by the time it is looked at.
+    /// Returns the state of the connection. It is lock-free, and may be out of date at once.
     #[must_use]
     pub fn state(&self) -> State {
         self.shared().state()
     }
 
-    /// Whether it is not connected yet: the connect calls are allowed.
+    /// Returns whether the connection is new, so that the connect calls are allowed.
     #[must_use]
     pub fn is_created(&self) -> bool {
         self.state() == State::Created
     }
 
-    /// Whether it is being connected, or running an option in option mode. Once this is false
-    /// it may be ready, negotiating, or ended.
+    /// Returns whether the connection is being connected, or runs an option in option mode. After
+    /// that it is ready, negotiating, or ended.
     #[must_use]
     pub fn is_connecting(&self) -> bool {
         self.state() == State::Connecting
     }
 
-    /// Whether, in option mode, an option can be sent.
+    /// Returns whether an option can be sent, in option mode.
     #[must_use]
     pub fn is_negotiating(&self) -> bool {
         self.state() == State::Negotiating
     }
 
-    /// Whether the handshake is done and commands are accepted, be there any in flight or not.
+    /// Returns whether the handshake is done and commands are accepted, regardless of how many are
+    /// in flight.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.state() == State::Ready
     }
 
-    /// Whether it is ready and at least one request is in flight.
+    /// Returns whether the connection is ready and at least one request is in flight.
     #[must_use]
     pub fn is_processing(&self) -> bool {
         self.is_ready() && self.in_flight() > 0
     }
 
-    /// Whether it has ended in an orderly way: by this side, or by a server that owed nothing.
+    /// Returns whether the connection has ended in an orderly way: by this side, or by a server that
+    /// owed nothing.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.state() == State::Closed
     }
 
-    /// Whether it has ended by a failure.
+    /// Returns whether the connection has ended by a failure.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.state() == State::Dead
     }
 
-    /// How many requests are not answered yet, those whose callers gave up included. Zero unless
-    /// ready.
+    /// Returns the number of unanswered requests, including those whose futures were dropped. It is
+    /// zero unless the connection is ready.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.shared().link().map_or(0, |link| link.in_flight())
     }
 
-    /// Whether the server has acknowledged changes (writes, trims, zeroes) that are not known to be
-    /// durable: they were sent without `fua`, and no flush has succeeded that covers them, or one
-    /// has failed that should have. It stays known after the connection has ended.
+    /// Returns whether acknowledged changes (writes, trims, zeroes) may not be durable: they were
+    /// sent without `fua`, and no flush that covers them has succeeded, or one has failed. This
+    /// stays known after the connection has ended.
     ///
-    /// A connection that ends in this state says so in its error, see
-    /// [`Error::has_unflushed_writes`]. That includes the cause that [`closed`](Self::closed) gives
-    /// after [`disconnect`](Self::disconnect), which itself succeeds if this side ended the
-    /// connection: not to flush is your choice.
+    /// The error that ends the connection says so, too, see [`Error::has_unflushed_writes`]. This
+    /// includes the cause that [`closed`](Self::closed) returns after
+    /// [`disconnect`](Self::disconnect), although `disconnect` itself succeeds: it is up to the
+    /// program to flush before.
     #[must_use]
     pub fn has_unflushed_writes(&self) -> bool {
         self.shared()
@@ -187,13 +189,13 @@ impl Connection {
 
     /// Lets flushes succeed again after one has failed.
     ///
-    /// A server may drop what it could not write when a flush fails, and then have nothing to
-    /// complain about at the next. So from the first failure on, flushes of this connection are
-    /// still sent, but where the server says that one succeeded, its caller gets
-    /// [`Error::DurabilityUnknown`], whichever task it is. With this call you say that you know, and
-    /// have written again, or given up, what was acknowledged before the flush that failed.
+    /// When a flush fails, a server may drop what it could not write, and report success at the next
+    /// flush. From the first failure on, flushes of this connection are therefore still sent, but
+    /// if the server reports success, the caller gets [`Error::DurabilityUnknown`], in every task.
+    /// Call this after you have written again, or given up, what was acknowledged before the flush
+    /// that failed.
     ///
-    /// It has no effect if no flush has failed, or if nothing was at stake when it did.
+    /// It has no effect if no flush has failed, or if there was nothing to flush when it failed.
     ///
     /// ```
     /// # use nbd_client::{Connection, Error, testing, wire::{Command, Errno}};
@@ -229,11 +231,11 @@ impl Connection {
 
     /// Waits until commands are accepted.
     ///
-    /// On a connection that nobody connects, or that stays in option mode, this waits until
-    /// somebody goes on with it.
+    /// On a connection that is not connected, or that stays in option mode, this waits until a call
+    /// connects it or enters the export.
     ///
     /// # Errors
-    /// The cause, if the connection has ended or ends before that.
+    /// The cause, if the connection has ended or ends before.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
@@ -245,10 +247,10 @@ impl Connection {
         }
     }
 
-    /// Waits until the connection has ended, and says why.
+    /// Waits until the connection has ended, and returns the cause.
     ///
-    /// The future holds a handle: it does not resolve because all others are dropped. On a
-    /// connection that was never connected it waits for ever.
+    /// The future holds a handle, so dropping all others does not end the connection. On a
+    /// connection that is never connected, this waits for ever.
     ///
     /// ```
     /// # use nbd_client::{Connection, ErrorKind, testing};
@@ -274,7 +276,7 @@ impl Connection {
         self.not("closed")
     }
 
-    /// Checks names before anything is connected.
+    /// Checks the names of the export and of the contexts before connecting.
     pub(crate) fn check_names(&self) -> Result<()> {
         let export_options = self.shared().lock_export_options();
         check_string("export name", &export_options.export_name)?;
@@ -285,7 +287,7 @@ impl Connection {
     }
 }
 
-/// P-001: strings that are sent contain no NUL and have at most 4096 bytes.
+/// Checks a string before it is sent (P-001: it has no NUL and at most 4096 bytes).
 pub(crate) fn check_string(what: &'static str, string: &str) -> Result<()> {
     if string.contains('\0') {
         return Err(Error::argument(what, "it contains a NUL character"));

@@ -1,4 +1,4 @@
-//! Option mode: negotiating by hand.
+//! Option mode: negotiation by hand.
 
 use tokio::sync::oneshot;
 
@@ -9,20 +9,20 @@ use crate::export::{Export, ListedExport};
 use crate::state::State;
 use crate::wire::OptionType;
 
-/// Negotiating by hand, with [`opt_mode`](crate::Builder::opt_mode).
+/// Negotiation by hand, with [`opt_mode`](crate::Builder::opt_mode).
 ///
-/// Once connected, the handle is [`Negotiating`](State::Negotiating) and these calls are
-/// allowed; while one runs it is [`Connecting`](State::Connecting). They run one at a time: a
-/// second call waits for the first. In any other state they fail with an error that names it.
+/// Once connected, the handle is [`Negotiating`](State::Negotiating), and these calls are allowed.
+/// While one runs, the handle is [`Connecting`](State::Connecting). The calls run one at a time: a
+/// second call waits for the first. In any other state they fail with an error that names the
+/// state.
 ///
-/// A refusal by the server is [`Error::Refused`] with the reason and the server's text, and
-/// leaves the negotiation usable; but after "shutting down" the connection is ended politely.
-/// An oldstyle server has nothing to negotiate: the connection goes straight to ready.
+/// A refusal by the server is [`Error::Refused`] with the reason and the server's text, and leaves
+/// the negotiation usable. If the reason is that the server shuts down, the connection is ended
+/// with `NBD_OPT_ABORT`. An oldstyle server has no options: the connection becomes ready at once.
 ///
 /// # Cancel safety
 ///
-/// An option that was begun is finished whether or not its future is dropped: only the answer is
-/// lost.
+/// An option that was begun is finished even if its future is dropped; only the answer is lost.
 ///
 /// # Examples
 /// ```
@@ -55,14 +55,14 @@ impl Connection {
         self.call(OptionCall::List).await
     }
 
-    /// Asks about the export (`NBD_OPT_INFO`) without entering it. The answer is also what
-    /// [`export`](Self::export) then gives; a failure makes it forget.
+    /// Asks about the export (`NBD_OPT_INFO`) without entering it. Afterwards
+    /// [`export`](Self::export) returns the answer, too. After a failure, nothing is known about the
+    /// export.
     ///
-    /// What counts is what the server says when the export is entered, which may be something else:
-    /// nbd-server says here that every export has 0 bytes, and the size only after
-    /// [`opt_go`](Self::opt_go).
+    /// The answer when the export is entered counts, and may differ: nbd-server reports 0 bytes here
+    /// for every export, and the size only after [`opt_go`](Self::opt_go).
     ///
-    /// The contexts that were asked for are selected first.
+    /// The requested contexts are selected first.
     ///
     /// # Errors
     /// If the server refuses, or the handle is not negotiating.
@@ -88,24 +88,23 @@ impl Connection {
         self.call(OptionCall::Abort).await
     }
 
-    /// Encrypts the connection (`NBD_OPT_STARTTLS`), with the help given to
-    /// [`Builder::tls`](crate::Builder::tls), whichever the mode there; `false` if the server
-    /// refuses. With the modes `Prefer` and `Require` this has happened already.
+    /// Upgrades the connection to TLS (`NBD_OPT_STARTTLS`) with the implementation given to
+    /// [`Builder::tls`](crate::Builder::tls), whatever the mode. Returns `false` if the server
+    /// refuses. With the modes `Prefer` and `Require`, the upgrade happens while connecting.
     ///
-    /// All that was negotiated in clear is forgotten: structured replies, extended headers,
-    /// metadata contexts and what is known about an export have to be asked for again, with the
-    /// calls here.
+    /// Everything that was negotiated in clear is forgotten: structured replies, extended headers,
+    /// metadata contexts and information about an export must be requested again.
     ///
     /// # Errors
-    /// If the handle is not negotiating, there is nothing to do it with, no name to check the
-    /// server's certificate against, or the connection is encrypted already; these leave
-    /// everything as it was. Or if the TLS handshake fails, which ends the connection.
+    /// If the handle is not negotiating, there is no TLS implementation, there is no name to check
+    /// the server's certificate against, or the connection is encrypted already. These errors leave
+    /// the negotiation usable. A TLS handshake that fails ends the connection.
     pub async fn opt_starttls(&self) -> Result<bool> {
         self.call(OptionCall::StartTls).await
     }
 
-    /// Asks for structured replies (`NBD_OPT_STRUCTURED_REPLY`); `false` if the server refuses.
-    /// They are asked for automatically unless switched off.
+    /// Asks for structured replies (`NBD_OPT_STRUCTURED_REPLY`). Returns `false` if the server
+    /// refuses. They are negotiated while connecting, unless switched off.
     ///
     /// # Errors
     /// If the handle is not negotiating, or the server breaks the protocol.
@@ -114,8 +113,8 @@ impl Connection {
             .await
     }
 
-    /// Asks for extended headers (`NBD_OPT_EXTENDED_HEADERS`); `false` if the server refuses.
-    /// They are asked for automatically unless switched off.
+    /// Asks for extended headers (`NBD_OPT_EXTENDED_HEADERS`). Returns `false` if the server
+    /// refuses. They are negotiated while connecting, unless switched off.
     ///
     /// # Errors
     /// If the handle is not negotiating, or the server breaks the protocol.
@@ -125,8 +124,8 @@ impl Connection {
     }
 
     /// Lists the metadata contexts of the export that match `queries`
-    /// (`NBD_OPT_LIST_META_CONTEXT`); all of them if there are no queries. A query that ends in
-    /// a colon matches a whole namespace.
+    /// (`NBD_OPT_LIST_META_CONTEXT`), or all of them if there are no queries. A query that ends in a
+    /// colon matches a whole namespace.
     ///
     /// # Errors
     /// If the server refuses, the handle is not negotiating, or a query is longer than 4096
@@ -139,10 +138,11 @@ impl Connection {
             .await
     }
 
-    /// Selects metadata contexts of the export (`NBD_OPT_SET_META_CONTEXT`), and returns those
-    /// the server has. This replaces any former selection, also when it fails; and it is itself
-    /// replaced by the automatic one if contexts were asked for, see
-    /// [`request_meta_context`](crate::Builder::request_meta_context).
+    /// Selects metadata contexts of the export (`NBD_OPT_SET_META_CONTEXT`), and returns those that
+    /// the server has.
+    ///
+    /// This replaces any former selection, even if it fails. The automatic selection replaces this
+    /// one, see [`request_meta_context`](crate::Builder::request_meta_context).
     ///
     /// # Errors
     /// If the server refuses, the handle is not negotiating, or a query is longer than 4096
@@ -194,8 +194,8 @@ impl Connection {
         Err(wrong_state())
     }
 
-    /// Changes the name of the export to ask for, while created or negotiating. What was known
-    /// about another export is forgotten.
+    /// Changes the name of the export, while created or negotiating. Information about another
+    /// export is forgotten.
     ///
     /// # Errors
     /// If the handle is in another state, or the name is longer than 4096 bytes or contains NUL.
@@ -212,7 +212,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks for one more metadata context, while created or negotiating.
+    /// Adds a metadata context to ask for, while created or negotiating.
     ///
     /// # Errors
     /// If the handle is in another state, or the name is longer than 4096 bytes or contains NUL.
@@ -224,7 +224,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks for no metadata contexts, while created or negotiating.
+    /// Removes all metadata contexts to ask for, while created or negotiating.
     ///
     /// # Errors
     /// If the handle is in another state.
@@ -234,9 +234,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether to select the contexts asked for automatically, see
-    /// [`request_meta_context`](crate::Builder::request_meta_context); while created or
-    /// negotiating.
+    /// Sets whether to select the requested contexts automatically, see
+    /// [`request_meta_context`](crate::Builder::request_meta_context), while created or negotiating.
     ///
     /// # Errors
     /// If the handle is in another state.
@@ -246,7 +245,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether to ask for canonical name and description, while created or negotiating.
+    /// Sets whether to ask for canonical name and description, while created or negotiating.
     ///
     /// # Errors
     /// If the handle is in another state.
@@ -256,7 +255,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether to ask for block sizes, while created or negotiating.
+    /// Sets whether to ask for block sizes, while created or negotiating.
     ///
     /// # Errors
     /// If the handle is in another state.
@@ -266,19 +265,19 @@ impl Connection {
         Ok(())
     }
 
-    /// The metadata contexts that are asked for.
+    /// Returns the metadata contexts to ask for.
     #[must_use]
     pub fn meta_contexts(&self) -> Vec<String> {
         self.shared().lock_export_options().contexts.clone()
     }
 
-    /// Whether a metadata context was selected: for the export that was entered, or, while
-    /// negotiating, for the one whose name is set, by [`opt_info`](Self::opt_info) or
+    /// Returns whether a metadata context was selected: for the export that was entered, or, while
+    /// negotiating, for the export whose name is set, by [`opt_info`](Self::opt_info) or
     /// [`opt_set_meta_context`](Self::opt_set_meta_context).
     ///
     /// # Errors
-    /// If that is not decided: contexts are asked for, but none of these calls was made since the
-    /// name was set, or it failed; or the handle is not connected.
+    /// If this is not known: contexts are requested, but neither call has succeeded since the name
+    /// was set, or the handle is not connected.
     pub fn can_meta_context(&self, context: &str) -> Result<bool> {
         let state = self.state();
         let facts = self.shared().lock_facts();

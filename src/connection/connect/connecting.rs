@@ -1,4 +1,4 @@
-//! The future of a connect call.
+//! The futures of connect calls.
 
 use std::fmt;
 use std::future::Future;
@@ -10,15 +10,15 @@ use crate::driver::Shared;
 use crate::error::Result;
 use crate::state::State;
 
-/// An attempt to connect that is under way.
+/// An attempt to connect.
 ///
-/// Resolves when the handshake is done, or in option mode when options can be sent; or with the
-/// error that ended the attempt. Until then any task can see from the state of the connection how
-/// it goes.
+/// It resolves when the handshake is done, or in option mode when options can be sent, or with the
+/// error that ended the attempt. Meanwhile any task can look at the state of the connection.
 ///
 /// # Cancel safety
 ///
-/// The attempt goes on if this is dropped: drop the last [`Connection`](crate::Connection) to stop it.
+/// The attempt goes on if this is dropped. Drop the last [`Connection`](crate::Connection) to stop
+/// it.
 ///
 /// # Examples
 /// ```

@@ -1,15 +1,15 @@
-//! What callers hold a connected socket in.
+//! The types that hold a connected socket.
 
 use std::io;
 
 use crate::platform::OwnedSocket;
 
-/// Something that holds a socket: a stream of `std` or of Tokio, a socket of `socket2`, or a
-/// descriptor (on Windows, an `OwnedSocket`). Sealed: these are all, and others become one of them
-/// first.
+/// A type that holds a socket, for
+/// [`Connection::connect_socket`](crate::Connection::connect_socket): a stream of `std` or Tokio, a
+/// socket of `socket2`, or a descriptor (on Windows, an `OwnedSocket`).
 ///
-/// For [`Connection::connect_socket`](crate::Connection::connect_socket). A stream of Tokio's is
-/// taken from its runtime and may go to another one.
+/// A Tokio stream is taken from its runtime, and may go to another one. The trait is sealed; other
+/// types must be converted to one of these.
 ///
 /// # Examples
 /// ```
@@ -37,12 +37,12 @@ mod sealed {
 
     #[allow(unnameable_types, reason = "that is what seals it")]
     pub trait Sealed {
-        /// Gives up the descriptor. It is closed on failure.
+        /// Converts the socket to its descriptor. On failure the descriptor is closed.
         fn into_descriptor(self) -> io::Result<OwnedSocket>;
     }
 }
 
-/// Says how each type gives up its descriptor.
+/// Implements the conversion of each type to its descriptor.
 macro_rules! sockets {
     ($($name:ty => |$socket:ident| $descriptor:expr),* $(,)?) => {$(
         impl sealed::Sealed for $name {
@@ -60,7 +60,7 @@ sockets!(
     OwnedSocket => |descriptor| Ok(descriptor),
     std::net::TcpStream => |stream| Ok(stream.into()),
     socket2::Socket => |socket| Ok(socket.into()),
-    // Its runtime may be gone, or refuse to let go of it.
+    // The runtime of the stream may be gone, or refuse to deregister it.
     tokio::net::TcpStream => |stream| Ok(stream.into_std()?.into()),
 );
 

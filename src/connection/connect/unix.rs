@@ -11,8 +11,8 @@ use crate::uri::Endpoint;
 impl Connection {
     /// Begins to connect to a Unix socket.
     ///
-    /// A path that begins with a NUL byte is an abstract name, on Linux. A server whose backlog is
-    /// full is tried again until the deadline.
+    /// On Linux, a path that begins with a NUL byte is an abstract name. If the backlog of the
+    /// server is full, connecting is tried again until the deadline.
     ///
     /// # Errors
     /// If the handle is not new, there is no runtime, or the path cannot be that of a socket.

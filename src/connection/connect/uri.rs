@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::uri::Uri;
 
 impl Connection {
-    /// Makes a connection and connects it to the server and export that a URI names.
+    /// Creates a connection with default options, and connects it to the server and export that a
+    /// URI names.
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
@@ -38,17 +39,17 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Begins to connect to the server and export that a URI names: a [`Uri`], or text that is
-    /// one.
+    /// Begins to connect to the server and export that a URI names: a [`Uri`], or text that can be
+    /// parsed as one.
     ///
-    /// The URI replaces the export name, by the empty one if it has none. What it may ask for is
-    /// up to the [`uri_policy`](crate::Builder::uri_policy) of the handle; by default it says
-    /// where the server is, and a URI that would have files read, programs started or TLS
-    /// weakened is refused. A refusal comes before anything is resolved, opened or started, and
-    /// leaves the handle [`Created`](crate::State::Created).
+    /// The URI replaces the export name, with the empty name if the URI has none. The
+    /// [`uri_policy`](crate::Builder::uri_policy) of the handle decides what a URI may ask for. By
+    /// default a URI says where the server is, and a URI that would have files read, programs
+    /// started or TLS weakened is refused. A refusal comes before anything is resolved, opened or
+    /// started, and leaves the handle [`Created`](crate::State::Created).
     ///
-    /// `nbds` connects with TLS or not at all; `nbd` does as the handle was
-    /// [set up](crate::Builder::tls). The URI can name the credentials:
+    /// `nbds` requires TLS; with `nbd`, the [settings](crate::Builder::tls) of the handle apply. The
+    /// URI can name the credentials:
     ///
     /// | Parameter | |
     /// |---|---|
@@ -58,12 +59,13 @@ impl Connection {
     /// | `tls-hostname=NAME` | what to check the certificate against instead of the host |
     /// | `tls-verify-peer=0` | any server will do, see `TlsConfigBuilder::danger_accept_any_server` |
     ///
-    /// Otherwise those of the handle are used; if it has none either, the authorities that the
-    /// system trusts, with the feature `tls-native-roots`. The files are read at once.
+    /// Otherwise the credentials of the handle are used. If the handle has none either, the
+    /// authorities that the system trusts are used, with the feature `tls-native-roots`. The files
+    /// are read during this call.
     ///
-    /// `nbd+ssh` runs [`Uri::ssh_command`] as its child process. Unlike a
-    /// [command](Self::aio_connect_command) it stays in the process group of your program, so that
-    /// it can ask for a password on the terminal; Ctrl-C reaches it there.
+    /// `nbd+ssh` runs [`Uri::ssh_command`] as a child process. Unlike a
+    /// [command](Self::aio_connect_command), this process stays in the process group of your
+    /// program, so that it can ask for a password on the terminal; Ctrl-C reaches it there.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -96,7 +98,7 @@ impl Connection {
         self.go_to_uri(uri)
     }
 
-    /// Begins to connect to what a URI names, which the policy allows or this program has made.
+    /// Begins to connect to the server of a URI that the policy allows or that the program has made.
     pub(super) fn go_to_uri(&self, uri: Uri) -> Result<Connecting> {
         let way = Way::find(&uri)?;
         // U-03: nbds requires TLS; U-14: nbds is an error without TLS.

@@ -1,4 +1,4 @@
-//! What a URI says about TLS.
+//! The TLS settings of a URI.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::uri::{Endpoint, TlsType, Uri};
 
 type Upgrade = Arc<dyn TlsUpgrade>;
 
-/// What a connection that was set up like this does about TLS with the server of this URI.
+/// Combines the TLS settings of the handle with those of the URI.
 pub(super) fn of_uri(mut tls: Tls, uri: &Uri, opt_mode: bool) -> Result<Tls> {
     if uri.is_tls() {
         tls.mode = TlsMode::Require;
@@ -24,7 +24,7 @@ pub(super) fn of_uri(mut tls: Tls, uri: &Uri, opt_mode: bool) -> Result<Tls> {
     Ok(tls)
 }
 
-/// Whether the URI says what TLS must look like.
+/// Returns whether the URI has TLS parameters.
 fn asks(uri: &Uri) -> bool {
     uri.tls_type().is_some()
         || uri.tls_certificates().is_some()
@@ -32,10 +32,10 @@ fn asks(uri: &Uri) -> bool {
         || uri.tls_verify_peer().is_some()
 }
 
-/// The credentials that the URI names, or else those that there are.
+/// Returns the implementation for the credentials that the URI names, or else that of the handle.
 fn upgrade(present: Option<Upgrade>, uri: &Uri) -> Result<Upgrade> {
     let kind = match uri.tls_type() {
-        // A server that has both takes the key, and so do other clients.
+        // A key has precedence over certificates, as in servers and other clients.
         None if uri.tls_psk_file().is_some() => Some(TlsType::Psk),
         None if uri.tls_certificates().is_some() => Some(TlsType::X509),
         None if uri.tls_verify_peer() == Some(false) => Some(TlsType::X509),
