@@ -10,7 +10,7 @@ use crate::config::ExportOptions;
 use crate::driver::timer::after;
 use crate::error::{Error, InvalidRequest, Phase, Result};
 use crate::export::{Export, Handshake};
-use crate::transport::Stream;
+use crate::transport::Transport;
 use crate::transport::tls::TlsMode;
 use crate::wire::{OptionReplyType, OptionType, ReplyStyle};
 
@@ -26,12 +26,12 @@ pub(super) enum Established {
 /// it.
 pub(super) async fn establish(
     shared: &Arc<Shared>,
-    stream: Box<dyn Stream>,
+    transport: Transport,
     phase: &mut Phase,
     deadline: Instant,
 ) -> Result<Established> {
     let config = &shared.config;
-    let mut negotiator = Negotiator::new(shared.clone(), stream);
+    let mut negotiator = Negotiator::new(shared.clone(), transport);
     let mode = shared.lock_tls().mode;
     *phase = Phase::Greeting;
     if let Greeted::Oldstyle(info) = negotiator.greet(config.handshake_flags, mode).await? {

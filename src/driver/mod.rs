@@ -46,7 +46,7 @@ use crate::error::{ChildReport, Error, Phase, Result};
 use crate::export::Export;
 use crate::session::Bounds;
 use crate::state::State;
-use crate::transport::Stream;
+use crate::transport::Transport;
 use crate::transport::child::Child;
 
 /// Starts the task of a connection that has just begun to connect: to this server, if it was
@@ -54,7 +54,7 @@ use crate::transport::child::Child;
 pub(crate) fn spawn(
     shared: Arc<Shared>,
     child: Option<Child>,
-    open: impl Future<Output = Result<Box<dyn Stream>>> + Send + 'static,
+    open: impl Future<Output = Result<Transport>> + Send + 'static,
 ) {
     let address = {
         let mut facts = shared.lock_facts();
@@ -85,7 +85,7 @@ impl Task {
     async fn run(
         mut self,
         mut child: Option<Child>,
-        open: impl Future<Output = Result<Box<dyn Stream>>>,
+        open: impl Future<Output = Result<Transport>>,
     ) {
         tracing::debug!("connecting");
         let deadline = after(self.shared.config.handshake_timeout);
@@ -154,7 +154,7 @@ impl Task {
     /// All that a connection does, from its beginning to its end.
     async fn serve(
         &mut self,
-        open: impl Future<Output = Result<Box<dyn Stream>>>,
+        open: impl Future<Output = Result<Transport>>,
         deadline: Instant,
     ) -> (State, Error) {
         match self.connect(open, deadline).await {
@@ -168,7 +168,7 @@ impl Task {
     /// Opens the transport and runs the automatic part of the handshake, within one deadline.
     async fn connect(
         &mut self,
-        open: impl Future<Output = Result<Box<dyn Stream>>>,
+        open: impl Future<Output = Result<Transport>>,
         deadline: Instant,
     ) -> Result<Established> {
         let shared = self.shared.clone();
@@ -234,8 +234,7 @@ impl Task {
             "ready"
         );
         let style = negotiator.style;
-        let (stream, input) = negotiator.into_stream();
-        let (read, write) = stream.into_halves();
+        let (Transport { read, write }, input) = negotiator.into_transport();
         let link = Arc::new(Link::new(Arc::new(export), style, bounds, config));
         let (input, output) = (Input::new(read, input), Output::new(write));
         let transmission = Transmission::new(link.clone(), input, output, config);

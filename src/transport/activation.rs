@@ -181,14 +181,15 @@ mod tests {
 
     use super::*;
     use crate::error::ChildReport;
-    use crate::transport::command;
     use crate::transport::testing::{alone, descriptors, installed};
+    use crate::transport::{Joined, Transport, command};
 
     const DELAY: Duration = Duration::from_secs(10);
 
-    fn run<const N: usize>(argv: [&str; N], name: Option<&str>) -> (Socket<UnixStream>, Child) {
+    fn run<const N: usize>(argv: [&str; N], name: Option<&str>) -> (Joined, Child) {
         let argv = command::check(argv).unwrap();
-        start(&argv, name, DELAY, io::sink()).unwrap()
+        let (socket, child) = start(&argv, name, DELAY, io::sink()).unwrap();
+        (Transport::from(socket).join(), child)
     }
 
     /// How a program ends that does not accept the connection.

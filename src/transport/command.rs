@@ -132,6 +132,7 @@ mod tests {
     use super::*;
     use crate::error::raw_os_error;
     use crate::transport::testing::{alone, descriptors, eventually};
+    use crate::transport::{Joined, Transport};
 
     const TERMS: Terms = Terms {
         grace: Duration::from_secs(10),
@@ -139,8 +140,9 @@ mod tests {
         leads: true,
     };
 
-    fn run<const N: usize>(argv: [&str; N]) -> (Socket<UnixStream>, Child) {
-        start(&check(argv).unwrap(), TERMS, io::sink()).unwrap()
+    fn run<const N: usize>(argv: [&str; N]) -> (Joined, Child) {
+        let (socket, child) = start(&check(argv).unwrap(), TERMS, io::sink()).unwrap();
+        (Transport::from(socket).join(), child)
     }
 
     #[test]

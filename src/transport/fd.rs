@@ -6,7 +6,7 @@ use std::net;
 use socket2::{Domain, SockRef, Type};
 use tokio::net::TcpStream;
 
-use super::Stream;
+use super::Transport;
 use super::socket::Socket;
 use crate::error::{Error, Phase, Result};
 use crate::platform::{self, OwnedSocket};
@@ -17,7 +17,7 @@ use crate::platform::{self, OwnedSocket};
 /// socket, not of the descriptor: duplicates that the caller kept change with it (K25).
 ///
 /// The descriptor is closed on failure. Must be called inside a Tokio runtime.
-pub(crate) fn adopt(fd: OwnedSocket) -> Result<Box<dyn Stream>> {
+pub(crate) fn adopt(fd: OwnedSocket) -> Result<Transport> {
     let family = family(&fd)?;
     wrap(fd, family).map_err(|error| Error::io(Phase::Connect, error))
 }
@@ -57,7 +57,7 @@ fn family(fd: &OwnedSocket) -> Result<Domain> {
     }
 }
 
-fn wrap(fd: OwnedSocket, family: Domain) -> io::Result<Box<dyn Stream>> {
+fn wrap(fd: OwnedSocket, family: Domain) -> io::Result<Transport> {
     let socket = SockRef::from(&fd);
     platform::keep_from_children(&socket)?;
     // K24: Tokio panics on a blocking socket in debug builds, and blocks on it in others.
@@ -67,7 +67,7 @@ fn wrap(fd: OwnedSocket, family: Domain) -> io::Result<Box<dyn Stream>> {
         // P-004. Not every stream of these families is TCP, and without it all still works.
         let _ = socket.set_tcp_nodelay(true);
         let stream = TcpStream::from_std(net::TcpStream::from(fd))?;
-        Ok(Box::new(Socket::new(stream)))
+        Ok(Socket::new(stream).into())
     } else {
         wrap_other(fd)
     }
@@ -76,15 +76,15 @@ fn wrap(fd: OwnedSocket, family: Domain) -> io::Result<Box<dyn Stream>> {
 /// Unix, vsock and whatever else: receiving, sending and shutting down are the same calls for all
 /// of them.
 #[cfg(unix)]
-fn wrap_other(fd: OwnedSocket) -> io::Result<Box<dyn Stream>> {
+fn wrap_other(fd: OwnedSocket) -> io::Result<Transport> {
     let stream = std::os::unix::net::UnixStream::from(fd);
     let stream = tokio::net::UnixStream::from_std(stream)?;
-    Ok(Box::new(Socket::new(stream)))
+    Ok(Socket::new(stream).into())
 }
 
 /// Tokio has only TCP.
 #[cfg(not(unix))]
-fn wrap_other(_: OwnedSocket) -> io::Result<Box<dyn Stream>> {
+fn wrap_other(_: OwnedSocket) -> io::Result<Transport> {
     let why = "this system has no stream sockets but those of TCP";
     Err(io::Error::new(io::ErrorKind::Unsupported, why))
 }
@@ -198,8 +198,8 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 
-    async fn echoes(stream: Box<dyn Stream>, mut peer: impl Read + Write) {
-        let (mut reader, mut writer) = stream.into_halves();
+    async fn echoes(stream: Transport, mut peer: impl Read + Write) {
+        let (mut reader, mut writer) = (stream.read, stream.write);
         peer.write_all(b"ping").unwrap();
         let mut buffer = [0; 4];
         reader.read_exact(&mut buffer).await.unwrap();
@@ -258,7 +258,7 @@ mod tests {
     async fn stream_whose_peer_is_gone_is_adopted_and_ends() {
         let (ours, theirs) = unix::net::UnixStream::pair().unwrap();
         drop(theirs);
-        let (mut reader, _writer) = adopt(ours.into()).unwrap().into_halves();
+        let mut reader = adopt(ours.into()).unwrap().read;
         assert_eq!(reader.read(&mut [0]).await.unwrap(), 0);
     }
 }

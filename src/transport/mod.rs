@@ -1,10 +1,6 @@
 //! Byte streams to a server, and how to open them. Knows nothing of NBD messages.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Join};
 
 #[cfg(unix)]
 pub(crate) mod activation;
@@ -37,59 +33,38 @@ pub(crate) type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
 /// The half of a stream that is written.
 pub(crate) type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// A connected byte stream whose halves can go separate ways.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
-    /// Takes the stream apart. Dropping both halves closes it.
-    fn into_halves(self: Box<Self>) -> (ReadHalf, WriteHalf);
+/// A connected byte stream, as its two halves. Dropping both closes it.
+pub(crate) struct Transport {
+    pub(crate) read: ReadHalf,
+    pub(crate) write: WriteHalf,
 }
 
-/// Any stream of the caller's.
-pub(crate) struct Foreign<S>(pub(crate) S);
+/// Both halves as one stream, for the handshake and for TLS.
+pub(crate) type Joined = Join<ReadHalf, WriteHalf>;
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for Foreign<S> {
-    fn into_halves(self: Box<Self>) -> (ReadHalf, WriteHalf) {
-        let (read, write) = tokio::io::split(self.0);
-        (Box::new(read), Box::new(write))
+impl Transport {
+    /// Any stream, such as one of the caller's.
+    pub(crate) fn foreign<S>(stream: S) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (read, write) = tokio::io::split(stream);
+        Self {
+            read: Box::new(read),
+            write: Box::new(write),
+        }
+    }
+
+    /// The halves as one stream.
+    pub(crate) fn join(self) -> Joined {
+        tokio::io::join(self.read, self.write)
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Foreign<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Foreign<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+impl From<Joined> for Transport {
+    fn from(joined: Joined) -> Self {
+        let (read, write) = joined.into_inner();
+        Self { read, write }
     }
 }
 

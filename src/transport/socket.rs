@@ -4,16 +4,16 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncWrite, Interest};
 use tokio::net::{TcpStream, tcp};
 
-use super::{ReadHalf, Stream, WriteHalf};
+use super::Transport;
 use crate::platform::{self, AsSocket};
 
 /// How many slices one call takes; more are an error.
 const MAX_SLICES: usize = 1024;
 
-/// A socket, or the half of one that is written.
+/// A socket that is to become a [`Transport`], or the half of one that is written.
 ///
 /// Writing to a socket without a peer raises SIGPIPE, which ends a program that has it at its
 /// default (K47), as programs have that are not written in Rust and load us as a library. `std`,
@@ -29,20 +29,13 @@ impl<S: AsSocket> Socket<S> {
     }
 }
 
-impl Stream for Socket<TcpStream> {
-    fn into_halves(self: Box<Self>) -> (ReadHalf, WriteHalf) {
-        let (read, write) = self.0.into_split();
-        (Box::new(read), Box::new(Socket(write)))
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+impl From<Socket<TcpStream>> for Transport {
+    fn from(socket: Socket<TcpStream>) -> Self {
+        let (read, write) = socket.0.into_split();
+        Self {
+            read: Box::new(read),
+            write: Box::new(Socket(write)),
+        }
     }
 }
 
@@ -91,14 +84,6 @@ pub(crate) trait Outlet: AsyncWrite + Unpin {
     type Stream: Watched;
 
     fn stream(&self) -> &Self::Stream;
-}
-
-impl Outlet for TcpStream {
-    type Stream = Self;
-
-    fn stream(&self) -> &Self {
-        self
-    }
 }
 
 impl Outlet for tcp::OwnedWriteHalf {
@@ -182,12 +167,9 @@ mod tests {
         runtime.block_on(async {
             for slices in [1, 2] {
                 let (tcp, unix) = (tcp_pair().await.0, UnixStream::pair().unwrap().0);
-                let (mut tcp, mut unix) = (Socket(tcp), Socket(unix));
                 for error in [
-                    last_error(&mut tcp, slices).await,
-                    last_error(&mut unix, slices).await,
-                    last_error(&mut Box::new(tcp).into_halves().1, slices).await,
-                    last_error(&mut Box::new(unix).into_halves().1, slices).await,
+                    last_error(&mut Transport::from(Socket(tcp)).write, slices).await,
+                    last_error(&mut Transport::from(Socket(unix)).write, slices).await,
                 ] {
                     assert_eq!(error.raw_os_error(), Some(32));
                 }
@@ -204,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn slices_beyond_the_limit_are_left_for_later() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut ours = Socket(ours);
+        let mut ours = Transport::from(Socket(ours)).write;
         assert!(ours.is_write_vectored());
         let bufs = vec![IoSlice::new(b"abc"); MAX_SLICES + 1];
         let sent = ours.write_vectored(&bufs).await.unwrap();
@@ -220,12 +202,16 @@ mod tests {
         let data = (0..=255).cycle().take(4_000_000).collect::<Vec<u8>>();
         let (tcp, tcp_peer) = tcp_pair().await;
         let (unix, unix_peer) = UnixStream::pair().unwrap();
-        let pairs: [(Box<dyn Stream>, Box<dyn Stream>); 2] = [
-            (Box::new(Socket(tcp)), Box::new(Socket(tcp_peer))),
-            (Box::new(Socket(unix)), Box::new(Socket(unix_peer))),
+        let pairs: [(Transport, Transport); 2] = [
+            (Socket(tcp).into(), Socket(tcp_peer).into()),
+            (Socket(unix).into(), Socket(unix_peer).into()),
         ];
-        for (ours, mut theirs) in pairs {
-            let (mut reader, mut writer) = ours.into_halves();
+        for (ours, theirs) in pairs {
+            let mut theirs = theirs.join();
+            let Transport {
+                read: mut reader,
+                write: mut writer,
+            } = ours;
             let mut received = Vec::new();
             let writing = async {
                 writer.write_all(&data).await.unwrap();

@@ -11,8 +11,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::time;
 
+use super::Transport;
 use super::socket::{Outlet, Socket, Watched};
-use super::{ReadHalf, Stream, WriteHalf};
 use crate::error::trying;
 use crate::error::{Error, Phase, Result};
 use crate::platform::{ABSTRACT_NAMES, MAX_SOCKET_PATH};
@@ -73,18 +73,13 @@ pub(crate) fn check(path: &Path) -> Result<()> {
     }
 }
 
-impl Stream for Socket<UnixStream> {
-    fn into_halves(self: Box<Self>) -> (ReadHalf, WriteHalf) {
-        let (read, write) = self.0.into_split();
-        (Box::new(read), Box::new(Socket(write)))
-    }
-}
-
-impl Outlet for UnixStream {
-    type Stream = Self;
-
-    fn stream(&self) -> &Self {
-        self
+impl From<Socket<UnixStream>> for Transport {
+    fn from(socket: Socket<UnixStream>) -> Self {
+        let (read, write) = socket.0.into_split();
+        Self {
+            read: Box::new(read),
+            write: Box::new(Socket(write)),
+        }
     }
 }
 
@@ -177,7 +172,8 @@ mod tests {
         let name = format!("nbd-client-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let listener = UnixListener::bind_addr(&address).unwrap();
-        let mut stream = connect(path(format!("\0{name}").as_bytes())).await.unwrap();
+        let socket = connect(path(format!("\0{name}").as_bytes())).await.unwrap();
+        let mut stream = Transport::from(socket).read;
         drop(listener.accept().unwrap());
         assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
     }
@@ -203,7 +199,7 @@ mod tests {
         assert!(connecting.as_mut().now_or_never().is_none());
         let accepted = queued.iter().map(|_| listener.accept().unwrap().0);
         drop(accepted.collect::<Vec<_>>());
-        let mut stream = connecting.await.unwrap();
+        let mut stream = Transport::from(connecting.await.unwrap()).write;
         drop(listener.accept().unwrap());
         assert_eq!(
             stream.write(b"x").await.unwrap_err().kind(),

@@ -2,7 +2,7 @@
 
 use tokio_vsock::{VsockAddr, VsockStream};
 
-use super::{Stream, fd};
+use super::{Transport, fd};
 use crate::error::trying;
 use crate::error::{Error, Phase, Result};
 
@@ -13,7 +13,7 @@ use crate::error::{Error, Phase, Result};
 /// # Cancel safety
 ///
 /// Dropping the future closes the socket.
-pub(crate) async fn connect(cid: u32, port: u32) -> Result<Box<dyn Stream>> {
+pub(crate) async fn connect(cid: u32, port: u32) -> Result<Transport> {
     match VsockStream::connect(VsockAddr::new(cid, port)).await {
         // Once it is connected it is a socket like any other. The stream we get here writes only
         // one slice at a time.

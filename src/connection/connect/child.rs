@@ -135,7 +135,7 @@ impl Connection {
     ) -> Result<Connecting> {
         match spawned {
             Ok((stream, child)) => {
-                let open = async { Ok(Box::new(stream) as _) };
+                let open = async { Ok(stream.into()) };
                 driver::spawn(self.shared().clone(), Some(child), open);
                 Ok(Connecting::new(self.shared().clone()))
             }

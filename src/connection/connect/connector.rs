@@ -16,7 +16,7 @@ use super::way::open_late;
 use crate::connection::{Builder, Connection};
 use crate::driver;
 use crate::error::{Error, Phase, Result};
-use crate::transport::{Foreign, Stream};
+use crate::transport::Transport;
 use crate::uri::{Endpoint, Uri};
 
 /// How to connect to a server, as a value: for connecting again and again.
@@ -49,7 +49,7 @@ enum How {
     Command(Vec<OsString>),
     #[cfg(unix)]
     SocketActivation(Vec<OsString>),
-    Stream(Closure<Box<dyn Stream>>),
+    Stream(Closure<Transport>),
     Address(Closure<Endpoint>),
 }
 
@@ -137,7 +137,7 @@ impl Connector {
     {
         Self(How::Stream(Arc::new(move || {
             let stream = open();
-            Box::pin(async move { Ok(Box::new(Foreign(stream.await?)) as Box<dyn Stream>) })
+            Box::pin(async move { Ok(Transport::foreign(stream.await?)) })
         })))
     }
 

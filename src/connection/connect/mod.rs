@@ -29,7 +29,7 @@ use crate::driver;
 use crate::driver::runtime;
 use crate::error::{Error, Result};
 use crate::state::State;
-use crate::transport::{Foreign, Stream, fd};
+use crate::transport::{Transport, fd};
 use crate::uri::Endpoint;
 
 /// Connecting. Allowed once, on a new handle; in any other state each of these calls fails with
@@ -92,8 +92,8 @@ impl Connection {
             // P-004. Without it all still works.
             let _ = tcp.set_nodelay(true);
         }
-        let stream: Box<dyn Stream> = Box::new(Foreign(stream));
-        self.begin(async { Ok(stream) })
+        let transport = Transport::foreign(stream);
+        self.begin(async { Ok(transport) })
     }
 
     /// Takes over any byte stream and returns once the handshake is done; see
@@ -174,16 +174,13 @@ impl Connection {
 
     fn begin(
         &self,
-        open: impl Future<Output = Result<Box<dyn Stream>>> + Send + 'static,
+        open: impl Future<Output = Result<Transport>> + Send + 'static,
     ) -> Result<Connecting> {
         self.shared().begin()?;
         Ok(self.start(open))
     }
 
-    fn start(
-        &self,
-        open: impl Future<Output = Result<Box<dyn Stream>>> + Send + 'static,
-    ) -> Connecting {
+    fn start(&self, open: impl Future<Output = Result<Transport>> + Send + 'static) -> Connecting {
         driver::spawn(self.shared().clone(), None, open);
         Connecting::new(self.shared().clone())
     }

@@ -9,7 +9,7 @@ use crate::driver::{Address, Shared, runtime};
 #[cfg(not(all(unix, feature = "vsock", target_os = "linux")))]
 use crate::error::InvalidRequest;
 use crate::error::{Error, Result};
-use crate::transport::{Stream, tcp};
+use crate::transport::{Transport, tcp};
 #[cfg(unix)]
 use crate::transport::{
     command::{self, Argv, Group},
@@ -110,7 +110,7 @@ impl Connection {
 }
 
 /// Opens the stream to an address that became known only now.
-pub(super) async fn open_late(endpoint: Endpoint, shared: &Shared) -> Result<Box<dyn Stream>> {
+pub(super) async fn open_late(endpoint: Endpoint, shared: &Shared) -> Result<Transport> {
     if let Endpoint::Tcp { host, .. } = &endpoint {
         shared.tls().check(Some(host))?;
     } else {
@@ -134,11 +134,11 @@ fn note(shared: &Shared, endpoint: Endpoint) {
     shared.lock_facts().address = Some(Address::Endpoint(endpoint));
 }
 
-async fn open(way: Way, options: &tcp::TcpOptions) -> Result<Box<dyn Stream>> {
+async fn open(way: Way, options: &tcp::TcpOptions) -> Result<Transport> {
     match way {
-        Way::Tcp(host, port) => Ok(Box::new(tcp::connect(&host, port, options).await?)),
+        Way::Tcp(host, port) => Ok(tcp::connect(&host, port, options).await?.into()),
         #[cfg(unix)]
-        Way::Unix(path) => Ok(Box::new(unix::connect(&path).await?)),
+        Way::Unix(path) => Ok(unix::connect(&path).await?.into()),
         #[cfg(all(feature = "vsock", target_os = "linux"))]
         Way::Vsock(cid, port) => crate::transport::vsock::connect(cid, port).await,
         #[cfg(unix)]

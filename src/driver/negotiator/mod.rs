@@ -19,8 +19,8 @@ use super::shared::Shared;
 use crate::error::{Error, Phase, Refusal, Result};
 use crate::export::{Export, Handshake, Protocol};
 use crate::limits::Limits;
-use crate::transport::Stream;
 use crate::transport::tls::{TlsInfo, TlsMode};
+use crate::transport::{Joined, Transport};
 use crate::wire::codec::{CodecError, Expect, OptionCodec, ServerMessage};
 use crate::wire::option::{ClientMessage, ExportInfo, Greeting, OptionReply, OptionRequest};
 use crate::wire::{
@@ -43,7 +43,7 @@ pub(super) enum Greeted {
 /// One handshake: the stream and what has been agreed on it so far.
 pub(super) struct Negotiator {
     shared: Arc<Shared>,
-    framed: Framed<Box<dyn Stream>, OptionCodec>,
+    framed: Framed<Joined, OptionCodec>,
     pub(super) handshake: Handshake,
     no_zeroes: bool,
     pub(super) style: ReplyStyle,
@@ -55,11 +55,11 @@ pub(super) struct Negotiator {
 }
 
 impl Negotiator {
-    pub(super) fn new(shared: Arc<Shared>, stream: Box<dyn Stream>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, transport: Transport) -> Self {
         let codec = OptionCodec::new(shared.config.limits.info_bytes);
         Self {
             shared,
-            framed: Framed::new(stream, codec),
+            framed: Framed::new(transport.join(), codec),
             handshake: Handshake::Oldstyle,
             no_zeroes: false,
             style: ReplyStyle::Simple,
@@ -73,10 +73,10 @@ impl Negotiator {
         &self.shared.config.limits
     }
 
-    /// Takes the stream back, with what was read ahead.
-    pub(super) fn into_stream(self) -> (Box<dyn Stream>, BytesMut) {
+    /// Takes the transport back, with what was read ahead.
+    pub(super) fn into_transport(self) -> (Transport, BytesMut) {
         let parts = self.framed.into_parts();
-        (parts.io, parts.read_buf)
+        (parts.io.into(), parts.read_buf)
     }
 
     /// The form of export information that the agreed features allow.

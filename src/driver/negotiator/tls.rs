@@ -10,8 +10,8 @@ use tokio_util::codec::Framed;
 use super::{Negotiator, fault};
 use crate::error::{Error, InvalidRequest, Phase, Result};
 use crate::error::{TlsError, TlsFailure};
+use crate::transport::Transport;
 use crate::transport::tls::{Tls, TlsInfo, TlsUpgrade, unaccepted};
-use crate::transport::{Foreign, Stream};
 use crate::wire::codec::{Expect, OptionCodec};
 use crate::wire::option::OptionRequest;
 use crate::wire::{OptionType, ProtocolError, ReplyStyle};
@@ -55,7 +55,7 @@ impl Negotiator {
         flushed.map_err(|error| fault(Phase::Tls, error))?;
 
         // From here on there is no clear stream that could be read or written by mistake.
-        let nothing: Box<dyn Stream> = Box::new(Foreign(tokio::io::empty()));
+        let nothing = Transport::foreign(tokio::io::empty()).join();
         let clear = std::mem::replace(framed, Framed::new(nothing, codec));
         let parts = clear.into_parts();
         // P-094: nothing that was said in clear is taken for a part of what is said securely.
@@ -71,7 +71,7 @@ impl Negotiator {
             .upgrade(Box::new(parts.io), name)
             .await
             .map_err(Error::tls)?;
-        self.framed = Framed::new(Box::new(Foreign(stream)), codec);
+        self.framed = Framed::new(Transport::foreign(stream).join(), codec);
         self.expect(Expect::Reply);
         Ok(info)
     }
