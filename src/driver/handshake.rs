@@ -14,16 +14,16 @@ use crate::transport::Transport;
 use crate::transport::tls::TlsMode;
 use crate::wire::{OptionReplyType, OptionType, ReplyStyle};
 
-/// What the automatic part of the handshake leads to.
+/// The result of the automatic part of the handshake.
 pub(super) enum Established {
-    /// An export is entered.
+    /// The export is entered.
     Ready(Negotiator, Export),
-    /// Option mode: the rest is up to the caller.
+    /// Option mode: the caller sends the options that follow.
     Negotiating(Negotiator),
 }
 
-/// Runs the automatic part of the handshake, which has to be over by `deadline`; `phase` follows
-/// it.
+/// Runs the automatic part of the handshake, which must end by `deadline`. `phase` is updated as
+/// the handshake proceeds.
 pub(super) async fn establish(
     shared: &Arc<Shared>,
     transport: Transport,
@@ -35,7 +35,7 @@ pub(super) async fn establish(
     let mode = shared.lock_tls().mode;
     *phase = Phase::Greeting;
     if let Greeted::Oldstyle(info) = negotiator.greet(config.handshake_flags, mode).await? {
-        // There is nothing to negotiate, in option mode neither.
+        // Oldstyle has no options, so option mode is skipped too.
         let export = negotiator.oldstyle_export(info)?;
         shared.lock_facts().protocol = Some(negotiator.protocol());
         return Ok(Established::Ready(negotiator, export));
@@ -44,7 +44,7 @@ pub(super) async fn establish(
         handshake = negotiator.handshake.name(),
         "the server greeted"
     );
-    // P-096, P-102: before anything else is asked.
+    // P-096: STARTTLS is the first option; P-102: nothing is agreed before it.
     if mode != TlsMode::Disable && negotiator.handshake == Handshake::FixedNewstyle {
         *phase = Phase::Tls;
         secure(shared, &mut negotiator, mode, deadline).await?;
@@ -75,7 +75,7 @@ pub(super) async fn establish(
     }
 }
 
-/// Upgrades to TLS, as far as the mode insists on it.
+/// Upgrades to TLS. A refusal is an error only if the mode is `Require`.
 async fn secure(
     shared: &Shared,
     negotiator: &mut Negotiator,
@@ -97,7 +97,7 @@ async fn secure(
     }
 }
 
-/// Selects the contexts that are wished for, and enters the export.
+/// Selects the requested contexts, and enters the export.
 pub(super) async fn enter(shared: &Shared, negotiator: &mut Negotiator) -> Result<Export> {
     let export_options = shared.export_options();
     let name = &export_options.export_name;
@@ -117,9 +117,9 @@ pub(super) async fn enter(shared: &Shared, negotiator: &mut Negotiator) -> Resul
         full: export_options.full_info,
         block_size: export_options.request_block_size,
     };
-    // P-043: GO rather than EXPORT_NAME.
+    // P-043: GO is preferred to EXPORT_NAME.
     match negotiator.info(OptionType::GO, name, ask).await {
-        // P-044; X-04: not after extended headers.
+        // P-044: EXPORT_NAME where GO is not known; X-04: but not after extended headers.
         Err(Error::Refused(refusal))
             if refusal.reply == OptionReplyType::ERR_UNSUP
                 && negotiator.style != ReplyStyle::Extended =>
@@ -130,13 +130,13 @@ pub(super) async fn enter(shared: &Shared, negotiator: &mut Negotiator) -> Resul
     }
 }
 
-/// Selects the contexts that are wished for, if the server can have any. Without them the
-/// export is as good for everything but block status, so a refusal is no failure.
+/// Selects the requested contexts, if the server can have any. A refusal is no failure: without
+/// contexts, only block status is unavailable.
 pub(super) async fn select_contexts(
     negotiator: &mut Negotiator,
     export_options: &ExportOptions,
 ) -> Result<()> {
-    // P-070: only with chunks.
+    // P-070: contexts need structured replies.
     if export_options.contexts.is_empty()
         || !export_options.request_meta_context
         || negotiator.style == ReplyStyle::Simple

@@ -1,7 +1,8 @@
-//! The task of a connection: the only place that spawns.
+//! The task of a connection; no other module spawns Tokio tasks.
 //!
-//! It opens the transport, runs the handshake, moves bytes while commands flow, and cleans up,
-//! whichever way that ends: socket closed, child reaped, everybody who waits answered.
+//! The task opens the transport, runs the handshake, moves bytes while commands flow, and cleans
+//! up, whichever way the connection ends: it closes the socket, reaps the child process, and
+//! answers every waiting request.
 
 mod busy;
 mod child;
@@ -49,8 +50,8 @@ use crate::state::State;
 use crate::transport::Transport;
 use crate::transport::child::Child;
 
-/// Starts the task of a connection that has just begun to connect: to this server, if it was
-/// started for it.
+/// Starts the task of a connection that has just begun to connect. `child` is the server process,
+/// if the connection has started one.
 pub(crate) fn spawn(
     shared: Arc<Shared>,
     child: Option<Child>,
@@ -71,17 +72,18 @@ pub(crate) fn spawn(
     tokio::spawn(task.run(child, open).instrument(span));
 }
 
-/// The task: what must be cleaned up even if it is dropped half way with its runtime.
+/// The task of a connection. Dropping it, as its runtime may do at any time, ends the connection.
 struct Task {
     shared: Arc<Shared>,
-    /// What is going on.
+    /// What the task is doing, for errors.
     phase: Phase,
-    /// Until when the server may take to leave, once it was told that nothing follows.
+    /// The time by which the server must have left, once it was told that nothing follows.
     leaving: Option<Instant>,
 }
 
 impl Task {
-    /// The child is ended when this is dropped, too; before that is told.
+    /// Runs the connection to its end. Dropping the future also ends the child, before the end of
+    /// the connection is recorded.
     async fn run(
         mut self,
         mut child: Option<Child>,
@@ -99,7 +101,7 @@ impl Task {
         };
         let has_parted = match &error {
             Error::Closed(_) => true,
-            // The server said that it is shutting down, and was told goodbye.
+            // The server said that it is shutting down, and was sent DISC.
             Error::Disconnected(lost, _) => {
                 state == State::Closed && lost.phase() == Phase::Shutdown
             }
@@ -116,13 +118,13 @@ impl Task {
         self.shared.end(state, error);
     }
 
-    /// The end of a connection that this side has closed: waits for the child, but not for longer
-    /// than its shutdown may take.
+    /// Ends a connection that this side has closed: waits for the child, up to the shutdown
+    /// deadline.
     async fn part(&self, child: &mut Child, state: State, error: Error) {
         let patience = self.shared.config.shutdown_timeout;
         let until = self.leaving.unwrap_or_else(|| after(patience));
         if self.shared.link().is_none() {
-            // Nothing is at stake.
+            // No request was ever sent, so the result does not depend on the child.
             self.shared.end(state, error.clone());
         }
         tokio::select! {
@@ -133,7 +135,7 @@ impl Task {
         }
         let report = child.report().await;
         if report.was_killed() {
-            // Maybe before it had done all that it was asked to.
+            // It may have been killed before it had carried out all requests.
             let error = Error::eof(Phase::Shutdown).with_child(report);
             self.shared.end(State::Dead, error);
         } else {
@@ -141,7 +143,8 @@ impl Task {
         }
     }
 
-    /// How a connection ends whose server has exited and left its socket to another process.
+    /// Returns the end of a connection whose server has exited and left its socket to another
+    /// process.
     fn left_alone(&self) -> (State, Error) {
         match self.shared.link() {
             Some(link) if link.is_parting() => {
@@ -151,7 +154,7 @@ impl Task {
         }
     }
 
-    /// All that a connection does, from its beginning to its end.
+    /// Runs the connection, without the child process.
     async fn serve(
         &mut self,
         open: impl Future<Output = Result<Transport>>,
@@ -181,7 +184,7 @@ impl Task {
         result.unwrap_or_else(|| Err(Error::timeout(self.phase)))
     }
 
-    /// Option mode, and what follows it.
+    /// Serves option mode, and the transmission phase if it is entered.
     async fn negotiate(&mut self, mut negotiator: Negotiator) -> (State, Error) {
         let shared = self.shared.clone();
         let (sender, mut calls) = mpsc::channel(1);
@@ -210,13 +213,13 @@ impl Task {
         }
     }
 
-    /// The transmission phase, until it ends.
+    /// Runs the transmission phase until it ends.
     async fn transmit(&mut self, negotiator: Negotiator, export: Export) -> (State, Error) {
         let transmission = self.enter(negotiator, export);
         self.finish(transmission).await
     }
 
-    /// Makes the connection ready.
+    /// Enters the transmission phase: the connection becomes ready.
     fn enter(&mut self, negotiator: Negotiator, export: Export) -> Transmission {
         self.phase = Phase::Request;
         let shared = &self.shared;
@@ -247,7 +250,7 @@ impl Task {
     async fn finish(&mut self, mut transmission: Transmission) -> (State, Error) {
         let ended = transmission.run().await;
         self.leaving = transmission.leaving();
-        // With it the socket closes.
+        // This closes the socket.
         drop(transmission);
         match ended {
             Ended::Orderly(error) => (State::Closed, error),
@@ -258,8 +261,8 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        // Reached without an end only when the runtime goes away, or code of the caller's panics
-        // in this task: a stream or a waker.
+        // The end was not recorded before only if the runtime goes away, or code of the caller's
+        // panics in this task: a stream or a waker.
         let error = std::io::Error::other(if std::thread::panicking() {
             "the task of the connection panicked"
         } else {

@@ -1,4 +1,4 @@
-//! Byte streams to a server, and how to open them. Knows nothing of NBD messages.
+//! Opens byte streams to a server. No NBD message is known here.
 
 use tokio::io::{AsyncRead, AsyncWrite, Join};
 
@@ -43,7 +43,7 @@ pub(crate) struct Transport {
 pub(crate) type Joined = Join<ReadHalf, WriteHalf>;
 
 impl Transport {
-    /// Any stream, such as one of the caller's.
+    /// Splits any stream, such as one of the caller's.
     pub(crate) fn foreign<S>(stream: S) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -55,7 +55,7 @@ impl Transport {
         }
     }
 
-    /// The halves as one stream.
+    /// Joins the halves to one stream.
     pub(crate) fn join(self) -> Joined {
         tokio::io::join(self.read, self.write)
     }

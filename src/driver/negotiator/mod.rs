@@ -1,4 +1,4 @@
-//! The handshake's messages: one linear `async fn` for each thing to agree on.
+//! The messages of the handshake: one linear `async fn` for each thing to agree on.
 
 mod context;
 mod export;
@@ -31,16 +31,16 @@ use context::Selection;
 pub(super) use export::Ask;
 use tls::not_possible;
 
-/// What the server's greeting led to.
+/// The kind of greeting that the server sent.
 #[derive(Debug)]
 pub(super) enum Greeted {
-    /// Transmission begins at once.
+    /// Oldstyle: transmission begins at once.
     Oldstyle(ExportInfo),
-    /// Options can be sent.
+    /// Newstyle: options can be sent.
     Newstyle,
 }
 
-/// One handshake: the stream and what has been agreed on it so far.
+/// One handshake: the stream, and what has been agreed so far.
 pub(super) struct Negotiator {
     shared: Arc<Shared>,
     framed: Framed<Joined, OptionCodec>,
@@ -50,7 +50,7 @@ pub(super) struct Negotiator {
     /// The last selection of contexts.
     selected: Option<Selection>,
     tls: Option<TlsInfo>,
-    /// Nothing has come through TLS yet: the server may still not accept this client.
+    /// Whether nothing has come through TLS yet, so that the server may still reject this client.
     unaccepted: bool,
 }
 
@@ -73,20 +73,20 @@ impl Negotiator {
         &self.shared.config.limits
     }
 
-    /// Takes the transport back, with what was read ahead.
+    /// Returns the transport and the bytes that were read ahead.
     pub(super) fn into_transport(self) -> (Transport, BytesMut) {
         let parts = self.framed.into_parts();
         (parts.io.into(), parts.read_buf)
     }
 
-    /// The form of export information that the agreed features allow.
+    /// Creates the export from size and flags, as far as the agreed features allow.
     fn export(&self, name: &str, info: ExportInfo) -> Result<Export, ProtocolError> {
         let chunks = self.style != ReplyStyle::Simple;
         let extended = self.style == ReplyStyle::Extended;
         let mut export = Export::new(name, info.size, info.flags, chunks, extended)?;
         export.payload_limit = self.limits().payload;
-        // P-058, P-085: contexts count only for the export they were selected for; P-062: and only
-        // with chunks.
+        // P-058, P-085: contexts count only for the export that they were selected for; P-062: and
+        // only with structured replies.
         let valid = |selection: &&Selection| chunks && selection.export == name;
         if let Some(selection) = self.selected.as_ref().filter(valid) {
             export.contexts.clone_from(&selection.contexts);
@@ -95,7 +95,7 @@ impl Negotiator {
         Ok(export)
     }
 
-    /// How this connection speaks.
+    /// Returns the features that were negotiated.
     pub(super) const fn protocol(&self) -> Protocol {
         Protocol {
             handshake: self.handshake,
@@ -104,7 +104,8 @@ impl Negotiator {
         }
     }
 
-    /// Waits for the server to break off, or to speak without being asked.
+    /// Waits until the server closes the connection, or sends a message that nothing asked for.
+    /// Returns the error.
     pub(super) async fn unsolicited(&mut self) -> Error {
         match self.receive(Phase::Handshake).await {
             Ok(ServerMessage::Reply(reply)) => unexpected(&reply),
@@ -113,14 +114,14 @@ impl Negotiator {
         }
     }
 
-    /// An oldstyle server has said everything.
+    /// Returns the export of an oldstyle greeting.
     pub(super) fn oldstyle_export(&self, info: ExportInfo) -> Result<Export> {
         Ok(self.export("", info)?)
     }
 
-    /// Reads the greeting and answers it with those of `accept` that the server offers.
+    /// Reads the greeting, and answers it with the flags of `accept` that the server offers.
     ///
-    /// With TLS required, nothing is sent to a server that cannot have it.
+    /// If TLS is required, nothing is sent to a server that cannot negotiate it.
     pub(super) async fn greet(&mut self, accept: HandshakeFlags, tls: TlsMode) -> Result<Greeted> {
         let ServerMessage::Greeting(greeting) = self.receive(Phase::Greeting).await? else {
             return Err(ProtocolError::UnknownHandshake(0).into());
@@ -132,7 +133,7 @@ impl Negotiator {
             Greeting::Oldstyle(info) => return Ok(Greeted::Oldstyle(info)),
             Greeting::Newstyle(offered) => offered,
         };
-        // P-013 to P-015: nothing but what is known and was offered.
+        // P-013 to P-015: only flags that are known and were offered.
         let agreed = offered & accept & HandshakeFlags::all();
         self.handshake = if agreed.contains(HandshakeFlags::FIXED_NEWSTYLE) {
             Handshake::FixedNewstyle
@@ -150,7 +151,7 @@ impl Negotiator {
         Ok(Greeted::Newstyle)
     }
 
-    /// Asks for a feature that needs nothing but a yes; `false` if the server refuses.
+    /// Asks for a feature that has no parameters. Returns `false` if the server refuses it.
     pub(super) async fn feature(&mut self, option: OptionType) -> Result<bool> {
         self.start(OptionRequest::bare(option))?;
         match self.finish(option).await {
@@ -165,7 +166,7 @@ impl Negotiator {
                 }
                 Ok(true)
             }
-            // P-025, P-061, X-02: without it, then.
+            // P-025, P-061, X-02: the client goes on without the feature.
             Err(Error::Refused(refusal)) => {
                 tracing::debug!(%refusal, "the server refused a feature");
                 Ok(false)
@@ -174,7 +175,7 @@ impl Negotiator {
         }
     }
 
-    /// Ends the session politely.
+    /// Ends the negotiation with `ABORT`.
     pub(super) async fn abort(&mut self) -> Result<()> {
         // P-035: ABORT carries no data.
         self.start(OptionRequest::bare(OptionType::ABORT))?;
@@ -184,7 +185,7 @@ impl Negotiator {
             Err(error) => return Err(error),
         }
         if self.tls.is_some() {
-            // P-106: close_notify. Who is not there any more need not hear it.
+            // P-106: close_notify comes before the end. A server that has gone need not get it.
             let _ = self.framed.get_mut().shutdown().await;
         }
         Ok(())
@@ -196,7 +197,7 @@ impl Negotiator {
         let _ = timeout_at(until, self.abort()).await;
     }
 
-    /// Waits for the yes that ends an option without other replies.
+    /// Waits for the `ACK` to an option that has no other replies.
     async fn finish(&mut self, option: OptionType) -> Result<()> {
         let reply = self.reply(option).await?;
         match reply.reply {
@@ -205,7 +206,7 @@ impl Negotiator {
         }
     }
 
-    /// The next reply to `option`; a refusal is an error.
+    /// Waits for the next reply to `option`. A refusal is an error.
     async fn reply(&mut self, option: OptionType) -> Result<OptionReply> {
         let message = self.receive(Phase::Handshake).await?;
         let ServerMessage::Reply(reply) = message else {
@@ -229,7 +230,7 @@ impl Negotiator {
         if self.is_satisfied(option, reply.reply) {
             return Err(unexpected(&reply));
         }
-        // P-023, P-024: any error, known or not, refuses this option and nothing else.
+        // P-023, P-024: an error, known or unknown, refuses this option and nothing else.
         if reply.reply.is_error() {
             let message = reply.message();
             return Err(Error::Refused(Refusal {
@@ -243,16 +244,16 @@ impl Negotiator {
         Ok(reply)
     }
 
-    /// Whether this refusal demands what the connection has already.
+    /// Returns whether a refusal requires what the connection already has.
     fn is_satisfied(&self, option: OptionType, refusal: OptionReplyType) -> bool {
         match (option, refusal) {
-            // P-034: nothing is expected of the answer to a goodbye.
+            // P-034: any answer to ABORT is accepted.
             (OptionType::ABORT, _) => false,
-            // "FORCEDTLS mode", "SELECTIVETLS mode": never if TLS has been initiated.
+            // "FORCEDTLS mode", "SELECTIVETLS mode": a server sends this only without TLS.
             (_, OptionReplyType::ERR_TLS_REQD) => self.tls.is_some(),
-            // to this option it says that there is no way back.
+            // with extended headers, a server refuses structured replies with this error.
             (OptionType::STRUCTURED_REPLY, OptionReplyType::ERR_EXT_HEADER_REQD) => false,
-            // only to who has not got them.
+            // a server sends this only without extended headers.
             (_, OptionReplyType::ERR_EXT_HEADER_REQD) => self.style == ReplyStyle::Extended,
             _ => false,
         }
@@ -268,7 +269,7 @@ impl Negotiator {
         self.send(ClientMessage::Option(request))
     }
 
-    /// Queues a message; it is written while the reply is waited for.
+    /// Queues a message, which is written while waiting for the reply.
     fn send(&mut self, message: ClientMessage) -> Result<()> {
         self.shared.sent.count(message.length() as u64);
         Pin::new(&mut self.framed)
@@ -276,8 +277,8 @@ impl Negotiator {
             .map_err(|error| fault(Phase::Handshake, error))
     }
 
-    /// The next message. What is queued is written meanwhile, so that neither side can wait for
-    /// the other to read (P-083).
+    /// Waits for the next message, and writes what is queued meanwhile (P-083: otherwise each side
+    /// could wait for the other to read).
     async fn receive(&mut self, phase: Phase) -> Result<ServerMessage> {
         let framed = &mut self.framed;
         let message = poll_fn(|cx| {

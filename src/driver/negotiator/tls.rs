@@ -1,4 +1,4 @@
-//! The handshake made secure: `STARTTLS`, and what follows from it.
+//! `STARTTLS`, and the upgrade of the stream.
 
 use std::future::poll_fn;
 use std::io;
@@ -17,8 +17,8 @@ use crate::wire::option::OptionRequest;
 use crate::wire::{OptionType, ProtocolError, ReplyStyle};
 
 impl Negotiator {
-    /// Makes the connection secure. A refusal by the server leaves it in clear, and usable; after
-    /// any other failure nothing can be sent any more.
+    /// Upgrades the connection to TLS. A refusal by the server leaves it in clear and usable; after
+    /// any other failure, nothing can be sent any more.
     pub(in crate::driver) async fn starttls(&mut self, tls: &Tls) -> Result<()> {
         let Some(upgrade) = &tls.upgrade else {
             let why = "there is nothing to do it with: see Builder::tls";
@@ -47,22 +47,22 @@ impl Negotiator {
         Ok(())
     }
 
-    /// Replaces the stream by a secure one.
+    /// Replaces the stream by one with TLS.
     async fn upgrade(&mut self, upgrade: &dyn TlsUpgrade, name: Option<&str>) -> Result<TlsInfo> {
         let codec = OptionCodec::new(self.limits().info_bytes);
         let framed = &mut self.framed;
         let flushed = poll_fn(|cx| Pin::new(&mut *framed).poll_flush(cx)).await;
         flushed.map_err(|error| fault(Phase::Tls, error))?;
 
-        // From here on there is no clear stream that could be read or written by mistake.
+        // From here on, no stream in clear can be read or written by mistake.
         let nothing = Transport::foreign(tokio::io::empty()).join();
         let clear = std::mem::replace(framed, Framed::new(nothing, codec));
         let parts = clear.into_parts();
-        // P-094: nothing that was said in clear is taken for a part of what is said securely.
+        // P-094: bytes that came in clear must not be read as if they had come through TLS.
         if !parts.read_buf.is_empty() {
             return Err(ProtocolError::ClearBytesBeforeTls(parts.read_buf.len()).into());
         }
-        // P-102: what was agreed in clear may have been agreed with anybody.
+        // P-102: what was agreed in clear is void, since an attacker may have agreed to it.
         self.style = ReplyStyle::Simple;
         self.selected = None;
         self.shared.forget_export();
@@ -76,14 +76,14 @@ impl Negotiator {
         Ok(info)
     }
 
-    /// The stream failed before anything came through TLS.
+    /// Returns the error of a stream that failed before anything came through TLS.
     pub(super) fn not_accepted(&self, error: io::Error) -> Error {
         let client = self.tls.as_ref().map(TlsInfo::client_certificate);
         Error::tls(unaccepted(client.unwrap_or_default(), error))
     }
 }
 
-/// The server is of a kind that has no TLS.
+/// Returns the error of a server that cannot negotiate TLS.
 pub(super) fn not_possible(why: &'static str) -> Error {
     let error = io::Error::new(io::ErrorKind::Unsupported, why);
     Error::tls(TlsError::new(TlsFailure::NotPossible, error))
