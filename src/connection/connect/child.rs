@@ -19,24 +19,24 @@ impl Connection {
     /// Runs a server as child process and begins to connect over its standard input and output.
     ///
     /// `argv` is the program, looked up in `PATH`, and its arguments; no shell is involved. The
-    /// server gets one end of a Unix socket pair as its standard input and output (as inetd
-    /// would give it), and what it writes to its standard error goes to ours.
+    /// server gets one end of a Unix socket pair as its standard input and output, as from inetd.
+    /// Its standard error is copied to that of this program.
     ///
     /// The server leads a process group of its own, and must stay in the foreground. When the
-    /// connection ends, in whatever way, the server sees the end of its input; if it does not exit
+    /// connection ends, in whatever way, the server sees the end of its input. If it does not exit
     /// within half a second, its group gets SIGTERM, and later SIGKILL, see
-    /// [`child_kill_delay`](crate::Builder::child_kill_delay). It is always reaped. When it exits,
-    /// the connection ends, even if a process that it has started still has the socket, and what is
-    /// left of its group is ended in the same way.
+    /// [`child_kill_delay`](crate::Builder::child_kill_delay). The server is always reaped. When it
+    /// exits, the connection ends, even if a process that it has started still has the socket, and
+    /// the rest of its group is ended in the same way.
     ///
-    /// To a terminal, the server is a process in the background: Ctrl-C and Ctrl-Z do not reach it,
-    /// and it is stopped if it reads from the terminal, as to ask for a password. If Ctrl-C ends
-    /// your program, the server sees the end of its input; if your program goes on, drop the
+    /// For a terminal, the server is a background process: Ctrl-C and Ctrl-Z do not reach it, and it
+    /// is stopped if it reads from the terminal, for instance to ask for a password. If Ctrl-C ends
+    /// your program, the server sees the end of its input. If your program goes on, drop the
     /// connection, or [disconnect](Self::disconnect), to end the server.
     ///
-    /// What it says until the handshake is done is held back: if the attempt fails, the last 4 KiB
-    /// are part of the error, with its exit status if it has exited; if not, they are copied then.
-    /// See also [`child_stderr`](Self::child_stderr).
+    /// The standard error of the server is held back until the handshake is done, and copied then.
+    /// If the attempt fails, the last 4 KiB are part of the error instead, with the exit status if
+    /// the server has exited. See also [`child_stderr`](Self::child_stderr).
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
@@ -77,17 +77,17 @@ impl Connection {
         connecting.await
     }
 
-    /// Runs a server as child process that takes over a listening socket, and begins to connect
-    /// to that: "socket activation", as systemd does it.
+    /// Runs a server as child process that takes over a listening socket, and begins to connect to
+    /// that socket: "socket activation", as by systemd.
     ///
-    /// For servers that do not speak on their standard input and output, such as `qemu-nbd`. The
-    /// server finds the socket as its descriptor 3, and `LISTEN_PID`, `LISTEN_FDS` and
-    /// `LISTEN_FDNAMES` in its environment, the latter as given by
+    /// This is for servers that do not serve on their standard input and output, such as
+    /// `qemu-nbd`. The server gets the socket as its descriptor 3, and `LISTEN_PID`, `LISTEN_FDS`
+    /// and `LISTEN_FDNAMES` in its environment, the last one as set by
     /// [`socket_activation_name`](crate::Builder::socket_activation_name). Its standard input is
-    /// empty. Everything else is as with [`aio_connect_command`](Self::aio_connect_command), but
-    /// that the end of the connection tells this server nothing: it gets SIGTERM at once. And if
-    /// your program is killed, by Ctrl-C for instance, nothing tells it either: it must look after
-    /// that itself, as `nbdkit --exit-with-parent` does, or `qemu-nbd` without `-t`.
+    /// empty. Everything else is as with [`aio_connect_command`](Self::aio_connect_command), with
+    /// two differences. The server does not notice the end of the connection, so it gets SIGTERM at
+    /// once. Nor does it notice if your program is killed, by Ctrl-C for instance: it must take care
+    /// of that itself, as `nbdkit --exit-with-parent` does, or `qemu-nbd` without `-t`.
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
@@ -128,7 +128,7 @@ impl Connection {
         connecting.await
     }
 
-    /// Goes on with a server that was started, or not.
+    /// Begins the handshake with a server that was started, or ends the connection if it was not.
     pub(super) fn start_child(
         &self,
         spawned: Result<(Socket<UnixStream>, Child)>,

@@ -1,4 +1,4 @@
-//! How to connect, as a value.
+//! Ways to connect as values.
 
 #[cfg(unix)]
 use std::ffi::{OsStr, OsString};
@@ -19,10 +19,11 @@ use crate::error::{Error, Phase, Result};
 use crate::transport::Transport;
 use crate::uri::{Endpoint, Uri};
 
-/// How to connect to a server, as a value: for connecting again and again.
+/// A way to connect to a server, as a value that can be used again.
 ///
-/// [`Builder::connect`] and [`Connection::connect_to`] take one. What a connection asks of the
-/// server is up to the [`Builder`]; only a URI brings an export name and TLS settings with it.
+/// [`Builder::connect`] and [`Connection::connect_to`] take a connector. The options of the
+/// connection are those of the [`Builder`]; only a URI has an export name and TLS settings of its
+/// own.
 ///
 /// # Examples
 /// ```no_run
@@ -58,8 +59,8 @@ type Closure<T> = Arc<dyn Fn() -> Opening<T> + Send + Sync>;
 type Opening<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 
 impl Connector {
-    /// Connects to the server and export that a URI names, as
-    /// [`Connection::connect_uri`] does; text that is a URI also becomes a connector by `TryFrom`.
+    /// Connects to the server and export that a URI names, as [`Connection::connect_uri`] does. A
+    /// connector can also be made from the text of a URI by `TryFrom`.
     #[must_use]
     pub fn uri(uri: Uri) -> Self {
         Self(How::Uri(Box::new(uri)))
@@ -95,7 +96,7 @@ impl Connector {
         Self(How::Command(own(argv)))
     }
 
-    /// Runs a server as child process for each connection and gives it a listening socket, as
+    /// Runs a server as child process for each connection, and gives it a listening socket, as
     /// `Connection::connect_systemd_socket_activation` does.
     #[cfg(unix)]
     #[must_use]
@@ -106,7 +107,7 @@ impl Connector {
         Self(How::SocketActivation(own(argv)))
     }
 
-    /// Calls `open` for each connection and takes over the byte stream that it makes.
+    /// Calls `open` for each connection, and takes over the byte stream that it returns.
     ///
     /// An error of the closure ends the attempt with [`Error::Disconnected`]. The deadline of the
     /// handshake covers the closure.
@@ -141,10 +142,10 @@ impl Connector {
         })))
     }
 
-    /// Calls `find` for each connection to learn the address of the server: for ports and sockets
-    /// that change, or that are not known in advance.
+    /// Calls `find` for each connection to get the address of the server. This is for ports and
+    /// sockets that change, or that are not known in advance.
     ///
-    /// An address by `ssh` is refused: that is a command. An error of the closure ends the attempt
+    /// An `ssh` address is refused, since it is a command. An error of the closure ends the attempt
     /// with [`Error::Disconnected`]. The deadline of the handshake covers the closure.
     #[must_use]
     pub fn address<F, R>(find: F) -> Self
@@ -213,8 +214,8 @@ impl TryFrom<String> for Connector {
 }
 
 impl Builder {
-    /// Makes a connection and connects it: to the server and export that a URI names, or as a
-    /// [`Connector`] says.
+    /// Creates a connection and connects it: to the server and export that a URI names, or by a
+    /// [`Connector`].
     ///
     /// ```no_run
     /// use nbd_client::{Connection, context};
@@ -247,10 +248,11 @@ impl Builder {
 }
 
 impl Connection {
-    /// Begins to connect as a [`Connector`] says: the same as the call that its constructor names.
+    /// Begins to connect by a [`Connector`]. This does the same as the call that the documentation
+    /// of its constructor names.
     ///
     /// # Errors
-    /// Those of that call.
+    /// The errors of that call.
     pub fn aio_connect_to<T>(&self, server: T) -> Result<Connecting>
     where
         T: TryInto<Connector, Error: Into<Error>>,
@@ -280,7 +282,7 @@ impl Connection {
         }
     }
 
-    /// Connects as a [`Connector`] says; see [`aio_connect_to`](Self::aio_connect_to).
+    /// Connects by a [`Connector`]; see [`aio_connect_to`](Self::aio_connect_to).
     ///
     /// # Errors
     /// As there, and if the connection or the handshake fails.

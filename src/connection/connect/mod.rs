@@ -1,7 +1,7 @@
 //! The ways to connect.
 //!
-//! Each comes twice: `aio_connect_*` begins and returns a future that may be dropped,
-//! `connect_*` begins and waits.
+//! Each way has two calls: `aio_connect_*` begins, and returns a future that may be dropped;
+//! `connect_*` begins, and waits.
 
 #[cfg(unix)]
 mod child;
@@ -32,29 +32,31 @@ use crate::state::State;
 use crate::transport::{Transport, fd};
 use crate::uri::Endpoint;
 
-/// Connecting. Allowed once, on a new handle; in any other state each of these calls fails with
-/// an error that names the state, and changes nothing.
+/// Connecting. A handle can be connected once. In any other state than
+/// [`Created`](State::Created), each of these calls fails with an error that names the state, and
+/// changes nothing.
 ///
-/// An argument that cannot be used, or the lack of a Tokio runtime whose time is enabled (and,
-/// but for a stream, its I/O), is an error that leaves the handle [`Created`](State::Created). Any
-/// failure after that leaves it [`Dead`](State::Dead). The whole attempt has one deadline, see
+/// An invalid argument is an error that leaves the handle `Created`. So is the lack of a Tokio
+/// runtime with time enabled, and, except for a stream, I/O. Any failure after that leaves the
+/// handle [`Dead`](State::Dead). The whole attempt has one deadline, see
 /// [`handshake_timeout`](crate::Builder::handshake_timeout).
 ///
 /// # Cancel safety
 ///
-/// Dropping one of these futures before it is done stops the attempt only if it was the last
-/// that held the connection.
+/// Dropping one of these futures stops the attempt only if the future held the last handle of the
+/// connection.
 impl Connection {
-    /// Takes over a connected stream socket and begins the handshake on it.
+    /// Takes over a connected stream socket, and begins the handshake on it.
     ///
-    /// Any family will do: TCP, Unix, vsock, one end of a socket pair; [`IntoSocket`] says what
-    /// may hold it. The descriptor is ours from here on, also on failure: it is closed when the
-    /// connection ends. It is made non-blocking and close-on-exec, and TCP sends small messages
-    /// at once (`TCP_NODELAY`); all but close-on-exec is shared with duplicates of the descriptor.
+    /// The socket can be of any family: TCP, Unix, vsock, one end of a socket pair; [`IntoSocket`]
+    /// lists the types that can hold it. The call takes ownership of the descriptor, and closes it
+    /// on failure. The socket becomes non-blocking and close-on-exec, and TCP sends small messages
+    /// at once (`TCP_NODELAY`). Duplicates of the descriptor share all of this except
+    /// close-on-exec.
     ///
     /// # Errors
-    /// If the handle is not new, there is no runtime, the runtime of a Tokio stream does not let
-    /// go of it, or the descriptor is not a connected stream socket; the error says what it is.
+    /// If the handle is not new, there is no runtime, the runtime of a Tokio stream cannot
+    /// deregister it, or the descriptor is not a connected stream socket; the error says what it is.
     pub fn aio_connect_socket(&self, socket: impl IntoSocket) -> Result<Connecting> {
         self.prepare()?;
         let unusable = |error: io::Error| Error::argument("socket", error.to_string());
@@ -72,12 +74,12 @@ impl Connection {
         connecting.await
     }
 
-    /// Takes over any byte stream and begins the handshake on it: a tunnel, a TLS session, one
-    /// end of a `tokio::io::duplex`.
+    /// Takes over any byte stream, and begins the handshake on it: a tunnel, a TLS session, one end
+    /// of a `tokio::io::duplex`.
     ///
-    /// For a socket, [`aio_connect_socket`](Self::aio_connect_socket) is better. A Tokio
-    /// `TcpStream` sends small messages at once (`TCP_NODELAY`) from here on, as there; one that
-    /// is inside another stream should have been told to, or each request may wait for 40 ms.
+    /// For a socket, [`aio_connect_socket`](Self::aio_connect_socket) is better. `TCP_NODELAY` is
+    /// set on a Tokio `TcpStream`, as there. Set it yourself on a `TcpStream` inside another stream;
+    /// otherwise each request may wait for 40 ms.
     ///
     /// # Errors
     /// If the handle is not new or there is no runtime.
@@ -85,11 +87,11 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        // Whether I/O is enabled here is up to the stream.
+        // The stream may need no I/O of the runtime.
         self.check_created()?;
         self.shared().tls().check(None)?;
         if let Some(tcp) = (&stream as &dyn Any).downcast_ref::<TcpStream>() {
-            // P-004. Without it all still works.
+            // P-004: TCP sends small messages at once. A failure changes nothing else.
             let _ = tcp.set_nodelay(true);
         }
         let transport = Transport::foreign(stream);
@@ -111,8 +113,8 @@ impl Connection {
 
     /// Begins to connect to a TCP port; the registered port of NBD is 10809.
     ///
-    /// The name is looked up without blocking, and its addresses are tried side by side, IPv6
-    /// and IPv4 in turn, a quarter of a second apart.
+    /// The name is looked up without blocking. Its addresses are tried side by side, IPv6 and IPv4
+    /// in turn, a quarter of a second apart.
     ///
     /// # Errors
     /// If the handle is not new, there is no runtime, or the host is empty.
@@ -150,19 +152,19 @@ impl Connection {
         connecting.await
     }
 
-    /// Checks everything but the argument, before anything is done.
+    /// Makes all checks except those of the argument.
     fn prepare(&self) -> Result<()> {
         self.prepare_for(None)
     }
 
-    /// The same for a server of this name.
+    /// Makes all checks except those of the argument, for a server of this name.
     fn prepare_for(&self, host: Option<&str>) -> Result<()> {
         self.check_created()?;
         runtime::check_io()?;
         self.shared().tls().check(host)
     }
 
-    /// Checks what has nothing to do with the server.
+    /// Checks the state, the runtime and the configured names.
     fn check_created(&self) -> Result<()> {
         let state = self.state();
         if state != State::Created {

@@ -1,4 +1,4 @@
-//! The ways to a server, checked.
+//! Checked ways to a server.
 
 #[cfg(unix)]
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::transport::{
 };
 use crate::uri::{Endpoint, Uri};
 
-/// How to get to a server, checked.
+/// A way to a server whose arguments were checked.
 pub(super) enum Way {
     Tcp(String, u16),
     #[cfg(unix)]
@@ -45,7 +45,7 @@ impl Way {
         }
     }
 
-    /// The way to an address.
+    /// Returns the way to an address.
     fn to(endpoint: &Endpoint) -> Result<Self> {
         match endpoint {
             Endpoint::Tcp { host, .. } if host.is_empty() => {
@@ -93,7 +93,7 @@ impl Connection {
         self.go(way)
     }
 
-    /// Goes a way, after everything has been checked.
+    /// Begins to connect by a way, after everything was checked.
     pub(super) fn go(&self, way: Way) -> Result<Connecting> {
         match way {
             #[cfg(unix)]
@@ -109,7 +109,7 @@ impl Connection {
     }
 }
 
-/// Opens the stream to an address that became known only now.
+/// Opens the stream to an address that a closure has returned.
 pub(super) async fn open_late(endpoint: Endpoint, shared: &Shared) -> Result<Transport> {
     if let Endpoint::Tcp { host, .. } = &endpoint {
         shared.tls().check(Some(host))?;
@@ -121,7 +121,7 @@ pub(super) async fn open_late(endpoint: Endpoint, shared: &Shared) -> Result<Tra
     open(way, &shared.config.tcp).await
 }
 
-/// Remembers where the server is, and what it is called.
+/// Records the address of the server, and the name that TLS verifies.
 fn note(shared: &Shared, endpoint: Endpoint) {
     let endpoint = match endpoint {
         Endpoint::Tcp { host, port } => {
