@@ -2,10 +2,10 @@ use super::{Endpoint, TlsType, Uri, UriError};
 
 /// What a URI may ask for.
 ///
-/// A URI does more than name a server: it can make this process open local sockets, read files,
-/// start `ssh`, or accept a server without knowing who it is. Whoever connects to URIs that come
-/// from somebody else decides here how much of that is acceptable.
-/// [`check`](Self::check) looks at the URI only; nothing is opened, resolved or started.
+/// A URI can do more than name a server: it can make this process open local sockets, read files,
+/// start `ssh`, or accept a server without verifying its identity. A program that connects to URIs
+/// from others decides here how much of that is acceptable. [`check`](Self::check) looks at the URI
+/// only; nothing is opened, resolved or started.
 ///
 /// | | [`remote`](Self::remote) | [`default`](Self::default) | [`trusted`](Self::trusted) |
 /// |---|---|---|---|
@@ -20,13 +20,13 @@ use super::{Endpoint, TlsType, Uri, UriError};
 /// before the greeting of a server. Local sockets are allowed, since most servers listen on them,
 /// and a TCP URI can name `localhost` as well.
 ///
-/// Two kinds of programs want another policy. One that runs with more rights than whoever wrote
-/// the URI, such as a service that takes URIs over a network, uses [`remote`](Self::remote): local
-/// sockets are protected by file permissions, and there it would lend out its own. One whose URIs
-/// come from its own user or configuration uses [`trusted`](Self::trusted).
+/// Two kinds of programs need another policy. A program with more rights than the author of the
+/// URI, such as a service that takes URIs over a network, uses [`remote`](Self::remote): local
+/// sockets are protected by file permissions, and the program would use its own permissions for the
+/// author. A program whose URIs come from its own user or configuration uses
+/// [`trusted`](Self::trusted).
 ///
-/// No policy says *which* hosts may be reached: a URI with TCP can name any machine this one can
-/// reach.
+/// No policy limits the hosts: a TCP URI can name any machine that this one can reach.
 ///
 /// ```
 /// use nbd_client::{Uri, UriPolicy};
@@ -94,8 +94,8 @@ impl UriPolicy {
         self
     }
 
-    /// Allows servers on other machines only, with or without TLS: for URIs that come from
-    /// somebody with fewer rights than this program has.
+    /// Allows servers on other machines only, with or without TLS. This is for URIs from authors
+    /// with fewer rights than this program.
     ///
     /// ```
     /// use nbd_client::UriPolicy;
@@ -158,7 +158,7 @@ impl UriPolicy {
         self
     }
 
-    /// Says whether the URI stays within this policy.
+    /// Checks whether the policy allows the URI.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! TLS with certificates: whom to trust, and who to be.
+//! TLS with certificates: trusted authorities, and the identity of the client.
 
 use std::fmt;
 use std::path::Path;
@@ -21,16 +21,16 @@ use crate::error::{Error, Result};
 
 /// TLS with certificates, by rustls: for [`Builder::tls`](crate::Builder::tls).
 ///
-/// The server must prove that it is who it should be: its certificate must come, directly or
-/// through others, from an authority ([CA](TlsConfigBuilder::ca_pem)) that is trusted, be valid
-/// now and for servers, and for the name that was connected to, as a *subject alternative name*
-/// of the kind DNS or IP; the old *common name* counts for nothing. Over transports without host
-/// names [`server_name`](Self::server_name) says which name that is; without one, connecting
-/// fails.
+/// The server must prove its identity: its certificate must be issued, directly or through
+/// intermediate authorities, by a trusted authority ([CA](TlsConfigBuilder::ca_pem)). It must be
+/// valid now, for servers, and for the name of the server, as a *subject alternative name* of the
+/// kind DNS or IP. The *common name* is ignored. The name of the server is the host that is
+/// connected to; for transports without host names set [`server_name`](Self::server_name), or
+/// connecting fails.
 ///
-/// TLS 1.3 and 1.2 are spoken. Sessions are not resumed: each connection verifies anew.
+/// TLS 1.3 and 1.2 are supported. Sessions are not resumed: each connection verifies anew.
 ///
-/// Cheap to clone; one can serve any number of connections.
+/// The configuration is cheap to clone, and can be used for any number of connections.
 ///
 /// ```no_run
 /// # async fn example() -> nbd_client::Result<()> {
@@ -47,12 +47,12 @@ use crate::error::{Error, Result};
 pub struct TlsConfig {
     pub(super) config: Arc<ClientConfig>,
     pub(super) server_name: Option<String>,
-    /// The name is not looked at.
+    /// Whether the name of the server is not verified.
     pub(super) any_name: bool,
 }
 
 impl TlsConfig {
-    /// Starts from nothing.
+    /// Returns an empty builder.
     pub fn builder() -> TlsConfigBuilder {
         let parts = Parts {
             provider: Arc::new(provider()),
@@ -67,7 +67,7 @@ impl TlsConfig {
         TlsConfigBuilder(Ok(parts))
     }
 
-    /// What a directory says, see [`TlsConfigBuilder::directory`].
+    /// Creates a configuration from the files in a directory, see [`TlsConfigBuilder::directory`].
     ///
     /// # Errors
     /// If a file is missing, cannot be read, or is not what its name says.
@@ -75,10 +75,11 @@ impl TlsConfig {
         Self::builder().directory(path).build()
     }
 
-    /// A configuration of rustls 0.23, used as it is.
+    /// Uses a configuration of rustls 0.23 as it is.
     ///
-    /// For what this crate does not offer. It ties you to that version of rustls, and leaves to
-    /// you what is verified: the name below is all this crate takes care of.
+    /// This is for settings that this crate does not have. It ties your program to that version of
+    /// rustls, and the configuration decides what is verified. This crate only sets the name of the
+    /// server.
     #[must_use]
     pub fn from_rustls_0_23(config: Arc<ClientConfig>) -> Self {
         Self {
@@ -88,8 +89,8 @@ impl TlsConfig {
         }
     }
 
-    /// The name, or IP address, that the server's certificate must be valid for, instead of the
-    /// host that is connected to. The server is told a name too, but no address.
+    /// Sets the name or IP address that the server's certificate must be valid for, instead of the
+    /// host that is connected to. A name is also sent to the server (SNI), an address is not.
     #[must_use]
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
@@ -106,9 +107,9 @@ impl fmt::Debug for TlsConfig {
     }
 }
 
-/// Puts a [`TlsConfig`] together.
+/// Builds a [`TlsConfig`].
 ///
-/// What is wrong with any part is said by [`build`](Self::build).
+/// [`build`](Self::build) reports what is wrong with any part.
 ///
 /// ```
 /// use nbd_client::TlsConfig;
@@ -130,7 +131,7 @@ struct Parts {
     trust: Trust,
 }
 
-/// What is not verified, least first.
+/// What is not verified; each variant includes the ones before it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Trust {
     Verified,
@@ -139,9 +140,9 @@ enum Trust {
 }
 
 impl TlsConfigBuilder {
-    /// Trusts authorities: one or more certificates in PEM. May be called several times.
+    /// Trusts authorities: one or more certificates in PEM. Further calls add more.
     ///
-    /// A server's own certificate can be trusted this way too, if it signed itself.
+    /// A self-signed certificate of a server can be trusted this way, too.
     pub fn ca_pem(self, pem: impl AsRef<[u8]>) -> Self {
         self.with(|parts| {
             for certificate in pem::certificates(CA, pem.as_ref())? {
@@ -151,14 +152,14 @@ impl TlsConfigBuilder {
         })
     }
 
-    /// Trusts an authority: one certificate in DER. May be called several times.
+    /// Trusts an authority: one certificate in DER. Further calls add more.
     pub fn ca_der(self, der: impl Into<Vec<u8>>) -> Self {
         self.with(|parts| parts.trust_authority(der.into().into()))
     }
 
     /// Trusts the authorities that the system trusts.
     ///
-    /// They are also trusted when no other is given.
+    /// They are also trusted if no authority is given.
     #[cfg(feature = "tls-native-roots")]
     pub fn native_roots(self) -> Self {
         self.with(|parts| {
@@ -167,11 +168,11 @@ impl TlsConfigBuilder {
         })
     }
 
-    /// Is ready to prove who the client is, with a certificate and its private key in PEM; the
-    /// certificates of intermediate authorities follow the certificate.
+    /// Sets a certificate of the client and its private key in PEM. The certificates of
+    /// intermediate authorities follow the certificate.
     ///
-    /// If this is called several times, the server gets the first certificate of a kind that it
-    /// knows. It gets one only if it asks.
+    /// The certificate is sent only if the server asks for one. After several calls, the server gets
+    /// the first certificate of a kind that it supports.
     pub fn client_pem(self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Self {
         self.with(|parts| {
             let chain = pem::certificates("TLS client certificate", chain.as_ref())?;
@@ -179,8 +180,8 @@ impl TlsConfigBuilder {
         })
     }
 
-    /// The same with the certificates, each, and the private key (PKCS #8, PKCS #1 or SEC 1) in
-    /// DER.
+    /// Sets a certificate of the client, like [`client_pem`](Self::client_pem), with each
+    /// certificate and the private key (PKCS #8, PKCS #1 or SEC 1) in DER.
     pub fn client_der<I>(self, chain: I, key: impl Into<Vec<u8>>) -> Self
     where
         I: IntoIterator<Item: Into<Vec<u8>>>,
@@ -193,11 +194,9 @@ impl TlsConfigBuilder {
         })
     }
 
-    /// Refuses certificates that have been revoked: one or more lists in PEM. May be called
-    /// several times.
+    /// Refuses revoked certificates: one or more revocation lists in PEM. Further calls add more.
     ///
-    /// Once there is any list, every certificate of a server must be covered by one that has not
-    /// expired.
+    /// With any list, every certificate of a server must be covered by a list that has not expired.
     pub fn crl_pem(self, pem: impl AsRef<[u8]>) -> Self {
         self.with(|parts| {
             parts.crls.extend(pem::revocation_lists(pem.as_ref())?);
@@ -205,7 +204,7 @@ impl TlsConfigBuilder {
         })
     }
 
-    /// The same with one list in DER.
+    /// Refuses revoked certificates, like [`crl_pem`](Self::crl_pem), with one list in DER.
     pub fn crl_der(self, der: impl Into<Vec<u8>>) -> Self {
         self.with(|parts| {
             parts.crls.push(der.into().into());
@@ -213,11 +212,11 @@ impl TlsConfigBuilder {
         })
     }
 
-    /// Adds what a directory holds, laid out as for libnbd and QEMU.
+    /// Adds the files in a directory, which is laid out as for libnbd and QEMU.
     ///
     /// | File | |
     /// |---|---|
-    /// | `ca-cert.pem` | as [`ca_pem`](Self::ca_pem); must be there |
+    /// | `ca-cert.pem` | as [`ca_pem`](Self::ca_pem); required |
     /// | `client-cert.pem`, `client-key.pem` | as [`client_pem`](Self::client_pem) |
     /// | `client-cert-0.pem`, `client-key-0.pem`, and so on | more of them |
     /// | `ca-crl.pem` | as [`crl_pem`](Self::crl_pem) |
@@ -228,7 +227,7 @@ impl TlsConfigBuilder {
         directory::load(self, path.as_ref()).unwrap_or_else(|error| Self(Err(error)))
     }
 
-    /// Speaks no version of TLS older than this; by default 1.2.
+    /// Sets the oldest version of TLS to use; by default 1.2.
     pub fn min_version(self, version: TlsVersion) -> Self {
         self.with(|parts| {
             parts.versions.0 = version;
@@ -236,7 +235,7 @@ impl TlsConfigBuilder {
         })
     }
 
-    /// Speaks no version of TLS newer than this; by default 1.3.
+    /// Sets the newest version of TLS to use; by default 1.3.
     pub fn max_version(self, version: TlsVersion) -> Self {
         self.with(|parts| {
             parts.versions.1 = version;
@@ -244,10 +243,10 @@ impl TlsConfigBuilder {
         })
     }
 
-    /// Accepts a certificate for any name, if it is good otherwise.
+    /// Accepts a certificate for any name, if it is valid otherwise.
     ///
-    /// Whoever has any certificate from a trusted authority can then be this server. Safe only
-    /// with an authority that certifies nobody else. It is better to say the name, see
+    /// Everyone with a certificate from a trusted authority can then impersonate the server. This is
+    /// safe only with an authority that certifies no one else. It is better to set the name, see
     /// [`TlsConfig::server_name`].
     pub fn danger_accept_any_name(self) -> Self {
         self.with(|parts| {
@@ -256,8 +255,8 @@ impl TlsConfigBuilder {
         })
     }
 
-    /// Accepts any server, whoever it is: the connection is encrypted, but anybody in the way
-    /// can read and change everything.
+    /// Accepts any server: the connection is encrypted, but an active attacker can read and change
+    /// everything.
     pub fn danger_accept_any_server(self) -> Self {
         self.with(|parts| {
             parts.trust = Trust::AnyServer;
@@ -265,11 +264,11 @@ impl TlsConfigBuilder {
         })
     }
 
-    /// Puts it together.
+    /// Creates the configuration.
     ///
     /// # Errors
-    /// If a part was not what it should be, or no authority is trusted (and the feature
-    /// `tls-native-roots` is off, or the system trusts none either).
+    /// If a part is invalid, or no authority is trusted (and the feature `tls-native-roots` is off,
+    /// or the system trusts none either).
     pub fn build(self) -> Result<TlsConfig> {
         self.0?.build()
     }
@@ -340,7 +339,7 @@ impl Parts {
             }
         };
         let mut config = builder.with_client_cert_resolver(Arc::new(identities));
-        // A resumed session would not look at the certificate again.
+        // A resumed session would not verify the certificate again.
         config.resumption = Resumption::disabled();
         Ok(TlsConfig {
             config: Arc::new(config),

@@ -1,11 +1,11 @@
-//! What is known about an encrypted connection.
+//! Facts about an encrypted connection.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::ClientCertificate;
 
-/// How a connection is encrypted, and with whom, see
+/// How a connection is encrypted, and the identity of the server, see
 /// [`Connection::tls_info`](crate::Connection::tls_info).
 #[derive(Clone, Eq, PartialEq)]
 pub struct TlsInfo {
@@ -18,8 +18,8 @@ pub struct TlsInfo {
 }
 
 impl TlsInfo {
-    /// For a [`TlsUpgrade`](crate::TlsUpgrade): version and cipher suite, as people write them,
-    /// such as `TLSv1.3` and `TLS_AES_128_GCM_SHA256`.
+    /// Creates a value for a [`TlsUpgrade`](crate::TlsUpgrade), with version and cipher suite by
+    /// their usual names, such as `TLSv1.3` and `TLS_AES_128_GCM_SHA256`.
     #[must_use]
     pub fn new(version: &str, cipher_suite: &str) -> Self {
         Self {
@@ -32,71 +32,71 @@ impl TlsInfo {
         }
     }
 
-    /// The same, with the name that the server's certificate was found to be valid for.
+    /// Sets the name that the server's certificate was verified for.
     #[must_use]
     pub fn with_server_name(mut self, name: &str) -> Self {
         self.server_name = Some(name.into());
         self
     }
 
-    /// The same, with the server's certificates in DER, its own first.
+    /// Sets the server's certificates in DER, its own first.
     #[must_use]
     pub fn with_peer_certificates(mut self, chain: impl IntoIterator<Item = Vec<u8>>) -> Self {
         self.peer_certificates = chain.into_iter().collect();
         self
     }
 
-    /// The same, with the identity of the pre-shared key.
+    /// Sets the identity of the pre-shared key.
     #[must_use]
     pub fn with_psk_identity(mut self, identity: &str) -> Self {
         self.psk_identity = Some(identity.into());
         self
     }
 
-    /// The same, with what became of the client's certificate.
+    /// Sets what became of the client's certificate.
     #[must_use]
     pub const fn with_client_certificate(mut self, certificate: ClientCertificate) -> Self {
         self.client_certificate = certificate;
         self
     }
 
-    /// The version, such as `TLSv1.3`.
+    /// Returns the version, such as `TLSv1.3`.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// The cipher suite, by its registered name.
+    /// Returns the registered name of the cipher suite.
     #[must_use]
     pub fn cipher_suite(&self) -> &str {
         &self.cipher_suite
     }
 
-    /// The name that the server's certificate was checked against and is valid for; `None` if no
-    /// name was checked.
+    /// Returns the name that the server's certificate was verified for, or `None` if no name was
+    /// verified.
     #[must_use]
     pub fn server_name(&self) -> Option<&str> {
         self.server_name.as_deref()
     }
 
-    /// The server's own certificate, in DER; `None` with a pre-shared key.
+    /// Returns the server's own certificate in DER, or `None` with a pre-shared key.
     #[must_use]
     pub fn peer_certificate(&self) -> Option<&[u8]> {
         self.peer_certificates.first().map(Vec::as_slice)
     }
 
-    /// All certificates the server sent, in DER, its own first.
+    /// Returns all certificates that the server sent, in DER, its own first.
     pub fn peer_certificates(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.peer_certificates.iter().map(Vec::as_slice)
     }
 
-    /// The identity of the pre-shared key; `None` with certificates.
+    /// Returns the identity of the pre-shared key, or `None` with certificates.
     #[must_use]
     pub fn psk_identity(&self) -> Option<&str> {
         self.psk_identity.as_deref()
     }
 
-    /// What became of the client's certificate.
+    /// Returns what became of the client's certificate.
     #[must_use]
     pub const fn client_certificate(&self) -> ClientCertificate {
         self.client_certificate

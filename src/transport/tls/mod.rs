@@ -1,4 +1,4 @@
-//! TLS between the byte stream and everything that is said over it, by whatever library.
+//! TLS over the byte stream, by any library.
 
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 mod config;
@@ -53,7 +53,7 @@ pub enum TlsMode {
     Require,
 }
 
-/// The oldest and newest version of TLS to speak; older ones than these do not exist here.
+/// A version of TLS. Versions older than these are not supported.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum TlsVersion {
@@ -63,34 +63,34 @@ pub enum TlsVersion {
     Tls13,
 }
 
-/// A byte stream in both directions. Every type that can be one is one.
+/// A byte stream in both directions. Every type with the necessary traits implements it.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + ?Sized> ByteStream for S {}
 
 /// The future of [`TlsUpgrade::upgrade`].
 ///
-/// It is boxed, so that any library can be behind a `dyn TlsUpgrade`.
+/// It is boxed, so that `TlsUpgrade` can be used as a trait object.
 pub type Upgrading<'a> =
     Pin<Box<dyn Future<Output = Result<(Box<dyn ByteStream>, TlsInfo), TlsError>> + Send + 'a>>;
 
-/// A way to make a byte stream secure: the hook for TLS libraries.
+/// An implementation of TLS: upgrades a byte stream.
 ///
 /// [`TlsConfig`](https://docs.rs/nbd-client/latest/nbd_client/struct.TlsConfig.html) and
-/// `TlsPsk` implement it; bring your own for another library, for keys in hardware, or for
-/// policies that those do not have.
+/// `TlsPsk` implement it. Implement it yourself for another library, for keys in hardware, or for
+/// other policies.
 ///
-/// The stream it is given has nothing in it that was sent before the server agreed to TLS, and
-/// nothing but what it returns is used afterwards: if the upgrade fails, the connection is dead.
-/// It may run as long as it takes: the deadline of the handshake covers it, and dropping the
+/// The given stream contains no bytes that were sent before the server agreed to TLS. After the
+/// upgrade, only the returned stream is used: if the upgrade fails, the connection is dead. The
+/// upgrade needs no timeout of its own, since the deadline of the handshake covers it; dropping the
 /// future must stop it.
 ///
-/// What the returned stream buffers has to leave with `poll_flush`. `poll_shutdown` has to send
-/// `close_notify`. The end of the stream without `close_notify` from the server has to be an
-/// error, of the kind `UnexpectedEof`.
+/// `poll_flush` of the returned stream must send everything that the stream buffers, and
+/// `poll_shutdown` must send `close_notify`. The end of the stream without `close_notify` from the
+/// server must be an error of the kind `UnexpectedEof`.
 ///
 /// # Examples
-/// A hook that looks at the certificate once more:
+/// An upgrade that also compares the certificate:
 /// ```
 /// use nbd_client::{ByteStream, Result, TlsError, TlsFailure, TlsUpgrade, Upgrading};
 ///
@@ -123,11 +123,11 @@ pub type Upgrading<'a> =
 /// }
 /// ```
 pub trait TlsUpgrade: fmt::Debug + Send + Sync {
-    /// Says whether an upgrade can succeed at all, before anything is connected.
+    /// Checks, before anything is connected, whether an upgrade can succeed.
     ///
     /// # Errors
-    /// If it cannot: usually [`Error::Invalid`](crate::Error::Invalid), for example because a
-    /// certificate is to be checked and there is no name to check it against.
+    /// If it cannot. The error is usually [`Error::Invalid`](crate::Error::Invalid), for example
+    /// because there is no name to check a certificate against.
     fn check(&self, server_name: Option<&str>) -> Result<()> {
         let _ = server_name;
         Ok(())
@@ -135,8 +135,8 @@ pub trait TlsUpgrade: fmt::Debug + Send + Sync {
 
     /// Runs the TLS handshake over `stream`, as the client.
     ///
-    /// `server_name` is the host that was connected to, or the name the URI gives; `None` over
-    /// transports without host names.
+    /// `server_name` is the host that was connected to, or the name that the URI gives. It is `None`
+    /// for transports without host names.
     fn upgrade<'a>(
         &'a self,
         stream: Box<dyn ByteStream>,
@@ -144,18 +144,18 @@ pub trait TlsUpgrade: fmt::Debug + Send + Sync {
     ) -> Upgrading<'a>;
 }
 
-/// What a connection does about TLS.
+/// The TLS settings of a connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tls {
     pub(crate) mode: TlsMode,
-    /// With whose help; always there unless the mode is `Disable`.
+    /// The implementation; always set unless the mode is `Disable`.
     pub(crate) upgrade: Option<Arc<dyn TlsUpgrade>>,
-    /// What the server is called, if that is known.
+    /// The name of the server, if it is known.
     pub(crate) server_name: Option<String>,
 }
 
 impl Tls {
-    /// Says whether all is there that is needed to connect to a server of this name.
+    /// Checks whether the settings suffice to connect to a server of this name.
     pub(crate) fn check(&self, host: Option<&str>) -> Result<()> {
         match &self.upgrade {
             Some(upgrade) if self.mode != TlsMode::Disable => {

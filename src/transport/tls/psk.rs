@@ -39,12 +39,12 @@ const RECORD: usize = 16 << 10;
 
 /// TLS with a pre-shared key, by OpenSSL: for [`Builder::tls`](crate::Builder::tls).
 ///
-/// Both sides prove that they have the key; there are no certificates, and so no names to check.
-/// A server that would go on without the key is refused. TLS 1.3 and 1.2 are spoken, always with
-/// forward secrecy.
+/// Both sides prove that they have the key. There are no certificates, so there are no names to
+/// check. A server that goes on without the key is refused. TLS 1.3 and 1.2 are supported, always
+/// with forward secrecy.
 ///
-/// The key is wiped from memory when the last clone is dropped. Cheap to clone; one can serve
-/// any number of connections.
+/// A value is cheap to clone, and can be used for any number of connections. The key is wiped from
+/// memory when the last clone is dropped.
 ///
 /// ```no_run
 /// # async fn example() -> nbd_client::Result<()> {
@@ -65,10 +65,10 @@ pub struct TlsPsk {
 }
 
 impl TlsPsk {
-    /// With this user name and key: at most 255 bytes without NUL, and 1 to 256 bytes.
+    /// Uses this user name, of at most 255 bytes without NUL, and this key, of 1 to 256 bytes.
     ///
-    /// Whoever sees a handshake can try out keys at leisure, so a key has to be random, and of 16
-    /// bytes at least.
+    /// An eavesdropper can try out keys offline, so the key should be random, and have at least 16
+    /// bytes.
     ///
     /// # Errors
     /// If the name or the key is empty or too long, or there is a NUL in the name.
@@ -89,11 +89,11 @@ impl TlsPsk {
         })
     }
 
-    /// With the key that a file has for this user; without a name, for the one in the
+    /// Uses the key that a file has for this user. Without a name, the user is that of the
     /// environment variable `LOGNAME`, or else `USER`.
     ///
-    /// The file has lines of the form `user:key`, with the key in hexadecimal, as `psktool` of
-    /// GnuTLS writes them. Nobody but its owner may have any access to it.
+    /// The file has lines of the form `user:key`, with the key in hexadecimal, as written by
+    /// `psktool` of GnuTLS. Only its owner may have access to it.
     ///
     /// # Errors
     /// If the file cannot be read, others have access to it, or it has no usable key for the
@@ -110,14 +110,14 @@ impl TlsPsk {
         Self::new(user, psk_file::key_of(user, path.as_ref())?)
     }
 
-    /// Speaks no version of TLS older than this; by default 1.2.
+    /// Sets the oldest version of TLS to use; by default 1.2.
     #[must_use]
     pub const fn min_version(mut self, version: TlsVersion) -> Self {
         self.versions.0 = version;
         self
     }
 
-    /// Speaks no version of TLS newer than this; by default 1.3.
+    /// Sets the newest version of TLS to use; by default 1.3.
     #[must_use]
     pub const fn max_version(mut self, version: TlsVersion) -> Self {
         self.versions.1 = version;
