@@ -2,7 +2,7 @@
 //! it should stay flat.
 //!
 //! `cargo bench --bench growth`. For the memory of idle connections, see
-//! `cargo run --release --example load -- --idle --conns 1000 --unix PATH`.
+//! `cargo run --release --bin nbd -- load --idle --conns 1000 --unix PATH`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::future::IntoFuture;

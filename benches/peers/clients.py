@@ -84,7 +84,7 @@ def uri(address):
 
 
 class Ours(Client):
-    """The load generator among the examples."""
+    """`nbd load`."""
 
     def __init__(self, name, tools, cpu, *args, **env):
         super().__init__(name, tools, cpu)
@@ -97,7 +97,7 @@ class Ours(Client):
             else ["--unix", address]
         )
         return [
-            self.tools.load, *where, "--json", "--op", load.op, "--bs", load.bs,
+            self.tools.nbd, "load", *where, "--json", "--op", load.op, "--bs", load.bs,
             "--qd", load.qd, "--conns", load.conns, *limit, *self.args,
         ]
 

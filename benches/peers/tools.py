@@ -41,9 +41,7 @@ class Tools:
             if not has(need)
         }
         os.makedirs(TARGET, exist_ok=True)
-        self.load = self.cargo(
-            ROOT, ["--example", "load"], os.path.join(ROOT, "target"), "examples/load"
-        )
+        self.nbd = self.cargo(ROOT, ["--bin", "nbd"], os.path.join(ROOT, "target"), "nbd")
         self.fastserver = self.cargo(os.path.join(HERE, "fastserver"), [], TARGET, "fastserver")
         self.rawlimit = self.compile("rawlimit", [])
         self.libnbd_bench = self.compile("libnbd_bench", ["-lnbd", "-lpthread"])

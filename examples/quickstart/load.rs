@@ -188,8 +188,8 @@ impl Worker {
         let used = self.copy.iter().position(|&byte| byte != 0);
         if let (Some(at), true) = (used, self.load.can_write && !self.load.overwrite) {
             let at = self.start + at as u64;
-            let why = format!("the export is in use, see byte {at}: destroy it with --overwrite");
-            return Err(why.into());
+            let why = "nothing was written; --overwrite replaces its contents";
+            return Err(format!("the export is not empty (data at byte {at}): {why}").into());
         }
         Ok(self)
     }

@@ -17,7 +17,7 @@
 mod latency;
 mod load;
 mod options;
-#[path = "../shared/out.rs"]
+#[path = "../../tools/src/out.rs"]
 mod out;
 
 use std::process::ExitCode;

@@ -173,12 +173,15 @@ fn seconds(name: &str, value: &str) -> Result<Duration, String> {
 
 fn bytes(name: &str, value: &str) -> Result<usize, String> {
     let (digits, unit) = match value.as_bytes().last() {
-        Some(b'K') => (&value[..value.len() - 1], 1 << 10),
-        Some(b'M') => (&value[..value.len() - 1], 1 << 20),
-        Some(b'G') => (&value[..value.len() - 1], 1 << 30),
+        Some(b'k' | b'K') => (&value[..value.len() - 1], 1 << 10),
+        Some(b'm' | b'M') => (&value[..value.len() - 1], 1 << 20),
+        Some(b'g' | b'G') => (&value[..value.len() - 1], 1 << 30),
         _ => (value, 1),
     };
-    let count: usize = number(name, digits)?;
+    let Ok(count) = digits.parse::<usize>() else {
+        let expected = "expected a size such as 512, 64K or 1M";
+        return Err(format!("{name} {value}: {expected}"));
+    };
     match count.checked_mul(unit) {
         Some(0) => Err(format!("{name} {value}: at least 1")),
         Some(bytes) => Ok(bytes),

@@ -1,8 +1,8 @@
-//! A load generator in the manner of fio.
+//! `nbd load` puts a load on a server and reports speed and latencies, in the manner of fio.
 //!
 //! ```text
-//! cargo run --release --example load -- --unix /tmp/nbd.sock --op randread --bs 4k --qd 64 --seconds 5
-//! cargo run --release --example load -- --verify --qd 256 --conns 4 --bs 128k -- nbdkit -s memory 1G
+//! nbd load --unix /tmp/nbd.sock --op randread --bs 4k --qd 64 --seconds 5
+//! nbd load --verify --qd 256 --conns 4 --bs 128k -- nbdkit -s memory 1G
 //! ```
 //!
 //! What it costs to measure is kept small: one look at the clock for each request, and none with
@@ -11,8 +11,6 @@
 mod args;
 mod histogram;
 mod idle;
-#[path = "../shared/out.rs"]
-mod out;
 mod plan;
 mod report;
 mod verify;
@@ -29,34 +27,29 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use args::{Args, Runtime, Server};
-use out::complain;
+pub(crate) use args::LoadArgs as Args;
+
+use crate::out::complain;
+use args::{Runtime, Server};
 use plan::{Plan, Random};
 use report::Report;
 
 /// The exit code of a program that Ctrl-C has ended.
 const INTERRUPTED: i32 = 130;
 
-fn main() -> ExitCode {
-    let args = match Args::parse(std::env::args_os().skip(1)) {
-        Ok(Some(args)) => args,
-        Ok(None) => {
-            out::print(format_args!("{}", args::USAGE));
-            return ExitCode::SUCCESS;
-        }
-        Err(why) => {
-            complain!("load: {why}\ntry load --help");
-            return ExitCode::from(2);
-        }
-    };
+pub(crate) fn main(args: Args) -> ExitCode {
+    if let Err(why) = args.check() {
+        complain!("nbd load: {why}\nTry nbd load --help.");
+        return ExitCode::from(crate::USAGE);
+    }
     match start(args) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(wrong) => {
-            complain!("load: {wrong} blocks had the wrong contents");
+            complain!("nbd load: {wrong} blocks had the wrong contents");
             ExitCode::FAILURE
         }
         Err(error) => {
-            complain!("load: {error}");
+            complain!("nbd load: {error}");
             ExitCode::FAILURE
         }
     }
@@ -105,7 +98,7 @@ async fn run(args: Arc<Args>) -> Result<u64, Box<dyn Error>> {
 
 /// Puts the load on the connections, and prints what came of it.
 async fn measure(args: &Arc<Args>, connections: &[Connection]) -> Result<u64, Box<dyn Error>> {
-    let mut size = args.region;
+    let mut size = args.region.unwrap_or(u64::MAX);
     for conn in connections {
         size = size.min(conn.size()?);
     }
@@ -151,8 +144,11 @@ async fn progress(plan: Arc<Plan>, begin: Instant) {
         tokio::time::sleep(STEP).await;
         let seconds = begin.elapsed().as_secs();
         match plan.latency() {
-            Some(latency) => complain!("load: {seconds} s, {} operations so far", latency.count()),
-            None => complain!("load: {seconds} s so far"),
+            Some(latency) => complain!(
+                "nbd load: {seconds} s, {} operations so far",
+                latency.count()
+            ),
+            None => complain!("nbd load: {seconds} s so far"),
         }
     }
 }
@@ -161,7 +157,7 @@ async fn progress(plan: Arc<Plan>, begin: Instant) {
 async fn interrupted(mut interrupts: Signal, plan: Arc<Plan>) {
     interrupts.recv().await;
     plan.stop();
-    complain!("load: waits for what is in flight; to end at once, press Ctrl-C again");
+    complain!("nbd load: waits for what is in flight; to end at once, press Ctrl-C again");
     interrupts.recv().await;
     std::process::exit(INTERRUPTED);
 }
@@ -215,15 +211,15 @@ async fn connect(args: &Args) -> Result<Connection> {
         .limits(limits)
         .export_name(&args.export)
         .structured_replies(!args.simple)
-        .extended_headers(!args.simple && args.extended)
+        .extended_headers(!args.simple && !args.no_extended)
         .max_in_flight(args.qd.max(1024))
         .max_in_flight_bytes(wanted.max(128 << 20))
         .uri_policy(UriPolicy::trusted())
         .build();
-    match &args.server {
+    match args.server() {
         Server::Unix(path) => conn.connect_unix(path).await?,
-        Server::Tcp(host, port) => conn.connect_tcp(host, *port).await?,
-        Server::Uri(uri) => conn.connect_uri(uri.as_str()).await?,
+        Server::Tcp(host, port) => conn.connect_tcp(host, port).await?,
+        Server::Uri(uri) => conn.connect_uri(uri).await?,
         Server::Command(argv) => conn.connect_command(argv).await?,
     }
     Ok(conn)

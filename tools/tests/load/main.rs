@@ -1,4 +1,5 @@
-//! What all the examples have in common.
+//! `nbd load` on servers of the test's own, and what both subcommands have in common.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -13,85 +14,85 @@ use tokio::net::UnixListener;
 use tokio::process::Child;
 use tokio::time::timeout;
 
-use crate::run::example;
-use crate::server::Dir;
+const NBD: &str = env!("CARGO_BIN_EXE_nbd");
 
 /// Far longer than anything here takes.
 const WATCHDOG: Duration = Duration::from_secs(60);
 
-/// Runs an example whose output nobody reads.
-fn unheard(name: &str, args: &[&str]) -> Output {
+/// Runs `nbd` and nobody reads its output.
+fn unheard(args: &[&str]) -> Output {
     let (reader, writer) = UnixStream::pair().unwrap();
     drop(reader);
-    let mut command = Command::new(example(name));
+    let mut command = Command::new(NBD);
     command.args(args).stdout(OwnedFd::from(writer));
     command.stderr(Stdio::piped()).output().unwrap()
 }
 
+fn nothing_went_wrong(args: &[&str]) {
+    let output = unheard(args);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {errors}");
+    assert_eq!(errors, "", "{args:?}");
+}
+
 #[test]
 fn a_closed_pipe_is_no_failure() {
-    for (name, args) in [
-        ("info", &["--help"][..]),
-        ("info", &["--version"]),
-        ("load", &["--help"]),
-        (
-            "load",
-            &["--ops", "100", "--", "nbdkit", "-s", "memory", "1M"],
-        ),
-        ("quickstart", &["--help"]),
-        ("quickstart", &["--seconds", "0.1"]),
+    for args in [
+        &["--help"][..],
+        &["--version"],
+        &["info", "--help"],
+        &["info", "--version"],
+        &["load", "--help"],
     ] {
-        let output = unheard(name, args);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(0), "{name} {args:?}: {errors}");
-        assert_eq!(errors, "", "{name} {args:?}");
+        nothing_went_wrong(args);
+    }
+}
+
+mod nbdkit {
+    #[test]
+    fn a_closed_pipe_is_no_failure_of_a_load() {
+        let server = ["--", "nbdkit", "-s", "memory", "1M"];
+        super::nothing_went_wrong(&[&["load", "--ops", "100"][..], &server].concat());
     }
 }
 
 #[test]
-fn an_export_in_use_is_left_alone_and_the_server_told() {
-    let quickstart = example("quickstart");
-    let dir = Dir::new();
-    let log = dir.path("log");
-    let server = format!("exec nbdkit -v -s data 1 size=1M 2>{log}");
-    let output = Command::new(quickstart)
-        .args(["--tasks", "4", "--", "sh", "-c", &server])
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{errors}");
-    assert!(errors.contains("in use"), "{errors}");
-    let log = std::fs::read_to_string(log).unwrap();
-    assert!(log.contains("NBD_CMD_DISC"), "{log}");
-}
-
-#[test]
-fn more_than_the_export_has_is_not_cut_down_in_silence() {
-    let output = Command::new(example("quickstart"))
-        .args(["--region", "1G"])
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{errors}");
-    assert!(errors.contains("--region 1073741824: at most"), "{errors}");
+fn a_wrong_command_line_is_told_from_an_answer() {
+    for (args, status, complaint) in [
+        (
+            &["load", "--unix", "a", "--bs", "K"][..],
+            2,
+            "invalid value 'K' for '--bs <SIZE>': expected a size such as 512, 64K or 1M",
+        ),
+        (
+            &["load", "--unix", "a", "--qd", "0"],
+            2,
+            "--qd must not be 0",
+        ),
+        (&["load"], 2, "--unix <PATH>"),
+        (&["fly"], 2, "unrecognized subcommand 'fly'"),
+        // For questions 2 means no.
+        (&["info", "--can", "fly", "nbd://a"], 1, "'fly'"),
+        (&["info", "["], 1, "between [ and ]"),
+        (&["info"], 1, "URI"),
+    ] {
+        let output = Command::new(NBD).args(args).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{args:?}: {errors}");
+        assert!(errors.contains(complaint), "{args:?}: {errors}");
+        assert_eq!(output.stdout, b"", "{args:?}");
+    }
 }
 
 /// A load with 64 requests in flight that has connected to a server of the test's own.
 async fn load(server: &testing::Server) -> Child {
-    let program = example("load");
-    let dir = Dir::new();
-    let socket = dir.path("socket");
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
-    let child = tokio::process::Command::new(program)
-        .args([
-            "--unix",
-            &socket,
-            "--qd",
-            "64",
-            "--seconds",
-            "1000",
-            "--json",
-        ])
+    let child = tokio::process::Command::new(NBD)
+        .args(["load", "--qd", "64", "--seconds", "1000", "--json"])
+        .arg("--unix")
+        .arg(&socket)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)

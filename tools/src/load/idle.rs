@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use nbd_client::Result;
 
-use super::args::Args;
-use super::{connect, report};
+use super::{Args, connect, report};
 
 /// Longer than connections wait before they give memory back.
 const WAIT: Duration = Duration::from_secs(3);

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use nbd_client::{Builder, Connection, Uri, UriPolicy};
 
-use crate::Result;
-use crate::args::Target;
+use super::Result;
+use super::args::Target;
 
 pub(crate) enum Server {
     Uri(Box<Uri>),
@@ -13,10 +13,10 @@ pub(crate) enum Server {
 }
 
 impl Server {
-    pub(crate) fn new(target: &Target) -> Result<Self> {
+    pub(crate) fn new(target: Target) -> Result<Self> {
         Ok(match target {
             Target::Uri(uri) => Self::Uri(Box::new(uri.parse()?)),
-            Target::Command(command) => Self::Command(command.clone()),
+            Target::Command(command) => Self::Command(command),
         })
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Outcome;
 use super::histogram::Histogram;
-use super::out::say;
+use crate::out::say;
 
 /// Processor time of this process so far, in seconds.
 pub(crate) struct Usage {

@@ -1,13 +1,12 @@
-//! The example `info` beside `nbdinfo` of libnbd, field by field, against real servers.
+//! `nbd info` beside `nbdinfo` of libnbd, field by field, against real servers.
 //!
-//! Where `nbdinfo` prints a key, `info` must print the same key with the same value. Keys of its
+//! Where `nbdinfo` prints a key, `nbd info` must print the same key with the same value. Keys of its
 //! own it may have only where newer versions of `nbdinfo` have them, too.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[allow(dead_code, reason = "shared with the tests that need more of it")]
-#[path = "../interop/server.rs"]
+#[path = "../../../tests/interop/server.rs"]
 mod server;
 
 mod nbdinfo;
-mod programs;
 mod run;

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use bytes::Bytes;
 use nbd_client::{Connection, Export, Handshake, Protocol};
 
-use crate::Result;
-use crate::server::Server;
+use super::Result;
+use super::server::Server;
 
 /// How much of an export `file` gets to see, in bytes.
 const SAMPLE: u64 = 8192;

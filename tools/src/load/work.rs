@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use nbd_client::{Connection, Result};
 
-use super::args::{Args, Op};
-use super::{Outcome, Plan, Random};
+use super::args::Op;
+use super::{Args, Outcome, Plan, Random};
 
 /// One request after the other, all of one size.
 pub(crate) async fn work(

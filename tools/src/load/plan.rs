@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::args::Args;
+use super::Args;
 use super::histogram::Histogram;
 
 /// What all workers share.
@@ -25,11 +25,11 @@ impl Plan {
     pub(crate) fn new(args: &Args, size: u64) -> Self {
         Self {
             blocks: (size / args.bs as u64).max(1),
-            left: AtomicU64::new(args.ops),
+            left: AtomicU64::new(args.ops()),
             next: AtomicU64::new(0),
-            time: args.time,
+            time: args.time(),
             over: Arc::new(AtomicBool::new(false)),
-            latency: args.latency.then(Histogram::new),
+            latency: (!args.no_latency).then(Histogram::new),
         }
     }
 

@@ -7,8 +7,8 @@ use futures::TryStreamExt;
 use nbd_client::context::Status;
 use nbd_client::{Connection, Extent};
 
-use crate::Result;
-use crate::print::quoted;
+use super::Result;
+use super::print::quoted;
 
 pub(crate) enum Map {
     Extents(Vec<(Extent, String)>),

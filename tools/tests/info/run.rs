@@ -1,8 +1,6 @@
 //! Running both programs and comparing what they print.
 
-use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -74,7 +72,7 @@ impl Compared {
 
     fn both(&self, args: &[&str]) -> [(String, i32); 2] {
         let theirs = self.ask(Command::new("nbdinfo"), args);
-        [theirs, self.ask(Command::new(info()), args)]
+        [theirs, self.ask(info(), args)]
     }
 
     /// Both succeed, and every field of theirs is in ours.
@@ -136,7 +134,7 @@ impl Compared {
 
 /// Runs both on a command of their own, instead of a server that runs.
 pub(crate) fn on_command(args: &[&str]) {
-    let both = [Command::new("nbdinfo"), Command::new(info())].map(|mut command| {
+    let both = [Command::new("nbdinfo"), info()].map(|mut command| {
         let output = command.args(args).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         (text, output.status.code().unwrap())
@@ -179,25 +177,9 @@ fn alike(theirs: &Value, ours: &Value, path: &str) {
     }
 }
 
-/// The example, built.
-fn info() -> &'static PathBuf {
-    static INFO: OnceLock<PathBuf> = OnceLock::new();
-    INFO.get_or_init(|| example("info"))
-}
-
-/// Builds an example.
-pub(crate) fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().unwrap().parent().unwrap();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--example", name, "--target-dir"]);
-    cargo.arg(profile.parent().unwrap());
-    if profile.ends_with("release") {
-        cargo.arg("--release");
-    }
-    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output();
-    let output = output.unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    profile.join("examples").join(name)
+/// Our program.
+pub(crate) fn info() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nbd"));
+    command.arg("info");
+    command
 }

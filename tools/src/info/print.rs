@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::fields::{Fields, Report, Value};
+use super::fields::{Fields, Report, Value};
 
 pub(crate) fn report(report: &Report, json: bool, out: &mut String) {
     let _ = if json {

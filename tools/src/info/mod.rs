@@ -1,0 +1,82 @@
+//! `nbd info` prints what is known of an NBD server and its exports, as `nbdinfo` of libnbd does:
+//! the same options, the same JSON keys, the same exit codes.
+//!
+//! ```text
+//! nbd info nbd://localhost
+//! nbd info --json --list 'nbd+unix:///?socket=/tmp/nbd.sock'
+//! nbd info --map [ qemu-nbd -r -f qcow2 disk.qcow2 ]
+//! ```
+
+mod args;
+mod fields;
+mod map;
+mod print;
+mod server;
+
+use std::process::ExitCode;
+
+use tokio::runtime::Builder;
+
+pub(crate) use args::{InfoArgs as Args, separate_command};
+
+use crate::out::{self, complain};
+use args::Mode;
+use server::Server;
+
+/// The exit code of a failure, a wrong command line included: 2 is an answer.
+pub(crate) const FAILURE: u8 = 1;
+/// The exit code of a question that was answered with no.
+const NO: u8 = 2;
+
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+pub(crate) fn main(args: &Args) -> ExitCode {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let answer = runtime
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(run(args)));
+    match answer {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(NO),
+        Err(error) => {
+            complain!("nbd info: {error}");
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+/// Does what is asked for; whether the answer is yes.
+async fn run(args: &Args) -> Result<bool> {
+    let server = Server::new(args.target()?)?;
+    // Printed at the end, so that there is all of it or nothing.
+    let mut text = String::new();
+    let mode = args.mode();
+    match &mode {
+        Mode::Question(question) => {
+            let conn = server.connect(|builder| builder).await?;
+            let answer = question.answer(&conn);
+            conn.disconnect().await?;
+            return answer;
+        }
+        Mode::Size => {
+            let conn = server.connect(|builder| builder).await?;
+            text = format!("{}\n", conn.size()?);
+            conn.disconnect().await?;
+        }
+        Mode::Map { context, totals } => {
+            let conn = server.connect(|b| b.meta_context(*context)).await?;
+            let map = map::Map::of(&conn, context, *totals).await?;
+            conn.disconnect().await?;
+            map.print(args.json, &mut text);
+        }
+        Mode::Show | Mode::List => {
+            let is_list = matches!(mode, Mode::List);
+            // Reading a little of every export of a long list takes long.
+            let content = args.content().unwrap_or(!is_list);
+            let report = fields::Report::of(&server, is_list, content).await?;
+            print::report(&report, args.json, &mut text);
+        }
+    }
+    out::print(format_args!("{text}"));
+    Ok(true)
+}
