@@ -20,6 +20,7 @@ pub(super) struct Flight {
 }
 
 impl Flight {
+    #[inline]
     pub(super) const fn new(submission: Submission) -> Self {
         Self {
             submission: Some(submission),
@@ -29,6 +30,7 @@ impl Flight {
     }
 
     /// Waits until there is room, and queues the message.
+    #[inline]
     fn poll_submit(&mut self, link: &Link, cx: &Context<'_>) -> Poll<Result<Ticket>> {
         if let Some(ticket) = self.ticket {
             return Poll::Ready(Ok(ticket));
@@ -37,6 +39,7 @@ impl Flight {
         Poll::Ready(Ok(*self.ticket.insert(ready!(sent)?)))
     }
 
+    #[inline]
     pub(super) fn poll_answer(&mut self, link: &Link, cx: &Context<'_>) -> Poll<Result<Answer>> {
         let is_new = self.ticket.is_none() && self.place.is_none();
         let ticket = ready!(self.poll_submit(link, cx))?;
@@ -59,11 +62,13 @@ impl Flight {
     }
 
     /// Returns whether the message was queued and is unanswered.
+    #[inline]
     pub(super) const fn is_sent(&self) -> bool {
         self.ticket.is_some()
     }
 
     /// Abandons an unanswered message. Returns whether it was sent.
+    #[inline]
     pub(super) fn release(&mut self, connection: &Connection) -> bool {
         let (place, ticket) = (self.place.take(), self.ticket.take());
         let Ok(link) = connection.link() else {

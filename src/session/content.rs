@@ -14,6 +14,7 @@ use crate::wire::{ChunkType, Command, ProtocolError, ReplyStyle};
 
 impl Entry {
     /// Checks type and length of a chunk against the request. Nothing is allocated before.
+    #[inline]
     pub fn check(
         &self,
         head: &ChunkHead,
@@ -45,6 +46,7 @@ impl Entry {
     }
 
     /// Claims the range of a piece of content, and returns its position in the read, in bytes.
+    #[inline]
     pub fn claim(
         &mut self,
         offset: u64,
@@ -98,6 +100,7 @@ impl Entry {
     }
 
     /// Stores a claimed piece of data that has fully arrived.
+    #[inline]
     pub fn store(
         &mut self,
         offset: u64,
@@ -185,6 +188,7 @@ impl Entry {
     }
 
     /// Takes the waker of a caller for whom pieces are queued.
+    #[inline]
     pub fn reader(&mut self) -> Option<Waker> {
         match &self.sink {
             Sink::Chunks(chunks) if !chunks.queue.is_empty() => self.waker.take(),
@@ -211,6 +215,7 @@ impl Entry {
     ///
     /// # Errors
     /// If the reply is not complete.
+    #[inline]
     pub fn finish(&mut self) -> Result<Result<Answer, Error>, ProtocolError> {
         if let Some(error) = self.error.take() {
             return Ok(Err(Error::Request(error)));

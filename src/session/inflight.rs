@@ -206,6 +206,7 @@ impl Inflight {
 
     /// Returns the entry of a reply that has begun. The entry stays until the reply has ended, so
     /// its absence is an error and never a success.
+    #[inline]
     pub fn replied(&mut self, place: usize) -> Result<&mut Entry, ProtocolError> {
         let entry = self.entries.get_mut(place);
         debug_assert!(entry.is_some(), "a reply to no request");

@@ -309,6 +309,7 @@ impl Session {
     }
 
     /// Ends a message of a reply, and with `done` the reply.
+    #[inline]
     fn end_message(&mut self, place: usize, done: bool) -> Result<(), ProtocolError> {
         if !done {
             return Ok(());

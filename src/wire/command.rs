@@ -31,6 +31,7 @@ pub(crate) enum Data {
 
 impl Command {
     /// The row of this command; `None` for a command that the client does not send as a request.
+    #[inline]
     pub(crate) const fn spec(self) -> Option<CommandSpec> {
         use CommandFlags as F;
         use TransmissionFlags as T;
@@ -52,16 +53,19 @@ impl Command {
     }
 
     /// Whether the command changes the content of the export.
+    #[inline]
     pub(crate) const fn changes(self) -> bool {
         matches!(self.spec(), Some(spec) if spec.changes)
     }
 
     /// Whether the command is about a range of the export.
+    #[inline]
     pub(crate) const fn has_range(self) -> bool {
         matches!(self.spec(), Some(spec) if spec.has_range)
     }
 
     /// Whether the command moves data, in either direction.
+    #[inline]
     pub(crate) const fn has_data(self) -> bool {
         matches!(self.spec(), Some(spec) if !matches!(spec.data, Data::None))
     }

@@ -214,6 +214,7 @@ impl ReplyCodec {
     ///
     /// # Errors
     /// If it is none of the form that was negotiated.
+    #[inline]
     pub fn take(&self, src: &mut BytesMut) -> Result<Option<ReplyHead>, ProtocolError> {
         let Some((head, used)) = ReplyHead::decode(self.style, src)? else {
             return Ok(None);
@@ -223,6 +224,7 @@ impl ReplyCodec {
     }
 
     /// Appends the head of a request.
+    #[inline]
     pub fn put(&self, head: &RequestHead, out: &mut impl BufMut) {
         head.encode(self.style == ReplyStyle::Extended, out);
     }
