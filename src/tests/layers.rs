@@ -161,3 +161,18 @@ fn every_module_has_its_layer() {
         assert!(known || module == "lib", "{module} is not in the table");
     }
 }
+
+#[test]
+fn architecture_has_the_same_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
+    let text = fs::read_to_string(path).unwrap();
+    for &(module, may) in LAYERS.iter().filter(|(module, _)| *module != "tests") {
+        let names: Vec<_> = may.iter().map(|name| format!("`{name}`")).collect();
+        let imports = match names.is_empty() {
+            true => "–".to_owned(),
+            false => names.join(", "),
+        };
+        let row = format!("| `{module}` | {imports} |");
+        assert!(text.lines().any(|line| line == row), "no row {row}");
+    }
+}
