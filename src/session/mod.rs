@@ -30,12 +30,13 @@ mod outbox;
 mod ranges;
 mod receive;
 mod status;
+mod submission;
 mod submit;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::task::{Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 pub use assembly::Assembly;
 use barrier::Barrier;
@@ -46,65 +47,15 @@ use ledger::Ledger;
 pub use outbox::{Outbox, SLICES};
 pub use receive::{Bulk, Intake};
 pub use status::StatusAssembly;
+pub use submission::{Answer, Chunks, Sink, Submission};
 
 use crate::chunk::Chunk;
 use crate::error::{Delivery, Error};
-use crate::extent::BlockStatus;
 pub use crate::extent::Context;
 use crate::limits::Limits;
 use crate::wire::codec::ReplyCodec;
 use crate::wire::request::RequestHead;
-use crate::wire::{Command, CommandFlags, ReplyStyle};
-
-/// A request as a caller submits it: checked, and not longer than one message can be.
-#[derive(Debug)]
-pub struct Submission {
-    /// The command of the request.
-    pub command: Command,
-    /// The flags in its header.
-    pub flags: CommandFlags,
-    /// The start of its range, in bytes from the start of the export.
-    pub offset: u64,
-    /// The length in its header, in bytes.
-    pub length: u64,
-    /// The bytes that follow the header.
-    pub payload: Bytes,
-    /// The destination of the content of the reply.
-    pub sink: Sink,
-}
-
-/// The destination of the content of a reply.
-#[derive(Debug)]
-pub enum Sink {
-    /// The reply has no content.
-    None,
-    /// One buffer.
-    Read(Assembly),
-    /// A queue of pieces.
-    Chunks(Box<Chunks>),
-    /// Lists of extents.
-    Status(Box<StatusAssembly>),
-}
-
-/// The pieces of a structured read that wait to be taken.
-#[derive(Debug)]
-pub struct Chunks {
-    /// Records which bytes have arrived; it holds no data.
-    pub read: Assembly,
-    /// The pieces, in the order of their arrival.
-    pub queue: VecDeque<Chunk>,
-}
-
-/// The result of a successful request.
-#[derive(Debug)]
-pub enum Answer {
-    /// The request is carried out, and has no content.
-    Done,
-    /// The data of a read.
-    Data(BytesMut),
-    /// The extents of a block status.
-    Status(BlockStatus),
-}
+use crate::wire::{Command, ReplyStyle};
 
 /// The name of a request in flight: its cookie.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
