@@ -1,0 +1,61 @@
+//! What a caller hands to the session, and what it gets back.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use super::assembly::Assembly;
+use super::status::StatusAssembly;
+use crate::chunk::Chunk;
+use crate::extent::BlockStatus;
+use crate::wire::{Command, CommandFlags};
+
+/// A request as a caller submits it: checked, and not longer than one message can be.
+#[derive(Debug)]
+pub struct Submission {
+    /// The command of the request.
+    pub command: Command,
+    /// The flags in its header.
+    pub flags: CommandFlags,
+    /// The start of its range, in bytes from the start of the export.
+    pub offset: u64,
+    /// The length in its header, in bytes.
+    pub length: u64,
+    /// The bytes that follow the header.
+    pub payload: Bytes,
+    /// The destination of the content of the reply.
+    pub sink: Sink,
+}
+
+/// The destination of the content of a reply.
+#[derive(Debug)]
+pub enum Sink {
+    /// The reply has no content.
+    None,
+    /// One buffer.
+    Read(Assembly),
+    /// A queue of pieces.
+    Chunks(Box<Chunks>),
+    /// Lists of extents.
+    Status(Box<StatusAssembly>),
+}
+
+/// The pieces of a structured read that wait to be taken.
+#[derive(Debug)]
+pub struct Chunks {
+    /// Records which bytes have arrived; it holds no data.
+    pub read: Assembly,
+    /// The pieces, in the order of their arrival.
+    pub queue: VecDeque<Chunk>,
+}
+
+/// The result of a successful request.
+#[derive(Debug)]
+pub enum Answer {
+    /// The request is carried out, and has no content.
+    Done,
+    /// The data of a read.
+    Data(BytesMut),
+    /// The extents of a block status.
+    Status(BlockStatus),
+}
