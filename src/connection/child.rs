@@ -1,7 +1,9 @@
 //! The server process of a connection.
 
+use rustix::io::Errno;
+
 use super::Connection;
-use crate::error::{Error, Result};
+use crate::error::{Error, InvalidUse, Phase, Result};
 use crate::wire::Text;
 
 /// The server process, if the connection has started one. Not on Windows.
@@ -44,14 +46,15 @@ impl Connection {
     pub fn kill_child(&self, signal: i32) -> Result<()> {
         let child = self.shared().lock_facts().child.clone();
         let Some(child) = child else {
-            return Err(Error::argument(
-                "signal",
-                "this connection runs no server process",
-            ));
+            return Err(InvalidUse::NoChild.into());
         };
         child
             .process
             .kill(signal)
-            .map_err(|error| Error::argument("signal", error.to_string()))
+            .map_err(|error| match Errno::from_io_error(&error) {
+                Some(Errno::SRCH) => InvalidUse::ChildEnded.into(),
+                Some(Errno::INVAL) => InvalidUse::Signal(signal).into(),
+                _ => Error::io(Phase::Shutdown, error),
+            })
     }
 }

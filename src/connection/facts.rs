@@ -2,7 +2,7 @@
 
 use super::Connection;
 use crate::driver::Address;
-use crate::error::{InvalidRequest, Result};
+use crate::error::{InvalidUse, Result};
 use crate::export::{Export, Protocol};
 use crate::stats::Stats;
 use crate::strict::Strict;
@@ -93,7 +93,7 @@ impl Connection {
                 UriBuilder::from(*uri).tls(insists || self.is_tls())
             }
             Some(Address::Endpoint(endpoint)) => Uri::builder(endpoint).tls(self.is_tls()),
-            None => return Err(InvalidRequest::NoAddress.into()),
+            None => return Err(InvalidUse::NoAddress.into()),
         };
         Ok(builder.export_name(self.export_name()).build()?)
     }

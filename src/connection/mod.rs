@@ -290,7 +290,7 @@ impl Connection {
 /// Checks a string before it is sent (P-001: it has no NUL and at most 4096 bytes).
 pub(crate) fn check_string(what: &'static str, string: &str) -> Result<()> {
     if string.contains('\0') {
-        return Err(Error::argument(what, "it contains a NUL character"));
+        return Err(InvalidRequest::ContainsNul { what }.into());
     }
     if string.len() > MAX_STRING {
         return Err(InvalidRequest::TooLongString {

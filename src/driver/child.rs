@@ -77,5 +77,13 @@ pub(super) async fn post_mortem(
         };
         let _ = timeout_at(until, child.terminate()).await;
     }
-    error.with_child(child.report().await)
+    let mut report = child.report().await;
+    let error = match child.run_failure(&report) {
+        Some(failure) => {
+            report.was_not_run = true;
+            failure
+        }
+        None => error,
+    };
+    error.with_child(report)
 }

@@ -66,7 +66,10 @@ pub(super) async fn establish(
     match enter(shared, &mut negotiator).await {
         Ok(export) => Ok(Established::Ready(negotiator, export)),
         Err(error) => {
-            if matches!(error, Error::Refused(_) | Error::Invalid(_)) {
+            if matches!(
+                error,
+                Error::Refused(_) | Error::Invalid(_) | Error::InvalidUse(_)
+            ) {
                 let until = after(shared.config.shutdown_timeout).min(deadline);
                 negotiator.leave(until).await;
             }

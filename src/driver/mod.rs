@@ -181,7 +181,8 @@ impl Task {
             result = until(deadline, established) => result,
             () = shared.abandoned.cancelled() => Some(Err(Error::closed())),
         };
-        result.unwrap_or_else(|| Err(Error::timeout(self.phase)))
+        let limit = shared.config.handshake_timeout;
+        result.unwrap_or_else(|| Err(Error::timeout(self.phase, limit)))
     }
 
     /// Serves option mode, and the transmission phase if it is entered.

@@ -109,7 +109,7 @@ async fn run(
         OptionCall::StartTls(answer) => {
             let result = within(shared, starttls(shared, negotiator)).await;
             let result = result.map_err(|error| match error {
-                Error::Timeout(..) => Error::timeout(Phase::Tls),
+                Error::Timeout(..) => Error::timeout(Phase::Tls, shared.config.handshake_timeout),
                 error => error,
             });
             shared.lock_facts().protocol = Some(negotiator.protocol());
@@ -153,7 +153,8 @@ async fn info(shared: &Shared, negotiator: &mut Negotiator) -> Result<Export> {
 async fn within<T>(shared: &Shared, option: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
         result = timeout(shared.config.handshake_timeout, option) => {
-            result.unwrap_or_else(|_| Err(Error::timeout(Phase::Handshake)))
+            let limit = shared.config.handshake_timeout;
+            result.unwrap_or_else(|_| Err(Error::timeout(Phase::Handshake, limit)))
         }
         () = shared.abandoned.cancelled() => Err(Error::closed()),
     }
@@ -178,7 +179,9 @@ async fn fate<T>(shared: &Shared, negotiator: &mut Negotiator, result: Result<T>
         }
         // P-052: a refusal leaves negotiation usable.
         Ok(value) => Fate::Over(Ok(value)),
-        Err(error @ (Error::Refused(_) | Error::Invalid(_))) => Fate::Over(Err(error)),
+        Err(error @ (Error::Refused(_) | Error::Invalid(_) | Error::InvalidUse(_))) => {
+            Fate::Over(Err(error))
+        }
         Err(error) => Fate::Fatal(error),
     }
 }
@@ -201,7 +204,7 @@ async fn conclude<T>(
 /// Sets the state back to negotiating, and answers the caller.
 fn settle<T>(shared: &Shared, answer: Answer<T>, result: Result<T>) {
     shared.set_state(State::Negotiating);
-    let _ = answer.send(result);
+    let _ = answer.send(result.map_err(|error| error.at(&shared.site())));
 }
 
 impl OptionCall {

@@ -16,6 +16,7 @@ const LOOKS: u32 = 16;
 /// the requests in flight were queued are compared with it.
 #[derive(Debug)]
 pub(super) struct Overdue {
+    limit: Duration,
     epoch: Duration,
     timer: Timer,
     /// Whether a request is too old, and gets a last look.
@@ -26,10 +27,16 @@ impl Overdue {
     /// Creates a watch for requests older than `limit`.
     pub(super) fn new(limit: Duration) -> Self {
         Self {
+            limit,
             epoch: limit / LOOKS,
             timer: Timer::new(),
             found: false,
         }
+    }
+
+    /// Returns how old a request may be.
+    pub(super) const fn limit(&self) -> Duration {
+        self.limit
     }
 
     /// Returns whether a request in flight is too old. If not, the task is woken when one may be.

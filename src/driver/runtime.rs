@@ -10,11 +10,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
-use crate::error::InvalidRequest;
+use crate::error::InvalidUse;
 use crate::platform;
 
 /// Checks that there is a runtime and that its time is enabled. `why` says what needs it.
-pub(crate) fn check_time(why: &'static str) -> Result<(), InvalidRequest> {
+pub(crate) fn check_time(why: &'static str) -> Result<(), InvalidUse> {
     check_time_with(why, || sleep(Duration::ZERO)).map(drop)
 }
 
@@ -22,22 +22,22 @@ pub(crate) fn check_time(why: &'static str) -> Result<(), InvalidRequest> {
 pub(crate) fn check_time_with<T>(
     why: &'static str,
     attempt: impl FnOnce() -> T + std::panic::UnwindSafe,
-) -> Result<T, InvalidRequest> {
+) -> Result<T, InvalidUse> {
     if Handle::try_current().is_err() {
-        return Err(InvalidRequest::NoRuntime(why));
+        return Err(InvalidUse::NoRuntime(why));
     }
-    let why = "time is not enabled in this one";
-    catch_unwind(attempt).map_err(|_| InvalidRequest::NoRuntime(why))
+    let why = "the Tokio runtime has no timer: build it with `enable_time`";
+    catch_unwind(attempt).map_err(|_| InvalidUse::NoRuntime(why))
 }
 
 /// Checks that the I/O of the current runtime is enabled.
 ///
 /// Failing to create a socket is no reason to refuse: the connection that needs one will report it.
-pub(crate) fn check_io() -> Result<(), InvalidRequest> {
-    let why = "I/O is not enabled in this one";
+pub(crate) fn check_io() -> Result<(), InvalidUse> {
+    let why = "the Tokio runtime has no I/O: build it with `enable_io`";
 
     match catch_unwind(platform::idle_socket) {
         Ok(_) => Ok(()),
-        Err(_) => Err(InvalidRequest::NoRuntime(why)),
+        Err(_) => Err(InvalidUse::NoRuntime(why)),
     }
 }

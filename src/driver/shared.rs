@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::link::Link;
 use super::options::OptionCall;
 use crate::config::{Config, ExportOptions};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Site};
 use crate::export::{Protocol, SharedExport};
 use crate::state::State;
 use crate::stats::{Stats, Tally};
@@ -18,6 +18,7 @@ use crate::strict::Strict;
 use crate::transport::child::Handle;
 use crate::transport::tls::{Tls, TlsInfo};
 use crate::uri::{Endpoint, Uri};
+use crate::wire::OptionType;
 
 /// The shared state of one connection.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     link: OnceLock<Arc<Link>>,
     options: OnceLock<mpsc::Sender<OptionCall>>,
     end: OnceLock<Error>,
+    site: OnceLock<Arc<Site>>,
     /// What was sent and received in the handshake.
     pub(crate) sent: Tally,
     pub(crate) received: Tally,
@@ -56,6 +58,10 @@ pub(crate) struct Facts {
     pub(crate) tls: Option<TlsInfo>,
     /// The address of the server, if it has one.
     pub(crate) address: Option<Address>,
+    /// The program that is the server, if that was started here.
+    pub(crate) program: Option<String>,
+    /// The option that was sent last.
+    pub(crate) asked: Option<OptionType>,
 }
 
 /// The address of a server, as the caller gave it.
@@ -91,6 +97,7 @@ impl Shared {
             link: OnceLock::new(),
             options: OnceLock::new(),
             end: OnceLock::new(),
+            site: OnceLock::new(),
             sent: Tally::default(),
             received: Tally::default(),
             abandoned: CancellationToken::new(),
@@ -146,7 +153,9 @@ impl Shared {
     /// Records the end of the connection, once: the first cause stands.
     pub(crate) fn end(&self, state: State, error: Error) {
         let unflushed = self.link.get().is_some_and(|link| link.has_unflushed());
+        let asked = self.lock_facts().asked;
         let error = error.with_unflushed(unflushed).into_fatal();
+        let error = error.after_option(asked).at(&self.site());
         if self.end.set(error.clone()).is_err() {
             return;
         }
@@ -200,6 +209,26 @@ impl Shared {
             messages_received,
         };
         handshake + self.link.get().map(|link| link.stats()).unwrap_or_default()
+    }
+
+    /// Returns what errors say of the server and its export.
+    pub(crate) fn site(&self) -> Arc<Site> {
+        let site = || {
+            let facts = self.lock_facts();
+            let server = match &facts.address {
+                Some(Address::Uri(uri)) => Some(uri.endpoint().place()),
+                Some(Address::Endpoint(endpoint)) => Some(endpoint.place()),
+                None => facts.program.clone(),
+            };
+            drop(facts);
+            let export = Some(self.export_options().export_name);
+            Arc::new(Site { server, export })
+        };
+        match self.link.get() {
+            // Nothing of it changes any more.
+            Some(_) => self.site.get_or_init(site).clone(),
+            None => site(),
+        }
     }
 
     /// Forgets what is known about the export.

@@ -31,6 +31,11 @@ impl Stall {
         }
     }
 
+    /// Returns how long the silence may be.
+    pub(super) const fn limit(&self) -> Duration {
+        self.limit
+    }
+
     /// Records that bytes have come.
     pub(super) const fn heard(&mut self) {
         self.heard = true;

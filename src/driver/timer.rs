@@ -9,7 +9,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use crate::driver::runtime;
-use crate::error::InvalidRequest;
+use crate::error::InvalidUse;
 
 /// Returns the end of a period that begins now; a period that is too long saturates to a time
 /// decades away.
@@ -90,9 +90,9 @@ impl Timer {
     ///
     /// # Errors
     /// If there is no runtime whose time is enabled.
-    pub(crate) fn start(&mut self, period: Duration) -> Result<(), InvalidRequest> {
+    pub(crate) fn start(&mut self, period: Duration) -> Result<(), InvalidUse> {
         let end = after(period);
-        let why = "timeouts must be awaited inside one";
+        let why = "a timeout requires a Tokio runtime";
         let sleep = runtime::check_time_with(why, || sleep_until(end))?;
         self.sleep = Some(Box::pin(sleep));
         Ok(())

@@ -143,8 +143,8 @@ impl Transmission {
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
-                    if let Some(phase) = self.poll_deadlines(cx) {
-                        return Poll::Ready(Ended::Failed(Error::timeout(phase)));
+                    if let Some((phase, limit)) = self.poll_deadlines(cx) {
+                        return Poll::Ready(Ended::Failed(Error::timeout(phase, limit)));
                     }
                     self.poll_idle(cx);
                     self.poll_busy(cx);
@@ -336,24 +336,22 @@ impl Transmission {
         Ended::Failed(Error::io(Phase::Request, error))
     }
 
-    /// Returns the deadline that has passed, if one has. Called before waiting.
-    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Option<Phase> {
+    /// Returns the deadline that has passed and its length, if one has. Called before waiting.
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Option<(Phase, Duration)> {
         // After DISC only the shutdown deadline counts.
         if !self.stage.is_serving() {
             return None;
         }
         let in_flight = self.link.in_flight();
-        if self
-            .stall
-            .as_mut()
-            .is_some_and(|stall| stall.poll(in_flight, cx))
-        {
-            return Some(Phase::Stall);
+        if let Some(stall) = &mut self.stall {
+            if stall.poll(in_flight, cx) {
+                return Some((Phase::Stall, stall.limit()));
+            }
         }
-        let (link, overdue) = (&self.link, self.overdue.as_mut());
+        let overdue = self.overdue.as_mut()?;
         overdue
-            .is_some_and(|overdue| overdue.poll(link, in_flight, cx))
-            .then_some(Phase::Reply)
+            .poll(&self.link, in_flight, cx)
+            .then(|| (Phase::Reply, overdue.limit()))
     }
 
     /// Polls once more before sleeping, if that pays. Called before waiting.

@@ -1,12 +1,17 @@
 //! Errors of the operating system that say what was tried.
 
-use std::error::Error as _;
+use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
 /// The same error, of the same kind, that also says what was tried.
 pub(crate) fn trying(what: String, source: io::Error) -> io::Error {
     io::Error::new(source.kind(), Attempt { what, source })
+}
+
+/// Whether an error has been through [`trying`], so that its text says what failed and where.
+pub(super) fn is_attempt(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Attempt>())
 }
 
 /// The number of the operating system in an error that may have been through [`trying`].
@@ -26,24 +31,53 @@ struct Attempt {
 
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.source)
+        write!(f, "{}: {}", self.what, Reason(&self.source))
     }
 }
 
-impl std::error::Error for Attempt {}
+impl StdError for Attempt {}
+
+/// The text of an error as a part of a sentence: "connection refused" rather than "Connection
+/// refused (os error 111)". The number is [`Error::errno`](super::Error::errno).
+pub(crate) struct Reason<'a>(pub(crate) &'a io::Error);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LOOKUP: &str = "failed to lookup address information: ";
+        let text = self.0.to_string();
+        let bare = match self.0.raw_os_error() {
+            Some(number) => text.strip_suffix(&format!(" (os error {number})")),
+            None => text.strip_prefix(LOOKUP),
+        };
+        let Some(bare) = bare else {
+            return f.write_str(&text);
+        };
+        let mut rest = bare.chars();
+        match rest.next() {
+            // Not an abbreviation.
+            Some(first) if rest.as_str().starts_with(char::is_lowercase) => {
+                write!(f, "{}{}", first.to_lowercase(), rest.as_str())
+            }
+            _ => f.write_str(bare),
+        }
+    }
+}
 
 /// An error as text, with those of its causes that its own text leaves out.
 pub(crate) struct WithCauses<'a>(pub(crate) &'a io::Error);
 
 impl fmt::Display for WithCauses<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = self.0.to_string();
+        let mut text = Reason(self.0).to_string();
         let mut next = self.0.source();
         while let Some(cause) = next {
             let said = cause.to_string();
             if !text.contains(&said) {
                 text.push_str(": ");
-                text.push_str(&said);
+                match cause.downcast_ref() {
+                    Some(error) => text.push_str(&Reason(error).to_string()),
+                    None => text.push_str(&said),
+                }
             }
             next = cause.source();
         }

@@ -1,13 +1,13 @@
 //! The end of a connection: how it came about, and what is known of it.
 
 use std::fmt;
-use std::io;
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::WithCauses;
+use super::Site;
 use crate::platform;
-use crate::wire::Text;
+use crate::wire::{Command, OptionType, Text};
 
 /// Whether a request may have reached the server.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -41,6 +41,13 @@ pub enum Phase {
     Shutdown,
 }
 
+impl Phase {
+    /// Whether no export has been asked for yet.
+    pub(super) const fn is_before_export(self) -> bool {
+        matches!(self, Self::Connect | Self::Greeting | Self::Tls)
+    }
+}
+
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -49,62 +56,10 @@ impl fmt::Display for Phase {
             Self::Handshake => "the handshake",
             Self::Tls => "the TLS handshake",
             Self::Request => "transmission",
-            Self::Stall => "a stall of the server",
+            Self::Stall => "a silence of the server",
             Self::Reply => "the wait for an overdue reply",
             Self::Shutdown => "shutdown",
         })
-    }
-}
-
-/// The cause if the server has answered `ESHUTDOWN`.
-#[derive(Debug, thiserror::Error)]
-#[error("the server is shutting down")]
-pub(super) struct ShuttingDown;
-
-/// A connection that could not be made or was lost.
-#[derive(Clone, Debug)]
-pub struct LostConnection {
-    pub(super) phase: Phase,
-    pub(super) source: Arc<io::Error>,
-}
-
-impl LostConnection {
-    /// What was going on.
-    #[must_use]
-    pub const fn phase(&self) -> Phase {
-        self.phase
-    }
-
-    /// Whether it is over because the server is shutting down.
-    pub(super) fn is_shutdown(&self) -> bool {
-        let cause = self.source.get_ref();
-        cause.is_some_and(|cause| cause.is::<ShuttingDown>())
-    }
-
-    /// The error of the operating system; `UnexpectedEof` if the server closed the connection, and
-    /// `ConnectionAborted` if it said that it is shutting down.
-    #[must_use]
-    pub fn io(&self) -> &io::Error {
-        &self.source
-    }
-}
-
-impl fmt::Display for LostConnection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_shutdown() {
-            write!(f, "{ShuttingDown}")
-        } else if self.source.kind() == io::ErrorKind::UnexpectedEof
-            && self.source.get_ref().is_none()
-        {
-            write!(f, "server closed the connection during {}", self.phase)
-        } else {
-            write!(
-                f,
-                "connection failed during {}: {}",
-                self.phase,
-                WithCauses(&self.source)
-            )
-        }
     }
 }
 
@@ -113,7 +68,26 @@ impl fmt::Display for LostConnection {
 pub struct Ending {
     pub(super) delivery: Delivery,
     pub(super) unflushed: bool,
+    pub(super) facts: Option<Arc<Facts>>,
+}
+
+/// What the text of an error says beside the cause.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    pub(super) site: Option<Arc<Site>>,
     pub(super) child: Option<Arc<ChildReport>>,
+    /// How long the deadline was that has passed.
+    pub(super) limit: Option<Duration>,
+    /// The request whose deadline it was.
+    pub(super) request: Option<(Command, u64, u64)>,
+    /// The option that was sent last.
+    pub(super) asked: Option<OptionType>,
+}
+
+impl Facts {
+    pub(super) fn site(&self) -> Option<&Site> {
+        self.site.as_deref()
+    }
 }
 
 impl Ending {
@@ -132,7 +106,15 @@ impl Ending {
     /// What is known of the server process, if this connection ran one.
     #[must_use]
     pub fn child(&self) -> Option<&ChildReport> {
-        self.child.as_deref()
+        self.facts.as_ref()?.child.as_deref()
+    }
+
+    pub(super) fn site(&self) -> Option<&Arc<Site>> {
+        self.facts.as_ref()?.site.as_ref()
+    }
+
+    pub(super) fn facts_mut(&mut self) -> &mut Facts {
+        Arc::make_mut(self.facts.get_or_insert_default())
     }
 }
 
@@ -144,6 +126,8 @@ pub struct ChildReport {
     pub(crate) stderr: Text,
     /// The text went to our standard error, too.
     pub(crate) is_copied: bool,
+    /// The program could not be run, which the error says.
+    pub(crate) was_not_run: bool,
 }
 
 impl ChildReport {

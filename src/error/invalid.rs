@@ -1,14 +1,19 @@
-//! Requests that are refused before any byte is sent.
+//! Requests and options that are refused before any byte is sent.
+
+use std::fmt;
 
 use crate::state::State;
 use crate::wire::{Command, CommandFlags};
 
-/// A request that was refused before any byte was sent.
+/// A request, an option or a call in the wrong state that was refused before any byte was sent.
+///
+/// What is neither, such as a host name or a certificate that cannot be used, is an
+/// [`InvalidUse`](crate::InvalidUse).
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidRequest {
     /// The handle is in the wrong state.
-    #[error("connection is {state}, but must be {needed}")]
+    #[error("the connection is {state}, but must be {needed}")]
     State {
         /// The state it is in.
         state: State,
@@ -23,33 +28,27 @@ pub enum InvalidRequest {
         /// What is wrong with it.
         why: String,
     },
+    /// A string with a NUL character, which the protocol rules out.
+    #[error("the {what} contains a NUL character")]
+    ContainsNul {
+        /// The string.
+        what: &'static str,
+    },
     /// A string of more than 4096 bytes.
-    #[error("{what} of {length} bytes, more than 4096")]
+    #[error("the {what} has {length} bytes, and must not have more than 4096")]
     TooLongString {
         /// The string.
         what: &'static str,
         /// Its length, in bytes.
         length: usize,
     },
-    /// Something the caller's own policy does not allow.
-    #[error("{0}")]
-    Forbidden(String),
-    /// Something this build of the crate cannot do.
-    #[error("{0}")]
-    NotBuilt(&'static str),
-    /// A URI of a connection that has no address: it was made over a socket, a stream or a command
-    /// of the caller's.
-    #[error("the connection was not made to an address, so no URI leads there")]
-    NoAddress,
-    /// There is no Tokio runtime here, or none that can do what is needed: some can be built
-    /// without time, or without I/O.
-    #[error("no Tokio runtime that will do: {0}")]
-    NoRuntime(&'static str),
     /// Read, write, trim, zero, cache or status of nothing.
     #[error("{0} of 0 bytes")]
     ZeroLength(Command),
     /// The range goes past the end of the export.
-    #[error("{command} at {offset}+{length} is outside the export of {size} bytes")]
+    #[error(
+        "{command} of {length} bytes at offset {offset} is outside the export, which has {size} bytes"
+    )]
     OutOfBounds {
         /// The command.
         command: Command,
@@ -61,7 +60,10 @@ pub enum InvalidRequest {
         size: u64,
     },
     /// Offset or length is not a multiple of the server's minimum block size.
-    #[error("{command} at {offset}+{length} is not aligned to {alignment} bytes")]
+    #[error(
+        "{command} of {length} bytes at offset {offset} is not aligned to the {alignment} bytes of a \
+         block"
+    )]
     Unaligned {
         /// The command.
         command: Command,
@@ -73,7 +75,7 @@ pub enum InvalidRequest {
         alignment: u32,
     },
     /// The export is read-only.
-    #[error("{0} on a read-only export")]
+    #[error("{0} is not possible: the export is read-only")]
     ReadOnly(Command),
     /// The server does not offer the command.
     #[error("the server does not offer {0}")]
@@ -82,7 +84,7 @@ pub enum InvalidRequest {
     #[error("the server does not offer the flag {0}")]
     UnsupportedFlag(&'static str),
     /// Flags that are not documented for the command.
-    #[error("{command} has no such flags: {flags:?}")]
+    #[error("flags not defined for {command}: {}", FlagNames(*.flags))]
     WrongFlags {
         /// The command.
         command: Command,
@@ -92,9 +94,7 @@ pub enum InvalidRequest {
     /// More than one call can read: with [`read_structured`](crate::Connection::read_structured),
     /// than one message has; with [`read`](crate::Connection::read), than
     /// [`Limits::read`](crate::Limits::read), which can be raised.
-    #[error(
-        "{command} of {length} bytes is more than the {limit} of one call: ask for it in parts"
-    )]
+    #[error("{command} of {length} bytes exceeds the limit of {limit} for one call: use several")]
     TooLong {
         /// The command.
         command: Command,
@@ -104,13 +104,13 @@ pub enum InvalidRequest {
         limit: u64,
     },
     /// There is no memory for what a read gives. If it was sent, nothing came of it.
-    #[error("no memory for the {length} bytes of a read: read less at a time")]
+    #[error("not enough memory for a READ of {length} bytes: read less at a time")]
     OutOfMemory {
         /// How much was asked for, in bytes.
         length: u64,
     },
     /// Block status needs metadata contexts, and none was negotiated.
-    #[error("no metadata context was negotiated")]
+    #[error("no metadata context was negotiated: ask for one with `Builder::meta_context`")]
     NoContexts,
     /// A context that was not negotiated.
     #[error("metadata context {0:?} was not negotiated")]
@@ -128,7 +128,7 @@ impl InvalidRequest {
                 state: State::Created,
                 ..
             } => 107,
-            Self::ReadOnly(_) | Self::Forbidden(_) => 1,
+            Self::ReadOnly(_) => 1,
             Self::OutOfBounds {
                 command: Command::WRITE | Command::TRIM | Command::WRITE_ZEROES,
                 ..
@@ -136,8 +136,17 @@ impl InvalidRequest {
             Self::TooLong { .. } => 34,
             Self::OutOfMemory { .. } => 12,
             Self::TooLongString { .. } => 36,
-            Self::NotNegotiated(_) | Self::NotBuilt(_) => 95,
+            Self::NotNegotiated(_) => 95,
             _ => 22,
         }
+    }
+}
+
+/// The names of flags, without that of their type.
+struct FlagNames(CommandFlags);
+
+impl fmt::Display for FlagNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        bitflags::parser::to_writer(&self.0, f)
     }
 }

@@ -33,7 +33,7 @@ impl Error {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::Invalid(_) => ErrorKind::Invalid,
+            Self::Invalid(_) | Self::InvalidUse(_) => ErrorKind::Invalid,
             Self::Refused(_) => ErrorKind::Refused,
             Self::Request(_) | Self::DurabilityUnknown(_) => ErrorKind::Request,
             Self::Protocol(..) => ErrorKind::Protocol,
@@ -53,6 +53,7 @@ impl Error {
         const ENOTCONN: i32 = 107;
         match self {
             Self::Invalid(invalid) => Some(invalid.errno()),
+            Self::InvalidUse(invalid) => Some(invalid.errno()),
             Self::Refused(refusal) => refusal.errno(),
             Self::Request(request) | Self::DurabilityUnknown(request) => {
                 i32::try_from(request.errno.known().0).ok()
@@ -71,9 +72,9 @@ impl Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
-            Error::Invalid(InvalidRequest::Forbidden(_)) => io::ErrorKind::PermissionDenied,
             Error::Invalid(InvalidRequest::OutOfMemory { .. }) => io::ErrorKind::OutOfMemory,
-            Error::Invalid(_) => io::ErrorKind::InvalidInput,
+            Error::InvalidUse(invalid) if invalid.is_forbidden() => io::ErrorKind::PermissionDenied,
+            Error::Invalid(_) | Error::InvalidUse(_) => io::ErrorKind::InvalidInput,
             Error::Refused(_) => io::ErrorKind::ConnectionRefused,
             Error::Request(request) => match request.errno {
                 Errno::EPERM => io::ErrorKind::PermissionDenied,

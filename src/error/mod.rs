@@ -1,26 +1,32 @@
 //! The one error type, sorted by who is at fault.
 
 mod attempt;
+mod deadline;
+mod details;
 mod ending;
 mod invalid;
 mod kind;
+mod lost;
+mod misuse;
 mod refusal;
 mod request;
+mod site;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tls;
 
 use std::convert::Infallible;
-use std::fmt;
-use std::io;
-use std::sync::Arc;
 
-pub(crate) use attempt::{WithCauses, raw_os_error, trying};
-pub use ending::{ChildReport, Delivery, Ending, LostConnection, Phase};
+pub(crate) use attempt::{Reason, raw_os_error, trying};
+pub use ending::{ChildReport, Delivery, Ending, Phase};
 pub use invalid::InvalidRequest;
 pub use kind::ErrorKind;
+pub use lost::LostConnection;
+pub use misuse::InvalidUse;
 pub use refusal::Refusal;
 pub use request::RequestError;
+pub(crate) use site::Site;
 pub use tls::{ClientCertificate, TlsError, TlsFailure};
 
 use crate::state::State;
@@ -31,16 +37,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why something failed, sorted by who is at fault.
 ///
-/// [`Invalid`](Self::Invalid), [`Request`](Self::Request) and
+/// [`Invalid`](Self::Invalid), [`InvalidUse`](Self::InvalidUse), [`Request`](Self::Request) and
 /// [`DurabilityUnknown`](Self::DurabilityUnknown) leave an established connection usable, and in
 /// option mode so does [`Refused`](Self::Refused). The others are about the connection as a whole:
 /// it has ended, once, and everybody who was waiting gets the same cause. (A request that timed
 /// out before it was sent fails alone.) [`is_fatal`](Self::is_fatal) tells which it is.
 ///
-/// The text is one sentence that includes the cause, fit for a log or a user; what the server said
-/// is in it, escaped. So [`source`](std::error::Error::source) gives nothing: whoever prints an
+/// The text is one sentence, fit for a log or a user: where, what and why, and what to do next where
+/// that is known. It includes the cause, and what the server said, escaped. So [`source`](std::error::Error::source) gives nothing: whoever prints an
 /// error with its sources would print the cause twice. The error of the operating system or of the
-/// TLS library is [`LostConnection::io`] or [`TlsError::io`].
+/// TLS library is [`LostConnection::io`] or [`TlsError::io`]. `Debug` gives the same sentence, so that
+/// a `main` that returns a [`Result`] ends with it; with `{:#?}` it shows the structure.
 ///
 /// # Examples
 /// ```
@@ -68,11 +75,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum Error {
     /// The caller asked for something impossible. Nothing was sent.
     Invalid(InvalidRequest),
+    /// The caller used the library in a way that cannot work. Nothing was done.
+    InvalidUse(InvalidUse),
     /// The server refused during negotiation. In option mode the negotiation goes on; otherwise
     /// this is the end of the attempt to connect.
     Refused(Refusal),
@@ -110,6 +119,7 @@ impl Error {
             Self::Request(request) => request.errno == Errno::ESHUTDOWN,
             Self::Refused(refusal) => refusal.reply == OptionReplyType::ERR_SHUTDOWN,
             Self::Invalid(_)
+            | Self::InvalidUse(_)
             | Self::DurabilityUnknown(_)
             | Self::Protocol(..)
             | Self::Closed(_) => false,
@@ -123,7 +133,7 @@ impl Error {
     #[must_use]
     pub fn delivery(&self) -> Delivery {
         match self {
-            Self::Invalid(_) | Self::Refused(_) => Delivery::NotSent,
+            Self::Invalid(_) | Self::InvalidUse(_) | Self::Refused(_) => Delivery::NotSent,
             Self::Request(_) | Self::DurabilityUnknown(_) => Delivery::MaybeSent,
             _ => self
                 .ending()
@@ -166,8 +176,8 @@ impl Error {
     /// If not, a request or an option has failed alone, and others may succeed.
     ///
     /// This is about connections that are established. An attempt to connect that fails is over,
-    /// whatever the reason and whatever this says: if [`Invalid`](Self::Invalid) is the reason, such
-    /// as a host with a NUL byte, this is `false`, for later calls on the same handle too.
+    /// whatever the reason and whatever this says: if [`InvalidUse`](Self::InvalidUse) is the reason,
+    /// such as a host with a NUL byte, this is `false`, for later calls on the same handle too.
     /// [`Connection::state`](crate::Connection::state) tells whether a handle has ended.
     ///
     /// ```
@@ -196,7 +206,7 @@ impl Error {
             Self::Invalid(InvalidRequest::State { state, .. }) => {
                 matches!(state, State::Closed | State::Dead)
             }
-            Self::Invalid(_) | Self::DurabilityUnknown(_) => false,
+            Self::Invalid(_) | Self::InvalidUse(_) | Self::DurabilityUnknown(_) => false,
             Self::Refused(refusal) => refusal.fatal,
             // The connection ends as soon as what is in flight has been answered.
             Self::Request(request) => request.errno == Errno::ESHUTDOWN,
@@ -219,11 +229,6 @@ impl Error {
         }
     }
 
-    /// Whether there is room for what is known of the server process.
-    pub(crate) fn takes_child(&self) -> bool {
-        matches!(self, Self::Refused(_)) || self.ending().is_some()
-    }
-
     /// What is known of the server process, if this connection ran one: of a connection that has
     /// ended, or of a refusal that ended the attempt to connect.
     #[must_use]
@@ -233,141 +238,17 @@ impl Error {
             _ => self.ending().and_then(Ending::child),
         }
     }
-
-    fn ending_mut(&mut self) -> Option<&mut Ending> {
-        match self {
-            Self::Protocol(_, ending)
-            | Self::Disconnected(_, ending)
-            | Self::Tls(_, ending)
-            | Self::Timeout(_, Some(ending))
-            | Self::Closed(ending) => Some(ending),
-            _ => None,
-        }
-    }
-
-    /// The same error, which has ended the connection.
-    pub(crate) const fn into_fatal(mut self) -> Self {
-        if let Self::Refused(refusal) = &mut self {
-            refusal.fatal = true;
-        }
-        self
-    }
-
-    /// The same error for a request of which this much is known.
-    pub(crate) fn delivered(mut self, delivery: Delivery) -> Self {
-        if let Some(ending) = self.ending_mut() {
-            ending.delivery = delivery;
-        }
-        self
-    }
-
-    /// The same error for a connection that ended like this.
-    pub(crate) fn with_unflushed(mut self, unflushed: bool) -> Self {
-        if let Some(ending) = self.ending_mut() {
-            ending.unflushed |= unflushed;
-        }
-        self
-    }
-
-    /// The same error with what is known of the server process.
-    pub(crate) fn with_child(mut self, report: ChildReport) -> Self {
-        if let Some(place) = self.child_mut() {
-            *place = Some(Arc::new(report));
-        }
-        self
-    }
-
-    /// Where the server process's report belongs in this error.
-    fn child_mut(&mut self) -> Option<&mut Option<Arc<ChildReport>>> {
-        match self {
-            Self::Refused(refusal) => Some(&mut refusal.child),
-            _ => self.ending_mut().map(|ending| &mut ending.child),
-        }
-    }
-
-    pub(crate) fn io(phase: Phase, error: io::Error) -> Self {
-        Self::Disconnected(
-            LostConnection {
-                phase,
-                source: Arc::new(error),
-            },
-            Ending::default(),
-        )
-    }
-
-    /// The server ended the connection where more was due.
-    pub(crate) fn eof(phase: Phase) -> Self {
-        Self::io(phase, io::ErrorKind::UnexpectedEof.into())
-    }
-
-    /// The server has said that it is shutting down.
-    pub(crate) fn shutting_down() -> Self {
-        let error = io::Error::new(io::ErrorKind::ConnectionAborted, ending::ShuttingDown);
-        Self::io(Phase::Shutdown, error)
-    }
-
-    pub(crate) fn tls(error: TlsError) -> Self {
-        Self::Tls(error, Ending::default())
-    }
-
-    pub(crate) fn timeout(phase: Phase) -> Self {
-        Self::Timeout(phase, Some(Ending::default()))
-    }
-
-    /// A request timed out before any of it was sent.
-    pub(crate) const fn unsent() -> Self {
-        Self::Timeout(Phase::Request, None)
-    }
-
-    pub(crate) fn closed() -> Self {
-        Self::Closed(Ending::default())
-    }
-
-    pub(crate) const fn state(state: State, needed: &'static str) -> Self {
-        Self::Invalid(InvalidRequest::State { state, needed })
-    }
-
-    pub(crate) fn argument(what: &'static str, why: impl Into<String>) -> Self {
-        Self::Invalid(InvalidRequest::Argument {
-            what,
-            why: why.into(),
-        })
-    }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Invalid(invalid) => invalid.fmt(f)?,
-            Self::Refused(refusal) => refusal.fmt(f)?,
-            Self::Request(request) => request.fmt(f)?,
-            Self::DurabilityUnknown(request) => write!(
-                f,
-                "what was written before an earlier flush may be lost: {request}"
-            )?,
-            Self::Protocol(violation, _) => write!(f, "server broke the protocol: {violation}")?,
-            Self::Disconnected(lost, _) => lost.fmt(f)?,
-            Self::Tls(error, _) => error.fmt(f)?,
-            Self::Timeout(_, None) => f.write_str("timed out before it was sent")?,
-            Self::Timeout(phase, Some(_)) => write!(f, "timed out during {phase}")?,
-            Self::Closed(_) => f.write_str("connection closed by this side")?,
-        }
-        if self.ending().is_some_and(Ending::has_unflushed_writes) {
-            f.write_str("; not all acknowledged writes were flushed")?;
-        }
-        match self.child() {
-            Some(child) => write!(f, "; {child}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// The text includes the cause, so there is no source.
-impl std::error::Error for Error {}
 
 impl From<InvalidRequest> for Error {
     fn from(invalid: InvalidRequest) -> Self {
         Self::Invalid(invalid)
+    }
+}
+
+impl From<InvalidUse> for Error {
+    fn from(invalid: InvalidUse) -> Self {
+        Self::InvalidUse(invalid)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::ChildReport;
+use super::{ChildReport, Site};
 use crate::wire::{OptionReplyType, OptionType, Text};
 
 /// A refusal of the server during negotiation.
@@ -15,6 +15,7 @@ pub struct Refusal {
     /// The connection has ended with it.
     pub(crate) fatal: bool,
     pub(crate) child: Option<Arc<ChildReport>>,
+    pub(crate) site: Option<Arc<Site>>,
 }
 
 impl Refusal {
@@ -58,29 +59,76 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let why = match self.reply {
+impl Refusal {
+    /// Whether the text names the export.
+    pub(super) fn names_export(&self) -> bool {
+        self.reply == OptionReplyType::ERR_UNKNOWN && self.export().is_some()
+    }
+
+    fn export(&self) -> Option<&str> {
+        self.site.as_ref()?.export.as_deref()
+    }
+
+    /// What the server would rather have, or what to do without it.
+    const fn why(&self) -> &'static str {
+        match self.reply {
             OptionReplyType::ERR_UNSUP => "not supported",
             OptionReplyType::ERR_POLICY => "forbidden by its policy",
             OptionReplyType::ERR_INVALID => "invalid",
             OptionReplyType::ERR_PLATFORM => "not supported on its platform",
-            OptionReplyType::ERR_TLS_REQD => "TLS is required",
+            OptionReplyType::ERR_TLS_REQD => "it requires TLS",
             OptionReplyType::ERR_UNKNOWN => "no such export",
             OptionReplyType::ERR_SHUTDOWN => "it is shutting down",
-            OptionReplyType::ERR_BLOCK_SIZE_REQD => "block sizes must be asked for",
+            OptionReplyType::ERR_BLOCK_SIZE_REQD => {
+                "it requires that block sizes are asked for: see `Builder::request_block_size`"
+            }
             OptionReplyType::ERR_TOO_BIG => "too big",
-            OptionReplyType::ERR_EXT_HEADER_REQD => "extended headers are in the way or required",
+            OptionReplyType::ERR_EXT_HEADER_REQD => {
+                "it requires extended headers, or they rule the option out: see \
+                 `Builder::extended_headers`"
+            }
             _ => "unknown reason",
-        };
-        write!(f, "server refused {}: {why}", self.option)?;
-        if self.reply.name().is_none() {
-            write!(f, " {}", self.reply)?;
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.option, self.reply, self.export()) {
+            (_, OptionReplyType::ERR_TLS_REQD, _) => {
+                f.write_str("the server requires TLS: use an nbds:// URI or `TlsMode::Require`")?;
+            }
+            (_, OptionReplyType::ERR_UNKNOWN, Some("")) => f.write_str(
+                "the server has no default export: set the name of one that `opt_list` gives",
+            )?,
+            (_, OptionReplyType::ERR_UNKNOWN, Some(name)) => {
+                write!(f, "the server has no export named {name:?}")?;
+            }
+            (OptionType::STARTTLS, _, _) => {
+                let why = self.why();
+                write!(f, "the server does not offer TLS (STARTTLS refused: {why}")?;
+                self.number(f)?;
+                f.write_str(")")?;
+            }
+            (option, _, _) => {
+                write!(f, "the server refused {option}: {}", self.why())?;
+                self.number(f)?;
+            }
         }
         if self.message.is_empty() {
             Ok(())
         } else {
             write!(f, " ({})", self.message)
+        }
+    }
+}
+
+impl Refusal {
+    /// The number of a reason that has no name.
+    fn number(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reply.name() {
+            Some(_) => Ok(()),
+            None => write!(f, " {}", self.reply),
         }
     }
 }

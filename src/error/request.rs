@@ -1,7 +1,10 @@
 //! Requests that fail on the server.
 
 use std::fmt;
+use std::sync::Arc;
 
+use super::Site;
+use super::deadline::RequestName;
 use crate::wire::{Command, Errno, Text};
 
 /// A request that failed on the server.
@@ -41,6 +44,7 @@ pub struct RequestError {
     pub(crate) errno: Errno,
     pub(crate) message: Text,
     pub(crate) failed_at: Option<u64>,
+    pub(crate) site: Option<Arc<Site>>,
 }
 
 impl RequestError {
@@ -85,10 +89,7 @@ impl RequestError {
 
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.command)?;
-        if self.command != Command::FLUSH {
-            write!(f, " of {} bytes at offset {}", self.length, self.offset)?;
-        }
+        RequestName(self.command, self.offset, self.length).fmt(f)?;
         f.write_str(" failed on the server: ")?;
         if self.errno.name().is_none() {
             f.write_str("error ")?;
@@ -118,6 +119,7 @@ mod tests {
             errno: Errno::EIO,
             message: Text::default(),
             failed_at: None,
+            site: None,
         };
         assert_eq!(
             error.to_string(),

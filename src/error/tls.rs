@@ -4,13 +4,14 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::WithCauses;
+use super::attempt::WithCauses;
 
 /// Why a connection could not be made secure. It is dead: nothing was sent in clear instead.
 #[derive(Clone, Debug)]
 pub struct TlsError {
     failure: TlsFailure,
     server_name: Option<Arc<str>>,
+    hint: Option<Arc<str>>,
     source: Arc<io::Error>,
 }
 
@@ -74,6 +75,7 @@ impl TlsError {
         Self {
             failure,
             server_name: None,
+            hint: None,
             source: Arc::new(source),
         }
     }
@@ -82,6 +84,13 @@ impl TlsError {
     #[must_use]
     pub fn with_server_name(mut self, name: &str) -> Self {
         self.server_name = Some(name.into());
+        self
+    }
+
+    /// The same, with what to do about it.
+    #[allow(dead_code, reason = "not used without TLS")]
+    pub(crate) fn with_hint(mut self, hint: &str) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 
@@ -143,7 +152,11 @@ impl fmt::Display for TlsError {
         if let Some(name) = &self.server_name {
             write!(f, " (checked against the name {name:?})")?;
         }
-        write!(f, ": {}", WithCauses(&self.source))
+        write!(f, ": {}", WithCauses(&self.source))?;
+        match &self.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use super::range::Range;
 use crate::chunk::Chunk;
 use crate::connection::Connection;
 use crate::driver::timer::Timer;
-use crate::error::{InvalidRequest, Result};
+use crate::error::{Error, InvalidRequest, Result};
 use crate::session::{self, Assembly, Sink, Submission};
 use crate::wire::{Command, CommandFlags};
 
@@ -208,7 +208,7 @@ impl Stream for Reading {
         if this.is_over {
             return Poll::Ready(None);
         }
-        if let Some(timeout) = this.timeout.take() {
+        if let Some(timeout) = this.timeout.filter(|_| !this.timer.is_set()) {
             if let Err(error) = this.timer.start(timeout) {
                 this.is_over = true;
                 return Poll::Ready(Some(Err(error.into())));
@@ -218,12 +218,16 @@ impl Stream for Reading {
             Poll::Ready(item) => item,
             Poll::Pending if this.timer.poll_over(cx) => {
                 let was_sent = this.release();
-                Some(Err(expire(&this.connection, was_sent)))
+                let Range { offset, length } = this.range;
+                let limit = this.timeout.unwrap_or_default();
+                let overdue = Error::overdue(limit, Command::READ, offset, length);
+                Some(Err(expire(&this.connection, was_sent, overdue)))
             }
             Poll::Pending => return Poll::Pending,
         };
         this.is_over = !matches!(item, Some(Ok(_)));
-        Poll::Ready(item)
+        let shared = this.connection.shared();
+        Poll::Ready(item.map(|item| item.map_err(|error| error.at(&shared.site()))))
     }
 }
 

@@ -65,7 +65,7 @@ impl Disconnect {
 
     async fn run(self) -> Result<()> {
         if self.timeout.is_some() {
-            check_time("timeouts must be awaited inside one")?;
+            check_time("a timeout requires a Tokio runtime")?;
         }
         let shared = self.connection.shared();
         match self.connection.state() {
@@ -84,7 +84,7 @@ impl Disconnect {
         };
         match until(after(timeout), self.ended()).await {
             Some(result) => result,
-            None => Err(self.give_up().await),
+            None => Err(self.give_up(timeout).await),
         }
     }
 
@@ -108,9 +108,9 @@ impl Disconnect {
     }
 
     /// Ends the connection at once. The server process, if any, is ended in the background.
-    async fn give_up(&self) -> Error {
-        let mut error = Error::timeout(Phase::Shutdown);
+    async fn give_up(&self, timeout: Duration) -> Error {
         let shared = self.connection.shared();
+        let mut error = Error::timeout(Phase::Shutdown, timeout).at(&shared.site());
         if let Some(link) = shared.link() {
             error = link.fail(error);
         }

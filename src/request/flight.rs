@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use crate::chunk::Chunk;
 use crate::connection::Connection;
 use crate::driver::Link;
-use crate::error::{Delivery, Error, Phase, Result};
+use crate::error::{Delivery, Error, Result};
 use crate::session::{Answer, Submission, Ticket};
 
 /// One message, from its submission to its answer.
@@ -83,13 +83,12 @@ impl Flight {
 
 /// Returns the error of a request whose deadline has passed. If the request was sent, this ends the
 /// connection: the server may still carry the request out.
-pub(super) fn expire(connection: &Connection, was_sent: bool) -> Error {
+pub(super) fn expire(connection: &Connection, was_sent: bool, overdue: Error) -> Error {
     if !was_sent {
         return Error::unsent();
     }
-    let error = Error::timeout(Phase::Request);
     match connection.link() {
-        Ok(link) => link.fail(error).delivered(Delivery::MaybeSent),
+        Ok(link) => link.fail(overdue).delivered(Delivery::MaybeSent),
         Err(ended) => ended,
     }
 }

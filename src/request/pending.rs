@@ -14,7 +14,7 @@ use super::split::Parts;
 use crate::connection::Connection;
 use crate::driver::Link;
 use crate::driver::timer::Timer;
-use crate::error::{Error, Result};
+use crate::error::{Error, InvalidRequest, Result};
 use crate::strict::Strict;
 use crate::wire::{Command, CommandFlags, ReplyStyle};
 
@@ -109,13 +109,23 @@ impl<O: Execute> Pending<O> {
             Stage::Split(parts) => parts.poll(cx),
             Stage::New | Stage::Over => {
                 let why = "it was polled although it is over";
-                Poll::Ready(Err(Error::argument("request", why)))
+                Poll::Ready(Err(Error::from(InvalidRequest::Argument {
+                    what: "request",
+                    why: why.into(),
+                })))
             }
         }
     }
 }
 
 impl<O: Execute> Request<O> {
+    /// The error if it is not answered in time.
+    fn overdue(&self) -> Error {
+        let Range { offset, length } = self.range;
+        let limit = self.timeout.unwrap_or_default();
+        Error::overdue(limit, O::COMMAND, offset, length)
+    }
+
     /// Checks the request, and decides how it is sent. If a check fails, nothing is sent.
     fn prepare(&mut self) -> Result<Stage<O>> {
         let connection = &self.client;
@@ -171,7 +181,7 @@ impl<O: Execute> Future for Pending<O> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if let Some(timeout) = this.request.timeout.take() {
+        if let Some(timeout) = this.request.timeout.filter(|_| !this.timer.is_set()) {
             if let Err(error) = this.timer.start(timeout) {
                 this.stage = Stage::Over;
                 return Poll::Ready(Err(error.into()));
@@ -181,12 +191,17 @@ impl<O: Execute> Future for Pending<O> {
             Poll::Ready(result) => result,
             Poll::Pending if this.timer.poll_over(cx) => {
                 let was_sent = this.release();
-                Err(expire(&this.request.client, was_sent))
+                Err(expire(
+                    &this.request.client,
+                    was_sent,
+                    this.request.overdue(),
+                ))
             }
             Poll::Pending => return Poll::Pending,
         };
         this.release();
-        Poll::Ready(result)
+        let shared = this.request.client.shared();
+        Poll::Ready(result.map_err(|error| error.at(&shared.site())))
     }
 }
 

@@ -106,6 +106,7 @@ impl Entry {
         failed_at: Option<u64>,
     ) -> RequestError {
         RequestError {
+            site: None,
             command: self.command,
             offset: self.offset,
             length: self.length,

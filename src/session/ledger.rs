@@ -77,6 +77,7 @@ mod tests {
 
     fn failure(errno: Errno) -> Result<Answer, Error> {
         Err(Error::Request(RequestError {
+            site: None,
             command: Command::FLUSH,
             offset: 0,
             length: 0,

@@ -17,11 +17,11 @@ use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use super::child::{Child, Terms};
-use super::command::Argv;
+use super::command::{Argv, not_run};
 use super::reaper::Reaper;
 use super::socket::Socket;
 use crate::error::trying;
-use crate::error::{Error, Phase, Result};
+use crate::error::{Error, InvalidUse, Phase, Result};
 
 /// Longest name of a socket.
 const MAX_NAME: usize = 32;
@@ -38,17 +38,19 @@ const SCRIPT: &str = r#"LISTEN_PID=$$; export LISTEN_PID; exec "$@" 3<&0 0</dev/
 pub(crate) fn check(argv: &Argv, name: Option<&str>) -> Result<()> {
     if argv.program.as_bytes().starts_with(b"-") {
         // Some shells take it for an option of `exec`, and not all know `--`.
-        let why = "the name of the program begins with \"-\"";
-        return Err(Error::argument("command", why));
+        let program = argv.program.to_string_lossy().into_owned();
+        return Err(InvalidUse::ProgramName(program).into());
     }
-    let invalid = |why: String| Err(Error::argument("socket name", why));
     match name {
         Some(name) if !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
-            invalid(format!("{name:?} is not of ASCII letters and digits"))
+            Err(InvalidUse::SocketName(name.to_owned()).into())
         }
-        Some(name) if name.len() > MAX_NAME => {
-            invalid(format!("{name:?} is longer than {MAX_NAME}"))
+        Some(name) if name.len() > MAX_NAME => Err(InvalidUse::TooLong {
+            what: "socket name",
+            length: name.len(),
+            limit: MAX_NAME,
         }
+        .into()),
         _ => Ok(()),
     }
 }
@@ -89,7 +91,7 @@ fn start(
         leads: true,
     };
     launch(argv, name, terms, (listener, stream), stderr)
-        .map_err(|error| failed(format!("cannot run {:?}", argv.program), error))
+        .map_err(|error| not_run(&argv.program, error))
 }
 
 /// A listening socket, and a connection that waits to be accepted.
@@ -135,7 +137,7 @@ fn launch(
     // The command is gone, and with it our copy of the listening socket.
     Ok((
         Socket::new(stream),
-        Child::new(child, reaper, stderr, terms)?,
+        Child::new(child, reaper, stderr, terms)?.by_shell(&argv.program),
     ))
 }
 
@@ -242,11 +244,11 @@ mod tests {
         let argv = command::check(["true"]).unwrap();
         let refused = |name| check(&argv, Some(name)).unwrap_err().to_string();
         for name in ["a b", "a:b", "\u{e4}", "a\n"] {
-            let text = format!("invalid socket name: {name:?} is not of ASCII letters and digits");
+            let text = format!("the socket name {name:?} must consist of ASCII letters and digits");
             assert_eq!(refused(name), text);
         }
         let long = "a".repeat(33);
-        let text = format!("invalid socket name: {long:?} is longer than 32");
+        let text = "the socket name has 33 bytes, and must not have more than 32";
         assert_eq!(refused(&long), text);
         for name in [None, Some(""), Some("a1"), Some(&long[1..])] {
             check(&argv, name).unwrap();
@@ -257,8 +259,8 @@ mod tests {
     fn k41_program_that_looks_like_an_option_is_refused() {
         let argv = command::check(["-c", "true"]).unwrap();
         let error = spawn(argv, None, DELAY).unwrap_err();
-        let text = "invalid command: the name of the program begins with \"-\"";
-        assert_eq!(error.to_string(), text);
+        let text = "must not begin with \"-\"";
+        assert!(error.to_string().contains(text), "{error}");
     }
 
     #[tokio::test]

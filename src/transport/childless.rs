@@ -8,7 +8,7 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::error::ChildReport;
+use crate::error::{ChildReport, Error};
 
 /// A child process, of which there is none.
 #[derive(Debug)]
@@ -42,6 +42,10 @@ impl Child {
     }
 
     pub(crate) async fn terminate(&mut self) -> Option<ExitStatus> {
+        match *self {}
+    }
+
+    pub(crate) fn run_failure(&self, _: &ChildReport) -> Option<Error> {
         match *self {}
     }
 

@@ -15,7 +15,7 @@ use super::child::{Child, Terms};
 use super::reaper::Reaper;
 use super::socket::Socket;
 use crate::error::trying;
-use crate::error::{Error, Phase, Result};
+use crate::error::{Error, InvalidUse, Phase, Result};
 
 /// A program and its arguments, checked.
 #[derive(Clone, Debug)]
@@ -24,23 +24,32 @@ pub(crate) struct Argv {
     pub(super) arguments: Vec<OsString>,
 }
 
+impl Argv {
+    /// The program, as errors name it.
+    pub(crate) fn program_name(&self) -> String {
+        format!("{:?}", self.program)
+    }
+}
+
 /// Refuses what no system could run.
 pub(crate) fn check<I>(argv: I) -> Result<Argv>
 where
     I: IntoIterator<Item: AsRef<OsStr>>,
 {
-    let invalid = |why: &str| Err(Error::argument("command", why));
     let mut argv = argv.into_iter().map(|word| word.as_ref().to_owned());
     let Some(program) = argv.next() else {
-        return invalid("it is empty");
+        return Err(InvalidUse::Empty { what: "command" }.into());
     };
     if program.is_empty() {
-        return invalid("the name of the program is empty");
+        return Err(InvalidUse::Empty {
+            what: "name of the program",
+        }
+        .into());
     }
     let arguments = argv.collect::<Vec<_>>();
     let nul = |word: &OsString| word.as_bytes().contains(&0);
     if nul(&program) || arguments.iter().any(nul) {
-        return invalid("it contains a NUL byte");
+        return Err(InvalidUse::ContainsNul { what: "command" }.into());
     }
     Ok(Argv { program, arguments })
 }
@@ -82,10 +91,13 @@ fn start(
     terms: Terms,
     stderr: impl Write + Send + 'static,
 ) -> Result<(Socket<UnixStream>, Child)> {
-    launch(argv, terms, stderr).map_err(|error| {
-        let what = format!("cannot run {:?}", argv.program);
-        Error::io(Phase::Connect, trying(what, error))
-    })
+    launch(argv, terms, stderr).map_err(|error| not_run(&argv.program, error))
+}
+
+/// The program could not be run.
+pub(super) fn not_run(program: &OsStr, error: io::Error) -> Error {
+    let what = format!("cannot run {program:?}");
+    Error::io(Phase::Connect, trying(what, error))
 }
 
 fn launch(
@@ -148,10 +160,10 @@ mod tests {
     #[test]
     fn k41_impossible_commands_are_refused_with_a_reason() {
         let refused = |argv: &[&str]| check(argv).unwrap_err().to_string();
-        assert_eq!(refused(&[]), "invalid command: it is empty");
-        let empty = "invalid command: the name of the program is empty";
+        assert_eq!(refused(&[]), "the command is empty");
+        let empty = "the name of the program is empty";
         assert_eq!(refused(&["", "x"]), empty);
-        let nul = "invalid command: it contains a NUL byte";
+        let nul = "the command contains a NUL character";
         assert_eq!(refused(&["tr\0ue"]), nul);
         assert_eq!(refused(&["true", "\0"]), nul);
     }

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::Transport;
 use super::socket::Socket;
-use crate::error::{Error, Phase, Result};
+use crate::error::{Error, InvalidUse, Phase, Reason, Result};
 use crate::platform::{self, OwnedSocket};
 
 /// Takes over a connected stream socket of any family.
@@ -27,11 +27,8 @@ pub(crate) fn adopt(fd: OwnedSocket) -> Result<Transport> {
 /// Tokio does not do this: it takes a datagram socket for a `TcpStream`, and a listening socket
 /// or a pipe for something that never becomes readable.
 fn family(fd: &OwnedSocket) -> Result<Domain> {
-    let refuse = |why: &str| {
-        let why = format!("this is {why}, not a connected stream socket");
-        Err(Error::argument("socket", why))
-    };
-    let unusable = |error: io::Error| Error::argument("socket", error.to_string());
+    let refuse = |what: &'static str| Err(InvalidUse::NotASocket(what).into());
+    let unusable = |error: io::Error| InvalidUse::Socket(Reason(&error).to_string());
 
     if let Some(what) = platform::other_than_socket(fd).map_err(unusable)? {
         return refuse(what);
@@ -53,7 +50,7 @@ fn family(fd: &OwnedSocket) -> Result<Domain> {
         Err(error) if error.kind() == io::ErrorKind::NotConnected => {
             refuse("a socket without a peer")
         }
-        Err(error) => Err(unusable(error)),
+        Err(error) => Err(unusable(error).into()),
     }
 }
 
@@ -121,7 +118,7 @@ mod tests {
     }
 
     fn not_connected(what: &str) -> String {
-        format!("invalid socket: this is {what}, not a connected stream socket")
+        format!("a connected stream socket is needed, and this is {what}")
     }
 
     #[tokio::test]
@@ -187,7 +184,7 @@ mod tests {
         let path = dir.path().join("socket");
         let _listener = UnixListener::bind(&path).unwrap();
         let refused = refusal(open(path.to_str().unwrap(), OFlags::PATH));
-        assert_eq!(refused, "invalid socket: Bad file descriptor (os error 9)");
+        assert_eq!(refused, "cannot use the socket: bad file descriptor");
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use tokio::time;
 use super::Transport;
 use super::socket::{Outlet, Socket, Watched};
 use crate::error::trying;
-use crate::error::{Error, Phase, Result};
+use crate::error::{Error, InvalidUse, Phase, Result};
 use crate::platform::{ABSTRACT_NAMES, MAX_SOCKET_PATH};
 
 /// The first pause while the listener's queue is full, doubled up to [`MAX_PAUSE`].
@@ -52,23 +52,35 @@ pub(crate) async fn connect(path: &Path) -> Result<Socket<UnixStream>> {
 
 /// Refuses what does not fit into a socket address.
 pub(crate) fn check(path: &Path) -> Result<()> {
-    let invalid = |why: String| Err(Error::argument("socket path", why));
+    let too_long = |what, length| {
+        let limit = MAX_SOCKET_PATH;
+        Err(InvalidUse::TooLong {
+            what,
+            length,
+            limit,
+        }
+        .into())
+    };
     let bytes = path.as_os_str().as_bytes();
     match bytes {
-        [] => invalid("it is empty".into()),
-        [0, ..] if !ABSTRACT_NAMES => invalid("this system has no abstract names".into()),
+        [] => Err(InvalidUse::Empty {
+            what: "socket path",
+        }
+        .into()),
+        [0, ..] if !ABSTRACT_NAMES => {
+            Err(InvalidUse::NotBuilt("this system has no abstract socket names").into())
+        }
         // NUL ends a path, but is a byte like any other in an abstract name. That has the same
         // room, because its NUL is in front.
-        [0, name @ ..] if name.len() > MAX_SOCKET_PATH => invalid(format!(
-            "an abstract name of {} bytes is longer than {MAX_SOCKET_PATH}",
-            name.len()
-        )),
+        [0, name @ ..] if name.len() > MAX_SOCKET_PATH => {
+            too_long("abstract socket name", name.len())
+        }
         [0, ..] => Ok(()),
-        path if path.contains(&0) => invalid("it contains a NUL byte".into()),
-        path if path.len() > MAX_SOCKET_PATH => invalid(format!(
-            "{} bytes are more than {MAX_SOCKET_PATH}",
-            path.len()
-        )),
+        path if path.contains(&0) => Err(InvalidUse::ContainsNul {
+            what: "socket path",
+        }
+        .into()),
+        path if path.len() > MAX_SOCKET_PATH => too_long("socket path", path.len()),
         _ => Ok(()),
     }
 }
@@ -124,20 +136,20 @@ mod tests {
 
     #[tokio::test]
     async fn k38_impossible_paths_are_refused_with_a_reason() {
-        assert_eq!(refusal(b"").await, "invalid socket path: it is empty");
+        assert_eq!(refusal(b"").await, "the socket path is empty");
         assert_eq!(
             refusal(b"/tmp/a\0b").await,
-            "invalid socket path: it contains a NUL byte"
+            "the socket path contains a NUL character"
         );
         assert_eq!(
             refusal(&[b'a'; 108]).await,
-            "invalid socket path: 108 bytes are more than 107"
+            "the socket path has 108 bytes, and must not have more than 107"
         );
         let mut name = [b'a'; 109];
         name[0] = 0;
         assert_eq!(
             refusal(&name).await,
-            "invalid socket path: an abstract name of 108 bytes is longer than 107"
+            "the abstract socket name has 108 bytes, and must not have more than 107"
         );
     }
 
@@ -158,13 +170,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = connect(&dir.path().join("no\nsocket")).await.unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("/no\\nsocket\": No such file"), "{text}");
+        assert!(text.contains("/no\\nsocket\": no such file"), "{text}");
     }
 
     #[tokio::test]
     async fn relative_at_sign_is_a_path() {
         let error = connect(Path::new("@nbd-client")).await.unwrap_err();
-        assert!(error.to_string().contains("No such file"), "{error}");
+        assert!(error.to_string().contains("no such file"), "{error}");
     }
 
     #[tokio::test]

@@ -44,6 +44,22 @@ pub enum Endpoint {
     },
 }
 
+impl Endpoint {
+    /// The address in a few words, without the user name, for errors.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+            Self::Tcp { host, port } => format!("{host}:{port}"),
+            Self::Unix { path } => format!("{path:?}"),
+            Self::Vsock { cid, port } => format!("vsock:{cid}:{port}"),
+            Self::Ssh { host, remote, .. } => match remote {
+                SshRemote::Tcp { port } => format!("localhost:{port} by ssh {host}"),
+                SshRemote::Unix { path } => format!("{path:?} by ssh {host}"),
+            },
+        }
+    }
+}
+
 /// Where an NBD server listens on the machine that `ssh` reaches.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]

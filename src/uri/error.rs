@@ -1,11 +1,11 @@
-use crate::error::{Error, InvalidRequest};
+use crate::error::{Error, InvalidUse};
 
 /// Why a URI cannot be used.
 ///
 /// The messages are meant for whoever wrote the URI: they name the part that is wrong and, where
 /// there is one, the form that was probably meant. They never repeat the userinfo.
 ///
-/// As an [`Error`] it is [`Error::Invalid`] with `EPERM` for what an
+/// As an [`Error`] it is [`InvalidUse::Uri`] with `EPERM` for what an
 /// [`UriPolicy`](crate::UriPolicy) forbids and `EINVAL` for everything else.
 ///
 /// ```
@@ -89,7 +89,10 @@ pub enum UriError {
         why: String,
     },
     /// A parameter nobody knows.
-    #[error("unknown parameter {name:?} (experimental ones start with x-)")]
+    #[error(
+        "unknown parameter {name:?} (experimental ones start with x-): if it is part of the export \
+         name, write %3F for the ?"
+    )]
     UnknownParameter {
         /// Its name, shortened if it is very long.
         name: String,
@@ -129,7 +132,7 @@ pub enum UriError {
 }
 
 impl UriError {
-    pub(super) fn part(part: &'static str, why: impl Into<String>) -> Self {
+    pub(crate) fn part(part: &'static str, why: impl Into<String>) -> Self {
         Self::Part {
             part,
             why: why.into(),
@@ -137,13 +140,29 @@ impl UriError {
     }
 }
 
+impl InvalidUse {
+    /// A URI that cannot be used, as it was written.
+    pub(crate) fn uri(text: &str, error: UriError) -> Self {
+        const MOST: usize = 100;
+        // Whatever looks like a user name or a password is left out, also where it is misplaced.
+        let shown = match text.rsplit_once('@') {
+            Some((before, rest)) => {
+                let scheme = before.find("://").map_or("", |end| &before[..end + 3]);
+                format!("{scheme}***@{rest}")
+            }
+            None => text.to_owned(),
+        };
+        let shown = match shown.char_indices().nth(MOST) {
+            Some((end, _)) => format!("{}…", &shown[..end]),
+            None => shown,
+        };
+        let uri = Some(shown);
+        Self::Uri { uri, error }
+    }
+}
+
 impl From<UriError> for Error {
     fn from(error: UriError) -> Self {
-        match error {
-            UriError::Forbidden { .. } => {
-                InvalidRequest::Forbidden(format!("NBD URI: {error}")).into()
-            }
-            _ => Self::argument("NBD URI", error.to_string()),
-        }
+        InvalidUse::Uri { uri: None, error }.into()
     }
 }

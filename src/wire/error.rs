@@ -44,7 +44,7 @@ pub enum ProtocolError {
         reply: OptionReplyType,
     },
     /// A length that does not fit what it is the length of.
-    #[error("{what} of {length} bytes")]
+    #[error("{what} of {length} bytes, which is not a possible length")]
     Length {
         /// What the length belongs to.
         what: &'static str,
@@ -132,7 +132,10 @@ pub enum ProtocolError {
     #[error("too many error chunks for one request")]
     TooManyErrors,
     /// Content outside the range that was asked for.
-    #[error("content at {offset}+{length} outside the requested {start}+{size}")]
+    #[error(
+        "{length} bytes of content at offset {offset} are outside the request for {size} bytes at \
+         offset {start}"
+    )]
     OutOfRange {
         /// Offset of the content, in bytes.
         offset: u64,
@@ -144,7 +147,7 @@ pub enum ProtocolError {
         size: u64,
     },
     /// The same byte was sent twice.
-    #[error("content at {offset}+{length} overlaps earlier content")]
+    #[error("{length} bytes of content at offset {offset} overlap earlier content")]
     Overlap {
         /// Offset of the content, in bytes.
         offset: u64,

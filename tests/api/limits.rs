@@ -201,7 +201,7 @@ async fn a_read_of_all_that_a_hostile_export_claims_is_refused() {
             limit: 1 << 30,
         };
         assert!(error.to_string().contains(&length.to_string()), "{error}");
-        assert!(error.to_string().contains("in parts"), "{error}");
+        assert!(error.to_string().contains("use several"), "{error}");
         assert_matches!(error, Error::Invalid(invalid) if invalid == expected);
     }
     let error = conn.read(0, usize::MAX).await.unwrap_err();

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nbd_client::testing::{Export, Server};
-use nbd_client::{Connection, Error, IntoSocket, InvalidRequest};
+use nbd_client::{Connection, Error, IntoSocket, InvalidUse};
 
 use crate::support::*;
 
@@ -205,6 +205,6 @@ fn streams_of_tokio_may_outlive_their_runtime() {
     let stream = running.block_on(stream).unwrap();
     let conn = Connection::new();
     let error = conn.aio_connect_socket(stream).unwrap_err();
-    assert_matches!(error, Error::Invalid(InvalidRequest::NoRuntime(_)));
+    assert_matches!(error, Error::InvalidUse(InvalidUse::NoRuntime(_)));
     assert!(conn.is_created());
 }

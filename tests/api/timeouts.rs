@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nbd_client::testing::{Export, Peer, Server};
 use nbd_client::wire::{Command, Errno, ReplyStyle};
-use nbd_client::{Connection, Delivery, Error, InvalidRequest, Phase};
+use nbd_client::{Connection, Delivery, Error, InvalidUse, Phase};
 use tokio::time::Instant;
 
 use crate::support::*;
@@ -23,7 +23,7 @@ fn k09_a_deadline_without_a_runtime_is_an_error() {
         .unwrap();
     let second = Duration::from_secs(1);
     let is_refused = |error: Error| {
-        assert_matches!(error, Error::Invalid(InvalidRequest::NoRuntime(_)));
+        assert_matches!(error, Error::InvalidUse(InvalidUse::NoRuntime(_)));
     };
     block_on(async {
         conn.read(0, 512).await.unwrap();
@@ -88,7 +88,10 @@ fn expired_alone(error: &Error) {
     assert_matches!(error, Error::Timeout(Phase::Request, None));
     assert_eq!(error.delivery(), Delivery::NotSent);
     assert!(!error.is_fatal() && error.ending().is_none());
-    assert_eq!(error.to_string(), "timed out before it was sent");
+    assert_eq!(
+        error.to_string(),
+        "the request timed out before it was sent"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -82,7 +82,7 @@ async fn connection_without_an_address_has_no_uri() {
     assert_eq!(error.errno(), Some(107), "{error}");
     conn.connect_stream(server().connect()).await.unwrap();
     let error = conn.uri().unwrap_err();
-    assert!(matches!(error, Error::Invalid(_)), "{error}");
+    assert!(matches!(error, Error::InvalidUse(_)), "{error}");
     assert_eq!(error.errno(), Some(22));
 }
 
@@ -197,5 +197,5 @@ async fn options_of_the_builder_reach_tcp() {
 
     let v6 = Connection::builder().address_family(AddressFamily::V6);
     let error = v6.build().connect_tcp("127.0.0.1", port).await.unwrap_err();
-    assert!(error.to_string().contains("no address of the family"));
+    assert!(error.to_string().contains("it has no IPv6 address"));
 }

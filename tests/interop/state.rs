@@ -4,7 +4,7 @@ use std::future::IntoFuture;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as Std;
 
-use nbd_client::{Connection, Error, InvalidRequest, Result, State};
+use nbd_client::{Connection, Error, InvalidRequest, InvalidUse, Result, State};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -193,7 +193,7 @@ fn outside_a_runtime_connecting_is_an_error_and_no_panic() {
     let conn = Connection::new();
     let error = conn.aio_connect_unix("/").unwrap_err();
     assert!(
-        matches!(error, Error::Invalid(InvalidRequest::NoRuntime(_))),
+        matches!(error, Error::InvalidUse(InvalidUse::NoRuntime(_))),
         "{error}"
     );
     assert!(conn.is_created());

@@ -207,7 +207,7 @@ async fn opt_starttls_needs_something_to_do_it_with() {
     let conn = Connection::builder().opt_mode(true).build();
     server.connect(&conn).await.unwrap();
     let error = conn.opt_starttls().await.unwrap_err();
-    assert!(matches!(error, Error::Invalid(_)), "{error}");
+    assert!(matches!(error, Error::InvalidUse(_)), "{error}");
     conn.opt_go().await.unwrap();
 }
 

@@ -76,7 +76,7 @@ async fn unix_socket_needs_a_hostname() {
     let (server, dir) = (nbdkit(Over::Unix, "require", "good"), trusting());
     let rest = format!("&{}", certificates(dir.path()));
     let error = trusted(&unix(&server, &rest)).await.unwrap_err();
-    assert!(matches!(error, Error::Invalid(_)), "{error}");
+    assert!(matches!(error, Error::InvalidUse(_)), "{error}");
     let rest = format!("{rest}&tls-hostname=localhost");
     assert!(trusted(&unix(&server, &rest)).await.unwrap().is_tls());
 }

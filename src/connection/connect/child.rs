@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::state::State;
 use crate::transport::activation;
 use crate::transport::child::Child;
-use crate::transport::command::{self, Group};
+use crate::transport::command::{self, Argv, Group};
 use crate::transport::socket::Socket;
 
 /// Connecting to a server that the connection starts and ends. Not on Windows.
@@ -60,6 +60,7 @@ impl Connection {
         self.prepare()?;
         let argv = command::check(argv)?;
         self.shared().begin()?;
+        self.set_program(&argv);
         let delay = self.shared().config.child_kill_delay;
         self.start_child(command::spawn(argv, Group::Own, delay))
     }
@@ -111,6 +112,7 @@ impl Connection {
         let name = self.shared().config.socket_name.as_deref();
         activation::check(&argv, name)?;
         self.shared().begin()?;
+        self.set_program(&argv);
         let delay = self.shared().config.child_kill_delay;
         self.start_child(activation::spawn(argv, name, delay))
     }
@@ -126,6 +128,11 @@ impl Connection {
     {
         let connecting = self.aio_connect_systemd_socket_activation(argv)?;
         connecting.await
+    }
+
+    /// Notes the program for errors, without its arguments, which may be secret.
+    fn set_program(&self, argv: &Argv) {
+        self.shared().lock_facts().program = Some(argv.program_name());
     }
 
     /// Begins the handshake with a server that was started, or ends the connection if it was not.

@@ -27,7 +27,7 @@ use tokio::net::TcpStream;
 use crate::connection::Connection;
 use crate::driver;
 use crate::driver::runtime;
-use crate::error::{Error, Result};
+use crate::error::{Error, InvalidUse, Reason, Result};
 use crate::state::State;
 use crate::transport::{Transport, fd};
 use crate::uri::Endpoint;
@@ -59,7 +59,7 @@ impl Connection {
     /// deregister it, or the descriptor is not a connected stream socket; the error says what it is.
     pub fn aio_connect_socket(&self, socket: impl IntoSocket) -> Result<Connecting> {
         self.prepare()?;
-        let unusable = |error: io::Error| Error::argument("socket", error.to_string());
+        let unusable = |error: io::Error| InvalidUse::Socket(Reason(&error).to_string());
         let stream = fd::adopt(socket.into_descriptor().map_err(unusable)?)?;
         self.begin(async { Ok(stream) })
     }
@@ -170,7 +170,7 @@ impl Connection {
         if state != State::Created {
             return Err(Error::state(state, "created"));
         }
-        runtime::check_time("connect calls must be made inside one")?;
+        runtime::check_time("connecting requires a Tokio runtime")?;
         self.check_names()
     }
 

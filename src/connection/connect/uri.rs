@@ -5,7 +5,7 @@ use super::{Connecting, uri_tls};
 use crate::connection::Connection;
 use crate::driver::Address;
 use crate::driver::runtime;
-use crate::error::{Error, Result};
+use crate::error::{Error, InvalidUse, Result};
 use crate::uri::Uri;
 
 impl Connection {
@@ -94,7 +94,10 @@ impl Connection {
         self.check_created()?;
         runtime::check_io()?;
         let uri: Uri = uri.try_into().map_err(Into::into)?;
-        self.shared().config.uri_policy.check(&uri)?;
+        let policy = &self.shared().config.uri_policy;
+        policy
+            .check(&uri)
+            .map_err(|error| InvalidUse::uri(&uri.to_string(), error))?;
         self.go_to_uri(uri)
     }
 

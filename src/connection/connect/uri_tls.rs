@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, InvalidRequest, Result};
+use crate::error::{Error, InvalidUse, Result};
 use crate::transport::tls::{Tls, TlsMode, TlsUpgrade};
 use crate::uri::{Endpoint, TlsType, Uri};
 
@@ -52,7 +52,7 @@ fn upgrade(present: Option<Upgrade>, uri: &Uri) -> Result<Upgrade> {
         (Some(TlsType::Anon), _) => {
             let why = "this URI asks for TLS without any proof of who the server is, which \
                        nbd-client does not do";
-            Err(InvalidRequest::NotBuilt(why).into())
+            Err(InvalidUse::NotBuilt(why).into())
         }
         (_, Some(present)) if !names_some => Ok(present),
         (Some(TlsType::Psk), _) => psk(uri),
@@ -76,14 +76,14 @@ fn x509(uri: &Uri) -> Result<Upgrade> {
 fn x509(_: &Uri) -> Result<Upgrade> {
     let why = "this URI asks for TLS with certificates, which this build of nbd-client does not \
                have: the feature is called tls";
-    Err(Error::from(InvalidRequest::NotBuilt(why)))
+    Err(Error::from(InvalidUse::NotBuilt(why)))
 }
 
 #[cfg(feature = "tls-psk")]
 fn psk(uri: &Uri) -> Result<Upgrade> {
     let Some(file) = uri.tls_psk_file() else {
         let why = "the URI asks for a pre-shared key, but has no tls-psk-file";
-        return Err(Error::argument("TLS key file", why));
+        return Err(Error::credentials("TLS key file", why));
     };
     Ok(Arc::new(crate::TlsPsk::from_file(file, uri.tls_user())?))
 }
@@ -92,5 +92,5 @@ fn psk(uri: &Uri) -> Result<Upgrade> {
 fn psk(_: &Uri) -> Result<Upgrade> {
     let why = "this URI asks for TLS with a pre-shared key, which this build of nbd-client does \
                not have: the feature is called tls-psk";
-    Err(Error::from(InvalidRequest::NotBuilt(why)))
+    Err(Error::from(InvalidUse::NotBuilt(why)))
 }

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use super::Connecting;
 use crate::connection::Connection;
 use crate::driver::{Address, Shared, runtime};
-#[cfg(not(all(unix, feature = "vsock", target_os = "linux")))]
-use crate::error::InvalidRequest;
-use crate::error::{Error, Result};
+use crate::error::{InvalidUse, Result};
 use crate::transport::{Transport, tcp};
 #[cfg(unix)]
 use crate::transport::{
@@ -37,7 +35,7 @@ impl Way {
                 Ok(Self::Command(command::check(ssh)?))
             }
             #[cfg(not(unix))]
-            Endpoint::Ssh { .. } => Err(InvalidRequest::NotBuilt(
+            Endpoint::Ssh { .. } => Err(InvalidUse::NotBuilt(
                 "this URI asks for ssh, which nbd-client does not run on this system",
             )
             .into()),
@@ -49,7 +47,7 @@ impl Way {
     fn to(endpoint: &Endpoint) -> Result<Self> {
         match endpoint {
             Endpoint::Tcp { host, .. } if host.is_empty() => {
-                Err(Error::argument("host", "it is empty"))
+                Err(InvalidUse::Empty { what: "host" }.into())
             }
             Endpoint::Tcp { host, port } => Ok(Self::Tcp(host.clone(), *port)),
             #[cfg(unix)]
@@ -58,17 +56,16 @@ impl Way {
                 Ok(Self::Unix(path.clone()))
             }
             #[cfg(not(unix))]
-            Endpoint::Unix { .. } => Err(InvalidRequest::NotBuilt(
-                "nbd-client has no Unix sockets on this system",
-            )
-            .into()),
+            Endpoint::Unix { .. } => {
+                Err(InvalidUse::NotBuilt("nbd-client has no Unix sockets on this system").into())
+            }
             #[cfg(all(feature = "vsock", target_os = "linux"))]
             Endpoint::Vsock { cid, port } => Ok(Self::Vsock(*cid, *port)),
             #[cfg(not(all(feature = "vsock", target_os = "linux")))]
             Endpoint::Vsock { .. } => {
-                Err(InvalidRequest::NotBuilt("this build of nbd-client has no vsock").into())
+                Err(InvalidUse::NotBuilt("this build of nbd-client has no vsock").into())
             }
-            Endpoint::Ssh { .. } => Err(Error::argument("address", "it is that of a command")),
+            Endpoint::Ssh { .. } => Err(InvalidUse::NotAnAddress.into()),
         }
     }
 }
@@ -142,6 +139,6 @@ async fn open(way: Way, options: &tcp::TcpOptions) -> Result<Transport> {
         #[cfg(all(feature = "vsock", target_os = "linux"))]
         Way::Vsock(cid, port) => crate::transport::vsock::connect(cid, port).await,
         #[cfg(unix)]
-        Way::Command(_) => Err(Error::argument("address", "it is that of a command")),
+        Way::Command(_) => Err(InvalidUse::NotAnAddress.into()),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Negotiator, unexpected};
-use crate::error::{Error, Result};
+use crate::error::{InvalidRequest, Result};
 use crate::extent::Context;
 use crate::wire::option::{MAX_OPTION_REQUEST, OptionRequest};
 use crate::wire::{OptionReplyType, OptionType, ProtocolError};
@@ -29,8 +29,15 @@ impl Negotiator {
     ) -> Result<Vec<String>> {
         let request = OptionRequest::meta_context(option, export, queries);
         if request.data.len() > MAX_OPTION_REQUEST as usize {
-            let why = "they are longer than 64 KiB in all, more than servers take";
-            return Err(Error::argument("metadata queries", why));
+            let (what, why) = (
+                "metadata queries",
+                "in all they are longer than 64 KiB, which servers do not take",
+            );
+            return Err(InvalidRequest::Argument {
+                what,
+                why: why.into(),
+            }
+            .into());
         }
         let selects = option == OptionType::SET_META_CONTEXT;
         if selects {

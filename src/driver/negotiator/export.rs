@@ -1,7 +1,5 @@
 //! Options about exports: `LIST`, `INFO`, `GO` and `EXPORT_NAME`.
 
-use std::io;
-
 use super::{Negotiator, unexpected};
 use crate::error::{Error, Phase, Result};
 use crate::export::{BlockSize, Export, ListedExport};
@@ -114,13 +112,7 @@ impl Negotiator {
             Ok(ServerMessage::Export(info)) => Ok(self.export(name, info)?),
             Ok(_) => Err(ProtocolError::NoExportInfo(OptionType::EXPORT_NAME).into()),
             // P-018: a server refuses by closing the connection.
-            Err(Error::Disconnected(..)) => Err(Error::io(
-                Phase::Handshake,
-                io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    format!("server closed the connection when asked for export {name:?}"),
-                ),
-            )),
+            Err(Error::Disconnected(..)) => Err(Error::eof(Phase::Handshake)),
             Err(error) => Err(error),
         }
     }

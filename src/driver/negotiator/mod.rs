@@ -239,6 +239,7 @@ impl Negotiator {
                 message,
                 fatal: false,
                 child: None,
+                site: None,
             }));
         }
         Ok(reply)
@@ -266,6 +267,7 @@ impl Negotiator {
     fn start(&mut self, request: OptionRequest) -> Result<()> {
         tracing::trace!(option = %request.option, bytes = request.data.len(), "option");
         self.expect(Expect::Reply);
+        self.shared.lock_facts().asked = Some(request.option);
         self.send(ClientMessage::Option(request))
     }
 

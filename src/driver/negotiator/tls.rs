@@ -8,7 +8,7 @@ use futures::Sink;
 use tokio_util::codec::Framed;
 
 use super::{Negotiator, fault};
-use crate::error::{Error, InvalidRequest, Phase, Result};
+use crate::error::{Error, InvalidRequest, InvalidUse, Phase, Result};
 use crate::error::{TlsError, TlsFailure};
 use crate::transport::Transport;
 use crate::transport::tls::{Tls, TlsInfo, TlsUpgrade, unaccepted};
@@ -21,8 +21,7 @@ impl Negotiator {
     /// any other failure, nothing can be sent any more.
     pub(in crate::driver) async fn starttls(&mut self, tls: &Tls) -> Result<()> {
         let Some(upgrade) = &tls.upgrade else {
-            let why = "there is nothing to do it with: see Builder::tls";
-            return Err(Error::argument("TLS", why));
+            return Err(InvalidUse::NoTls.into());
         };
         // P-092: no STARTTLS inside TLS.
         if self.tls.is_some() {

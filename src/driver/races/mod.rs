@@ -208,7 +208,10 @@ fn a_failure_meets_a_request() {
             let link = link.clone();
             thread::spawn(move || block_on(call(&link, write(10))))
         };
-        link.fail(Error::timeout(Phase::Request));
+        link.fail(Error::timeout(
+            Phase::Request,
+            std::time::Duration::from_secs(1),
+        ));
         let lost = caller.join().unwrap().unwrap_err();
         assert!(matches!(lost, Error::Timeout(Phase::Request, _)));
         // What is said not to have been sent never is.

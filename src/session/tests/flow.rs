@@ -262,7 +262,10 @@ fn an_answer_stands_whatever_ends_the_connection_later() {
 fn the_first_cause_stands() {
     let mut wire = Wire::new(SIMPLE);
     let (ticket, _) = wire.ask_read(0, 4);
-    wire.session.fail(&Error::timeout(Phase::Request));
+    wire.session.fail(&Error::timeout(
+        Phase::Request,
+        std::time::Duration::from_secs(1),
+    ));
     wire.session.fail(&Error::eof(Phase::Request));
     assert_matches!(wire.answer(ticket), Err(Error::Timeout(..)));
     assert_matches!(wire.session.ended(), Some(Error::Timeout(..)));
@@ -282,7 +285,10 @@ fn replies_that_come_after_the_end_change_nothing() {
                 offset: 0,
                 length: 100,
             };
-            wire.session.fail(&Error::timeout(Phase::Request));
+            wire.session.fail(&Error::timeout(
+                Phase::Request,
+                std::time::Duration::from_secs(1),
+            ));
             // Another thread ended it while the driver was reading.
             let reply = success(style, &head);
             assert_eq!(wire.feed(&reply[..10]), Ok(()));
@@ -300,7 +306,10 @@ fn the_rest_of_a_reply_that_comes_after_the_end_changes_nothing() {
         let (ticket, head) = wire.ask_read(0, 50_000);
         let reply = data(SIMPLE, &head, 0, &[1; 50_000], DONE);
         wire.feed(&reply[..cut]).unwrap();
-        wire.session.fail(&Error::timeout(Phase::Request));
+        wire.session.fail(&Error::timeout(
+            Phase::Request,
+            std::time::Duration::from_secs(1),
+        ));
         assert_eq!(wire.feed(&reply[cut..]), Ok(()));
         assert_matches!(wire.answer(ticket), Err(Error::Timeout(..)));
     }

@@ -290,8 +290,10 @@ fn r18_an_early_error_stands_if_the_connection_then_dies() {
         let (mut wire, ticket, head) = half_sent(style);
         wire.feed(&error(style, &head, Errno::EPERM, "", DONE))
             .unwrap();
-        wire.session
-            .fail(&Error::timeout(crate::error::Phase::Request));
+        wire.session.fail(&Error::timeout(
+            crate::error::Phase::Request,
+            std::time::Duration::from_secs(1),
+        ));
         assert_eq!(wire.request_error(ticket).errno, Errno::EPERM);
     }
 }
@@ -301,8 +303,10 @@ fn r18_an_early_success_does_not_stand_if_the_connection_then_dies() {
     for style in STYLES {
         let (mut wire, ticket, head) = half_sent(style);
         wire.feed(&success(style, &head)).unwrap();
-        wire.session
-            .fail(&Error::timeout(crate::error::Phase::Request));
+        wire.session.fail(&Error::timeout(
+            crate::error::Phase::Request,
+            std::time::Duration::from_secs(1),
+        ));
         let lost = wire.answer(ticket).unwrap_err();
         assert_matches!(&lost, Error::Timeout(..));
         assert_eq!(lost.delivery(), Delivery::MaybeSent);

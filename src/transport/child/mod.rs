@@ -1,17 +1,20 @@
 //! A server that runs as a child process.
 
+use std::ffi::{OsStr, OsString};
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::{process, time};
 
+use super::command::not_run;
 use super::process::Process;
 use super::reaper::{Doomed, Reaper};
 use super::stderr::{Stderr, Words};
 use super::termination::Termination;
-use crate::error::ChildReport;
+use crate::error::{ChildReport, Error};
 use crate::wire::Text;
 
 /// How long the standard error of a child that has ended is read on. Processes that it started
@@ -41,6 +44,8 @@ pub(crate) struct Child {
     reaper: Reaper,
     terms: Terms,
     termination: Option<Termination>,
+    /// The program, if a shell is to become it and says so where it cannot.
+    by_shell: Option<OsString>,
 }
 
 /// What others may do with a child.
@@ -68,11 +73,33 @@ impl Child {
             reaper,
             terms,
             termination: None,
+            by_shell: None,
         };
         if let Some(stderr) = stderr {
             child.stderr = Stderr::read(stderr.into_owned_fd()?, copy)?;
         }
         Ok(child)
+    }
+
+    /// The same for a shell that becomes this program.
+    pub(super) fn by_shell(mut self, program: &OsStr) -> Self {
+        self.by_shell = Some(program.to_owned());
+        self
+    }
+
+    /// Why the program could not be run, if its report shows that.
+    pub(crate) fn run_failure(&self, report: &ChildReport) -> Option<Error> {
+        const NOT_EXECUTABLE: i32 = 126;
+        const NOT_FOUND: i32 = 127;
+        let program = self.by_shell.as_ref()?;
+        let why = match report.status?.code()? {
+            NOT_FOUND => io::Error::from_raw_os_error(Errno::NOENT.raw_os_error()),
+            NOT_EXECUTABLE => io::Error::from_raw_os_error(Errno::ACCESS.raw_os_error()),
+            _ => return None,
+        };
+        // Not a server that has been running and exits with such a number.
+        let is_shell = report.stderr.as_str().starts_with("sh: ");
+        is_shell.then(|| not_run(program, why))
     }
 
     /// The means to look at it and to send it signals.
@@ -150,6 +177,7 @@ impl Child {
             has_ended: ended_by_itself,
             stderr: Text::from_bytes(&words),
             is_copied,
+            was_not_run: false,
         }
     }
 }

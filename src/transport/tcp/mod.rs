@@ -12,7 +12,7 @@ use tokio::time;
 
 use super::socket::Socket;
 use crate::error::trying;
-use crate::error::{Error, InvalidRequest, Phase, Result};
+use crate::error::{Error, InvalidUse, Phase, Result};
 use crate::platform;
 
 /// How long an address has before the next one is tried beside it (RFC 8305, section 5).
@@ -41,6 +41,15 @@ pub enum AddressFamily {
 }
 
 impl AddressFamily {
+    /// What addresses of the family are called.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Any => "IP",
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+
     fn allows(self, address: IpAddr) -> bool {
         match self {
             Self::Any => true,
@@ -63,6 +72,15 @@ pub(crate) struct TcpOptions {
 }
 
 impl TcpOptions {
+    /// What the addresses that may be used are called.
+    const fn family_name(&self) -> &'static str {
+        match self.bind {
+            Some(IpAddr::V4(_)) => AddressFamily::V4.name(),
+            Some(IpAddr::V6(_)) => AddressFamily::V6.name(),
+            None => self.family.name(),
+        }
+    }
+
     fn allows(&self, address: IpAddr) -> bool {
         self.family.allows(address)
             && self
@@ -85,37 +103,39 @@ pub(crate) async fn connect(
 ) -> Result<Socket<TcpStream>> {
     let host = unbracketed(host);
     if host.is_empty() {
-        return Err(Error::argument("host", "it is empty"));
+        return Err(InvalidUse::Empty { what: "host" }.into());
     }
     if host.contains('\0') {
-        return Err(Error::argument("host", "it contains a NUL byte"));
+        return Err(InvalidUse::ContainsNul { what: "host" }.into());
     }
     if let Some(bind) = options.bind.filter(|bind| !options.family.allows(*bind)) {
-        let why = format!("{bind} is not of the family {:?}", options.family);
-        return Err(Error::argument("local address", why));
+        let (address, family) = (bind, options.family.name());
+        return Err(InvalidUse::LocalAddress { address, family }.into());
     }
 
     if options.user_timeout.is_some() && !platform::USER_TIMEOUT {
         let why = "this system has no timeout for TCP data that is not acknowledged";
-        return Err(InvalidRequest::NotBuilt(why).into());
+        return Err(InvalidUse::NotBuilt(why).into());
     }
 
     let failed = |error| Error::io(Phase::Connect, error);
     let found = match lookup_host((host, port)).await {
         Ok(found) => found,
-        Err(error) => return Err(failed(trying(format!("cannot look up {host:?}"), error))),
+        Err(error) => return Err(failed(trying(format!("cannot resolve {host:?}"), error))),
     };
     let addresses = interleave(found.filter(|address| options.allows(address.ip())));
     let Some(last) = addresses.last().copied() else {
-        let why = format!("{host:?} has no address of the family asked for");
+        let why = format!("it has no {} address", options.family_name());
         let error = io::Error::new(io::ErrorKind::AddrNotAvailable, why);
-        return Err(failed(error));
+        let what = format!("cannot connect to {host}:{port}");
+        return Err(failed(trying(what, error)));
     };
     let tried = addresses.len();
     let stream = race(addresses, options).await.map_err(|error| {
         let what = match tried {
-            1 => format!("cannot connect to {host:?} at {last}"),
-            _ => format!("cannot connect to {host:?} port {port}, {tried} addresses tried"),
+            1 if last.ip().to_string() == host => format!("cannot connect to {last}"),
+            1 => format!("cannot connect to {host}:{port} ({})", last.ip()),
+            _ => format!("cannot connect to {host}:{port} ({tried} addresses tried)"),
         };
         failed(trying(what, error))
     })?;

@@ -17,7 +17,7 @@ use super::identities::Identities;
 use super::rustls::provider;
 use super::verify::{AnyName, AnyServer};
 use super::{TlsVersion, directory, pem};
-use crate::error::{Error, Result};
+use crate::error::{Error, InvalidUse, Result};
 
 /// TLS with certificates, by rustls: for [`Builder::tls`](crate::Builder::tls).
 ///
@@ -49,6 +49,8 @@ pub struct TlsConfig {
     pub(super) server_name: Option<String>,
     /// Whether the name of the server is not verified.
     pub(super) any_name: bool,
+    /// No authority was given, so the server's certificate is checked against those of the system.
+    pub(super) only_system_roots: bool,
 }
 
 impl TlsConfig {
@@ -86,6 +88,7 @@ impl TlsConfig {
             config,
             server_name: None,
             any_name: false,
+            only_system_roots: false,
         }
     }
 
@@ -115,7 +118,7 @@ impl fmt::Debug for TlsConfig {
 /// use nbd_client::TlsConfig;
 ///
 /// let error = TlsConfig::builder().ca_pem("not a certificate").build().unwrap_err();
-/// assert_eq!(error.to_string(), "invalid TLS CA: it contains no certificate");
+/// assert_eq!(error.to_string(), "cannot use the TLS CA: it contains no certificate");
 /// ```
 #[must_use = "a builder does nothing until it is built"]
 pub struct TlsConfigBuilder(Result<Parts>);
@@ -189,7 +192,7 @@ impl TlsConfigBuilder {
         self.with(|parts| {
             let chain = chain.into_iter().map(|der| der.into().into()).collect();
             let key = PrivateKeyDer::try_from(key.into())
-                .map_err(|why| Error::argument("TLS client key", why))?;
+                .map_err(|why| Error::credentials("TLS client key", why))?;
             parts.add_identity(chain, key)
         })
     }
@@ -303,7 +306,7 @@ impl Parts {
     fn trust_authority(&mut self, certificate: CertificateDer<'static>) -> Result<()> {
         self.roots
             .add(certificate)
-            .map_err(|error| Error::argument(CA, error.to_string()))
+            .map_err(|error| Error::credentials(CA, error.to_string()))
     }
 
     fn add_identity(
@@ -318,11 +321,12 @@ impl Parts {
 
     fn build(mut self) -> Result<TlsConfig> {
         let any_name = self.trust != Trust::Verified;
+        let only_system_roots = self.roots.is_empty() && !self.wants_native_roots();
         let versions: Vec<&'static SupportedProtocolVersion> = self.versions();
         let identities = Identities(std::mem::take(&mut self.identities));
         let builder = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&versions)
-            .map_err(|error| Error::argument("TLS versions", error.to_string()))?;
+            .map_err(|_| InvalidUse::TlsVersions)?;
         let builder = match self.trust {
             Trust::Verified => builder.with_webpki_verifier(self.verifier()?),
             Trust::AnyName => {
@@ -345,6 +349,7 @@ impl Parts {
             config: Arc::new(config),
             server_name: None,
             any_name,
+            only_system_roots,
         })
     }
 
@@ -359,16 +364,15 @@ impl Parts {
     fn verifier(&mut self) -> Result<Arc<WebPkiServerVerifier>> {
         self.add_native_roots()?;
         if self.roots.is_empty() {
-            let why = "none is given: TlsConfig::builder() has ca_pem, ca_der and directory, and \
-                       the feature tls-native-roots uses those of the system";
-            return Err(Error::argument(CA, why));
+            let hint = "; the feature tls-native-roots uses those of the system".into();
+            return Err(InvalidUse::NoAuthority { hint }.into());
         }
         let roots = Arc::new(std::mem::replace(&mut self.roots, RootCertStore::empty()));
         WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone())
             .with_crls(std::mem::take(&mut self.crls))
             .enforce_revocation_expiration()
             .build()
-            .map_err(|error| Error::argument("TLS revocation list", error.to_string()))
+            .map_err(|error| Error::credentials("TLS revocation list", error.to_string()))
     }
 
     #[cfg(feature = "tls-native-roots")]
@@ -380,13 +384,20 @@ impl Parts {
         let (added, _) = self.roots.add_parsable_certificates(found.certs);
         if added == 0 {
             let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-            let why = format!(
-                "none is given, and the system has none {}",
-                errors.join("; ")
-            );
-            return Err(Error::argument(CA, why.trim_end()));
+            let why = errors.join(", ");
+            let hint = format!("; the system has none either ({why})").replace(" ()", "");
+            return Err(InvalidUse::NoAuthority { hint }.into());
         }
         Ok(())
+    }
+
+    /// Whether those of the system were asked for.
+    #[allow(clippy::unused_self, reason = "used with the feature")]
+    const fn wants_native_roots(&self) -> bool {
+        #[cfg(feature = "tls-native-roots")]
+        return self.native_roots;
+        #[cfg(not(feature = "tls-native-roots"))]
+        false
     }
 
     #[cfg(not(feature = "tls-native-roots"))]

@@ -5,14 +5,14 @@ use std::io;
 use std::path::Path;
 
 use super::config::TlsConfigBuilder;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 
 /// Adds what is in the directory.
 pub(super) fn load(mut config: TlsConfigBuilder, directory: &Path) -> Result<TlsConfigBuilder> {
     let Some(ca) = read(directory, "ca-cert.pem")? else {
         let missing = directory.join("ca-cert.pem");
         let why = format!("there is no {}", missing.display());
-        return Err(Error::argument("TLS directory", why));
+        return Err(Error::credentials("TLS directory", why));
     };
     config = config.ca_pem(ca);
     if let Some((certificate, key)) = pair(directory, "client-cert.pem", "client-key.pem")? {
@@ -44,7 +44,7 @@ fn pair(directory: &Path, certificate: &str, key: &str) -> Result<Option<(Vec<u8
             };
             let directory = directory.display();
             let why = format!("{directory} has {there}, but no {missing}");
-            Err(Error::argument("TLS directory", why))
+            Err(Error::credentials("TLS directory", why))
         }
     }
 }
@@ -56,8 +56,8 @@ fn read(directory: &Path, name: &str) -> Result<Option<Vec<u8>>> {
         Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
-            let why = format!("cannot read {}: {error}", path.display());
-            Err(Error::argument("TLS directory", why))
+            let why = format!("cannot read {}: {}", path.display(), Reason(&error));
+            Err(Error::credentials("TLS directory", why))
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>> {
             }
             error => error.to_string(),
         };
-        Error::argument("TLS client key", why)
+        Error::credentials("TLS client key", why)
     })
 }
 
@@ -47,14 +47,14 @@ pub(super) fn identity(
     let has_padded_scalar = has_padded_scalar(key.secret_der());
     match CertifiedKey::from_der(chain, key, provider) {
         Ok(identity) => Ok(Arc::new(identity)),
-        Err(error) if has_padded_scalar => Err(Error::argument(
+        Err(error) if has_padded_scalar => Err(Error::credentials(
             "TLS client key",
             format!(
                 "{error}; it is an elliptic curve key with a leading zero byte too many, as \
                  certtool writes about half of them: `openssl pkcs8 -topk8 -nocrypt` repairs it"
             ),
         )),
-        Err(error) => Err(Error::argument("TLS client key", error.to_string())),
+        Err(error) => Err(Error::credentials("TLS client key", error.to_string())),
     }
 }
 
@@ -74,9 +74,9 @@ fn all<T>(
 ) -> Result<Vec<T>> {
     let items: Vec<T> = items
         .collect::<Result<_, _>>()
-        .map_err(|error| Error::argument(what, error.to_string()))?;
+        .map_err(|error| Error::credentials(what, error.to_string()))?;
     if items.is_empty() {
-        return Err(Error::argument(what, format!("it contains no {one}")));
+        return Err(Error::credentials(what, format!("it contains no {one}")));
     }
     Ok(items)
 }

@@ -19,7 +19,7 @@ use tokio_openssl::SslStream;
 use zeroize::Zeroizing;
 
 use super::{ByteStream, TlsInfo, TlsUpgrade, TlsVersion, Upgrading, failure, psk_file};
-use crate::error::{Error, Result, TlsError, TlsFailure};
+use crate::error::{Error, InvalidUse, Result, TlsError, TlsFailure};
 
 /// Suites of TLS 1.3. The key goes with SHA-256 only: with any other the server would have to
 /// go on without it.
@@ -76,11 +76,11 @@ impl TlsPsk {
         let key = Zeroizing::new(key.into());
         if user.is_empty() || user.len() > MAX_USER || user.contains('\0') {
             let why = "it must have 1 to 255 bytes, and no NUL among them";
-            return Err(Error::argument("TLS user", why));
+            return Err(Error::credentials("TLS user", why));
         }
         if key.is_empty() || key.len() > MAX_KEY {
             let why = format!("it must have 1 to {MAX_KEY} bytes");
-            return Err(Error::argument("TLS pre-shared key", why));
+            return Err(Error::credentials("TLS pre-shared key", why));
         }
         Ok(Self {
             user: user.into(),
@@ -180,8 +180,7 @@ impl TlsPsk {
 impl TlsUpgrade for TlsPsk {
     fn check(&self, _server_name: Option<&str>) -> Result<()> {
         if self.versions.0 > self.versions.1 {
-            let why = "the oldest is newer than the newest";
-            return Err(Error::argument("TLS versions", why));
+            return Err(InvalidUse::TlsVersions.into());
         }
         Ok(())
     }

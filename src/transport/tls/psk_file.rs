@@ -6,7 +6,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::platform;
 
 /// Far more than a file of keys has, in bytes.
@@ -20,7 +20,7 @@ pub(super) fn own_name() -> Result<String> {
         .filter_map(|variable| std::env::var(variable).ok())
         .find(|name| !name.is_empty())
         .ok_or_else(|| {
-            Error::argument(
+            Error::credentials(
                 "TLS user",
                 "none is given, and neither LOGNAME nor USER is set",
             )
@@ -30,7 +30,7 @@ pub(super) fn own_name() -> Result<String> {
 /// The key of this user.
 pub(super) fn key_of(user: &str, path: &Path) -> Result<Vec<u8>> {
     let content = read(path)?;
-    let fault = |why: &str| Error::argument(WHAT, format!("{}: {why}", path.display()));
+    let fault = |why: &str| Error::credentials(WHAT, format!("{}: {why}", path.display()));
     for line in content.split(|byte| *byte == b'\n') {
         let line = line.trim_ascii();
         let key = line
@@ -44,9 +44,11 @@ pub(super) fn key_of(user: &str, path: &Path) -> Result<Vec<u8>> {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    let fault = |why: String| Error::argument(WHAT, format!("{}: {why}", path.display()));
-    let file = File::open(path).map_err(|error| fault(error.to_string()))?;
-    let metadata = file.metadata().map_err(|error| fault(error.to_string()))?;
+    let fault = |why: String| Error::credentials(WHAT, format!("{}: {why}", path.display()));
+    let file = File::open(path).map_err(|error| fault(Reason(&error).to_string()))?;
+    let metadata = file
+        .metadata()
+        .map_err(|error| fault(Reason(&error).to_string()))?;
     let mode = platform::mode(&metadata) & 0o777;
     if mode & 0o077 != 0 {
         let why = format!("others have access to it: its mode is {mode:04o}, and should be 0600");
@@ -57,7 +59,7 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     let mut content = Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1));
     file.take(MAX_FILE)
         .read_to_end(&mut content)
-        .map_err(|error| fault(error.to_string()))?;
+        .map_err(|error| fault(Reason(&error).to_string()))?;
     Ok(content)
 }
 

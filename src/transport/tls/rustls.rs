@@ -18,7 +18,7 @@ use tokio_rustls::rustls::{
 
 use super::config::TlsConfig;
 use super::{ByteStream, TlsInfo, TlsUpgrade, Upgrading, unaccepted};
-use crate::error::{ClientCertificate, Error, Result, TlsError, TlsFailure};
+use crate::error::{ClientCertificate, InvalidUse, Result, TlsError, TlsFailure};
 
 /// rustls reads 4 KiB at a time, which are four system calls for each record: it reads from a
 /// buffer instead.
@@ -48,19 +48,16 @@ impl TlsUpgrade for TlsConfig {
 impl TlsConfig {
     /// The name to check, from the configuration or the transport; there must be one.
     fn name(&self, server_name: Option<&str>) -> Result<ServerName<'static>> {
-        const WHAT: &str = "TLS server name";
         let Some(name) = self.server_name.as_deref().or(server_name) else {
             if self.any_name {
                 // An address is not sent, so none is as good as any.
                 let nobody = IpAddr::V4(Ipv4Addr::from([0; 4]));
                 return Ok(ServerName::IpAddress(nobody));
             }
-            let why = "over this transport none is known to check the certificate against: \
-                       say it with TlsConfig::server_name";
-            return Err(Error::argument(WHAT, why));
+            return Err(InvalidUse::NoServerName.into());
         };
         ServerName::try_from(without_zone(name).to_owned())
-            .map_err(|_| Error::argument(WHAT, format!("{name:?} is no DNS name or IP address")))
+            .map_err(|_| InvalidUse::ServerName(name.to_owned()).into())
     }
 
     async fn handshake(
@@ -76,13 +73,18 @@ impl TlsConfig {
         config.client_auth_cert_resolver = watch.clone();
 
         let checked = (!self.any_name).then(|| name.to_str().into_owned());
+        let sent = match &name {
+            ServerName::DnsName(name) => Some(name.as_ref().to_owned()),
+            _ => None,
+        };
         let stream = BufReader::with_capacity(READ_AHEAD, stream);
         let connecting = TlsConnector::from(Arc::new(config)).connect_with(name, stream, |tls| {
             tls.set_buffer_limit(Some(WRITE_BUFFER));
         });
         let stream = connecting
             .await
-            .map_err(|error| explain(error, watch.seen(), checked.as_deref()))?;
+            .map_err(|error| explain(error, watch.seen(), checked.as_deref()))
+            .map_err(|error| self.advise(error, sent.as_deref()))?;
         let mut info = describe(&stream).with_client_certificate(watch.seen());
         if let Some(name) = checked {
             info = info.with_server_name(&name);
@@ -92,6 +94,26 @@ impl TlsConfig {
 }
 
 /// An address without the brackets and the zone that certificates do not have.
+impl TlsConfig {
+    /// Adds what may help to a failure, if the server was sent this name.
+    fn advise(&self, error: TlsError, sent: Option<&str>) -> TlsError {
+        match (error.failure(), sent) {
+            (TlsFailure::UnknownIssuer, _) if self.only_system_roots => error.with_hint(
+                "no CA was given: add ?tls-certificates=DIR to the URI, or use \
+                 `TlsConfig::builder().ca_pem(…)`",
+            ),
+            (TlsFailure::Closed | TlsFailure::Handshake, Some(name)) => {
+                let why = match name.contains('_') {
+                    true => ": GnuTLS servers refuse one with an underscore",
+                    false => "",
+                };
+                error.with_hint(&format!("the server name sent was {name:?}{why}"))
+            }
+            _ => error,
+        }
+    }
+}
+
 fn without_zone(name: &str) -> &str {
     let bare = name
         .strip_prefix('[')

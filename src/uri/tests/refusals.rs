@@ -183,11 +183,11 @@ fn errors_say_which_part_is_wrong() {
         ),
         (
             "nbd://h?TLS-type=psk",
-            "unknown parameter \"TLS-type\" (experimental ones start with x-)",
+            "unknown parameter \"TLS-type\" (experimental ones start with x-): if it is part of the export name, write %3F for the ?",
         ),
         (
             "nbd://h?=1",
-            "unknown parameter \"\" (experimental ones start with x-)",
+            "unknown parameter \"\" (experimental ones start with x-): if it is part of the export name, write %3F for the ?",
         ),
         (
             "nbd://h?x-a=%00",

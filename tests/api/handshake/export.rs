@@ -263,7 +263,10 @@ async fn i18_a_server_that_closes_when_asked_by_name_has_not_got_the_export() {
         let close = async |peer: &mut Peer| peer.half_close().await.unwrap();
         let (conn, result) = without_go(way, close).await;
         let text = result.as_ref().unwrap_err().to_string();
-        assert!(text.contains("when asked for export \"disk\""), "{text}");
+        assert!(
+            text.contains("after the option EXPORT_NAME for \"disk\""),
+            "{text}"
+        );
         assert_eof(result, Phase::Handshake);
         assert_eq!(conn.state(), State::Dead);
     }

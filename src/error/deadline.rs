@@ -1,0 +1,83 @@
+//! What was waited for when a deadline passed, and for how long.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::ending::{Facts, Phase};
+
+/// The text of [`Error::Timeout`](super::Error::Timeout).
+pub(super) struct Deadline<'a> {
+    pub(super) phase: Phase,
+    pub(super) facts: &'a Facts,
+}
+
+impl fmt::Display for Deadline<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limit = Period(self.facts.limit.unwrap_or_default());
+        match self.phase {
+            Phase::Connect => write!(f, "no connection was made within {limit}"),
+            Phase::Greeting => write!(
+                f,
+                "the server accepted the connection but sent no greeting within {limit}: is it an \
+                 NBD server, or busy with as many clients as it serves, or does it expect TLS at \
+                 once?"
+            ),
+            Phase::Handshake => {
+                write!(f, "the handshake was not done within {limit}")?;
+                match self.facts.asked {
+                    Some(option) => write!(f, ": the server has not answered the option {option}"),
+                    None => Ok(()),
+                }
+            }
+            Phase::Tls => write!(f, "the TLS handshake was not done within {limit}"),
+            Phase::Request => match self.facts.request {
+                Some((command, offset, length)) => {
+                    RequestName(command, offset, length).fmt(f)?;
+                    write!(f, " was not answered within {limit}")
+                }
+                None => write!(f, "a request was not answered within {limit}"),
+            },
+            Phase::Stall => write!(
+                f,
+                "the server sent nothing for {limit} although requests are in flight"
+            ),
+            Phase::Reply => write!(
+                f,
+                "the server did not answer the oldest request in flight within {limit}"
+            ),
+            Phase::Shutdown => write!(f, "the connection was not shut down within {limit}"),
+        }
+    }
+}
+
+/// A request as errors name it: command and range.
+pub(super) struct RequestName(
+    pub(super) crate::wire::Command,
+    pub(super) u64,
+    pub(super) u64,
+);
+
+impl fmt::Display for RequestName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(command, offset, length) = *self;
+        write!(f, "{command}")?;
+        if command == crate::wire::Command::FLUSH {
+            return Ok(());
+        }
+        write!(f, " of {length} bytes at offset {offset}")
+    }
+}
+
+/// A period with its unit, such as "30 s" or "1.5 ms".
+struct Period(Duration);
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{:?}", self.0);
+        let unit = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text.len());
+        let (number, unit) = text.split_at(unit);
+        write!(f, "{number} {unit}")
+    }
+}

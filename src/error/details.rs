@@ -1,0 +1,170 @@
+//! Making errors, and adding what is known of them.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ending::Facts;
+use super::lost::ShuttingDown;
+use super::{
+    ChildReport, Delivery, Ending, Error, InvalidRequest, InvalidUse, LostConnection, Phase, Site,
+    TlsError,
+};
+use crate::state::State;
+use crate::wire::{Command, OptionType};
+
+impl Error {
+    pub(crate) fn io(phase: Phase, error: io::Error) -> Self {
+        let source = Arc::new(error);
+        Self::Disconnected(LostConnection { phase, source }, Ending::default())
+    }
+
+    /// The server ended the connection where more was due.
+    pub(crate) fn eof(phase: Phase) -> Self {
+        Self::io(phase, io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// The server has said that it is shutting down.
+    pub(crate) fn shutting_down() -> Self {
+        let error = io::Error::new(io::ErrorKind::ConnectionAborted, ShuttingDown);
+        Self::io(Phase::Shutdown, error)
+    }
+
+    pub(crate) fn tls(error: TlsError) -> Self {
+        Self::Tls(error, Ending::default())
+    }
+
+    /// A deadline of this length has passed.
+    pub(crate) fn timeout(phase: Phase, limit: Duration) -> Self {
+        let mut ending = Ending::default();
+        ending.facts_mut().limit = Some(limit);
+        Self::Timeout(phase, Some(ending))
+    }
+
+    /// A request was not answered within its deadline.
+    pub(crate) fn overdue(limit: Duration, command: Command, offset: u64, length: u64) -> Self {
+        let mut error = Self::timeout(Phase::Request, limit);
+        if let Some(facts) = error.facts_mut() {
+            facts.request = Some((command, offset, length));
+        }
+        error
+    }
+
+    /// A request timed out before any of it was sent.
+    pub(crate) const fn unsent() -> Self {
+        Self::Timeout(Phase::Request, None)
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::Closed(Ending::default())
+    }
+
+    pub(crate) const fn state(state: State, needed: &'static str) -> Self {
+        Self::Invalid(InvalidRequest::State { state, needed })
+    }
+
+    /// TLS credentials that cannot be used.
+    pub(crate) fn credentials(what: &'static str, why: impl Into<String>) -> Self {
+        let why = why.into();
+        InvalidUse::Credentials { what, why }.into()
+    }
+
+    /// Whether there is room for what is known of the server process.
+    pub(crate) fn takes_child(&self) -> bool {
+        matches!(self, Self::Refused(_)) || self.ending().is_some()
+    }
+
+    const fn ending_mut(&mut self) -> Option<&mut Ending> {
+        match self {
+            Self::Protocol(_, ending)
+            | Self::Disconnected(_, ending)
+            | Self::Tls(_, ending)
+            | Self::Timeout(_, Some(ending))
+            | Self::Closed(ending) => Some(ending),
+            _ => None,
+        }
+    }
+
+    fn facts_mut(&mut self) -> Option<&mut Facts> {
+        self.ending_mut().map(Ending::facts_mut)
+    }
+
+    /// The same error, which has ended the connection.
+    pub(crate) const fn into_fatal(mut self) -> Self {
+        if let Self::Refused(refusal) = &mut self {
+            refusal.fatal = true;
+        }
+        self
+    }
+
+    /// The same error for a request of which this much is known.
+    pub(crate) fn delivered(mut self, delivery: Delivery) -> Self {
+        if let Some(ending) = self.ending_mut() {
+            ending.delivery = delivery;
+        }
+        self
+    }
+
+    /// The same error for a connection that ended like this.
+    pub(crate) fn with_unflushed(mut self, unflushed: bool) -> Self {
+        if let Some(ending) = self.ending_mut() {
+            ending.unflushed |= unflushed;
+        }
+        self
+    }
+
+    /// The same error with what is known of the server process.
+    pub(crate) fn with_child(mut self, report: ChildReport) -> Self {
+        let report = Some(Arc::new(report));
+        match &mut self {
+            Self::Refused(refusal) => refusal.child = report,
+            _ => {
+                if let Some(facts) = self.facts_mut() {
+                    facts.child = report;
+                }
+            }
+        }
+        self
+    }
+
+    /// The same error with the option that was sent last, if it is about the handshake.
+    pub(crate) fn after_option(mut self, option: Option<OptionType>) -> Self {
+        let is_handshake = match &self {
+            Self::Disconnected(lost, _) => lost.phase == Phase::Handshake,
+            Self::Timeout(phase, _) => *phase == Phase::Handshake,
+            _ => false,
+        };
+        if is_handshake && option.is_some() {
+            if let Some(facts) = self.facts_mut() {
+                facts.asked = option;
+            }
+        }
+        self
+    }
+
+    /// The same error with the place where it came about, unless it has one.
+    pub(crate) fn at(mut self, site: &Arc<Site>) -> Self {
+        if self.site().is_some() {
+            return self;
+        }
+        let place = match &mut self {
+            Self::Refused(refusal) => &mut refusal.site,
+            Self::Request(request) | Self::DurabilityUnknown(request) => &mut request.site,
+            _ => match self.facts_mut() {
+                Some(facts) => &mut facts.site,
+                None => return self,
+            },
+        };
+        *place = Some(site.clone());
+        self
+    }
+
+    /// Where it came about.
+    pub(super) fn site(&self) -> Option<&Arc<Site>> {
+        match self {
+            Self::Refused(refusal) => refusal.site.as_ref(),
+            Self::Request(request) | Self::DurabilityUnknown(request) => request.site.as_ref(),
+            _ => self.ending().and_then(Ending::site),
+        }
+    }
+}

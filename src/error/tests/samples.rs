@@ -1,0 +1,344 @@
+//! Errors of every kind.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::error::*;
+use crate::state::State;
+use crate::uri::UriError;
+use crate::wire::{Command, CommandFlags, Errno, OptionReplyType, ProtocolError};
+
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
+
+/// An error of somebody else's, who prints its cause or leaves that to its callers.
+#[derive(Debug)]
+pub(super) struct Foreign {
+    prints: bool,
+    cause: io::Error,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the tunnel broke")?;
+        if self.prints {
+            write!(f, ": {}", self.cause)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Foreign {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+pub(super) fn broken_pipe() -> io::Error {
+    io::Error::from_raw_os_error(32)
+}
+
+pub(super) fn foreign(prints: bool) -> io::Error {
+    let cause = broken_pipe();
+    io::Error::other(Foreign { prints, cause })
+}
+
+/// Failures of a stream: as the operating system, a layer above it, or a stranger tells them.
+pub(super) fn failures() -> Vec<io::Error> {
+    vec![
+        broken_pipe(),
+        io::ErrorKind::UnexpectedEof.into(),
+        io::Error::other("no luck"),
+        foreign(false),
+        foreign(true),
+    ]
+}
+
+pub(super) fn request_error() -> RequestError {
+    RequestError {
+        command: Command::WRITE,
+        offset: 0,
+        length: 512,
+        errno: Errno::EIO,
+        message: "bad sector".into(),
+        failed_at: None,
+        site: None,
+    }
+}
+
+pub(super) fn invalid() -> Vec<InvalidRequest> {
+    use InvalidRequest as I;
+    let command = Command::WRITE;
+    let (offset, length, size, limit) = (4096, 512, 1024, 256);
+    vec![
+        I::State {
+            state: State::Created,
+            needed: "ready",
+        },
+        I::Argument {
+            what: "limit",
+            why: "it is 0".into(),
+        },
+        I::ContainsNul {
+            what: "export name",
+        },
+        I::TooLongString {
+            what: "export name",
+            length: 5000,
+        },
+        I::ZeroLength(command),
+        I::OutOfBounds {
+            command,
+            offset,
+            length,
+            size,
+        },
+        I::Unaligned {
+            command,
+            offset,
+            length,
+            alignment: 4096,
+        },
+        I::ReadOnly(command),
+        I::Unsupported(command),
+        I::UnsupportedFlag("FUA"),
+        I::WrongFlags {
+            command,
+            flags: CommandFlags::DF,
+        },
+        I::TooLong {
+            command,
+            length,
+            limit,
+        },
+        I::OutOfMemory { length },
+        I::NoContexts,
+        I::UnknownContext("x:y".into()),
+        I::NotNegotiated("extended headers"),
+    ]
+}
+
+pub(super) fn misuse() -> Vec<InvalidUse> {
+    use InvalidUse as U;
+    let host = || "host";
+    vec![
+        U::NoRuntime("connecting requires a Tokio runtime"),
+        U::NotBuilt("this build has no vsock"),
+        U::Empty { what: host() },
+        U::ContainsNul { what: host() },
+        U::TooLong {
+            what: "socket path",
+            length: 200,
+            limit: 107,
+        },
+        U::SocketName("a b".into()),
+        U::ProgramName("-x".into()),
+        U::NotASocket("a pipe"),
+        U::Socket("bad file descriptor".into()),
+        U::LocalAddress {
+            address: [127, 0, 0, 1].into(),
+            family: "IPv6",
+        },
+        U::NoTls,
+        U::NoAuthority {
+            hint: "; the system has none either".into(),
+        },
+        U::NoServerName,
+        U::ServerName("a b".into()),
+        U::TlsVersions,
+        U::Credentials {
+            what: "TLS client key",
+            why: "it contains no private key".into(),
+        },
+        U::Uri {
+            uri: None,
+            error: UriError::Password,
+        },
+        U::uri(
+            "nbds://alice:secret@host:0/",
+            UriError::part("port", "it must be 1 to 65535"),
+        ),
+        U::uri(
+            "nbd+ssh://host/",
+            UriError::Forbidden {
+                what: "running ssh",
+                setting: "UriPolicy::ssh",
+            },
+        ),
+        U::NoAddress,
+        U::NotAnAddress,
+        U::NoChild,
+        U::ChildEnded,
+        U::Signal(99),
+    ]
+}
+
+pub(super) fn uri_errors() -> Vec<UriError> {
+    use UriError as E;
+    let (scheme, hint) = ("nbd", " (did you mean nbd+unix?)");
+    vec![
+        E::TooLong { length: 70_000 },
+        E::NoScheme { hint },
+        E::UnknownScheme {
+            scheme: "http".into(),
+            hint,
+        },
+        E::NoAuthority { scheme, hint },
+        E::Character {
+            at: 7,
+            character: ' ',
+        },
+        E::Escape { at: 7 },
+        E::Fragment { at: 7 },
+        E::Password,
+        E::part("port", "it must be 1 to 65535"),
+        E::UnknownParameter {
+            name: "session_id".into(),
+        },
+        E::DuplicateParameter { name: "socket" },
+        E::MissingParameter {
+            name: "socket",
+            scheme: "nbd+unix",
+        },
+        E::Misplaced {
+            name: "socket",
+            scheme,
+            hint,
+        },
+        E::Forbidden {
+            what: "reading files",
+            setting: "UriPolicy::files",
+        },
+    ]
+}
+
+pub(super) fn violations() -> Vec<ProtocolError> {
+    use crate::wire::{ChunkType, Excerpt, InfoType, OptionType};
+    use ProtocolError as P;
+    let (option, command) = (OptionType::GO, Command::READ);
+    let (offset, length) = (512, 1024);
+    vec![
+        P::NotNbd {
+            start: Excerpt::new(b"SSH-2.0-OpenSSH_9"),
+        },
+        P::UnknownHandshake(7),
+        P::ClientFlags(7),
+        P::OptionMagic(7),
+        P::OptionReplyMagic(7),
+        P::WrongOption {
+            sent: option,
+            echoed: OptionType::LIST,
+        },
+        P::UnexpectedOptionReply {
+            option,
+            reply: OptionReplyType::SERVER,
+        },
+        P::length("export name", 5000),
+        P::Text("export name"),
+        P::TooManyReplies(option),
+        P::NoExportInfo(option),
+        P::TransmissionFlags(2),
+        P::ExportSize(u64::MAX),
+        P::BlockSizes {
+            minimum: 3,
+            preferred: 4,
+            maximum: 5,
+        },
+        P::Info(InfoType::BLOCK_SIZE),
+        P::ContradictoryInfo {
+            option,
+            info: InfoType::EXPORT,
+        },
+        P::DuplicateContext(1),
+        P::DuplicateContextName("base:allocation".into()),
+        P::ClearBytesBeforeTls(9),
+        P::Magic(7),
+        P::UnknownCookie(7),
+        P::WrongOffset { sent: 0, got: 512 },
+        P::SimpleReply(command),
+        P::UnexpectedChunk {
+            command,
+            chunk: ChunkType::BLOCK_STATUS,
+        },
+        P::NotDone,
+        P::NoError,
+        P::TooManyErrors,
+        P::OutOfRange {
+            offset,
+            length,
+            start: 0,
+            size: 512,
+        },
+        P::Overlap { offset, length },
+        P::TooFragmented,
+        P::IncompleteRead {
+            missing: 512,
+            length,
+        },
+        P::Fragmented,
+        P::UnknownContext(7),
+        P::DuplicateStatus(7),
+        P::MissingStatus(1),
+        P::Extents("an extent of 0 bytes"),
+    ]
+}
+
+pub(super) const TLS_FAILURES: [TlsFailure; 16] = [
+    TlsFailure::NotPossible,
+    TlsFailure::UnknownIssuer,
+    TlsFailure::Expired,
+    TlsFailure::NotYetValid,
+    TlsFailure::WrongName,
+    TlsFailure::WrongPurpose,
+    TlsFailure::Revoked,
+    TlsFailure::RevocationUnknown,
+    TlsFailure::BadCertificate,
+    TlsFailure::NoClientCertificate,
+    TlsFailure::ClientCertificateRejected,
+    TlsFailure::PskRejected,
+    TlsFailure::PskIgnored,
+    TlsFailure::Closed,
+    TlsFailure::Io,
+    TlsFailure::Handshake,
+];
+
+pub(super) const PHASES: [Phase; 8] = [
+    Phase::Connect,
+    Phase::Greeting,
+    Phase::Handshake,
+    Phase::Tls,
+    Phase::Request,
+    Phase::Stall,
+    Phase::Reply,
+    Phase::Shutdown,
+];
+
+/// Every variant, with every kind of cause.
+pub(super) fn every() -> Vec<Error> {
+    let refusal = Refusal {
+        option: crate::wire::OptionType::GO,
+        reply: OptionReplyType::ERR_POLICY,
+        message: "not you".into(),
+        fatal: false,
+        child: None,
+        site: None,
+    };
+    let mut every: Vec<_> = invalid().into_iter().map(Error::Invalid).collect();
+    every.extend(misuse().into_iter().map(Error::InvalidUse));
+    every.extend([
+        Error::Refused(refusal),
+        Error::Request(request_error()),
+        Error::DurabilityUnknown(request_error()),
+        ProtocolError::NotDone.into(),
+        Error::timeout(Phase::Request, LIMIT),
+        Error::unsent(),
+        Error::closed(),
+    ]);
+    for failure in failures() {
+        every.push(Error::io(Phase::Request, failure));
+    }
+    for failure in failures() {
+        every.push(Error::tls(TlsError::new(TlsFailure::Handshake, failure)));
+    }
+    every
+}

@@ -1,0 +1,145 @@
+//! The sentence that an error is.
+
+use std::fmt::{self, Display as _};
+
+use super::deadline::Deadline;
+use super::ending::Facts;
+use super::{Ending, Error, LostConnection, Phase};
+use crate::wire::{OptionType, ProtocolError};
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_site(f)?;
+        match self {
+            Self::Invalid(invalid) => invalid.fmt(f)?,
+            Self::InvalidUse(invalid) => invalid.fmt(f)?,
+            Self::Refused(refusal) => refusal.fmt(f)?,
+            Self::Request(request) => request.fmt(f)?,
+            Self::DurabilityUnknown(request) => write!(
+                f,
+                "what was written before an earlier flush may be lost: {request}"
+            )?,
+            Self::Protocol(violation @ ProtocolError::NotNbd { .. }, _) => violation.fmt(f)?,
+            Self::Protocol(violation, _) => {
+                write!(f, "the server broke the protocol: {violation}")?;
+            }
+            Self::Disconnected(lost, ending) => fmt_lost(lost, ending, f)?,
+            Self::Tls(error, _) => error.fmt(f)?,
+            Self::Timeout(_, None) => f.write_str("the request timed out before it was sent")?,
+            Self::Timeout(phase, Some(ending)) => {
+                let none = Facts::default();
+                let facts = ending.facts.as_deref().unwrap_or(&none);
+                Deadline {
+                    phase: *phase,
+                    facts,
+                }
+                .fmt(f)?;
+            }
+            Self::Closed(_) => f.write_str("this side closed the connection")?,
+        }
+        if self.ending().is_some_and(Ending::has_unflushed_writes) {
+            f.write_str("; not all acknowledged writes were flushed")?;
+        }
+        match self.child() {
+            Some(child) if !child.was_not_run => write!(f, "; {child}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    /// Server and export, unless the rest of the sentence names them.
+    fn fmt_site(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(site) = self.site() else {
+            return Ok(());
+        };
+        match self {
+            Self::Disconnected(lost, _) if lost.is_attempt() => Ok(()),
+            Self::Disconnected(lost, _) if lost.phase().is_before_export() => {
+                site.server_only().fmt(f)
+            }
+            Self::Timeout(phase, _) if phase.is_before_export() => site.server_only().fmt(f),
+            Self::Refused(refusal) if refusal.names_export() => site.server_only().fmt(f),
+            Self::Protocol(ProtocolError::NotNbd { .. }, _) | Self::Tls(..) => {
+                site.server_only().fmt(f)
+            }
+            _ => site.fmt(f),
+        }
+    }
+}
+
+/// How the connection was lost; during the handshake with the option that may be the reason, and
+/// how to do without it.
+fn fmt_lost(lost: &LostConnection, ending: &Ending, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    lost.fmt(f)?;
+    let facts = ending.facts.as_deref();
+    if let Some(option) = facts.and_then(|facts| facts.asked) {
+        write!(f, ", after the option {option}")?;
+        if let (OptionType::EXPORT_NAME, Some(site)) = (option, facts.and_then(Facts::site)) {
+            write!(f, " for {:?}", site.export.as_deref().unwrap_or_default())?;
+        }
+        if let Some(way) = without(option).filter(|_| lost.is_close()) {
+            write!(f, ": {way}")?;
+        }
+    }
+    let has_exited = ending
+        .child()
+        .and_then(super::ChildReport::status)
+        .is_some_and(|status| status.success());
+    if lost.phase() == Phase::Greeting && has_exited {
+        f.write_str(
+            ": did it go into the background? A server that is run as a command must speak on its \
+             standard input and output, as `nbdkit -s` does",
+        )?;
+    }
+    Ok(())
+}
+
+/// What to do about a server that hangs up on an option.
+const fn without(option: OptionType) -> Option<&'static str> {
+    Some(match option {
+        OptionType::EXTENDED_HEADERS => "`Builder::extended_headers(false)` leaves it out",
+        OptionType::STRUCTURED_REPLY => "`Builder::structured_replies(false)` leaves it out",
+        OptionType::STARTTLS => "`TlsMode::Disable` leaves it out",
+        OptionType::SET_META_CONTEXT => "`Builder::request_meta_context(false)` leaves it out",
+        OptionType::GO => "`Builder::force_export_name(true)` does without it",
+        OptionType::EXPORT_NAME => "it may not have that export",
+        _ => return None,
+    })
+}
+
+/// The sentence, for a `main` that returns it; the structure with `{:#?}`.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return fmt::Display::fmt(self, f);
+        }
+        let mut tuple = f.debug_tuple(match self {
+            Self::Invalid(_) => "Invalid",
+            Self::InvalidUse(_) => "InvalidUse",
+            Self::Refused(_) => "Refused",
+            Self::Request(_) => "Request",
+            Self::DurabilityUnknown(_) => "DurabilityUnknown",
+            Self::Protocol(..) => "Protocol",
+            Self::Disconnected(..) => "Disconnected",
+            Self::Tls(..) => "Tls",
+            Self::Timeout(..) => "Timeout",
+            Self::Closed(_) => "Closed",
+        });
+        match self {
+            Self::Invalid(invalid) => tuple.field(invalid),
+            Self::InvalidUse(invalid) => tuple.field(invalid),
+            Self::Refused(refusal) => tuple.field(refusal),
+            Self::Request(request) | Self::DurabilityUnknown(request) => tuple.field(request),
+            Self::Protocol(violation, ending) => tuple.field(violation).field(ending),
+            Self::Disconnected(lost, ending) => tuple.field(lost).field(ending),
+            Self::Tls(error, ending) => tuple.field(error).field(ending),
+            Self::Timeout(phase, ending) => tuple.field(phase).field(ending),
+            Self::Closed(ending) => tuple.field(ending),
+        };
+        tuple.finish()
+    }
+}
+
+/// The text includes the cause, so there is no source.
+impl std::error::Error for Error {}
