@@ -3,7 +3,7 @@
 //! `NBD_SEED=number` says where the random inputs start; they print it.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../interop/random.rs"]
+#[path = "../shared/random.rs"]
 #[allow(dead_code)]
 mod random;
 #[path = "../../fuzz/src/lib.rs"]

@@ -20,11 +20,15 @@ mod memory;
 mod nbd_server;
 mod nbdkit;
 #[cfg(feature = "tls")]
-#[path = "../tls/pki.rs"]
+#[path = "../shared/pki.rs"]
 mod pki;
+#[path = "../shared/process.rs"]
 mod process;
 mod qemu;
+#[path = "../shared/random.rs"]
 mod random;
+#[path = "../shared/server.rs"]
+#[allow(dead_code, reason = "shared with the tests that need more of it")]
 mod server;
 mod soak;
 mod state;

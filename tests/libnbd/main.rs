@@ -87,10 +87,10 @@
 mod runtimes;
 
 #[allow(dead_code, reason = "shared with the tests that need more of it")]
-#[path = "../interop/process.rs"]
+#[path = "../shared/process.rs"]
 mod process;
 #[allow(dead_code, reason = "shared with the tests that need more of it")]
-#[path = "../interop/server.rs"]
+#[path = "../shared/server.rs"]
 mod server;
 
 mod nbdkit;

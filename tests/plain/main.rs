@@ -22,13 +22,13 @@ mod shape;
 mod visit;
 mod watch;
 
-#[path = "../tls/pki.rs"]
+#[path = "../shared/pki.rs"]
 #[allow(dead_code, reason = "shared with the tests that need more of it")]
 mod pki;
-#[path = "../interop/random.rs"]
+#[path = "../shared/random.rs"]
 #[allow(dead_code, reason = "shared with the tests that need more of it")]
 mod random;
-#[path = "../interop/server.rs"]
+#[path = "../shared/server.rs"]
 #[allow(dead_code, reason = "shared with the tests that need more of it")]
 mod server;
 

@@ -4,12 +4,13 @@ use nbd_client::{Connection, Error, TlsConfigBuilder, TlsFailure, TlsMode};
 
 use crate::tls::pki;
 use crate::tls::server::{Over, Server};
+use crate::tls::servers;
 use crate::tls::wire::failure;
 
 /// nbdkit with the certificate in this directory of the PKI.
 fn nbdkit(over: Over, directory: &str) -> Server {
     let certificates = format!("--tls-certificates={}", pki::path(directory).display());
-    Server::nbdkit(over, &["--tls=require", &certificates, "memory", "1M"])
+    servers::nbdkit(over, &["--tls=require", &certificates, "memory", "1M"])
 }
 
 /// Connects to it as to `host`, whatever the transport.

@@ -11,6 +11,7 @@ use tokio_rustls::rustls::pki_types::{
 
 use crate::tls::pki;
 use crate::tls::server::{Over, Server};
+use crate::tls::servers;
 use crate::tls::wire::failure;
 
 fn nbdkit() -> Server {
@@ -22,7 +23,7 @@ fn nbdkit() -> Server {
         "memory",
         "1M",
     ];
-    Server::nbdkit(Over::Tcp, &args)
+    servers::nbdkit(Over::Tcp, &args)
 }
 
 /// A directory with these files of the PKI under these names.
@@ -74,7 +75,7 @@ both_runtimes!(directory_with_a_revocation_list_has_it_heeded);
 async fn directory_with_a_revocation_list_has_it_heeded() {
     let certificates = format!("--tls-certificates={}", pki::path("revoked").display());
     let args = ["--tls=require", &certificates, "memory", "1M"];
-    let server = Server::nbdkit(Over::Tcp, &args);
+    let server = servers::nbdkit(Over::Tcp, &args);
     connects_with(directory(&[CA]).path(), &server)
         .await
         .unwrap();

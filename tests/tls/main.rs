@@ -18,10 +18,14 @@ mod tls {
     #[path = "../shared/long.rs"]
     mod long;
     mod matrix;
+    #[path = "../shared/pki.rs"]
     mod pki;
     #[cfg(feature = "tls-psk")]
     mod psk;
+    #[path = "../shared/server.rs"]
+    #[allow(dead_code, reason = "shared with the tests that need more of it")]
     mod server;
+    mod servers;
     mod truncation;
     mod turned_away;
     mod wire;

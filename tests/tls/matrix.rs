@@ -3,6 +3,7 @@
 use nbd_client::{ClientCertificate, Connection, TlsMode, TlsVersion};
 
 use crate::tls::server::{Over, Server};
+use crate::tls::servers;
 use crate::tls::{load, pki};
 
 /// Who proves who they are.
@@ -21,14 +22,14 @@ fn nbdkit(over: Over, proof: Proof) -> Server {
     if proof == Proof::Mutual {
         args.insert(0, "--tls-verify-peer");
     }
-    Server::nbdkit(over, &args)
+    servers::nbdkit(over, &args)
 }
 
 fn qemu(over: Over, proof: Proof) -> Server {
     let verify = if proof == Proof::Mutual { "yes" } else { "no" };
     let dir = pki::path("good").display().to_string();
     let credentials = format!("tls-creds-x509,dir={dir},verify-peer={verify}");
-    Server::qemu(over, load::SIZE, &credentials)
+    servers::qemu(over, load::SIZE, &credentials)
 }
 
 fn nbd_server(over: Over, _: Proof) -> Server {
@@ -37,7 +38,7 @@ fn nbd_server(over: Over, _: Proof) -> Server {
         "certfile = {dir}/server-cert.pem\nkeyfile = {dir}/server-key.pem\n\
          cacertfile = {dir}/ca-cert.pem\nforce_tls = true\n"
     );
-    Server::nbd_server(over, load::SIZE, &generic)
+    servers::nbd_server(over, load::SIZE, &generic)
 }
 
 async fn works(start: fn(Over, Proof) -> Server, over: Over, version: TlsVersion, proof: Proof) {

@@ -6,12 +6,13 @@ use nbd_client::{
 
 use crate::tls::pki;
 use crate::tls::server::{Over, Server};
+use crate::tls::servers;
 
 /// nbdkit with `--tls=` off, on or require.
 fn nbdkit(tls: &str) -> Server {
     let certificates = format!("--tls-certificates={}", pki::path("good").display());
     let tls = format!("--tls={tls}");
-    Server::nbdkit(Over::Tcp, &[&tls, &certificates, "memory", "1M"])
+    servers::nbdkit(Over::Tcp, &[&tls, &certificates, "memory", "1M"])
 }
 
 async fn connect(server: &Server, mode: TlsMode) -> nbd_client::Result<Connection> {

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
 use tokio_openssl::SslStream;
 
 use crate::tls::server::{Over, Server};
+use crate::tls::servers;
 use crate::tls::wire::{self, SECRET, agree, failure};
 use crate::tls::{load, pki};
 
@@ -38,7 +39,7 @@ fn nbdkit(over: Over) -> Server {
     let (dir, path) = alices();
     let psk = format!("--tls-psk={path}");
     let size = load::SIZE.to_string();
-    let server = Server::nbdkit(over, &["--tls=require", &psk, "memory", &size]);
+    let server = servers::nbdkit(over, &["--tls=require", &psk, "memory", &size]);
     // It reads the file for each client.
     server.keep(dir)
 }
@@ -46,7 +47,7 @@ fn nbdkit(over: Over) -> Server {
 fn qemu(over: Over) -> Server {
     let (dir, _) = alices();
     let credentials = format!("tls-creds-psk,dir={}", dir.path().display());
-    Server::qemu(over, load::SIZE, &credentials).keep(dir)
+    servers::qemu(over, load::SIZE, &credentials).keep(dir)
 }
 
 fn connection(psk: TlsPsk) -> Connection {
@@ -133,7 +134,7 @@ mod other_nbdkit {
 
     fn nbdkit_with_certificates() -> Server {
         let certificates = format!("--tls-certificates={}", pki::path("good").display());
-        Server::nbdkit(
+        servers::nbdkit(
             Over::Unix,
             &["--tls=require", &certificates, "memory", "1M"],
         )

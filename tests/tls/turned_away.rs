@@ -4,6 +4,7 @@ use nbd_client::{Connection, TlsConfigBuilder, TlsFailure, TlsMode, TlsVersion};
 
 use crate::tls::pki;
 use crate::tls::server::{Over, Server};
+use crate::tls::servers;
 use crate::tls::wire::failure;
 
 fn nbdkit() -> Server {
@@ -15,13 +16,13 @@ fn nbdkit() -> Server {
         "memory",
         "1M",
     ];
-    Server::nbdkit(Over::Tcp, &args)
+    servers::nbdkit(Over::Tcp, &args)
 }
 
 fn qemu() -> Server {
     let dir = pki::path("good").display().to_string();
     let credentials = format!("tls-creds-x509,dir={dir},verify-peer=yes");
-    Server::qemu(Over::Tcp, 1 << 20, &credentials)
+    servers::qemu(Over::Tcp, 1 << 20, &credentials)
 }
 
 fn nbd_server() -> Server {
@@ -30,7 +31,7 @@ fn nbd_server() -> Server {
         "certfile = {dir}/server-cert.pem\nkeyfile = {dir}/server-key.pem\n\
          cacertfile = {dir}/ca-cert.pem\nforce_tls = true\n"
     );
-    Server::nbd_server(Over::Tcp, 1 << 20, &generic)
+    servers::nbd_server(Over::Tcp, 1 << 20, &generic)
 }
 
 /// The failure of a client whom the server will not have.
@@ -77,7 +78,7 @@ mod anonymous_qemu {
 
     #[tokio::test]
     async fn t20_anonymous_server_is_refused() {
-        let server = Server::qemu(Over::Tcp, 1 << 20, "tls-creds-anon");
+        let server = servers::qemu(Over::Tcp, 1 << 20, "tls-creds-anon");
         let conn = Connection::builder()
             .tls(TlsMode::Require, pki::trusting().build().unwrap())
             .build();

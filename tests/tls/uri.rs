@@ -8,12 +8,13 @@ use tempfile::TempDir;
 
 use crate::tls::pki;
 use crate::tls::server::{Over, Server};
+use crate::tls::servers;
 use crate::tls::wire::failure;
 
 fn nbdkit(over: Over, tls: &str, directory: &str) -> Server {
     let certificates = format!("--tls-certificates={}", pki::path(directory).display());
     let tls = format!("--tls={tls}");
-    Server::nbdkit(over, &[&tls, &certificates, "memory", "1M"])
+    servers::nbdkit(over, &[&tls, &certificates, "memory", "1M"])
 }
 
 /// A directory that trusts the authority `ca`.
@@ -213,7 +214,7 @@ async fn user_and_file_say_the_key() {
     fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).unwrap();
     let keys = keys.display();
     let psk = format!("--tls-psk={keys}");
-    let server = Server::nbdkit(Over::Tcp, &["--tls=require", &psk, "memory", "1M"]);
+    let server = servers::nbdkit(Over::Tcp, &["--tls=require", &psk, "memory", "1M"]);
     let port = server.port();
     for uri in [
         format!("nbds://alice@localhost:{port}/?tls-psk-file={keys}"),

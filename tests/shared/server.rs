@@ -1,5 +1,6 @@
 //! Servers as processes of their own, each in a directory of its own.
 
+use std::any::Any;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -7,12 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nbd_client::{Builder, Connection};
+use nbd_client::{Builder, Connection, Result};
 use tempfile::TempDir;
 
-#[path = "../shared/listening.rs"]
 mod listening;
-#[path = "../shared/port.rs"]
 mod port;
 
 use listening::{listens_tcp, listens_unix};
@@ -50,94 +49,136 @@ impl Dir {
     }
 }
 
+/// The way to a server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Over {
+    Tcp,
+    Unix,
+}
+
 /// A server that listens until it is dropped.
 pub(crate) struct Server {
     child: Child,
     dir: Dir,
     port: Option<u16>,
     client: Builder,
+    /// What must be there for as long as the server runs.
+    kept: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl Server {
     /// nbdkit on a Unix socket.
     pub(crate) fn nbdkit(args: &[&str]) -> Self {
-        let dir = Dir::new();
-        let socket = dir.path("socket");
-        let mut command = Command::new("nbdkit");
-        command.args(["-f", "--exit-with-parent", "-U", &socket]);
-        command.args(args);
-        Self::start(command, dir)
+        Self::nbdkit_over(Over::Unix, args)
     }
 
     /// nbdkit on a TCP port.
     pub(crate) fn nbdkit_tcp(args: &[&str]) -> Self {
-        let dir = Dir::new();
-        let port = port::free_port();
-        let mut command = Command::new("nbdkit");
-        command.args(["-f", "--exit-with-parent", "-i", "127.0.0.1", "-p"]);
-        command.arg(port.to_string()).args(args);
-        Self::start_tcp(command, dir, port)
+        Self::nbdkit_over(Over::Tcp, args)
+    }
+
+    /// nbdkit.
+    pub(crate) fn nbdkit_over(over: Over, args: &[&str]) -> Self {
+        Self::start(over, |dir, port| {
+            let mut command = Command::new("nbdkit");
+            command.args(["-f", "--exit-with-parent"]);
+            match port {
+                Some(port) => command.args(["-i", "127.0.0.1", "-p", &port.to_string()]),
+                None => command.args(["-U", &dir.path("socket")]),
+            };
+            command.args(args);
+            command
+        })
     }
 
     /// qemu-nbd on a Unix socket, for any number of clients.
     pub(crate) fn qemu(args: &[&str]) -> Self {
-        let dir = Dir::new();
-        let socket = dir.path("socket");
-        let mut command = Command::new("qemu-nbd");
-        command.args(["-t", "-e", "0", "-k", &socket]).args(args);
-        Self::start(command, dir)
+        Self::qemu_over(Over::Unix, args)
     }
 
     /// qemu-nbd on a TCP port, for any number of clients.
-    #[allow(dead_code, reason = "only tests/plain needs it")]
     pub(crate) fn qemu_tcp(args: &[&str]) -> Self {
-        let dir = Dir::new();
-        let port = port::free_port();
-        let mut command = Command::new("qemu-nbd");
-        command.args(["-t", "-e", "0", "-b", "127.0.0.1", "-p"]);
-        command.arg(port.to_string()).args(args);
-        Self::start_tcp(command, dir, port)
+        Self::qemu_over(Over::Tcp, args)
+    }
+
+    /// qemu-nbd, for any number of clients.
+    pub(crate) fn qemu_over(over: Over, args: &[&str]) -> Self {
+        Self::start(over, |dir, port| {
+            let mut command = Command::new("qemu-nbd");
+            command.args(["-t", "-e", "0"]);
+            match port {
+                Some(port) => command.args(["-b", "127.0.0.1", "-p", &port.to_string()]),
+                None => command.args(["-k", &dir.path("socket")]),
+            };
+            command.args(args);
+            command
+        })
     }
 
     /// nbd-server on a Unix socket, for one client; `exports` are sections of its configuration.
     pub(crate) fn nbd_server(exports: &str) -> Self {
-        let dir = Dir::new();
-        let socket = dir.path("socket");
-        let generic = format!("[generic]\nunixsock = {socket}\nallowlist = true\n");
-        let command = nbd_server(&dir, &generic, exports);
-        Self::start(command, dir)
+        Self::nbd_server_over(Over::Unix, "allowlist = true\n", exports)
     }
 
     /// nbd-server on a TCP port, for one client.
+    /// It keeps the list of its exports to itself.
     pub(crate) fn nbd_server_tcp(exports: &str) -> Self {
-        let dir = Dir::new();
-        let port = port::free_port();
-        let generic = format!("[generic]\nlistenaddr = 127.0.0.1\nport = {port}\n");
-        let command = nbd_server(&dir, &generic, exports);
-        Self::start_tcp(command, dir, port)
+        Self::nbd_server_over(Over::Tcp, "", exports)
     }
 
-    fn start(command: Command, dir: Dir) -> Self {
+    /// nbd-server, for one client; `generic` is added to that section of its configuration.
+    pub(crate) fn nbd_server_over(over: Over, generic: &str, exports: &str) -> Self {
+        Self::start(over, |dir, port| {
+            let place = match port {
+                Some(port) => format!("listenaddr = 127.0.0.1\nport = {port}\n"),
+                None => format!("unixsock = {}\n", dir.path("socket")),
+            };
+            let config = format!("[generic]\n{place}{generic}{exports}");
+            let config = dir.file("config", config);
+            let mut command = Command::new("nbd-server");
+            // It stays in the foreground only with `-d`, which also ends it after one client.
+            command.args(["-d", "-C", &config, "-p", &dir.path("pid")]);
+            command
+        })
+    }
+
+    /// Starts what `command` makes of the server's directory and, over TCP, its port.
+    fn start(over: Over, command: impl FnOnce(&Dir, Option<u16>) -> Command) -> Self {
+        let dir = Dir::new();
+        let port = (over == Over::Tcp).then(port::free_port);
+        let command = command(&dir, port);
         let socket = dir.path("socket");
         let mut server = Self {
             child: spawn(command, &dir),
             dir,
-            port: None,
+            port,
             client: Connection::builder(),
+            kept: Vec::new(),
         };
-        server.wait_until(|| listens_unix(&socket));
+        server.wait_until(|| match port {
+            Some(port) => listens_tcp(port),
+            None => listens_unix(&socket),
+        });
         server
     }
 
-    fn start_tcp(command: Command, dir: Dir, port: u16) -> Self {
-        let mut server = Self {
-            child: spawn(command, &dir),
-            dir,
-            port: Some(port),
-            client: Connection::builder(),
-        };
-        server.wait_until(|| listens_tcp(port));
-        server
+    /// Keeps something, such as a directory, for as long as the server runs.
+    pub(crate) fn keep(mut self, what: impl Any + Send + Sync) -> Self {
+        self.kept.push(Box::new(what));
+        self
+    }
+
+    /// Connects to it; over TCP by this host name.
+    pub(crate) async fn connect_as(&self, conn: &Connection, host: &str) -> Result<()> {
+        match self.port {
+            Some(port) => conn.connect_tcp(host, port).await,
+            None => conn.connect_unix(self.socket()).await,
+        }
+    }
+
+    /// Connects to it; over TCP as `localhost`.
+    pub(crate) async fn connect(&self, conn: &Connection) -> Result<()> {
+        self.connect_as(conn, "localhost").await
     }
 
     /// Waits until it listens.
@@ -199,14 +240,6 @@ impl Drop for Server {
             eprintln!("the server's standard error:\n{}", self.stderr());
         }
     }
-}
-
-/// It stays in the foreground only with `-d`, which also ends it after one client.
-fn nbd_server(dir: &Dir, generic: &str, exports: &str) -> Command {
-    let config = dir.file("config", format!("{generic}{exports}"));
-    let mut command = Command::new("nbd-server");
-    command.args(["-d", "-C", &config, "-p", &dir.path("pid")]);
-    command
 }
 
 fn spawn(mut command: Command, dir: &Dir) -> Child {
