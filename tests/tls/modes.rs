@@ -41,7 +41,7 @@ async fn disabled_with_tls_required_is_refused() {
     let Err(Error::Refused(refusal)) = result else {
         panic!("{result:?}");
     };
-    assert!(refusal.to_string().contains("TLS is required"), "{refusal}");
+    assert!(refusal.to_string().contains("requires TLS"), "{refusal}");
 }
 
 both_runtimes!(preferred_with_tls_off_is_in_clear);
@@ -223,7 +223,7 @@ async fn opt_starttls_without_a_name_to_check_sends_nothing() {
     let stream = std::net::TcpStream::connect(("127.0.0.1", server.port())).unwrap();
     conn.connect_socket(stream).await.unwrap();
     let error = conn.opt_starttls().await.unwrap_err();
-    assert!(error.to_string().contains("TLS server name"), "{error}");
+    assert!(error.to_string().contains("no host name to verify"), "{error}");
     conn.opt_go().await.unwrap();
 }
 
