@@ -7,8 +7,7 @@ use std::time::Duration;
 use super::ending::Facts;
 use super::lost::ShuttingDown;
 use super::{
-    ChildReport, Delivery, Ending, Error, InvalidRequest, InvalidUse, LostConnection, Phase, Site,
-    TlsError,
+    ChildReport, Delivery, Ending, Error, InvalidRequest, LostConnection, Phase, Site, TlsError,
 };
 use crate::state::State;
 use crate::wire::{Command, OptionType};
@@ -64,9 +63,10 @@ impl Error {
     }
 
     /// TLS credentials that cannot be used.
+    #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs", feature = "tls-psk"))]
     pub(crate) fn credentials(what: &'static str, why: impl Into<String>) -> Self {
         let why = why.into();
-        InvalidUse::Credentials { what, why }.into()
+        super::InvalidUse::Credentials { what, why }.into()
     }
 
     /// Whether there is room for what is known of the server process.

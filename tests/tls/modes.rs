@@ -223,7 +223,10 @@ async fn opt_starttls_without_a_name_to_check_sends_nothing() {
     let stream = std::net::TcpStream::connect(("127.0.0.1", server.port())).unwrap();
     conn.connect_socket(stream).await.unwrap();
     let error = conn.opt_starttls().await.unwrap_err();
-    assert!(error.to_string().contains("no host name to verify"), "{error}");
+    assert!(
+        error.to_string().contains("no host name to verify"),
+        "{error}"
+    );
     conn.opt_go().await.unwrap();
 }
 
