@@ -15,6 +15,7 @@ mod share;
 mod simple;
 mod status;
 
+use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
@@ -24,7 +25,7 @@ use replies::*;
 
 use super::*;
 use crate::wire::codec::{Request, RequestCodec};
-use crate::wire::{ChunkType, Errno, ProtocolError, ReplyFlags};
+use crate::wire::{ChunkType, CommandFlags, Errno, ProtocolError, ReplyFlags};
 
 const SIMPLE: ReplyStyle = ReplyStyle::Simple;
 const STRUCTURED: ReplyStyle = ReplyStyle::Structured;
