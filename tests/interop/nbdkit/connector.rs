@@ -4,7 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use nbd_client::{Connection, Connector, Endpoint, Error, InvalidRequest, Phase, SshRemote};
+use nbd_client::{
+    Connection, Connector, Endpoint, Error, ErrorKind, InvalidRequest, Phase, SshRemote,
+};
 use tokio::net::UnixStream;
 
 use crate::server::Server;
@@ -103,12 +105,12 @@ async fn a_connector_that_cannot_be_used_leaves_the_handle_new() {
     ] {
         let conn = Connection::new();
         let error = conn.connect_to(&connector).await.unwrap_err();
-        assert!(matches!(error, Error::Invalid(_)), "{connector:?}: {error}");
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{connector:?}: {error}");
         assert!(conn.is_created(), "{connector:?}");
     }
     let conn = Connection::new();
     let error = conn.connect_to("http://example.com").await.unwrap_err();
-    assert!(matches!(error, Error::Invalid(_)) && conn.is_created());
+    assert!(error.kind() == ErrorKind::Invalid && conn.is_created());
 }
 
 #[tokio::test]
@@ -145,6 +147,6 @@ async fn an_address_by_ssh_is_refused() {
     });
     let conn = Connection::new();
     let error = conn.connect_to(&connector).await.unwrap_err();
-    assert!(matches!(error, Error::Invalid(_)), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     assert!(conn.is_dead());
 }
