@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::{Config, ExportOptions};
 use crate::connection::Connection;
-use crate::driver::Shared;
+use crate::driver::Inner;
 use crate::limits::Limits;
 use crate::strict::Strict;
 use crate::transport::tcp::AddressFamily;
@@ -359,6 +359,6 @@ impl Builder {
 
     /// Creates the handle, in [`State::Created`](crate::State::Created).
     pub fn build(self) -> Connection {
-        Connection::from_shared(Shared::new(self.config, self.export_options, self.tls))
+        Connection::from_shared(Inner::new(self.config, self.export_options, self.tls))
     }
 }

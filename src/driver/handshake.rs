@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::inner::Inner;
 use super::negotiator::{Ask, Greeted, Negotiator};
-use super::shared::Shared;
 use crate::config::ExportOptions;
 use crate::driver::timer::after;
 use crate::error::{Error, InvalidRequest, Phase, Result};
@@ -25,19 +25,19 @@ pub(super) enum Established {
 /// Runs the automatic part of the handshake, which must end by `deadline`. `phase` is updated as
 /// the handshake proceeds.
 pub(super) async fn establish(
-    shared: &Arc<Shared>,
+    inner: &Arc<Inner>,
     transport: Transport,
     phase: &mut Phase,
     deadline: Instant,
 ) -> Result<Established> {
-    let config = &shared.config;
-    let mut negotiator = Negotiator::new(shared.clone(), transport);
-    let mode = shared.lock_tls().mode;
+    let config = &inner.config;
+    let mut negotiator = Negotiator::new(inner.clone(), transport);
+    let mode = inner.lock_tls().mode;
     *phase = Phase::Greeting;
     if let Greeted::Oldstyle(info) = negotiator.greet(config.handshake_flags, mode).await? {
         // Oldstyle has no options, so option mode is skipped too.
         let export = negotiator.oldstyle_export(info)?;
-        shared.lock_facts().protocol = Some(negotiator.protocol());
+        inner.lock_facts().protocol = Some(negotiator.protocol());
         return Ok(Established::Ready(negotiator, export));
     }
     tracing::debug!(
@@ -47,7 +47,7 @@ pub(super) async fn establish(
     // P-096: STARTTLS is the first option; P-102: nothing is agreed before it.
     if mode != TlsMode::Disable && negotiator.handshake == Handshake::FixedNewstyle {
         *phase = Phase::Tls;
-        secure(shared, &mut negotiator, mode, deadline).await?;
+        secure(inner, &mut negotiator, mode, deadline).await?;
     }
     *phase = Phase::Handshake;
     if negotiator.handshake == Handshake::FixedNewstyle && config.structured_replies {
@@ -59,18 +59,18 @@ pub(super) async fn establish(
             negotiator.feature(OptionType::STRUCTURED_REPLY).await?;
         }
     }
-    shared.lock_facts().protocol = Some(negotiator.protocol());
+    inner.lock_facts().protocol = Some(negotiator.protocol());
     if config.opt_mode {
         return Ok(Established::Negotiating(negotiator));
     }
-    match enter(shared, &mut negotiator).await {
+    match enter(inner, &mut negotiator).await {
         Ok(export) => Ok(Established::Ready(negotiator, export)),
         Err(error) => {
             if matches!(
                 error,
                 Error::Refused(_) | Error::Invalid(_) | Error::InvalidUse(_)
             ) {
-                let until = after(shared.config.shutdown_timeout).min(deadline);
+                let until = after(inner.config.shutdown_timeout).min(deadline);
                 negotiator.leave(until).await;
             }
             Err(error)
@@ -80,19 +80,19 @@ pub(super) async fn establish(
 
 /// Upgrades to TLS. A refusal is an error only if the mode is `Require`.
 async fn secure(
-    shared: &Shared,
+    inner: &Inner,
     negotiator: &mut Negotiator,
     mode: TlsMode,
     deadline: Instant,
 ) -> Result<()> {
-    match negotiator.starttls(&shared.tls()).await {
+    match negotiator.starttls(&inner.tls()).await {
         Err(Error::Refused(refusal)) if mode == TlsMode::Prefer => {
             tracing::debug!(%refusal, "going on in clear");
             Ok(())
         }
         // P-097: refused TLS ends a connection that requires it.
         Err(error @ Error::Refused(_)) => {
-            let until = after(shared.config.shutdown_timeout).min(deadline);
+            let until = after(inner.config.shutdown_timeout).min(deadline);
             negotiator.leave(until).await;
             Err(error)
         }
@@ -101,14 +101,14 @@ async fn secure(
 }
 
 /// Selects the requested contexts, and enters the export.
-pub(super) async fn enter(shared: &Shared, negotiator: &mut Negotiator) -> Result<Export> {
-    let export_options = shared.export_options();
+pub(super) async fn enter(inner: &Inner, negotiator: &mut Negotiator) -> Result<Export> {
+    let export_options = inner.export_options();
     let name = &export_options.export_name;
     if negotiator.handshake == Handshake::Newstyle {
         return negotiator.export_name(name).await;
     }
     select_contexts(negotiator, &export_options).await?;
-    if shared.config.force_export_name {
+    if inner.config.force_export_name {
         // no EXPORT_NAME after extended headers.
         if negotiator.style == ReplyStyle::Extended {
             let why = "EXPORT_NAME cannot be sent once extended headers are agreed";
