@@ -97,6 +97,14 @@ pub enum UriError {
         /// Its name, shortened if it is very long.
         name: String,
     },
+    /// A parameter of other clients, which nothing here can follow.
+    #[error("the parameter {name} is not supported{hint}")]
+    UnsupportedParameter {
+        /// Its name.
+        name: &'static str,
+        /// What to use instead; empty or starts with a separator.
+        hint: &'static str,
+    },
     /// A parameter was given twice, or two that exclude each other.
     #[error("{name} is given more than once")]
     DuplicateParameter {

@@ -2,6 +2,7 @@
 
 mod authority;
 mod build;
+mod convert;
 mod decode;
 mod endpoint;
 mod error;
@@ -28,8 +29,8 @@ const DEFAULT_PORT: u16 = 10809;
 ///
 /// It is read as [`doc/uri.md`](https://github.com/NetworkBlockDevice/nbd/blob/master/doc/uri.md)
 /// of the NBD project defines it ("NBD URI components"), on top of RFC 3986. A `Uri` is always
-/// valid: it comes from a string ([`str::parse`], `TryFrom`) or from a [`UriBuilder`]. `Display`
-/// writes the canonical form, which parses to an equal `Uri`. `Debug` leaves the user names out.
+/// valid: it comes from text ([`str::parse`], or `TryFrom` for strings of any type) or from a
+/// [`UriBuilder`]. `Display` writes the canonical form, which parses to an equal `Uri`. `Debug` leaves the user names out.
 ///
 /// ```
 /// use nbd_client::{Endpoint, Uri};
@@ -80,7 +81,8 @@ const DEFAULT_PORT: u16 = 10809;
 /// | `x-…` | anything, kept and otherwise ignored | all |
 ///
 /// Parameters are separated by `&` or `;`. Others are an error, as is the same one twice: a URI
-/// whose meaning is a matter of taste is not used.
+/// whose meaning is a matter of taste is not used. libnbd's `tls-priority` is a GnuTLS priority
+/// string, which nothing here can follow: the error names what to use instead.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub struct Uri {
     endpoint: Endpoint,

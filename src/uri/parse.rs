@@ -8,7 +8,6 @@ use super::decode::{decode, number, text_of};
 use super::query::Query;
 use super::scheme::{Scheme, Transport, split_scheme};
 use super::{DEFAULT_PORT, Endpoint, SshRemote, Uri, UriError};
-use crate::error::InvalidUse;
 
 impl FromStr for Uri {
     type Err = UriError;
@@ -65,22 +64,6 @@ impl FromStr for Uri {
         }
         uri.experimental = query.experimental;
         builder.build()
-    }
-}
-
-impl TryFrom<&str> for Uri {
-    type Error = InvalidUse;
-
-    fn try_from(text: &str) -> Result<Self, InvalidUse> {
-        text.parse().map_err(|error| InvalidUse::uri(text, error))
-    }
-}
-
-impl TryFrom<String> for Uri {
-    type Error = InvalidUse;
-
-    fn try_from(text: String) -> Result<Self, InvalidUse> {
-        Self::try_from(&*text)
     }
 }
 

@@ -56,6 +56,12 @@ impl Query {
             let what = "experimental parameter";
             let name = text_of(what, name.to_vec())?;
             self.experimental.push((name, text_of(what, value)?));
+        } else if name == b"tls-priority" {
+            return Err(UriError::UnsupportedParameter {
+                name: "tls-priority",
+                hint: " (it is for GnuTLS: choose TLS versions with `TlsConfigBuilder::min_version` \
+                       and `max_version`, or leave the parameter out)",
+            });
         } else {
             let name = short(&String::from_utf8_lossy(name));
             return Err(UriError::UnknownParameter { name });

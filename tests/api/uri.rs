@@ -1,6 +1,8 @@
 //! Connecting by URI, the addresses of connections, and what a policy keeps a URI from doing.
 
+use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
@@ -42,6 +44,46 @@ async fn parsed_uri_connects_as_well_as_its_text() {
     conn.connect_uri(uri.clone()).await.unwrap();
     assert_eq!(conn.size().unwrap(), 1 << 10);
     assert_eq!(conn.uri().unwrap(), uri);
+}
+
+both_runtimes!(uri_may_be_held_by_any_type_of_text);
+async fn uri_may_be_held_by_any_type_of_text() {
+    let dir = TempDir::new().unwrap();
+    let _listening = server().listen_unix(socket(&dir)).unwrap();
+    let text = format!("nbd+unix:///other?socket={}", socket(&dir));
+    let (uri, os) = (text.parse::<Uri>().unwrap(), OsString::from(&text));
+    let builder = Connection::builder();
+    let connections = [
+        Connection::connect(&text).await,
+        Connection::connect(text.clone()).await,
+        Connection::connect(&uri).await,
+        Connection::connect(&os).await,
+        Connection::connect(os.clone()).await,
+        Connection::connect(&*os).await,
+        builder.connect(&text).await,
+        builder.connect(text).await,
+        builder.connect(&uri).await,
+        builder.connect(&os).await,
+        builder.connect(&*os).await,
+        builder.connect(os).await,
+        builder.connect(uri.endpoint()).await,
+    ];
+    for (at, conn) in connections.into_iter().enumerate() {
+        let conn = conn.unwrap();
+        // The last one has no name: it is the default export.
+        let size = if at == 12 { 1 << 20 } else { 1 << 10 };
+        assert_eq!(conn.size().unwrap(), size, "{at}");
+        conn.disconnect().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn text_that_is_not_utf_8_is_refused_with_its_place() {
+    let text = OsStr::from_bytes(b"nbd://h/a\xffb");
+    let error = Connection::connect(text).await.unwrap_err();
+    let why = "'\u{fffd}' at byte 9 must be percent-encoded";
+    assert!(error.to_string().contains(why), "{error}");
+    assert_eq!(error.errno(), Some(22));
 }
 
 both_runtimes!(uri_without_a_name_resets_the_name);

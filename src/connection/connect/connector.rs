@@ -1,6 +1,5 @@
 //! Ways to connect as values.
 
-#[cfg(unix)]
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::future::Future;
@@ -197,21 +196,32 @@ impl From<&Self> for Connector {
     }
 }
 
-impl TryFrom<&str> for Connector {
-    type Error = Error;
-
-    fn try_from(uri: &str) -> Result<Self> {
-        Ok(Self::uri(Uri::try_from(uri)?))
+impl From<&Endpoint> for Connector {
+    fn from(endpoint: &Endpoint) -> Self {
+        Self::endpoint(endpoint.clone())
     }
 }
 
-impl TryFrom<String> for Connector {
-    type Error = Error;
-
-    fn try_from(uri: String) -> Result<Self> {
-        Self::try_from(&*uri)
+impl From<&Uri> for Connector {
+    fn from(uri: &Uri) -> Self {
+        Self::uri(uri.clone())
     }
 }
+
+/// Implements the conversion from text, which is that of a URI.
+macro_rules! from_text {
+    ($($text:ty),*) => {$(
+        impl TryFrom<$text> for Connector {
+            type Error = Error;
+
+            fn try_from(uri: $text) -> Result<Self> {
+                Ok(Self::uri(Uri::try_from(uri)?))
+            }
+        }
+    )*};
+}
+
+from_text!(&str, String, &String, &OsStr, OsString, &OsString);
 
 impl Builder {
     /// Creates a connection and connects it: to the server and export that a URI names, or by a
@@ -267,16 +277,16 @@ impl Connection {
             How::SocketActivation(argv) => self.aio_connect_systemd_socket_activation(argv),
             How::Stream(open) => {
                 self.check_created()?;
-                self.inner().tls().check(None)?;
+                self.shared().tls().check(None)?;
                 self.begin(async move { open().await.map_err(unopened) })
             }
             How::Address(find) => {
                 self.check_created()?;
                 driver::runtime::check_io()?;
-                let inner = self.inner().clone();
+                let shared = self.shared().clone();
                 self.begin(async move {
                     let endpoint = find().await.map_err(unopened)?;
-                    open_late(endpoint, &inner).await
+                    open_late(endpoint, &shared).await
                 })
             }
         }

@@ -39,8 +39,9 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Begins to connect to the server and export that a URI names: a [`Uri`], or text that can be
-    /// parsed as one.
+    /// Begins to connect to the server and export that a URI names: a [`Uri`] or a reference
+    /// to one, or text that can be parsed as one (`&str`, `String`, `&OsStr`, `OsString`, and
+    /// references to these).
     ///
     /// The URI replaces the export name, with the empty name if the URI has none. The
     /// [`uri_policy`](crate::Builder::uri_policy) of the handle decides what a URI may ask for. By
@@ -94,7 +95,7 @@ impl Connection {
         self.check_created()?;
         runtime::check_io()?;
         let uri: Uri = uri.try_into().map_err(Into::into)?;
-        let policy = &self.inner().config.uri_policy;
+        let policy = &self.shared().config.uri_policy;
         policy
             .check(&uri)
             .map_err(|error| InvalidUse::uri(&uri.to_string(), error))?;
@@ -105,13 +106,13 @@ impl Connection {
     pub(super) fn go_to_uri(&self, uri: Uri) -> Result<Connecting> {
         let way = Way::find(&uri)?;
         // U-03: nbds requires TLS; U-14: nbds is an error without TLS.
-        let tls = uri_tls::of_uri(self.inner().tls(), &uri, self.inner().config.opt_mode)?;
+        let tls = uri_tls::of_uri(self.shared().tls(), &uri, self.shared().config.opt_mode)?;
         tls.check(None)?;
-        self.inner().begin()?;
-        *self.inner().lock_tls() = tls;
+        self.shared().begin()?;
+        *self.shared().lock_tls() = tls;
         uri.export_name()
-            .clone_into(&mut self.inner().lock_export_options().export_name);
-        self.inner().lock_facts().address = Some(Address::Uri(Box::new(uri)));
+            .clone_into(&mut self.shared().lock_export_options().export_name);
+        self.shared().lock_facts().address = Some(Address::Uri(Box::new(uri)));
         self.go(way)
     }
 

@@ -186,6 +186,10 @@ fn errors_say_which_part_is_wrong() {
             "unknown parameter \"TLS-type\" (experimental ones start with x-): if it is part of the export name, write %3F for the ?",
         ),
         (
+            "nbds://h/?tls-priority=NORMAL",
+            "the parameter tls-priority is not supported (it is for GnuTLS: choose TLS versions with `TlsConfigBuilder::min_version` and `max_version`, or leave the parameter out)",
+        ),
+        (
             "nbd://h?=1",
             "unknown parameter \"\" (experimental ones start with x-): if it is part of the export name, write %3F for the ?",
         ),
