@@ -15,6 +15,7 @@ pub(crate) struct Config {
     pub(crate) structured_replies: bool,
     pub(crate) extended_headers: bool,
     pub(crate) force_export_name: bool,
+    pub(crate) read_only: bool,
     pub(crate) handshake_flags: HandshakeFlags,
     pub(crate) handshake_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
@@ -42,6 +43,7 @@ impl Default for Config {
             structured_replies: true,
             extended_headers: true,
             force_export_name: false,
+            read_only: false,
             handshake_flags: HandshakeFlags::all(),
             handshake_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(5),
@@ -69,6 +71,8 @@ impl Default for Config {
 pub(crate) struct ExportOptions {
     pub(crate) export_name: String,
     pub(crate) contexts: Vec<String>,
+    /// Those of the contexts without which the export is not entered.
+    pub(crate) required: Vec<String>,
     pub(crate) request_meta_context: bool,
     pub(crate) full_info: bool,
     pub(crate) request_block_size: bool,
@@ -79,6 +83,7 @@ impl Default for ExportOptions {
         Self {
             export_name: String::new(),
             contexts: Vec::new(),
+            required: Vec::new(),
             request_meta_context: true,
             full_info: false,
             request_block_size: true,

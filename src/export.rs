@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::extent::Context;
 use crate::limits::MAX_PAYLOAD;
-use crate::wire::{ProtocolError, Text, TransmissionFlags};
+use crate::wire::{HandshakeFlags, ProtocolError, Text, TransmissionFlags};
 
 /// The payload limit if the server advertises none ("Size constraints"): 32 MiB.
 const DEFAULT_PAYLOAD: u32 = 32 << 20;
@@ -44,6 +44,8 @@ pub struct Export {
     pub(crate) flags: TransmissionFlags,
     pub(crate) block_size: Option<BlockSize>,
     pub(crate) contexts: Vec<Context>,
+    /// Whether this side makes no changes, whatever the server offers.
+    pub(crate) read_only: bool,
     /// The largest payload of one message in either direction that this side allows, in bytes.
     pub(crate) payload_limit: u32,
     /// Contexts that the server reports although nobody asked for them.
@@ -132,6 +134,7 @@ impl Export {
             flags,
             block_size: None,
             contexts: Vec::new(),
+            read_only: false,
             payload_limit: MAX_PAYLOAD,
             strays: Vec::new(),
         })
@@ -221,6 +224,8 @@ impl Export {
     /// Returns the transmission flags that the server sent, without those whose prerequisites were
     /// not negotiated.
     ///
+    /// They are the server's, whatever [`read_only`](crate::Builder::read_only) says.
+    ///
     /// Some servers send no flags at all, not even [`HAS_FLAGS`](TransmissionFlags::HAS_FLAGS).
     /// Their exports can be read and written, and nothing else is offered.
     #[must_use]
@@ -228,10 +233,17 @@ impl Export {
         self.flags
     }
 
-    /// Returns whether the export cannot be written.
+    /// Returns whether this connection cannot write to the export: the server says so, or
+    /// [`read_only`](crate::Builder::read_only) is set. In the latter case `can_trim`, `can_zero`,
+    /// `can_fast_zero` and `can_fua` are false, too.
     #[must_use]
     pub const fn is_read_only(&self) -> bool {
-        self.flags.contains(TransmissionFlags::READ_ONLY)
+        self.read_only || self.flags.contains(TransmissionFlags::READ_ONLY)
+    }
+
+    /// Returns whether the server offers something that only changes need, and changes are allowed.
+    const fn offers_change(&self, needed: TransmissionFlags) -> bool {
+        !self.read_only && self.flags.contains(needed)
     }
 
     /// Returns whether the export behaves like a rotating disk.
@@ -249,25 +261,25 @@ impl Export {
     /// Returns whether the server offers `fua`, which makes a single change durable.
     #[must_use]
     pub const fn can_fua(&self) -> bool {
-        self.flags.contains(TransmissionFlags::SEND_FUA)
+        self.offers_change(TransmissionFlags::SEND_FUA)
     }
 
     /// Returns whether the server offers `trim`.
     #[must_use]
     pub const fn can_trim(&self) -> bool {
-        self.flags.contains(TransmissionFlags::SEND_TRIM)
+        self.offers_change(TransmissionFlags::SEND_TRIM)
     }
 
     /// Returns whether the server offers `write_zeroes`.
     #[must_use]
     pub const fn can_zero(&self) -> bool {
-        self.flags.contains(TransmissionFlags::SEND_WRITE_ZEROES)
+        self.offers_change(TransmissionFlags::SEND_WRITE_ZEROES)
     }
 
     /// Returns whether the server offers `fast_zero`: `write_zeroes` fails rather than be slow.
     #[must_use]
     pub const fn can_fast_zero(&self) -> bool {
-        self.flags.contains(TransmissionFlags::SEND_FAST_ZERO)
+        self.offers_change(TransmissionFlags::SEND_FAST_ZERO)
     }
 
     /// Returns whether the server offers `dont_fragment`: a read is answered in one piece.
@@ -313,6 +325,9 @@ pub struct ListedExport {
 pub struct Protocol {
     /// The kind of handshake.
     pub handshake: Handshake,
+    /// The handshake flags that both sides agreed on: those that the server offered and
+    /// [`handshake_flags`](crate::Builder::handshake_flags) accepts. None in the oldstyle handshake.
+    pub handshake_flags: HandshakeFlags,
     /// Whether structured replies were negotiated, or extended headers, which include them.
     pub structured_replies: bool,
     /// Whether extended headers were negotiated.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::{Config, ExportOptions};
 use crate::connection::Connection;
-use crate::driver::Inner;
+use crate::driver::Shared;
 use crate::limits::Limits;
 use crate::strict::Strict;
 use crate::transport::tcp::AddressFamily;
@@ -54,12 +54,48 @@ impl Builder {
     /// [`block_status`](Connection::block_status) needs at least one.
     ///
     /// [`Export::contexts`](crate::Export::contexts) says which contexts the server has; a missing
-    /// one is no error. If a name has more than 4096 bytes or contains NUL, connecting fails.
+    /// one is no error, unlike with [`require_meta_context`](Self::require_meta_context). If a name has more than 4096 bytes or contains NUL, connecting fails.
     ///
     /// See section "Metadata querying" of the protocol.
     pub fn meta_context(mut self, name: impl Into<String>) -> Self {
         self.export_options.contexts.push(name.into());
         self
+    }
+
+    /// Adds a metadata context to ask for, without which the export is not entered. By default there
+    /// is none.
+    ///
+    /// If the server does not have the context for this export, connecting fails with
+    /// [`Error::MissingContext`](crate::Error::MissingContext), which lists those that it has. In
+    /// option mode, [`opt_go`](Connection::opt_go) fails, and the negotiation goes on. This is for
+    /// programs that would otherwise do the wrong thing, such as a backup that is given the wrong
+    /// name of a dirty bitmap.
+    ///
+    /// The name must be complete: `qemu:dirty-bitmap:` alone, which asks for all bitmaps, is no
+    /// context that a server has.
+    ///
+    /// ```
+    /// # use nbd_client::testing;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// use nbd_client::{Connection, Error};
+    ///
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// let conn = Connection::builder().require_meta_context("qemu:dirty-bitmap:monday").build();
+    /// match conn.connect_stream(server.connect()).await {
+    ///     Err(Error::MissingContext(missing)) => {
+    ///         assert_eq!(missing.name(), "qemu:dirty-bitmap:monday");
+    ///         assert_eq!(missing.available(), ["base:allocation"]);
+    ///     }
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn require_meta_context(mut self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.export_options.required.push(name.clone());
+        self.meta_context(name)
     }
 
     /// Sets whether the requested contexts are selected before an export is entered or asked about;
@@ -124,6 +160,38 @@ impl Builder {
     /// headers, which forbid this option, are not asked for.
     pub const fn force_export_name(mut self, force: bool) -> Self {
         self.config.force_export_name = force;
+        self
+    }
+
+    /// Sets whether this connection makes no changes, whatever the server allows; by default it may.
+    ///
+    /// Writes, trims and zeroes then fail with
+    /// [`InvalidRequest::ReadOnlyConnection`](crate::InvalidRequest::ReadOnlyConnection), and nothing
+    /// of them is sent, even if [`strict`](Self::strict) turns checks off. The export is described as
+    /// one that cannot be written: [`is_read_only`](crate::Export::is_read_only) is true, and
+    /// `can_trim`, `can_zero`, `can_fast_zero` and `can_fua` are false. The server does not learn of
+    /// it, since the protocol has no message for it: it may still lock the export for writing.
+    ///
+    /// ```
+    /// # use nbd_client::testing;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// use nbd_client::{Connection, Error, InvalidRequest, wire::Command};
+    ///
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// let conn = Connection::builder().read_only(true).build();
+    /// conn.connect_stream(server.connect()).await?;
+    /// assert!(conn.export()?.is_read_only());
+    /// assert!(matches!(
+    ///     conn.write(0, "data").await,
+    ///     Err(Error::Invalid(InvalidRequest::ReadOnlyConnection(Command::WRITE)))
+    /// ));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "readonly")]
+    pub const fn read_only(mut self, read_only: bool) -> Self {
+        self.config.read_only = read_only;
         self
     }
 
@@ -359,6 +427,6 @@ impl Builder {
 
     /// Creates the handle, in [`State::Created`](crate::State::Created).
     pub fn build(self) -> Connection {
-        Connection::from_shared(Inner::new(self.config, self.export_options, self.tls))
+        Connection::from_shared(Shared::new(self.config, self.export_options, self.tls))
     }
 }

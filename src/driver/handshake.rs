@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::inner::Inner;
 use super::negotiator::{Ask, Greeted, Negotiator};
+use super::shared::Shared;
 use crate::config::ExportOptions;
 use crate::driver::timer::after;
-use crate::error::{Error, InvalidRequest, Phase, Result};
+use crate::error::{Error, InvalidRequest, MissingContext, Phase, Result};
 use crate::export::{Export, Handshake};
 use crate::transport::Transport;
 use crate::transport::tls::TlsMode;
@@ -25,19 +25,20 @@ pub(super) enum Established {
 /// Runs the automatic part of the handshake, which must end by `deadline`. `phase` is updated as
 /// the handshake proceeds.
 pub(super) async fn establish(
-    inner: &Arc<Inner>,
+    shared: &Arc<Shared>,
     transport: Transport,
     phase: &mut Phase,
     deadline: Instant,
 ) -> Result<Established> {
-    let config = &inner.config;
-    let mut negotiator = Negotiator::new(inner.clone(), transport);
-    let mode = inner.lock_tls().mode;
+    let config = &shared.config;
+    let mut negotiator = Negotiator::new(shared.clone(), transport);
+    let mode = shared.lock_tls().mode;
     *phase = Phase::Greeting;
     if let Greeted::Oldstyle(info) = negotiator.greet(config.handshake_flags, mode).await? {
+        require_contexts(shared, &mut negotiator).await?;
         // Oldstyle has no options, so option mode is skipped too.
         let export = negotiator.oldstyle_export(info)?;
-        inner.lock_facts().protocol = Some(negotiator.protocol());
+        shared.lock_facts().protocol = Some(negotiator.protocol());
         return Ok(Established::Ready(negotiator, export));
     }
     tracing::debug!(
@@ -47,7 +48,7 @@ pub(super) async fn establish(
     // P-096: STARTTLS is the first option; P-102: nothing is agreed before it.
     if mode != TlsMode::Disable && negotiator.handshake == Handshake::FixedNewstyle {
         *phase = Phase::Tls;
-        secure(inner, &mut negotiator, mode, deadline).await?;
+        secure(shared, &mut negotiator, mode, deadline).await?;
     }
     *phase = Phase::Handshake;
     if negotiator.handshake == Handshake::FixedNewstyle && config.structured_replies {
@@ -59,18 +60,16 @@ pub(super) async fn establish(
             negotiator.feature(OptionType::STRUCTURED_REPLY).await?;
         }
     }
-    inner.lock_facts().protocol = Some(negotiator.protocol());
+    shared.lock_facts().protocol = Some(negotiator.protocol());
     if config.opt_mode {
         return Ok(Established::Negotiating(negotiator));
     }
-    match enter(inner, &mut negotiator).await {
+    match enter(shared, &mut negotiator).await {
         Ok(export) => Ok(Established::Ready(negotiator, export)),
         Err(error) => {
-            if matches!(
-                error,
-                Error::Refused(_) | Error::Invalid(_) | Error::InvalidUse(_)
-            ) {
-                let until = after(inner.config.shutdown_timeout).min(deadline);
+            // P-016: without fixed newstyle, ABORT may not be sent.
+            if negotiator.handshake == Handshake::FixedNewstyle && error.leaves_negotiation() {
+                let until = after(shared.config.shutdown_timeout).min(deadline);
                 negotiator.leave(until).await;
             }
             Err(error)
@@ -80,19 +79,19 @@ pub(super) async fn establish(
 
 /// Upgrades to TLS. A refusal is an error only if the mode is `Require`.
 async fn secure(
-    inner: &Inner,
+    shared: &Shared,
     negotiator: &mut Negotiator,
     mode: TlsMode,
     deadline: Instant,
 ) -> Result<()> {
-    match negotiator.starttls(&inner.tls()).await {
+    match negotiator.starttls(&shared.tls()).await {
         Err(Error::Refused(refusal)) if mode == TlsMode::Prefer => {
             tracing::debug!(%refusal, "going on in clear");
             Ok(())
         }
         // P-097: refused TLS ends a connection that requires it.
         Err(error @ Error::Refused(_)) => {
-            let until = after(inner.config.shutdown_timeout).min(deadline);
+            let until = after(shared.config.shutdown_timeout).min(deadline);
             negotiator.leave(until).await;
             Err(error)
         }
@@ -101,14 +100,16 @@ async fn secure(
 }
 
 /// Selects the requested contexts, and enters the export.
-pub(super) async fn enter(inner: &Inner, negotiator: &mut Negotiator) -> Result<Export> {
-    let export_options = inner.export_options();
+pub(super) async fn enter(shared: &Shared, negotiator: &mut Negotiator) -> Result<Export> {
+    let export_options = shared.export_options();
     let name = &export_options.export_name;
     if negotiator.handshake == Handshake::Newstyle {
+        require_contexts(shared, negotiator).await?;
         return negotiator.export_name(name).await;
     }
     select_contexts(negotiator, &export_options).await?;
-    if inner.config.force_export_name {
+    require_contexts(shared, negotiator).await?;
+    if shared.config.force_export_name {
         // no EXPORT_NAME after extended headers.
         if negotiator.style == ReplyStyle::Extended {
             let why = "EXPORT_NAME cannot be sent once extended headers are agreed";
@@ -157,4 +158,34 @@ pub(super) async fn select_contexts(
         }
         result => result.map(drop),
     }
+}
+
+/// Checks that all contexts were selected that the caller requires.
+///
+/// # Errors
+/// [`Error::MissingContext`] for the first one that was not, with those that the server lists.
+async fn require_contexts(shared: &Shared, negotiator: &mut Negotiator) -> Result<()> {
+    let export_options = shared.export_options();
+    let export = &export_options.export_name;
+    let missing = |name: &String| !negotiator.has_selected(export, name);
+    let Some(name) = export_options.required.into_iter().find(missing) else {
+        return Ok(());
+    };
+    let is_possible = negotiator.style != ReplyStyle::Simple;
+    let available = if is_possible {
+        let option = OptionType::LIST_META_CONTEXT;
+        match negotiator.meta_context(option, export, &[]).await {
+            Err(Error::Refused(refusal)) if refusal.reply != OptionReplyType::ERR_SHUTDOWN => {
+                Vec::new()
+            }
+            listed => listed?,
+        }
+    } else {
+        Vec::new()
+    };
+    Err(Error::MissingContext(MissingContext::new(
+        name,
+        available,
+        is_possible,
+    )))
 }

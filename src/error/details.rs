@@ -69,9 +69,17 @@ impl Error {
         super::InvalidUse::Credentials { what, why }.into()
     }
 
+    /// Whether the server still negotiates: it has refused, or nothing was sent.
+    pub(crate) const fn leaves_negotiation(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(_) | Self::MissingContext(_) | Self::Invalid(_) | Self::InvalidUse(_)
+        )
+    }
+
     /// Whether there is room for what is known of the server process.
     pub(crate) fn takes_child(&self) -> bool {
-        matches!(self, Self::Refused(_)) || self.ending().is_some()
+        matches!(self, Self::Refused(_) | Self::MissingContext(_)) || self.ending().is_some()
     }
 
     const fn ending_mut(&mut self) -> Option<&mut Ending> {
@@ -91,8 +99,10 @@ impl Error {
 
     /// The same error, which has ended the connection.
     pub(crate) const fn into_fatal(mut self) -> Self {
-        if let Self::Refused(refusal) = &mut self {
-            refusal.fatal = true;
+        match &mut self {
+            Self::Refused(refusal) => refusal.fatal = true,
+            Self::MissingContext(missing) => missing.fatal = true,
+            _ => {}
         }
         self
     }
@@ -118,6 +128,7 @@ impl Error {
         let report = Some(Arc::new(report));
         match &mut self {
             Self::Refused(refusal) => refusal.child = report,
+            Self::MissingContext(missing) => missing.child = report,
             _ => {
                 if let Some(facts) = self.facts_mut() {
                     facts.child = report;
@@ -149,6 +160,7 @@ impl Error {
         }
         let place = match &mut self {
             Self::Refused(refusal) => &mut refusal.site,
+            Self::MissingContext(missing) => &mut missing.site,
             Self::Request(request) | Self::DurabilityUnknown(request) => &mut request.site,
             _ => match self.facts_mut() {
                 Some(facts) => &mut facts.site,
@@ -163,6 +175,7 @@ impl Error {
     pub(super) fn site(&self) -> Option<&Arc<Site>> {
         match self {
             Self::Refused(refusal) => refusal.site.as_ref(),
+            Self::MissingContext(missing) => missing.site.as_ref(),
             Self::Request(request) | Self::DurabilityUnknown(request) => request.site.as_ref(),
             _ => self.ending().and_then(Ending::site),
         }

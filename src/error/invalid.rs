@@ -77,6 +77,10 @@ pub enum InvalidRequest {
     /// The export is read-only.
     #[error("{0} is not possible: the export is read-only")]
     ReadOnly(Command),
+    /// The export may be writable, but this connection is not, see
+    /// [`Builder::read_only`](crate::Builder::read_only).
+    #[error("{0} is not possible: this connection is read-only, see `Builder::read_only`")]
+    ReadOnlyConnection(Command),
     /// The server does not offer the command.
     #[error("the server does not offer {0}")]
     Unsupported(Command),
@@ -128,7 +132,7 @@ impl InvalidRequest {
                 state: State::Created,
                 ..
             } => 107,
-            Self::ReadOnly(_) => 1,
+            Self::ReadOnly(_) | Self::ReadOnlyConnection(_) => 1,
             Self::OutOfBounds {
                 command: Command::WRITE | Command::TRIM | Command::WRITE_ZEROES,
                 ..

@@ -34,7 +34,7 @@ impl Error {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid(_) | Self::InvalidUse(_) => ErrorKind::Invalid,
-            Self::Refused(_) => ErrorKind::Refused,
+            Self::Refused(_) | Self::MissingContext(_) => ErrorKind::Refused,
             Self::Request(_) | Self::DurabilityUnknown(_) => ErrorKind::Request,
             Self::Protocol(..) => ErrorKind::Protocol,
             Self::Disconnected(..) => ErrorKind::Disconnected,
@@ -55,6 +55,7 @@ impl Error {
             Self::Invalid(invalid) => Some(invalid.errno()),
             Self::InvalidUse(invalid) => Some(invalid.errno()),
             Self::Refused(refusal) => refusal.errno(),
+            Self::MissingContext(_) => Some(2),
             Self::Request(request) | Self::DurabilityUnknown(request) => {
                 i32::try_from(request.errno.known().0).ok()
             }
@@ -76,6 +77,7 @@ impl From<Error> for io::Error {
             Error::InvalidUse(invalid) if invalid.is_forbidden() => io::ErrorKind::PermissionDenied,
             Error::Invalid(_) | Error::InvalidUse(_) => io::ErrorKind::InvalidInput,
             Error::Refused(_) => io::ErrorKind::ConnectionRefused,
+            Error::MissingContext(_) => io::ErrorKind::NotFound,
             Error::Request(request) => match request.errno {
                 Errno::EPERM => io::ErrorKind::PermissionDenied,
                 Errno::ENOMEM => io::ErrorKind::OutOfMemory,

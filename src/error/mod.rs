@@ -1,6 +1,7 @@
 //! The one error type, sorted by who is at fault.
 
 mod attempt;
+mod context;
 mod deadline;
 mod details;
 mod ending;
@@ -19,6 +20,7 @@ mod tls;
 use std::convert::Infallible;
 
 pub(crate) use attempt::{Reason, raw_os_error, trying};
+pub use context::MissingContext;
 pub use ending::{ChildReport, Delivery, Ending, Phase};
 pub use invalid::InvalidRequest;
 pub use kind::ErrorKind;
@@ -39,7 +41,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// [`Invalid`](Self::Invalid), [`InvalidUse`](Self::InvalidUse), [`Request`](Self::Request) and
 /// [`DurabilityUnknown`](Self::DurabilityUnknown) leave an established connection usable, and in
-/// option mode so does [`Refused`](Self::Refused). The others are about the connection as a whole:
+/// option mode so do [`Refused`](Self::Refused) and [`MissingContext`](Self::MissingContext). The others are about the connection as a whole:
 /// it has ended, once, and everybody who was waiting gets the same cause. (A request that timed
 /// out before it was sent fails alone.) [`is_fatal`](Self::is_fatal) tells which it is.
 ///
@@ -85,6 +87,10 @@ pub enum Error {
     /// The server refused during negotiation. In option mode the negotiation goes on; otherwise
     /// this is the end of the attempt to connect.
     Refused(Refusal),
+    /// The server does not have a metadata context that the connection
+    /// [requires](crate::Builder::require_meta_context). In option mode the negotiation goes on;
+    /// otherwise this is the end of the attempt to connect.
+    MissingContext(MissingContext),
     /// The request failed on the server.
     Request(RequestError),
     /// A flush succeeded, but an earlier one has failed with this error, and changes that were
@@ -120,6 +126,7 @@ impl Error {
             Self::Refused(refusal) => refusal.reply == OptionReplyType::ERR_SHUTDOWN,
             Self::Invalid(_)
             | Self::InvalidUse(_)
+            | Self::MissingContext(_)
             | Self::DurabilityUnknown(_)
             | Self::Protocol(..)
             | Self::Closed(_) => false,
@@ -133,7 +140,9 @@ impl Error {
     #[must_use]
     pub fn delivery(&self) -> Delivery {
         match self {
-            Self::Invalid(_) | Self::InvalidUse(_) | Self::Refused(_) => Delivery::NotSent,
+            Self::Invalid(_) | Self::InvalidUse(_) | Self::Refused(_) | Self::MissingContext(_) => {
+                Delivery::NotSent
+            }
             Self::Request(_) | Self::DurabilityUnknown(_) => Delivery::MaybeSent,
             _ => self
                 .ending()
@@ -208,6 +217,7 @@ impl Error {
             }
             Self::Invalid(_) | Self::InvalidUse(_) | Self::DurabilityUnknown(_) => false,
             Self::Refused(refusal) => refusal.fatal,
+            Self::MissingContext(missing) => missing.fatal,
             // The connection ends as soon as what is in flight has been answered.
             Self::Request(request) => request.errno == Errno::ESHUTDOWN,
             Self::Timeout(_, ending) => ending.is_some(),
@@ -235,6 +245,7 @@ impl Error {
     pub fn child(&self) -> Option<&ChildReport> {
         match self {
             Self::Refused(refusal) => refusal.child(),
+            Self::MissingContext(missing) => missing.child(),
             _ => self.ending().and_then(Ending::child),
         }
     }

@@ -14,6 +14,7 @@ impl fmt::Display for Error {
             Self::Invalid(invalid) => invalid.fmt(f)?,
             Self::InvalidUse(invalid) => invalid.fmt(f)?,
             Self::Refused(refusal) => refusal.fmt(f)?,
+            Self::MissingContext(missing) => missing.fmt(f)?,
             Self::Request(request) => request.fmt(f)?,
             Self::DurabilityUnknown(request) => write!(
                 f,
@@ -118,6 +119,7 @@ impl fmt::Debug for Error {
             Self::Invalid(_) => "Invalid",
             Self::InvalidUse(_) => "InvalidUse",
             Self::Refused(_) => "Refused",
+            Self::MissingContext(_) => "MissingContext",
             Self::Request(_) => "Request",
             Self::DurabilityUnknown(_) => "DurabilityUnknown",
             Self::Protocol(..) => "Protocol",
@@ -130,6 +132,7 @@ impl fmt::Debug for Error {
             Self::Invalid(invalid) => tuple.field(invalid),
             Self::InvalidUse(invalid) => tuple.field(invalid),
             Self::Refused(refusal) => tuple.field(refusal),
+            Self::MissingContext(missing) => tuple.field(missing),
             Self::Request(request) | Self::DurabilityUnknown(request) => tuple.field(request),
             Self::Protocol(violation, ending) => tuple.field(violation).field(ending),
             Self::Disconnected(lost, ending) => tuple.field(lost).field(ending),

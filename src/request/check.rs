@@ -2,7 +2,7 @@
 
 use super::range::Range;
 use crate::connection::Connection;
-use crate::driver::Transmission;
+use crate::driver::Link;
 use crate::error::InvalidRequest;
 use crate::export::Export;
 use crate::strict::Strict;
@@ -10,15 +10,19 @@ use crate::wire::{Command, CommandFlags, ReplyStyle, TransmissionFlags};
 
 /// Checks command, flags and range against the export.
 pub(super) fn check(
-    transmission: &Transmission,
+    link: &Link,
     strict: Strict,
     command: Command,
     flags: CommandFlags,
     range: Range,
 ) -> Result<(), InvalidRequest> {
     let Range { offset, length } = range;
-    let export = transmission.export();
-    let extended = transmission.style() == ReplyStyle::Extended;
+    let export = link.export();
+    let extended = link.style() == ReplyStyle::Extended;
+    // Not a check of what the server would do, but a promise to the caller.
+    if command.changes() && export.read_only {
+        return Err(InvalidRequest::ReadOnlyConnection(command));
+    }
     if strict.contains(Strict::FLAGS) {
         check_documented(command, flags)?;
     }
@@ -46,13 +50,9 @@ pub(super) fn check(
 const MOST_UNFRAGMENTED: u64 = 64 << 10;
 
 /// Returns `DF` for a read, if all reads of the connection are to be answered in one piece.
-pub(super) fn one_piece(
-    connection: &Connection,
-    transmission: &Transmission,
-    command: Command,
-) -> CommandFlags {
-    let asked = connection.inner().config.dont_fragment_reads;
-    if asked && command == Command::READ && transmission.export().can_df() {
+pub(super) fn one_piece(connection: &Connection, link: &Link, command: Command) -> CommandFlags {
+    let asked = connection.shared().config.dont_fragment_reads;
+    if asked && command == Command::READ && link.export().can_df() {
         CommandFlags::DF
     } else {
         CommandFlags::empty()
@@ -81,13 +81,8 @@ impl Step {
 
 /// Returns the size of the messages of a request (K36: a length that does not fit its header is
 /// sent as several messages).
-pub(super) fn step(
-    transmission: &Transmission,
-    strict: Strict,
-    command: Command,
-    one_piece: CommandFlags,
-) -> Step {
-    let export = transmission.export();
+pub(super) fn step(link: &Link, strict: Strict, command: Command, one_piece: CommandFlags) -> Step {
+    let export = link.export();
     let obeys = strict.contains(Strict::PAYLOAD);
     let (most, preferred) = match command {
         Command::READ if !one_piece.is_empty() => {
@@ -98,7 +93,7 @@ pub(super) fn step(
         Command::READ | Command::WRITE => (export.payload_limit.max(1).into(), 1),
         // P-117: the protocol has no limit here, but qemu-nbd applies its maximum payload to CACHE.
         Command::CACHE if obeys => (export.max_cache().into(), export.preferred()),
-        _ if transmission.style() == ReplyStyle::Extended => (u64::MAX, 1),
+        _ if link.style() == ReplyStyle::Extended => (u64::MAX, 1),
         Command::TRIM | Command::WRITE_ZEROES | Command::CACHE => {
             (u32::MAX.into(), export.preferred())
         }

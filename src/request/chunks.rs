@@ -152,12 +152,12 @@ impl Reading {
 
     /// Checks the read. If a check fails, nothing is sent.
     fn prepare(&mut self) -> Result<Submission> {
-        let transmission = self.connection.transmission()?;
-        self.flags |= one_piece(&self.connection, transmission, Command::READ);
+        let link = self.connection.link()?;
+        self.flags |= one_piece(&self.connection, link, Command::READ);
         let Range { offset, length } = self.range;
         let strict = self.connection.strict();
-        check(transmission, strict, Command::READ, self.flags, self.range)?;
-        let limit = step(transmission, strict, Command::READ, CommandFlags::empty()).most;
+        check(link, strict, Command::READ, self.flags, self.range)?;
+        let limit = step(link, strict, Command::READ, CommandFlags::empty()).most;
         if length > limit {
             let command = Command::READ;
             return Err(InvalidRequest::TooLong {
@@ -186,9 +186,9 @@ impl Reading {
         if self.flight.is_none() {
             self.flight = Some(Flight::new(self.prepare()?));
         }
-        let transmission = self.connection.transmission()?;
+        let link = self.connection.link()?;
         match &mut self.flight {
-            Some(flight) => flight.poll_chunk(transmission, cx),
+            Some(flight) => flight.poll_chunk(link, cx),
             None => Poll::Ready(None),
         }
     }
@@ -226,8 +226,8 @@ impl Stream for Reading {
             Poll::Pending => return Poll::Pending,
         };
         this.is_over = !matches!(item, Some(Ok(_)));
-        let inner = this.connection.inner();
-        Poll::Ready(item.map(|item| item.map_err(|error| error.at(&inner.site()))))
+        let shared = this.connection.shared();
+        Poll::Ready(item.map(|item| item.map_err(|error| error.at(&shared.site()))))
     }
 }
 

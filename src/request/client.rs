@@ -85,15 +85,14 @@ impl Client for Connection {
     }
 
     fn can_filter(&self) -> Result<bool> {
-        let transmission = self.transmission()?;
-        Ok(transmission.style() == ReplyStyle::Extended
-            && transmission.export().can_block_status_payload())
+        let link = self.link()?;
+        Ok(link.style() == ReplyStyle::Extended && link.export().can_block_status_payload())
     }
 
     fn violated(&self, violation: ProtocolError) -> Error {
         let error = Error::from(violation);
-        match self.transmission() {
-            Ok(transmission) => transmission.fail(error),
+        match self.link() {
+            Ok(link) => link.fail(error),
             Err(_) => error,
         }
     }

@@ -67,16 +67,16 @@ impl Disconnect {
         if self.timeout.is_some() {
             check_time("a timeout requires a Tokio runtime")?;
         }
-        let inner = self.connection.inner();
+        let shared = self.connection.shared();
         match self.connection.state() {
             state @ State::Created => return Err(Error::state(state, "connected")),
             State::Dead | State::Closed => {}
-            State::Ready => self.connection.transmission()?.close(),
-            State::Negotiating | State::Connecting => inner.abandon(),
+            State::Ready => self.connection.link()?.close(),
+            State::Negotiating | State::Connecting => shared.abandon(),
         }
         if self.abandons {
-            if let Some(transmission) = inner.transmission() {
-                transmission.drop_unsent();
+            if let Some(link) = shared.link() {
+                link.drop_unsent();
             }
         }
         let Some(timeout) = self.timeout else {
@@ -103,18 +103,18 @@ impl Disconnect {
         if !was_told {
             return Err(cause);
         }
-        self.connection.inner().finished.cancelled().await;
+        self.connection.shared().finished.cancelled().await;
         Ok(())
     }
 
     /// Ends the connection at once. The server process, if any, is ended in the background.
     async fn give_up(&self, timeout: Duration) -> Error {
-        let inner = self.connection.inner();
-        let mut error = Error::timeout(Phase::Shutdown, timeout).at(&inner.site());
-        if let Some(transmission) = inner.transmission() {
-            error = transmission.fail(error);
+        let shared = self.connection.shared();
+        let mut error = Error::timeout(Phase::Shutdown, timeout).at(&shared.site());
+        if let Some(link) = shared.link() {
+            error = link.fail(error);
         }
-        inner.given_up.cancel();
+        shared.given_up.cancel();
         self.connection.closed().await;
         error
     }

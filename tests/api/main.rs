@@ -26,6 +26,7 @@ mod limits;
 mod load;
 mod logging;
 mod options;
+mod read_only;
 mod runtime;
 mod smoke;
 mod sockets;

@@ -20,6 +20,15 @@ pub(super) struct Selection {
 }
 
 impl Negotiator {
+    /// Returns whether the context was selected for this export.
+    pub(in crate::driver) fn has_selected(&self, export: &str, name: &str) -> bool {
+        let Some(selection) = &self.selected else {
+            return false;
+        };
+        let is_name = |context: &Context| &*context.name == name;
+        selection.export == export && selection.contexts.iter().any(is_name)
+    }
+
     /// Lists or selects metadata contexts, and returns their names.
     pub(in crate::driver) async fn meta_context(
         &mut self,
@@ -43,7 +52,7 @@ impl Negotiator {
         if selects {
             // P-074: each selection replaces the former one, also when it fails.
             self.selected = None;
-            self.inner.lock_facts().contexts = None;
+            self.shared.lock_facts().contexts = None;
         }
         self.start(request)?;
         let (mut contexts, mut strays) = (Vec::new(), Vec::new());
@@ -78,7 +87,7 @@ impl Negotiator {
         let name = |context: &Context| context.name.to_string();
         let names: Vec<_> = contexts.iter().map(name).collect();
         if selects {
-            self.inner.lock_facts().contexts = Some(names.clone());
+            self.shared.lock_facts().contexts = Some(names.clone());
             self.selected = Some(Selection {
                 export: export.to_owned(),
                 contexts,

@@ -103,7 +103,7 @@ impl Negotiator {
     pub(in crate::driver) async fn export_name(&mut self, name: &str) -> Result<Export> {
         self.start(OptionRequest::export_name(name))?;
         self.expect(Expect::Export {
-            padding: !self.no_zeroes,
+            padding: self.is_padded(),
         });
         match self.receive(Phase::Handshake).await {
             Ok(ServerMessage::Export(info)) if info.is_option_reply() => {

@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::codec::Framed;
 
-use super::inner::Inner;
+use super::shared::Shared;
 use crate::error::{Error, Phase, Refusal, Result};
 use crate::export::{Export, Handshake, Protocol};
 use crate::limits::Limits;
@@ -42,10 +42,11 @@ pub(super) enum Greeted {
 
 /// One handshake: the stream, and what has been agreed so far.
 pub(super) struct Negotiator {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
     framed: Framed<Joined, OptionCodec>,
     pub(super) handshake: Handshake,
-    no_zeroes: bool,
+    /// The handshake flags that both sides agreed on.
+    agreed: HandshakeFlags,
     pub(super) style: ReplyStyle,
     /// The last selection of contexts.
     selected: Option<Selection>,
@@ -55,13 +56,13 @@ pub(super) struct Negotiator {
 }
 
 impl Negotiator {
-    pub(super) fn new(inner: Arc<Inner>, transport: Transport) -> Self {
-        let codec = OptionCodec::new(inner.config.limits.info_bytes);
+    pub(super) fn new(shared: Arc<Shared>, transport: Transport) -> Self {
+        let codec = OptionCodec::new(shared.config.limits.info_bytes);
         Self {
-            inner,
+            shared,
             framed: Framed::new(transport.join(), codec),
             handshake: Handshake::Oldstyle,
-            no_zeroes: false,
+            agreed: HandshakeFlags::empty(),
             style: ReplyStyle::Simple,
             selected: None,
             tls: None,
@@ -69,8 +70,13 @@ impl Negotiator {
         }
     }
 
+    /// Returns whether 124 zeroes follow the answer to `EXPORT_NAME`.
+    const fn is_padded(&self) -> bool {
+        !self.agreed.contains(HandshakeFlags::NO_ZEROES)
+    }
+
     fn limits(&self) -> &Limits {
-        &self.inner.config.limits
+        &self.shared.config.limits
     }
 
     /// Returns the transport and the bytes that were read ahead.
@@ -85,6 +91,7 @@ impl Negotiator {
         let extended = self.style == ReplyStyle::Extended;
         let mut export = Export::new(name, info.size, info.flags, chunks, extended)?;
         export.payload_limit = self.limits().payload;
+        export.read_only = self.shared.config.read_only;
         // P-058, P-085: contexts count only for the export that they were selected for; P-062: and
         // only with structured replies.
         let valid = |selection: &&Selection| chunks && selection.export == name;
@@ -99,6 +106,7 @@ impl Negotiator {
     pub(super) const fn protocol(&self) -> Protocol {
         Protocol {
             handshake: self.handshake,
+            handshake_flags: self.agreed,
             structured_replies: !matches!(self.style, ReplyStyle::Simple),
             extended_headers: matches!(self.style, ReplyStyle::Extended),
         }
@@ -144,7 +152,7 @@ impl Negotiator {
         if self.handshake == Handshake::Newstyle && tls == TlsMode::Require {
             return Err(not_possible("fixed newstyle was not agreed"));
         }
-        self.no_zeroes = agreed.contains(HandshakeFlags::NO_ZEROES);
+        self.agreed = agreed;
         let flags = ClientFlags::from_bits_retain(agreed.bits().into());
         self.send(ClientMessage::Flags(flags))?;
         self.expect(Expect::Reply);
@@ -267,13 +275,13 @@ impl Negotiator {
     fn start(&mut self, request: OptionRequest) -> Result<()> {
         tracing::trace!(option = %request.option, bytes = request.data.len(), "option");
         self.expect(Expect::Reply);
-        self.inner.lock_facts().asked = Some(request.option);
+        self.shared.lock_facts().asked = Some(request.option);
         self.send(ClientMessage::Option(request))
     }
 
     /// Queues a message, which is written while waiting for the reply.
     fn send(&mut self, message: ClientMessage) -> Result<()> {
-        self.inner.sent.count(message.length() as u64);
+        self.shared.sent.count(message.length() as u64);
         Pin::new(&mut self.framed)
             .start_send(message)
             .map_err(|error| fault(Phase::Handshake, error))
@@ -297,9 +305,9 @@ impl Negotiator {
         let unaccepted = std::mem::take(&mut self.unaccepted);
         match message {
             Some(Ok(message)) => {
-                self.inner
+                self.shared
                     .received
-                    .count(message.length(!self.no_zeroes) as u64);
+                    .count(message.length(self.is_padded()) as u64);
                 Ok(message)
             }
             Some(Err(CodecError::Io(error))) if unaccepted => Err(self.not_accepted(error)),

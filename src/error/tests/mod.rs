@@ -75,6 +75,7 @@ fn an_error_tells_whether_the_connection_is_over() {
             Error::Invalid(_)
             | Error::InvalidUse(_)
             | Error::Refused(_)
+            | Error::MissingContext(_)
             | Error::Request(_)
             | Error::DurabilityUnknown(_)
             | Error::Timeout(_, None) => (false, false),

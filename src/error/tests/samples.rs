@@ -100,6 +100,7 @@ pub(super) fn invalid() -> Vec<InvalidRequest> {
             alignment: 4096,
         },
         I::ReadOnly(command),
+        I::ReadOnlyConnection(command),
         I::Unsupported(command),
         I::UnsupportedFlag("FUA"),
         I::WrongFlags {
@@ -194,6 +195,10 @@ pub(super) fn uri_errors() -> Vec<UriError> {
         E::part("port", "it must be 1 to 65535"),
         E::UnknownParameter {
             name: "session_id".into(),
+        },
+        E::UnsupportedParameter {
+            name: "tls-priority",
+            hint: " (it is for GnuTLS)",
         },
         E::DuplicateParameter { name: "socket" },
         E::MissingParameter {
@@ -314,6 +319,13 @@ pub(super) const PHASES: [Phase; 8] = [
 ];
 
 /// Every variant, with every kind of cause.
+/// A context that is missing, where there are this many others.
+pub(super) fn missing_context(others: usize) -> Error {
+    let name = "qemu:dirty-bitmap:b0".into();
+    let available = (1..=others).map(|at| format!("qemu:dirty-bitmap:b{at}"));
+    Error::MissingContext(MissingContext::new(name, available.collect(), true))
+}
+
 pub(super) fn every() -> Vec<Error> {
     let refusal = Refusal {
         option: crate::wire::OptionType::GO,
@@ -327,6 +339,7 @@ pub(super) fn every() -> Vec<Error> {
     every.extend(misuse().into_iter().map(Error::InvalidUse));
     every.extend([
         Error::Refused(refusal),
+        missing_context(2),
         Error::Request(request_error()),
         Error::DurabilityUnknown(request_error()),
         ProtocolError::NotDone.into(),

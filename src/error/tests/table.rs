@@ -157,6 +157,16 @@ fn lost() -> Vec<Error> {
     all
 }
 
+fn missing_contexts() -> Vec<Error> {
+    let mut all: Vec<_> = [0, 1, 8, 9].map(missing_context).into();
+    all.push(missing_context(2).at(&site()));
+    let simple = MissingContext::new("base:allocation".into(), Vec::new(), false);
+    all.push(Error::MissingContext(simple));
+    let report = child(Some(1), true, "no bitmap");
+    all.push(missing_context(0).with_child(report));
+    all
+}
+
 fn child(status: Option<i32>, has_ended: bool, stderr: &str) -> ChildReport {
     use std::os::unix::process::ExitStatusExt;
     ChildReport {
@@ -212,6 +222,7 @@ fn groups() -> Vec<(&'static str, Vec<Error>)> {
             uri_errors().into_iter().map(from_uri).collect(),
         ),
         ("Refused", refusals()),
+        ("MissingContext", missing_contexts()),
         ("Request, DurabilityUnknown", requests()),
         ("Protocol", protocol),
         ("Disconnected", lost()),

@@ -5,6 +5,7 @@ mod export;
 mod greeting;
 mod list;
 mod options;
+mod required;
 
 use std::pin::pin;
 use std::time::Duration;

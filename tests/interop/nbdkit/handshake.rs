@@ -33,6 +33,7 @@ async fn nbdkit_agrees_on_structured_replies_without_extended_headers() {
     assert_eq!(protocol.handshake, Handshake::FixedNewstyle);
     assert!(protocol.structured_replies);
     assert!(!protocol.extended_headers);
+    assert_eq!(protocol.handshake_flags, HandshakeFlags::all());
 }
 
 // P-061: structured replies may be refused.
@@ -57,6 +58,7 @@ async fn an_oldstyle_server_is_ready_at_once() {
     let protocol = agreed_with(&["-o"]).await;
     assert_eq!(protocol.handshake, Handshake::Oldstyle);
     assert!(!protocol.structured_replies);
+    assert_eq!(protocol.handshake_flags, HandshakeFlags::empty());
 }
 
 // P-016, P-017: the export is entered by name, and 124 zeroes follow.
@@ -65,6 +67,7 @@ async fn a_server_without_fixed_newstyle_is_entered_by_name() {
     let protocol = agreed_with(&["--mask-handshake=0"]).await;
     assert_eq!(protocol.handshake, Handshake::Newstyle);
     assert!(!protocol.structured_replies);
+    assert_eq!(protocol.handshake_flags, HandshakeFlags::empty());
 }
 
 // P-014: NO_ZEROES only if it was offered.
@@ -73,6 +76,8 @@ async fn a_server_without_no_zeroes_negotiates_as_any_other() {
     let protocol = agreed_with(&["--mask-handshake=1"]).await;
     assert_eq!(protocol.handshake, Handshake::FixedNewstyle);
     assert!(protocol.structured_replies);
+    let agreed = HandshakeFlags::FIXED_NEWSTYLE;
+    assert_eq!(protocol.handshake_flags, agreed);
 }
 
 // P-014: NO_ZEROES was offered; P-015: FIXED_NEWSTYLE was not.
@@ -89,7 +94,9 @@ async fn a_client_that_accepts_no_flags_enters_by_name() {
         let server = Server::nbdkit(&["memory", "1M"]);
         let conn = Connection::builder().handshake_flags(flags).build();
         conn.connect_unix(server.socket()).await.unwrap();
-        assert_eq!(agreed(&conn).await.handshake, Handshake::Newstyle);
+        let protocol = agreed(&conn).await;
+        assert_eq!(protocol.handshake, Handshake::Newstyle);
+        assert_eq!(protocol.handshake_flags, flags);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Several metadata contexts at once, without extended headers.
 
-use nbd_client::{Builder, Connection, Extent};
+use nbd_client::{Builder, Connection, Error, Extent};
 
 use super::connect;
 use crate::server::{Dir, Server, run};
@@ -118,4 +118,23 @@ async fn a_write_makes_a_live_bitmap_dirty() {
     let status = conn.block_status(MIB, MIB).await.unwrap();
     let first = status.get(DIRTY).unwrap()[0];
     assert_eq!(first, Extent::new(MIB, 65536, Extent::DIRTY));
+}
+
+both_runtimes!(a_mistyped_bitmap_is_told_with_those_that_there_are);
+async fn a_mistyped_bitmap_is_told_with_those_that_there_are() {
+    let (server, _dir) = server();
+    let builder = contexts().require_meta_context("qemu:dirty-bitmap:b1");
+    let conn = builder.build();
+    let Err(Error::MissingContext(missing)) = conn.connect_unix(server.socket()).await else {
+        panic!("{conn:?}");
+    };
+    assert_eq!(missing.name(), "qemu:dirty-bitmap:b1");
+    let mut available = missing.available().to_vec();
+    available.sort();
+    assert_eq!(available, [BASE, DEPTH, DIRTY]);
+
+    // The server serves on.
+    let conn = contexts().require_meta_context(DIRTY).build();
+    conn.connect_unix(server.socket()).await.unwrap();
+    assert!(conn.export().unwrap().has_context(DIRTY));
 }
