@@ -24,7 +24,9 @@ bitflags! {
         const FLAGS = 1 << 1;
         /// The range must lie inside the export ("Size constraints").
         const BOUNDS = 1 << 2;
-        /// The length must not be zero ("Request types").
+        /// No request of length zero is sent ("Request types"): one for an empty range succeeds
+        /// without being sent, and the block status of an empty range is refused. Without this
+        /// check, the server is asked.
         const ZERO_SIZE = 1 << 3;
         /// Offset and length must be multiples of the minimum block size ("Size constraints"). The
         /// length may end at the end of the export instead.

@@ -42,7 +42,7 @@ pub enum InvalidRequest {
         /// Its length, in bytes.
         length: usize,
     },
-    /// Read, write, trim, zero, cache or status of nothing.
+    /// The status of an empty range.
     #[error("{0} of 0 bytes")]
     ZeroLength(Command),
     /// The range goes past the end of the export.

@@ -33,17 +33,24 @@ pub(super) fn check(
     if !command.has_range() {
         return Ok(());
     }
-    // P-139: the length is not zero.
-    if strict.contains(Strict::ZERO_SIZE) && length == 0 {
+    let is_empty = is_empty(strict, command, range);
+    // P-139: the length is not zero. A status of nothing has no extent that could answer it.
+    if is_empty && command == Command::BLOCK_STATUS {
         return Err(InvalidRequest::ZeroLength(command));
     }
     if strict.contains(Strict::BOUNDS) {
         check_bounds(export, command, offset, length)?;
     }
-    if strict.contains(Strict::ALIGN) {
+    if strict.contains(Strict::ALIGN) && !is_empty {
         check_alignment(export, command, offset, length)?;
     }
     Ok(())
+}
+
+/// Returns whether a request is for an empty range and therefore is not sent: once the checks are
+/// passed, it has succeeded (P-139: the length is not zero).
+pub(super) fn is_empty(strict: Strict, command: Command, range: Range) -> bool {
+    range.length == 0 && command.has_range() && strict.contains(Strict::ZERO_SIZE)
 }
 
 /// The length that every server can send in one piece, in bytes (P-166: DF means one chunk).

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures::Stream;
 
-use super::check::{check, one_piece, step};
+use super::check::{check, is_empty, one_piece, step};
 use super::client::Client;
 use super::flight::{Flight, expire};
 use super::range::Range;
@@ -150,13 +150,16 @@ impl Reading {
         }
     }
 
-    /// Checks the read. If a check fails, nothing is sent.
-    fn prepare(&mut self) -> Result<Submission> {
+    /// Checks the read. If a check fails, or the range is empty, nothing is sent.
+    fn prepare(&mut self) -> Result<Option<Submission>> {
         let link = self.connection.link()?;
         self.flags |= one_piece(&self.connection, link, Command::READ);
         let Range { offset, length } = self.range;
         let strict = self.connection.strict();
         check(link, strict, Command::READ, self.flags, self.range)?;
+        if is_empty(strict, Command::READ, self.range) {
+            return link.refusal().map_or(Ok(None), Err);
+        }
         let limit = step(link, strict, Command::READ, CommandFlags::empty()).most;
         if length > limit {
             let command = Command::READ;
@@ -169,7 +172,7 @@ impl Reading {
         }
         super::trace(Command::READ, self.range, self.flags);
         let read = Assembly::new(offset, length, BytesMut::new());
-        Ok(Submission {
+        Ok(Some(Submission {
             command: Command::READ,
             flags: self.flags,
             offset,
@@ -179,12 +182,12 @@ impl Reading {
                 read,
                 queue: VecDeque::new(),
             })),
-        })
+        }))
     }
 
     fn poll_chunk(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Chunk>>> {
         if self.flight.is_none() {
-            self.flight = Some(Flight::new(self.prepare()?));
+            self.flight = self.prepare()?.map(Flight::new);
         }
         let link = self.connection.link()?;
         match &mut self.flight {

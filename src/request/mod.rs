@@ -206,8 +206,10 @@ fn trace(command: Command, range: Range, flags: CommandFlags) {
 /// the rest is not sent.
 ///
 /// Each request is checked before anything is sent: the range must lie inside the export and be
-/// aligned to its minimum block size, the server must offer the command and its flags, and the
-/// length must not be zero. A request that fails a check fails with
+/// aligned to its minimum block size, and the server must offer the command and its flags. A
+/// request for an empty range that passes the checks succeeds at once, and nothing is sent; its
+/// offset is at most the size of the export, and need not be aligned. Only a block status of an
+/// empty range is refused, since it would have no answer. A request that fails a check fails with
 /// [`Error::Invalid`](crate::Error::Invalid). A failure on the server is
 /// [`Error::Request`](crate::Error::Request). Both leave the connection usable, and so does the
 /// error of a flush after [an earlier one has failed](Self::clear_flush_error). Every other error

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::Request;
-use super::check::{check, one_piece, step};
+use super::check::{check, is_empty, one_piece, step};
 use super::execute::Execute;
 use super::flight::{Flight, expire};
 use super::op::Operation;
@@ -15,6 +15,7 @@ use crate::connection::Connection;
 use crate::driver::Link;
 use crate::driver::timer::Timer;
 use crate::error::{Error, InvalidRequest, Result};
+use crate::session::Answer;
 use crate::strict::Strict;
 use crate::wire::{Command, CommandFlags, ReplyStyle};
 
@@ -63,6 +64,8 @@ pub struct Pending<O: Operation> {
 enum Stage<O: Operation> {
     /// The future was not polled yet.
     New,
+    /// An empty range: there is nothing to send.
+    Empty,
     /// One message.
     Single(Flight),
     /// Several messages.
@@ -101,6 +104,10 @@ impl<O: Execute> Pending<O> {
             self.stage = self.request.prepare()?;
         }
         match &mut self.stage {
+            Stage::Empty => {
+                let link = self.request.client.link()?;
+                Poll::Ready(Ok(self.request.operation.output(link, Answer::Done)))
+            }
             Stage::Single(flight) => {
                 let link = self.request.client.link()?;
                 let answer = ready!(flight.poll_answer(link, cx));
@@ -136,6 +143,9 @@ impl<O: Execute> Request<O> {
             let announces = O::COMMAND == Command::WRITE && link.style() == ReplyStyle::Extended;
             self.flags.set(CommandFlags::PAYLOAD_LEN, announces);
         }
+        if is_empty(strict, O::COMMAND, self.range) {
+            return self.prepare_empty();
+        }
         if self.emulates_fua(link) {
             let flags = self.flags - CommandFlags::FUA;
             let flushed = self.operation.flushed(connection, self.range, flags);
@@ -164,6 +174,21 @@ impl<O: Execute> Request<O> {
         super::trace(O::COMMAND, self.range, self.flags);
         let submission = self.operation.submission(link, self.range, self.flags);
         Ok(Stage::Single(Flight::new(submission)))
+    }
+
+    /// Checks a request for an empty range, as if it were sent.
+    fn prepare_empty(&self) -> Result<Stage<O>> {
+        let link = self.client.link()?;
+        let mut flags = self.flags;
+        flags.set(
+            CommandFlags::FUA,
+            flags.contains(CommandFlags::FUA) && !self.emulates_fua(link),
+        );
+        check(link, self.client.strict(), O::COMMAND, flags, self.range)?;
+        match link.refusal() {
+            Some(error) => Err(error),
+            None => Ok(Stage::Empty),
+        }
     }
 
     /// Returns whether a flush must emulate the flag `FUA`.
@@ -211,7 +236,7 @@ impl<O: Operation> Pending<O> {
         match &self.stage {
             Stage::Single(flight) => flight.is_sent(),
             Stage::Split(parts) => parts.is_sent(),
-            Stage::New | Stage::Over => false,
+            Stage::New | Stage::Empty | Stage::Over => false,
         }
     }
 
@@ -220,7 +245,7 @@ impl<O: Operation> Pending<O> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Single(mut flight) => flight.release(&self.request.client),
             Stage::Split(parts) => parts.give_up(),
-            Stage::New | Stage::Over => false,
+            Stage::New | Stage::Empty | Stage::Over => false,
         }
     }
 }

@@ -17,6 +17,7 @@ mod cut;
 mod disconnect;
 mod division;
 mod durability;
+mod empty;
 mod errors;
 mod extents;
 mod fairness;

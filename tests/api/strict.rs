@@ -54,12 +54,7 @@ async fn k34_what_cannot_be_done_is_refused_before_any_byte_is_sent() {
         let end = 1 << 20;
         let unknown = F::from_bits_retain(1 << 15);
         let mut refused = vec![
-            // Nothing at all.
-            conn.read(0, 0).await.map(drop),
-            conn.write(0, vec![]).await,
-            conn.trim(0, 0).await,
-            conn.write_zeroes(0, 0).await,
-            conn.cache(0, 0).await,
+            // Nothing at all: no extent could answer that.
             conn.block_status(0, 0).await.map(drop),
             // Beyond the end, and beyond all numbers.
             conn.read(end - 4096, 8192).await.map(drop),
@@ -145,12 +140,6 @@ async fn ranges_beyond_the_end_reach_the_server_on_demand() {
     twice(&export(), Strict::BOUNDS, 28, ask).await;
     let ask = async |conn: &Connection| conn.cache(u64::MAX, 1).await.unwrap_err();
     twice(&export(), Strict::BOUNDS, 22, ask).await;
-}
-
-#[tokio::test]
-async fn requests_of_nothing_reach_the_server_on_demand() {
-    let ask = async |conn: &Connection| conn.read(0, 0).await.unwrap_err();
-    twice(&Export::new(1 << 20), Strict::ZERO_SIZE, 22, ask).await;
 }
 
 #[tokio::test]
