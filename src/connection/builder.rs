@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::{Config, ExportOptions};
 use crate::connection::Connection;
-use crate::driver::Shared;
+use crate::driver::Inner;
 use crate::limits::Limits;
 use crate::strict::Strict;
 use crate::transport::tcp::AddressFamily;
@@ -54,7 +54,8 @@ impl Builder {
     /// [`block_status`](Connection::block_status) needs at least one.
     ///
     /// [`Export::contexts`](crate::Export::contexts) says which contexts the server has; a missing
-    /// one is no error, unlike with [`require_meta_context`](Self::require_meta_context). If a name has more than 4096 bytes or contains NUL, connecting fails.
+    /// one is no error, unlike with [`require_meta_context`](Self::require_meta_context). If a name
+    /// has more than 4096 bytes or contains NUL, connecting fails.
     ///
     /// See section "Metadata querying" of the protocol.
     pub fn meta_context(mut self, name: impl Into<String>) -> Self {
@@ -427,6 +428,6 @@ impl Builder {
 
     /// Creates the handle, in [`State::Created`](crate::State::Created).
     pub fn build(self) -> Connection {
-        Connection::from_shared(Shared::new(self.config, self.export_options, self.tls))
+        Connection::from_shared(Inner::new(self.config, self.export_options, self.tls))
     }
 }

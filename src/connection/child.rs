@@ -11,7 +11,7 @@ impl Connection {
     /// Returns the process id of the server, if this connection runs it and it has not ended.
     #[must_use]
     pub fn child_id(&self) -> Option<u32> {
-        self.shared().lock_facts().child.as_ref()?.process.id()
+        self.inner().lock_facts().child.as_ref()?.process.id()
     }
 
     /// Returns the last 4 KiB that the server process has written to its standard error, or `None`
@@ -30,7 +30,7 @@ impl Connection {
     /// ```
     #[must_use]
     pub fn child_stderr(&self) -> Option<Text> {
-        let child = self.shared().lock_facts().child.clone()?;
+        let child = self.inner().lock_facts().child.clone()?;
         Some(Text::from_bytes(&child.words.tail()))
     }
 
@@ -44,7 +44,7 @@ impl Connection {
     /// # Errors
     /// If this connection runs no process, it has ended, or the number is no signal.
     pub fn kill_child(&self, signal: i32) -> Result<()> {
-        let child = self.shared().lock_facts().child.clone();
+        let child = self.inner().lock_facts().child.clone();
         let Some(child) = child else {
             return Err(InvalidUse::NoChild.into());
         };

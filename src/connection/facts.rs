@@ -18,7 +18,7 @@ impl Connection {
     /// # Errors
     /// If nothing is known yet.
     pub fn export(&self) -> Result<Export> {
-        match &self.shared().lock_facts().export {
+        match &self.inner().lock_facts().export {
             Some(export) => Ok(Export::clone(export)),
             None => Err(self.not("ready")),
         }
@@ -29,7 +29,7 @@ impl Connection {
     /// # Errors
     /// If it is not known yet.
     pub fn size(&self) -> Result<u64> {
-        match &self.shared().lock_facts().export {
+        match &self.inner().lock_facts().export {
             Some(export) => Ok(export.size()),
             None => Err(self.not("ready")),
         }
@@ -40,7 +40,7 @@ impl Connection {
     /// # Errors
     /// If the server has not greeted yet.
     pub fn protocol(&self) -> Result<Protocol> {
-        self.shared()
+        self.inner()
             .lock_facts()
             .protocol
             .ok_or_else(|| self.not("negotiating or ready"))
@@ -50,7 +50,7 @@ impl Connection {
     /// [`connect_stream`](Self::connect_stream) may do so by itself, which is not known here.
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        self.shared().lock_facts().tls.is_some()
+        self.inner().lock_facts().tls.is_some()
     }
 
     /// Returns how the connection is encrypted and with which server, or `None` if it is not.
@@ -58,19 +58,19 @@ impl Connection {
     /// It stays known after the connection has ended.
     #[must_use]
     pub fn tls_info(&self) -> Option<TlsInfo> {
-        self.shared().lock_facts().tls.clone()
+        self.inner().lock_facts().tls.clone()
     }
 
     /// Returns the counts of what was sent and received since the connection was made, in any state.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared().stats()
+        self.inner().stats()
     }
 
     /// Returns the name of the export that is or will be requested.
     #[must_use]
     pub fn export_name(&self) -> String {
-        self.shared().lock_export_options().export_name.clone()
+        self.inner().lock_export_options().export_name.clone()
     }
 
     /// Returns a URI that leads to the same export. It names the server as the connect call did, and
@@ -86,7 +86,7 @@ impl Connection {
         if self.is_created() {
             return Err(self.not("connected"));
         }
-        let address = self.shared().lock_facts().address.clone();
+        let address = self.inner().lock_facts().address.clone();
         let builder = match address {
             Some(Address::Uri(uri)) => {
                 let insists = uri.is_tls();
@@ -101,7 +101,7 @@ impl Connection {
     /// Returns the checks that requests must pass before they are sent.
     #[must_use]
     pub fn strict(&self) -> Strict {
-        self.shared().strict()
+        self.inner().strict()
     }
 
     /// Sets the checks that requests must pass before they are sent, for tests of servers. This
@@ -131,6 +131,6 @@ impl Connection {
     /// ```
     #[doc(alias = "set_strict_mode")]
     pub fn set_strict(&self, strict: Strict) {
-        self.shared().set_strict(strict);
+        self.inner().set_strict(strict);
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub use builder::Builder;
 pub use connect::{Connecting, Connector, IntoSocket};
 
-use crate::driver::{Link, Shared};
+use crate::driver::{Inner, Transmission};
 use crate::error::{Error, InvalidRequest, Result};
 use crate::state::State;
 use crate::wire::MAX_STRING;
@@ -65,7 +65,7 @@ use crate::wire::MAX_STRING;
 pub struct Connection(Arc<Handle>);
 
 /// The value that all handles own together. Dropping it ends the connection in the background.
-struct Handle(Arc<Shared>);
+struct Handle(Arc<Inner>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
@@ -89,26 +89,26 @@ impl Connection {
         Builder::default()
     }
 
-    pub(crate) fn from_shared(shared: Shared) -> Self {
-        Self(Arc::new(Handle(Arc::new(shared))))
+    pub(crate) fn from_shared(inner: Inner) -> Self {
+        Self(Arc::new(Handle(Arc::new(inner))))
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.0.0
     }
 
-    /// Returns the link of the transmission phase, or an error that says why there is none.
-    pub(crate) fn link(&self) -> Result<&Link> {
-        let shared = self.shared();
-        match shared.link() {
-            Some(link) => Ok(link),
+    /// Returns the transmission phase, or an error that says why the connection is not in it.
+    pub(crate) fn transmission(&self) -> Result<&Transmission> {
+        let inner = self.inner();
+        match inner.transmission() {
+            Some(transmission) => Ok(transmission),
             None => Err(self.not("ready")),
         }
     }
 
     /// Returns the error of a call in the wrong state: the cause if the connection has ended.
     fn not(&self, needed: &'static str) -> Error {
-        match self.shared().ended() {
+        match self.inner().ended() {
             Some(error) => error.clone(),
             None => Error::state(self.state(), needed),
         }
@@ -117,7 +117,7 @@ impl Connection {
     /// Returns the state of the connection. It is lock-free, and may be out of date at once.
     #[must_use]
     pub fn state(&self) -> State {
-        self.shared().state()
+        self.inner().state()
     }
 
     /// Returns whether the connection is new, so that the connect calls are allowed.
@@ -169,7 +169,9 @@ impl Connection {
     /// zero unless the connection is ready.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.shared().link().map_or(0, |link| link.in_flight())
+        self.inner()
+            .transmission()
+            .map_or(0, |transmission| transmission.in_flight())
     }
 
     /// Returns whether acknowledged changes (writes, trims, zeroes) may not be durable: they were
@@ -182,9 +184,9 @@ impl Connection {
     /// program to flush before.
     #[must_use]
     pub fn has_unflushed_writes(&self) -> bool {
-        self.shared()
-            .link()
-            .is_some_and(|link| link.has_unflushed())
+        self.inner()
+            .transmission()
+            .is_some_and(|transmission| transmission.has_unflushed())
     }
 
     /// Lets flushes succeed again after one has failed.
@@ -224,8 +226,8 @@ impl Connection {
     /// # }
     /// ```
     pub fn clear_flush_error(&self) {
-        if let Some(link) = self.shared().link() {
-            link.clear_flush_error();
+        if let Some(transmission) = self.inner().transmission() {
+            transmission.clear_flush_error();
         }
     }
 
@@ -241,7 +243,7 @@ impl Connection {
     /// Dropping the future changes nothing.
     pub async fn ready(&self) -> Result<()> {
         let is_there = |state: &State| matches!(state, State::Ready | State::Closed | State::Dead);
-        match self.shared().reach(is_there).await {
+        match self.inner().reach(is_there).await {
             State::Ready => Ok(()),
             _ => Err(self.not("ready")),
         }
@@ -272,13 +274,13 @@ impl Connection {
     /// Dropping the future changes nothing.
     pub async fn closed(&self) -> Error {
         let is_over = |state: &State| matches!(state, State::Closed | State::Dead);
-        self.shared().reach(is_over).await;
+        self.inner().reach(is_over).await;
         self.not("closed")
     }
 
     /// Checks the names of the export and of the contexts before connecting.
     pub(crate) fn check_names(&self) -> Result<()> {
-        let export_options = self.shared().lock_export_options();
+        let export_options = self.inner().lock_export_options();
         check_string("export name", &export_options.export_name)?;
         export_options
             .contexts

@@ -171,12 +171,12 @@ impl Connection {
         &self,
         call: impl FnOnce(oneshot::Sender<Result<T>>) -> OptionCall,
     ) -> Result<T> {
-        let shared = self.shared();
-        let wrong_state = || match shared.ended() {
+        let inner = self.inner();
+        let wrong_state = || match inner.ended() {
             Some(error) => error.clone(),
             None => Error::state(self.state(), "negotiating"),
         };
-        let Some(options) = shared.options() else {
+        let Some(options) = inner.options() else {
             return Err(wrong_state());
         };
         if !matches!(self.state(), State::Negotiating | State::Connecting) {
@@ -190,7 +190,7 @@ impl Connection {
         }
         // The negotiation is over, one way or the other.
         let is_over = |state: &State| matches!(state, State::Ready | State::Closed | State::Dead);
-        shared.reach(is_over).await;
+        inner.reach(is_over).await;
         Err(wrong_state())
     }
 
@@ -203,11 +203,11 @@ impl Connection {
         let name = name.into();
         check_string("export name", &name)?;
         self.check_changeable()?;
-        let mut export_options = self.shared().lock_export_options();
+        let mut export_options = self.inner().lock_export_options();
         if export_options.export_name != name {
             export_options.export_name = name;
             drop(export_options);
-            self.shared().forget_export();
+            self.inner().forget_export();
         }
         Ok(())
     }
@@ -220,17 +220,18 @@ impl Connection {
         let name = name.into();
         check_string("metadata context", &name)?;
         self.check_changeable()?;
-        self.shared().lock_export_options().contexts.push(name);
+        self.inner().lock_export_options().contexts.push(name);
         Ok(())
     }
 
-    /// Removes all metadata contexts to ask for, required ones included, while created or negotiating.
+    /// Removes all metadata contexts to ask for, required ones included, while created or
+    /// negotiating.
     ///
     /// # Errors
     /// If the handle is in another state.
     pub fn clear_meta_contexts(&self) -> Result<()> {
         self.check_changeable()?;
-        let mut options = self.shared().lock_export_options();
+        let mut options = self.inner().lock_export_options();
         options.contexts.clear();
         options.required.clear();
         Ok(())
@@ -243,7 +244,7 @@ impl Connection {
     /// If the handle is in another state.
     pub fn set_request_meta_context(&self, request: bool) -> Result<()> {
         self.check_changeable()?;
-        self.shared().lock_export_options().request_meta_context = request;
+        self.inner().lock_export_options().request_meta_context = request;
         Ok(())
     }
 
@@ -253,7 +254,7 @@ impl Connection {
     /// If the handle is in another state.
     pub fn set_full_info(&self, request: bool) -> Result<()> {
         self.check_changeable()?;
-        self.shared().lock_export_options().full_info = request;
+        self.inner().lock_export_options().full_info = request;
         Ok(())
     }
 
@@ -263,14 +264,14 @@ impl Connection {
     /// If the handle is in another state.
     pub fn set_request_block_size(&self, request: bool) -> Result<()> {
         self.check_changeable()?;
-        self.shared().lock_export_options().request_block_size = request;
+        self.inner().lock_export_options().request_block_size = request;
         Ok(())
     }
 
     /// Returns the metadata contexts to ask for.
     #[must_use]
     pub fn meta_contexts(&self) -> Vec<String> {
-        self.shared().lock_export_options().contexts.clone()
+        self.inner().lock_export_options().contexts.clone()
     }
 
     /// Returns whether a metadata context was selected: for the export that was entered, or, while
@@ -282,8 +283,8 @@ impl Connection {
     /// was set, or the handle is not connected.
     pub fn can_meta_context(&self, context: &str) -> Result<bool> {
         let state = self.state();
-        let facts = self.shared().lock_facts();
-        if self.shared().link().is_some() {
+        let facts = self.inner().lock_facts();
+        if self.inner().transmission().is_some() {
             let export = facts.export.as_ref();
             return Ok(export.is_some_and(|export| export.has_context(context)));
         }

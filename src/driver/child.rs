@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout_at};
 
-use super::shared::Shared;
+use super::inner::Inner;
 use crate::driver::timer::{after, until};
 use crate::error::{Error, Phase};
 use crate::transport::child::Child;
@@ -24,7 +24,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// Runs `serving` until it ends, or returns `None` if the server process exits before.
 pub(super) async fn beside<T>(
     child: Option<&mut Child>,
-    shared: &Shared,
+    inner: &Inner,
     serving: impl Future<Output = T>,
 ) -> Option<T> {
     let mut serving = pin!(serving);
@@ -45,10 +45,10 @@ pub(super) async fn beside<T>(
     if let Some(ended) = until(after(LINGER), &mut serving).await {
         return Some(ended);
     }
-    match shared.link() {
+    match inner.transmission() {
         // The driver knows which requests have been sent.
-        Some(link) if !link.is_parting() => {
-            link.fail(Error::eof(Phase::Request));
+        Some(transmission) if !transmission.is_parting() => {
+            transmission.fail(Error::eof(Phase::Request));
             Some(serving.await)
         }
         _ => None,

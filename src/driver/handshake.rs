@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::inner::Inner;
 use super::negotiator::{Ask, Greeted, Negotiator};
-use super::shared::Shared;
 use crate::config::ExportOptions;
 use crate::driver::timer::after;
 use crate::error::{Error, InvalidRequest, MissingContext, Phase, Result};
@@ -25,20 +25,20 @@ pub(super) enum Established {
 /// Runs the automatic part of the handshake, which must end by `deadline`. `phase` is updated as
 /// the handshake proceeds.
 pub(super) async fn establish(
-    shared: &Arc<Shared>,
+    inner: &Arc<Inner>,
     transport: Transport,
     phase: &mut Phase,
     deadline: Instant,
 ) -> Result<Established> {
-    let config = &shared.config;
-    let mut negotiator = Negotiator::new(shared.clone(), transport);
-    let mode = shared.lock_tls().mode;
+    let config = &inner.config;
+    let mut negotiator = Negotiator::new(inner.clone(), transport);
+    let mode = inner.lock_tls().mode;
     *phase = Phase::Greeting;
     if let Greeted::Oldstyle(info) = negotiator.greet(config.handshake_flags, mode).await? {
-        require_contexts(shared, &mut negotiator).await?;
+        require_contexts(inner, &mut negotiator).await?;
         // Oldstyle has no options, so option mode is skipped too.
         let export = negotiator.oldstyle_export(info)?;
-        shared.lock_facts().protocol = Some(negotiator.protocol());
+        inner.lock_facts().protocol = Some(negotiator.protocol());
         return Ok(Established::Ready(negotiator, export));
     }
     tracing::debug!(
@@ -48,7 +48,7 @@ pub(super) async fn establish(
     // P-096: STARTTLS is the first option; P-102: nothing is agreed before it.
     if mode != TlsMode::Disable && negotiator.handshake == Handshake::FixedNewstyle {
         *phase = Phase::Tls;
-        secure(shared, &mut negotiator, mode, deadline).await?;
+        secure(inner, &mut negotiator, mode, deadline).await?;
     }
     *phase = Phase::Handshake;
     if negotiator.handshake == Handshake::FixedNewstyle && config.structured_replies {
@@ -60,16 +60,16 @@ pub(super) async fn establish(
             negotiator.feature(OptionType::STRUCTURED_REPLY).await?;
         }
     }
-    shared.lock_facts().protocol = Some(negotiator.protocol());
+    inner.lock_facts().protocol = Some(negotiator.protocol());
     if config.opt_mode {
         return Ok(Established::Negotiating(negotiator));
     }
-    match enter(shared, &mut negotiator).await {
+    match enter(inner, &mut negotiator).await {
         Ok(export) => Ok(Established::Ready(negotiator, export)),
         Err(error) => {
             // P-016: without fixed newstyle, ABORT may not be sent.
             if negotiator.handshake == Handshake::FixedNewstyle && error.leaves_negotiation() {
-                let until = after(shared.config.shutdown_timeout).min(deadline);
+                let until = after(inner.config.shutdown_timeout).min(deadline);
                 negotiator.leave(until).await;
             }
             Err(error)
@@ -79,19 +79,19 @@ pub(super) async fn establish(
 
 /// Upgrades to TLS. A refusal is an error only if the mode is `Require`.
 async fn secure(
-    shared: &Shared,
+    inner: &Inner,
     negotiator: &mut Negotiator,
     mode: TlsMode,
     deadline: Instant,
 ) -> Result<()> {
-    match negotiator.starttls(&shared.tls()).await {
+    match negotiator.starttls(&inner.tls()).await {
         Err(Error::Refused(refusal)) if mode == TlsMode::Prefer => {
             tracing::debug!(%refusal, "going on in clear");
             Ok(())
         }
         // P-097: refused TLS ends a connection that requires it.
         Err(error @ Error::Refused(_)) => {
-            let until = after(shared.config.shutdown_timeout).min(deadline);
+            let until = after(inner.config.shutdown_timeout).min(deadline);
             negotiator.leave(until).await;
             Err(error)
         }
@@ -100,16 +100,16 @@ async fn secure(
 }
 
 /// Selects the requested contexts, and enters the export.
-pub(super) async fn enter(shared: &Shared, negotiator: &mut Negotiator) -> Result<Export> {
-    let export_options = shared.export_options();
+pub(super) async fn enter(inner: &Inner, negotiator: &mut Negotiator) -> Result<Export> {
+    let export_options = inner.export_options();
     let name = &export_options.export_name;
     if negotiator.handshake == Handshake::Newstyle {
-        require_contexts(shared, negotiator).await?;
+        require_contexts(inner, negotiator).await?;
         return negotiator.export_name(name).await;
     }
     select_contexts(negotiator, &export_options).await?;
-    require_contexts(shared, negotiator).await?;
-    if shared.config.force_export_name {
+    require_contexts(inner, negotiator).await?;
+    if inner.config.force_export_name {
         // no EXPORT_NAME after extended headers.
         if negotiator.style == ReplyStyle::Extended {
             let why = "EXPORT_NAME cannot be sent once extended headers are agreed";
@@ -164,8 +164,8 @@ pub(super) async fn select_contexts(
 ///
 /// # Errors
 /// [`Error::MissingContext`] for the first one that was not, with those that the server lists.
-async fn require_contexts(shared: &Shared, negotiator: &mut Negotiator) -> Result<()> {
-    let export_options = shared.export_options();
+async fn require_contexts(inner: &Inner, negotiator: &mut Negotiator) -> Result<()> {
+    let export_options = inner.export_options();
     let export = &export_options.export_name;
     let missing = |name: &String| !negotiator.has_selected(export, name);
     let Some(name) = export_options.required.into_iter().find(missing) else {

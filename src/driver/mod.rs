@@ -7,8 +7,9 @@
 mod busy;
 mod child;
 mod handshake;
+mod inner;
 mod input;
-mod link;
+mod io;
 mod negotiator;
 mod options;
 mod output;
@@ -17,7 +18,6 @@ mod parting;
 #[cfg(all(test, shuttle))]
 mod races;
 pub(crate) mod runtime;
-mod shared;
 mod stall;
 pub(crate) mod sync;
 pub(crate) mod timer;
@@ -33,14 +33,14 @@ use tracing::Instrument;
 
 use child::{beside, post_mortem};
 use handshake::{Established, establish};
+pub(crate) use inner::{Address, Inner};
 use input::Input;
-pub(crate) use link::Link;
+use io::{Driver, Ended};
 use negotiator::Negotiator;
 pub(crate) use options::OptionCall;
 use options::Outcome;
 use output::Output;
-pub(crate) use shared::{Address, Shared};
-use transmission::{Ended, Transmission};
+pub(crate) use transmission::Transmission;
 
 use crate::driver::timer::{after, until};
 use crate::error::{ChildReport, Error, Phase, Result};
@@ -53,19 +53,19 @@ use crate::transport::child::Child;
 /// Starts the task of a connection that has just begun to connect. `child` is the server process,
 /// if the connection has started one.
 pub(crate) fn spawn(
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
     child: Option<Child>,
     open: impl Future<Output = Result<Transport>> + Send + 'static,
 ) {
     let address = {
-        let mut facts = shared.lock_facts();
+        let mut facts = inner.lock_facts();
         facts.child = child.as_ref().map(Child::handle);
         facts.address.clone()
     };
     let peer = address.as_ref().map(tracing::field::display);
-    let span = tracing::debug_span!("nbd", peer, export = shared.export_options().export_name);
+    let span = tracing::debug_span!("nbd", peer, export = inner.export_options().export_name);
     let task = Task {
-        shared,
+        inner,
         phase: Phase::Connect,
         leaving: None,
     };
@@ -74,7 +74,7 @@ pub(crate) fn spawn(
 
 /// The task of a connection. Dropping it, as its runtime may do at any time, ends the connection.
 struct Task {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
     /// What the task is doing, for errors.
     phase: Phase,
     /// The time by which the server must have left, once it was told that nothing follows.
@@ -90,13 +90,13 @@ impl Task {
         open: impl Future<Output = Result<Transport>>,
     ) {
         tracing::debug!("connecting");
-        let deadline = after(self.shared.config.handshake_timeout);
-        let shared = self.shared.clone();
-        let served = beside(child.as_mut(), &shared, self.serve(open, deadline)).await;
+        let deadline = after(self.inner.config.handshake_timeout);
+        let inner = self.inner.clone();
+        let served = beside(child.as_mut(), &inner, self.serve(open, deadline)).await;
         // The socket is closed.
         let (state, error) = served.unwrap_or_else(|| self.left_alone());
         let Some(mut child) = child else {
-            self.shared.end(state, error);
+            self.inner.end(state, error);
             return;
         };
         let has_parted = match &error {
@@ -110,46 +110,47 @@ impl Task {
         if has_parted {
             return self.part(&mut child, state, error).await;
         }
-        let is_connected = self.shared.link().is_some() || self.shared.options().is_some();
+        let is_connected = self.inner.transmission().is_some() || self.inner.options().is_some();
         let deadline = (!is_connected).then_some(deadline);
         let error = post_mortem(&mut child, error, deadline).await;
         let was_killed = error.child().is_some_and(ChildReport::was_killed);
         let state = if was_killed { State::Dead } else { state };
-        self.shared.end(state, error);
+        self.inner.end(state, error);
     }
 
     /// Ends a connection that this side has closed: waits for the child, up to the shutdown
     /// deadline.
     async fn part(&self, child: &mut Child, state: State, error: Error) {
-        let patience = self.shared.config.shutdown_timeout;
+        let patience = self.inner.config.shutdown_timeout;
         let until = self.leaving.unwrap_or_else(|| after(patience));
-        if self.shared.link().is_none() {
+        if self.inner.transmission().is_none() {
             // No request was ever sent, so the result does not depend on the child.
-            self.shared.end(state, error.clone());
+            self.inner.end(state, error.clone());
         }
         tokio::select! {
             status = timeout_at(until, child.terminate()) => {
                 tracing::debug!(?status, "waited for the server process");
             }
-            () = self.shared.given_up.cancelled() => {}
+            () = self.inner.given_up.cancelled() => {}
         }
         let report = child.report().await;
         if report.was_killed() {
             // It may have been killed before it had carried out all requests.
             let error = Error::eof(Phase::Shutdown).with_child(report);
-            self.shared.end(State::Dead, error);
+            self.inner.end(State::Dead, error);
         } else {
-            self.shared.end(state, error);
+            self.inner.end(state, error);
         }
     }
 
     /// Returns the end of a connection whose server has exited and left its socket to another
     /// process.
     fn left_alone(&self) -> (State, Error) {
-        match self.shared.link() {
-            Some(link) if link.is_parting() => {
-                (State::Closed, link.refusal().unwrap_or_else(Error::closed))
-            }
+        match self.inner.transmission() {
+            Some(transmission) if transmission.is_parting() => (
+                State::Closed,
+                transmission.refusal().unwrap_or_else(Error::closed),
+            ),
             _ => (State::Dead, Error::eof(self.phase)),
         }
     }
@@ -174,36 +175,36 @@ impl Task {
         open: impl Future<Output = Result<Transport>>,
         deadline: Instant,
     ) -> Result<Established> {
-        let shared = self.shared.clone();
+        let inner = self.inner.clone();
         let phase = &mut self.phase;
-        let established = async { establish(&shared, open.await?, phase, deadline).await };
+        let established = async { establish(&inner, open.await?, phase, deadline).await };
         let result = tokio::select! {
             result = until(deadline, established) => result,
-            () = shared.abandoned.cancelled() => Some(Err(Error::closed())),
+            () = inner.abandoned.cancelled() => Some(Err(Error::closed())),
         };
-        let limit = shared.config.handshake_timeout;
+        let limit = inner.config.handshake_timeout;
         result.unwrap_or_else(|| Err(Error::timeout(self.phase, limit)))
     }
 
     /// Serves option mode, and the transmission phase if it is entered.
     async fn negotiate(&mut self, mut negotiator: Negotiator) -> (State, Error) {
-        let shared = self.shared.clone();
+        let inner = self.inner.clone();
         let (sender, mut calls) = mpsc::channel(1);
-        shared.release_child_words();
-        shared.set_options(sender);
+        inner.release_child_words();
+        inner.set_options(sender);
         tracing::debug!("negotiating option by option");
-        match options::serve(&shared, &mut negotiator, &mut calls).await {
+        match options::serve(&inner, &mut negotiator, &mut calls).await {
             Ok(Outcome::Entered(export, answer)) => {
-                let transmission = self.enter(negotiator, export);
+                let driver = self.enter(negotiator, export);
                 let _ = answer.send(Ok(()));
                 // Options that were waiting for this one cannot be sent any more.
                 drop(calls);
-                self.finish(transmission).await
+                self.finish(driver).await
             }
             Ok(Outcome::Aborted(answer)) => {
                 drop(negotiator);
                 let error = Error::closed();
-                shared.end(State::Closed, error.clone());
+                inner.end(State::Closed, error.clone());
                 if let Some(answer) = answer {
                     let _ = answer.send(Ok(()));
                 }
@@ -216,15 +217,15 @@ impl Task {
 
     /// Runs the transmission phase until it ends.
     async fn transmit(&mut self, negotiator: Negotiator, export: Export) -> (State, Error) {
-        let transmission = self.enter(negotiator, export);
-        self.finish(transmission).await
+        let driver = self.enter(negotiator, export);
+        self.finish(driver).await
     }
 
     /// Enters the transmission phase: the connection becomes ready.
-    fn enter(&mut self, negotiator: Negotiator, export: Export) -> Transmission {
+    fn enter(&mut self, negotiator: Negotiator, export: Export) -> Driver {
         self.phase = Phase::Request;
-        let shared = &self.shared;
-        let config = &shared.config;
+        let inner = &self.inner;
+        let config = &inner.config;
         let bounds = Bounds {
             requests: config.max_in_flight,
             bytes: config.max_in_flight_bytes,
@@ -239,20 +240,20 @@ impl Task {
         );
         let style = negotiator.style;
         let (Transport { read, write }, input) = negotiator.into_transport();
-        let link = Arc::new(Link::new(Arc::new(export), style, bounds, config));
+        let transmission = Arc::new(Transmission::new(Arc::new(export), style, bounds, config));
         let (input, output) = (Input::new(read, input), Output::new(write));
-        let transmission = Transmission::new(link.clone(), input, output, config);
-        shared.release_child_words();
-        shared.set_link(link);
-        shared.set_state(State::Ready);
-        transmission
+        let driver = Driver::new(transmission.clone(), input, output, config);
+        inner.release_child_words();
+        inner.set_transmission(transmission);
+        inner.set_state(State::Ready);
+        driver
     }
 
-    async fn finish(&mut self, mut transmission: Transmission) -> (State, Error) {
-        let ended = transmission.run().await;
-        self.leaving = transmission.leaving();
+    async fn finish(&mut self, mut driver: Driver) -> (State, Error) {
+        let ended = driver.run().await;
+        self.leaving = driver.leaving();
         // This closes the socket.
-        drop(transmission);
+        drop(driver);
         match ended {
             Ended::Orderly(error) => (State::Closed, error),
             Ended::Failed(error) => (State::Dead, error),
@@ -269,7 +270,7 @@ impl Drop for Task {
         } else {
             "the Tokio runtime was shut down"
         });
-        self.shared.end(State::Dead, Error::io(self.phase, error));
-        self.shared.finished.cancel();
+        self.inner.end(State::Dead, Error::io(self.phase, error));
+        self.inner.finished.cancel();
     }
 }

@@ -6,9 +6,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::handshake::enter;
+use super::inner::Inner;
 use super::negotiator::{Ask, Negotiator};
 use super::parting::LEAVE;
-use super::shared::Shared;
 use super::timer::after;
 use crate::error::{Error, InvalidRequest, Phase, Result};
 use crate::export::{Export, Handshake, ListedExport};
@@ -40,31 +40,31 @@ pub(super) enum Outcome {
 
 /// Serves options until one of them ends the negotiation.
 pub(super) async fn serve(
-    shared: &Shared,
+    inner: &Inner,
     negotiator: &mut Negotiator,
     calls: &mut mpsc::Receiver<OptionCall>,
 ) -> Result<Outcome> {
     loop {
-        shared.set_state(State::Negotiating);
+        inner.set_state(State::Negotiating);
         let call = tokio::select! {
             call = calls.recv() => call,
-            () = shared.abandoned.cancelled() => None,
+            () = inner.abandoned.cancelled() => None,
             error = negotiator.unsolicited() => return Err(error),
         };
         let Some(call) = call else {
-            let patience = shared.config.shutdown_timeout.min(LEAVE);
+            let patience = inner.config.shutdown_timeout.min(LEAVE);
             negotiator.leave(after(patience)).await;
             return Ok(Outcome::Aborted(None));
         };
-        shared.set_state(State::Connecting);
-        if let Some(outcome) = run(shared, negotiator, call).await? {
+        inner.set_state(State::Connecting);
+        if let Some(outcome) = run(inner, negotiator, call).await? {
             return Ok(outcome);
         }
     }
 }
 
 async fn run(
-    shared: &Shared,
+    inner: &Inner,
     negotiator: &mut Negotiator,
     call: OptionCall,
 ) -> Result<Option<Outcome>> {
@@ -72,61 +72,59 @@ async fn run(
     match call {
         OptionCall::Abort(answer) => {
             if fixed {
-                negotiator
-                    .leave(after(shared.config.shutdown_timeout))
-                    .await;
+                negotiator.leave(after(inner.config.shutdown_timeout)).await;
             }
             return Ok(Some(Outcome::Aborted(Some(answer))));
         }
         OptionCall::Go(answer) => {
-            let result = within(shared, enter(shared, negotiator)).await;
-            return match fate(shared, negotiator, result).await {
+            let result = within(inner, enter(inner, negotiator)).await;
+            return match fate(inner, negotiator, result).await {
                 Fate::Over(Ok(export)) => Ok(Some(Outcome::Entered(export, answer))),
                 Fate::Over(Err(error)) => {
-                    shared.lock_facts().export = None;
-                    settle(shared, answer, Err(error));
+                    inner.lock_facts().export = None;
+                    settle(inner, answer, Err(error));
                     Ok(None)
                 }
                 Fate::Fatal(error) => Err(error),
             };
         }
         // P-016: without fixed newstyle, only EXPORT_NAME may be sent.
-        call if !fixed => call.refuse(shared),
+        call if !fixed => call.refuse(inner),
         OptionCall::List(answer) => {
-            let result = within(shared, negotiator.list()).await;
-            conclude(shared, negotiator, result, answer).await?;
+            let result = within(inner, negotiator.list()).await;
+            conclude(inner, negotiator, result, answer).await?;
         }
         OptionCall::Info(answer) => {
-            let result = within(shared, info(shared, negotiator)).await;
-            shared.lock_facts().export = result.as_ref().ok().cloned().map(Into::into);
-            conclude(shared, negotiator, result, answer).await?;
+            let result = within(inner, info(inner, negotiator)).await;
+            inner.lock_facts().export = result.as_ref().ok().cloned().map(Into::into);
+            conclude(inner, negotiator, result, answer).await?;
         }
         OptionCall::Feature(option, answer) => {
-            let result = within(shared, negotiator.feature(option)).await;
-            shared.lock_facts().protocol = Some(negotiator.protocol());
-            conclude(shared, negotiator, result, answer).await?;
+            let result = within(inner, negotiator.feature(option)).await;
+            inner.lock_facts().protocol = Some(negotiator.protocol());
+            conclude(inner, negotiator, result, answer).await?;
         }
         OptionCall::StartTls(answer) => {
-            let result = within(shared, starttls(shared, negotiator)).await;
+            let result = within(inner, starttls(inner, negotiator)).await;
             let result = result.map_err(|error| match error {
-                Error::Timeout(..) => Error::timeout(Phase::Tls, shared.config.handshake_timeout),
+                Error::Timeout(..) => Error::timeout(Phase::Tls, inner.config.handshake_timeout),
                 error => error,
             });
-            shared.lock_facts().protocol = Some(negotiator.protocol());
-            conclude(shared, negotiator, result, answer).await?;
+            inner.lock_facts().protocol = Some(negotiator.protocol());
+            conclude(inner, negotiator, result, answer).await?;
         }
         OptionCall::MetaContext(option, queries, answer) => {
-            let name = shared.export_options().export_name;
-            let result = within(shared, negotiator.meta_context(option, &name, &queries)).await;
-            conclude(shared, negotiator, result, answer).await?;
+            let name = inner.export_options().export_name;
+            let result = within(inner, negotiator.meta_context(option, &name, &queries)).await;
+            conclude(inner, negotiator, result, answer).await?;
         }
     }
     Ok(None)
 }
 
 /// Sends `STARTTLS`. Returns `false` if the server refuses it.
-async fn starttls(shared: &Shared, negotiator: &mut Negotiator) -> Result<bool> {
-    match negotiator.starttls(&shared.tls()).await {
+async fn starttls(inner: &Inner, negotiator: &mut Negotiator) -> Result<bool> {
+    match negotiator.starttls(&inner.tls()).await {
         Ok(()) => Ok(true),
         Err(Error::Refused(refusal)) if refusal.reply != OptionReplyType::ERR_SHUTDOWN => {
             tracing::debug!(%refusal, "the server refused TLS");
@@ -137,8 +135,8 @@ async fn starttls(shared: &Shared, negotiator: &mut Negotiator) -> Result<bool> 
 }
 
 /// Sends `INFO`, after selecting the contexts that `GO` would select.
-async fn info(shared: &Shared, negotiator: &mut Negotiator) -> Result<Export> {
-    let export_options = shared.export_options();
+async fn info(inner: &Inner, negotiator: &mut Negotiator) -> Result<Export> {
+    let export_options = inner.export_options();
     super::handshake::select_contexts(negotiator, &export_options).await?;
     let ask = Ask {
         full: export_options.full_info,
@@ -150,13 +148,13 @@ async fn info(shared: &Shared, negotiator: &mut Negotiator) -> Result<Export> {
 }
 
 /// Runs one option with its deadline, and stops when every handle is gone.
-async fn within<T>(shared: &Shared, option: impl Future<Output = Result<T>>) -> Result<T> {
+async fn within<T>(inner: &Inner, option: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
-        result = timeout(shared.config.handshake_timeout, option) => {
-            let limit = shared.config.handshake_timeout;
+        result = timeout(inner.config.handshake_timeout, option) => {
+            let limit = inner.config.handshake_timeout;
             result.unwrap_or_else(|_| Err(Error::timeout(Phase::Handshake, limit)))
         }
-        () = shared.abandoned.cancelled() => Err(Error::closed()),
+        () = inner.abandoned.cancelled() => Err(Error::closed()),
     }
 }
 
@@ -168,13 +166,11 @@ enum Fate<T> {
     Fatal(Error),
 }
 
-async fn fate<T>(shared: &Shared, negotiator: &mut Negotiator, result: Result<T>) -> Fate<T> {
+async fn fate<T>(inner: &Inner, negotiator: &mut Negotiator, result: Result<T>) -> Fate<T> {
     match result {
         // P-033: a server that is shutting down is left with ABORT.
         Err(Error::Refused(refusal)) if refusal.reply == OptionReplyType::ERR_SHUTDOWN => {
-            negotiator
-                .leave(after(shared.config.shutdown_timeout))
-                .await;
+            negotiator.leave(after(inner.config.shutdown_timeout)).await;
             Fate::Fatal(Error::Refused(refusal))
         }
         // P-052: a refusal leaves negotiation usable.
@@ -185,14 +181,14 @@ async fn fate<T>(shared: &Shared, negotiator: &mut Negotiator, result: Result<T>
 }
 
 async fn conclude<T>(
-    shared: &Shared,
+    inner: &Inner,
     negotiator: &mut Negotiator,
     result: Result<T>,
     answer: Answer<T>,
 ) -> Result<()> {
-    match fate(shared, negotiator, result).await {
+    match fate(inner, negotiator, result).await {
         Fate::Over(result) => {
-            settle(shared, answer, result);
+            settle(inner, answer, result);
             Ok(())
         }
         Fate::Fatal(error) => Err(error),
@@ -200,27 +196,27 @@ async fn conclude<T>(
 }
 
 /// Sets the state back to negotiating, and answers the caller.
-fn settle<T>(shared: &Shared, answer: Answer<T>, result: Result<T>) {
-    shared.set_state(State::Negotiating);
-    let _ = answer.send(result.map_err(|error| error.at(&shared.site())));
+fn settle<T>(inner: &Inner, answer: Answer<T>, result: Result<T>) {
+    inner.set_state(State::Negotiating);
+    let _ = answer.send(result.map_err(|error| error.at(&inner.site())));
 }
 
 impl OptionCall {
-    fn refuse(self, shared: &Shared) {
-        fn refuse<T>(shared: &Shared, answer: Answer<T>) {
+    fn refuse(self, inner: &Inner) {
+        fn refuse<T>(inner: &Inner, answer: Answer<T>) {
             let why = "the server does not speak fixed newstyle: no option but GO is possible";
             settle(
-                shared,
+                inner,
                 answer,
                 Err(InvalidRequest::NotNegotiated(why).into()),
             );
         }
         match self {
-            Self::List(to) => refuse(shared, to),
-            Self::Info(to) => refuse(shared, to),
-            Self::Go(to) | Self::Abort(to) => refuse(shared, to),
-            Self::Feature(_, to) | Self::StartTls(to) => refuse(shared, to),
-            Self::MetaContext(_, _, to) => refuse(shared, to),
+            Self::List(to) => refuse(inner, to),
+            Self::Info(to) => refuse(inner, to),
+            Self::Go(to) | Self::Abort(to) => refuse(inner, to),
+            Self::Feature(_, to) | Self::StartTls(to) => refuse(inner, to),
+            Self::MetaContext(_, _, to) => refuse(inner, to),
         }
     }
 }

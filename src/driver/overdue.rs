@@ -3,7 +3,7 @@
 use std::task::Context;
 use std::time::Duration;
 
-use super::link::Link;
+use super::transmission::Transmission;
 use crate::driver::timer::{Timer, after};
 
 /// How many times the requests in flight are checked within the limit. A deadline is exceeded by at
@@ -41,10 +41,15 @@ impl Overdue {
 
     /// Returns whether a request in flight is too old. If not, the task is woken when one may be.
     /// Must be called when nothing is left to read.
-    pub(super) fn poll(&mut self, link: &Link, in_flight: usize, cx: &mut Context<'_>) -> bool {
+    pub(super) fn poll(
+        &mut self,
+        transmission: &Transmission,
+        in_flight: usize,
+        cx: &mut Context<'_>,
+    ) -> bool {
         // The timer is polled each time: see `Stall`.
         while in_flight > 0 && (!self.timer.is_set() || self.timer.poll_expired(cx)) {
-            if self.timer.is_set() && self.is_found(link) {
+            if self.timer.is_set() && self.is_found(transmission) {
                 return self.timer.poll_looked(cx);
             }
             self.timer.set_until(after(self.epoch));
@@ -53,9 +58,9 @@ impl Overdue {
     }
 
     /// Returns whether a request is too old, after an epoch or a last look.
-    fn is_found(&mut self, link: &Link) -> bool {
+    fn is_found(&mut self, transmission: &Transmission) -> bool {
         let found = std::mem::take(&mut self.found);
-        self.found = link.change(|session| {
+        self.found = transmission.change(|session| {
             if !found {
                 session.begin_epoch();
             }

@@ -41,8 +41,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// [`Invalid`](Self::Invalid), [`InvalidUse`](Self::InvalidUse), [`Request`](Self::Request) and
 /// [`DurabilityUnknown`](Self::DurabilityUnknown) leave an established connection usable, and in
-/// option mode so do [`Refused`](Self::Refused) and [`MissingContext`](Self::MissingContext). The others are about the connection as a whole:
-/// it has ended, once, and everybody who was waiting gets the same cause. (A request that timed
+/// option mode so do [`Refused`](Self::Refused) and [`MissingContext`](Self::MissingContext). The
+/// others are about the connection as a whole: it has ended, once, and everybody who was waiting gets the same cause. (A request that timed
 /// out before it was sent fails alone.) [`is_fatal`](Self::is_fatal) tells which it is.
 ///
 /// The text is one sentence, fit for a log or a user: where, what and why, and what to do next where

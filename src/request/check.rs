@@ -2,7 +2,7 @@
 
 use super::range::Range;
 use crate::connection::Connection;
-use crate::driver::Link;
+use crate::driver::Transmission;
 use crate::error::InvalidRequest;
 use crate::export::Export;
 use crate::strict::Strict;
@@ -10,15 +10,15 @@ use crate::wire::{Command, CommandFlags, ReplyStyle, TransmissionFlags};
 
 /// Checks command, flags and range against the export.
 pub(super) fn check(
-    link: &Link,
+    transmission: &Transmission,
     strict: Strict,
     command: Command,
     flags: CommandFlags,
     range: Range,
 ) -> Result<(), InvalidRequest> {
     let Range { offset, length } = range;
-    let export = link.export();
-    let extended = link.style() == ReplyStyle::Extended;
+    let export = transmission.export();
+    let extended = transmission.style() == ReplyStyle::Extended;
     // Not a check of what the server would do, but a promise to the caller.
     if command.changes() && export.read_only {
         return Err(InvalidRequest::ReadOnlyConnection(command));
@@ -57,9 +57,13 @@ pub(super) fn is_empty(strict: Strict, command: Command, range: Range) -> bool {
 const MOST_UNFRAGMENTED: u64 = 64 << 10;
 
 /// Returns `DF` for a read, if all reads of the connection are to be answered in one piece.
-pub(super) fn one_piece(connection: &Connection, link: &Link, command: Command) -> CommandFlags {
-    let asked = connection.shared().config.dont_fragment_reads;
-    if asked && command == Command::READ && link.export().can_df() {
+pub(super) fn one_piece(
+    connection: &Connection,
+    transmission: &Transmission,
+    command: Command,
+) -> CommandFlags {
+    let asked = connection.inner().config.dont_fragment_reads;
+    if asked && command == Command::READ && transmission.export().can_df() {
         CommandFlags::DF
     } else {
         CommandFlags::empty()
@@ -88,8 +92,13 @@ impl Step {
 
 /// Returns the size of the messages of a request (K36: a length that does not fit its header is
 /// sent as several messages).
-pub(super) fn step(link: &Link, strict: Strict, command: Command, one_piece: CommandFlags) -> Step {
-    let export = link.export();
+pub(super) fn step(
+    transmission: &Transmission,
+    strict: Strict,
+    command: Command,
+    one_piece: CommandFlags,
+) -> Step {
+    let export = transmission.export();
     let obeys = strict.contains(Strict::PAYLOAD);
     let (most, preferred) = match command {
         Command::READ if !one_piece.is_empty() => {
@@ -100,7 +109,7 @@ pub(super) fn step(link: &Link, strict: Strict, command: Command, one_piece: Com
         Command::READ | Command::WRITE => (export.payload_limit.max(1).into(), 1),
         // P-117: the protocol has no limit here, but qemu-nbd applies its maximum payload to CACHE.
         Command::CACHE if obeys => (export.max_cache().into(), export.preferred()),
-        _ if link.style() == ReplyStyle::Extended => (u64::MAX, 1),
+        _ if transmission.style() == ReplyStyle::Extended => (u64::MAX, 1),
         Command::TRIM | Command::WRITE_ZEROES | Command::CACHE => {
             (u32::MAX.into(), export.preferred())
         }

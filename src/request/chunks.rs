@@ -152,15 +152,15 @@ impl Reading {
 
     /// Checks the read. If a check fails, or the range is empty, nothing is sent.
     fn prepare(&mut self) -> Result<Option<Submission>> {
-        let link = self.connection.link()?;
-        self.flags |= one_piece(&self.connection, link, Command::READ);
+        let transmission = self.connection.transmission()?;
+        self.flags |= one_piece(&self.connection, transmission, Command::READ);
         let Range { offset, length } = self.range;
         let strict = self.connection.strict();
-        check(link, strict, Command::READ, self.flags, self.range)?;
+        check(transmission, strict, Command::READ, self.flags, self.range)?;
         if is_empty(strict, Command::READ, self.range) {
-            return link.refusal().map_or(Ok(None), Err);
+            return transmission.refusal().map_or(Ok(None), Err);
         }
-        let limit = step(link, strict, Command::READ, CommandFlags::empty()).most;
+        let limit = step(transmission, strict, Command::READ, CommandFlags::empty()).most;
         if length > limit {
             let command = Command::READ;
             return Err(InvalidRequest::TooLong {
@@ -189,9 +189,9 @@ impl Reading {
         if self.flight.is_none() {
             self.flight = self.prepare()?.map(Flight::new);
         }
-        let link = self.connection.link()?;
+        let transmission = self.connection.transmission()?;
         match &mut self.flight {
-            Some(flight) => flight.poll_chunk(link, cx),
+            Some(flight) => flight.poll_chunk(transmission, cx),
             None => Poll::Ready(None),
         }
     }
@@ -229,8 +229,8 @@ impl Stream for Reading {
             Poll::Pending => return Poll::Pending,
         };
         this.is_over = !matches!(item, Some(Ok(_)));
-        let shared = this.connection.shared();
-        Poll::Ready(item.map(|item| item.map_err(|error| error.at(&shared.site()))))
+        let inner = this.connection.inner();
+        Poll::Ready(item.map(|item| item.map_err(|error| error.at(&inner.site()))))
     }
 }
 

@@ -85,14 +85,15 @@ impl Client for Connection {
     }
 
     fn can_filter(&self) -> Result<bool> {
-        let link = self.link()?;
-        Ok(link.style() == ReplyStyle::Extended && link.export().can_block_status_payload())
+        let transmission = self.transmission()?;
+        Ok(transmission.style() == ReplyStyle::Extended
+            && transmission.export().can_block_status_payload())
     }
 
     fn violated(&self, violation: ProtocolError) -> Error {
         let error = Error::from(violation);
-        match self.link() {
-            Ok(link) => link.fail(error),
+        match self.transmission() {
+            Ok(transmission) => transmission.fail(error),
             Err(_) => error,
         }
     }

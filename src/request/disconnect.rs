@@ -67,16 +67,16 @@ impl Disconnect {
         if self.timeout.is_some() {
             check_time("a timeout requires a Tokio runtime")?;
         }
-        let shared = self.connection.shared();
+        let inner = self.connection.inner();
         match self.connection.state() {
             state @ State::Created => return Err(Error::state(state, "connected")),
             State::Dead | State::Closed => {}
-            State::Ready => self.connection.link()?.close(),
-            State::Negotiating | State::Connecting => shared.abandon(),
+            State::Ready => self.connection.transmission()?.close(),
+            State::Negotiating | State::Connecting => inner.abandon(),
         }
         if self.abandons {
-            if let Some(link) = shared.link() {
-                link.drop_unsent();
+            if let Some(transmission) = inner.transmission() {
+                transmission.drop_unsent();
             }
         }
         let Some(timeout) = self.timeout else {
@@ -103,18 +103,18 @@ impl Disconnect {
         if !was_told {
             return Err(cause);
         }
-        self.connection.shared().finished.cancelled().await;
+        self.connection.inner().finished.cancelled().await;
         Ok(())
     }
 
     /// Ends the connection at once. The server process, if any, is ended in the background.
     async fn give_up(&self, timeout: Duration) -> Error {
-        let shared = self.connection.shared();
-        let mut error = Error::timeout(Phase::Shutdown, timeout).at(&shared.site());
-        if let Some(link) = shared.link() {
-            error = link.fail(error);
+        let inner = self.connection.inner();
+        let mut error = Error::timeout(Phase::Shutdown, timeout).at(&inner.site());
+        if let Some(transmission) = inner.transmission() {
+            error = transmission.fail(error);
         }
-        shared.given_up.cancel();
+        inner.given_up.cancel();
         self.connection.closed().await;
         error
     }

@@ -13,7 +13,7 @@ use super::op::{Cache, Flush, Operation, Read, ReadInto, Status, Trim, Write, Wr
 use super::range::Range;
 use super::split::{self, Parts};
 use crate::connection::Connection;
-use crate::driver::Link;
+use crate::driver::Transmission;
 use crate::error::InvalidRequest;
 use crate::extent::BlockStatus;
 use crate::limits::Limits;
@@ -29,10 +29,15 @@ pub trait Execute: Operation {
     const COMMAND: Command;
 
     /// Makes one message of the command, for a range and flags that passed the checks.
-    fn submission(&mut self, link: &Link, range: Range, flags: CommandFlags) -> Submission;
+    fn submission(
+        &mut self,
+        transmission: &Transmission,
+        range: Range,
+        flags: CommandFlags,
+    ) -> Submission;
 
     /// Makes the checks that are particular to the command, and returns flags to add.
-    fn check(&mut self, _link: &Link) -> Result<CommandFlags, InvalidRequest> {
+    fn check(&mut self, _transmission: &Transmission) -> Result<CommandFlags, InvalidRequest> {
         Ok(CommandFlags::empty())
     }
 
@@ -63,7 +68,7 @@ pub trait Execute: Operation {
     }
 
     /// Converts the answer to the result for the caller.
-    fn output(&mut self, link: &Link, answer: Answer) -> Self::Output;
+    fn output(&mut self, transmission: &Transmission, answer: Answer) -> Self::Output;
 }
 
 /// Makes a message that is only a header.
@@ -93,7 +98,12 @@ impl Execute for Read {
         })
     }
 
-    fn submission(&mut self, _link: &Link, range: Range, flags: CommandFlags) -> Submission {
+    fn submission(
+        &mut self,
+        _transmission: &Transmission,
+        range: Range,
+        flags: CommandFlags,
+    ) -> Submission {
         // The buffer is allocated when the first data comes.
         let sink = Sink::Read(Assembly::new(range.offset, range.length, BytesMut::new()));
         Submission {
@@ -116,15 +126,20 @@ impl Execute for Read {
         Ok(Some(parts.map(BytesMut::freeze)))
     }
 
-    fn output(&mut self, link: &Link, answer: Answer) -> Bytes {
-        link.buffers().lend(data(answer))
+    fn output(&mut self, transmission: &Transmission, answer: Answer) -> Bytes {
+        transmission.buffers().lend(data(answer))
     }
 }
 
 impl Execute for ReadInto {
     const COMMAND: Command = Command::READ;
 
-    fn submission(&mut self, _link: &Link, range: Range, flags: CommandFlags) -> Submission {
+    fn submission(
+        &mut self,
+        _transmission: &Transmission,
+        range: Range,
+        flags: CommandFlags,
+    ) -> Submission {
         let buffer = std::mem::take(&mut self.0);
         let sink = Sink::Read(Assembly::new(range.offset, range.length, buffer));
         Submission {
@@ -144,7 +159,7 @@ impl Execute for ReadInto {
         Ok(Some(split::read(connection, buffer, range, step, flags)))
     }
 
-    fn output(&mut self, _link: &Link, answer: Answer) -> BytesMut {
+    fn output(&mut self, _transmission: &Transmission, answer: Answer) -> BytesMut {
         data(answer)
     }
 }
@@ -152,7 +167,12 @@ impl Execute for ReadInto {
 impl Execute for Write {
     const COMMAND: Command = Command::WRITE;
 
-    fn submission(&mut self, _link: &Link, range: Range, flags: CommandFlags) -> Submission {
+    fn submission(
+        &mut self,
+        _transmission: &Transmission,
+        range: Range,
+        flags: CommandFlags,
+    ) -> Submission {
         Submission {
             payload: std::mem::take(&mut self.0),
             ..bare::<Self>(range, flags)
@@ -180,7 +200,7 @@ impl Execute for Write {
         Some(split::flushed(connection, write, range, flags))
     }
 
-    fn output(&mut self, _link: &Link, _answer: Answer) {}
+    fn output(&mut self, _transmission: &Transmission, _answer: Answer) {}
 }
 
 /// Implements commands whose message is only a header.
@@ -191,14 +211,14 @@ macro_rules! bare_operation {
 
             fn submission(
                 &mut self,
-                _link: &Link,
+                _transmission: &Transmission,
                 range: Range,
                 flags: CommandFlags,
             ) -> Submission {
                 bare::<Self>(range, flags)
             }
 
-            fn output(&mut self, _link: &Link, _answer: Answer) {}
+            fn output(&mut self, _transmission: &Transmission, _answer: Answer) {}
 
             $($more)*
         }
@@ -240,14 +260,14 @@ bare_operation!(change WriteZeroes = WRITE_ZEROES);
 impl Execute for Status {
     const COMMAND: Command = Command::BLOCK_STATUS;
 
-    fn check(&mut self, link: &Link) -> Result<CommandFlags, InvalidRequest> {
-        let export = link.export();
+    fn check(&mut self, transmission: &Transmission) -> Result<CommandFlags, InvalidRequest> {
+        let export = transmission.export();
         let Some(filter) = &self.filter else {
             self.contexts.clone_from(&export.contexts);
             return Ok(CommandFlags::empty());
         };
         // a choice of contexts is a payload, which only extended headers can announce.
-        if link.style() != ReplyStyle::Extended {
+        if transmission.style() != ReplyStyle::Extended {
             let why = "a choice of contexts needs extended headers";
             return Err(InvalidRequest::NotNegotiated(why));
         }
@@ -274,9 +294,14 @@ impl Execute for Status {
         Ok(CommandFlags::PAYLOAD_LEN)
     }
 
-    fn submission(&mut self, link: &Link, range: Range, flags: CommandFlags) -> Submission {
+    fn submission(
+        &mut self,
+        transmission: &Transmission,
+        range: Range,
+        flags: CommandFlags,
+    ) -> Submission {
         let Range { offset, mut length } = range;
-        if link.style() != ReplyStyle::Extended {
+        if transmission.style() != ReplyStyle::Extended {
             length = length.min(MAX_COMPACT_STATUS);
         }
         let one = flags.contains(CommandFlags::REQ_ONE);
@@ -289,11 +314,14 @@ impl Execute for Status {
                 .for_each(|context| payload.put_u32(context.id));
         }
         // If the check of the range is off, the server may describe what lies beyond the export.
-        let size = link.export().size().max(offset.saturating_add(length));
+        let size = transmission
+            .export()
+            .size()
+            .max(offset.saturating_add(length));
         let mut status = StatusAssembly::new(offset, length, size, one, wanted);
         if payload.is_empty() {
             // M03: the status of a context that nobody asked for is checked and left out.
-            status = status.with_strays(&link.export().strays);
+            status = status.with_strays(&transmission.export().strays);
         }
         Submission {
             length: if payload.is_empty() {
@@ -307,7 +335,7 @@ impl Execute for Status {
         }
     }
 
-    fn output(&mut self, _link: &Link, answer: Answer) -> BlockStatus {
+    fn output(&mut self, _transmission: &Transmission, answer: Answer) -> BlockStatus {
         match answer {
             Answer::Status(status) => status,
             Answer::Done | Answer::Data(_) => BlockStatus::default(),

@@ -4,7 +4,7 @@ use std::task::{Context, Poll, ready};
 
 use crate::chunk::Chunk;
 use crate::connection::Connection;
-use crate::driver::Link;
+use crate::driver::Transmission;
 use crate::error::{Delivery, Error, Result};
 use crate::session::{Answer, Submission, Ticket};
 
@@ -31,34 +31,42 @@ impl Flight {
 
     /// Waits until there is room, and queues the message.
     #[inline]
-    fn poll_submit(&mut self, link: &Link, cx: &Context<'_>) -> Poll<Result<Ticket>> {
+    fn poll_submit(
+        &mut self,
+        transmission: &Transmission,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Ticket>> {
         if let Some(ticket) = self.ticket {
             return Poll::Ready(Ok(ticket));
         }
-        let sent = link.poll_submit(&mut self.submission, &mut self.place, cx.waker());
+        let sent = transmission.poll_submit(&mut self.submission, &mut self.place, cx.waker());
         Poll::Ready(Ok(*self.ticket.insert(ready!(sent)?)))
     }
 
     #[inline]
-    pub(super) fn poll_answer(&mut self, link: &Link, cx: &Context<'_>) -> Poll<Result<Answer>> {
+    pub(super) fn poll_answer(
+        &mut self,
+        transmission: &Transmission,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Answer>> {
         let is_new = self.ticket.is_none() && self.place.is_none();
-        let ticket = ready!(self.poll_submit(link, cx))?;
+        let ticket = ready!(self.poll_submit(transmission, cx))?;
         if is_new {
             // The waker is registered, and no answer can have come yet.
             return Poll::Pending;
         }
-        let answer = ready!(link.poll_answer(ticket, cx.waker()));
+        let answer = ready!(transmission.poll_answer(ticket, cx.waker()));
         self.ticket = None;
         Poll::Ready(answer)
     }
 
     pub(super) fn poll_chunk(
         &mut self,
-        link: &Link,
+        transmission: &Transmission,
         cx: &Context<'_>,
     ) -> Poll<Option<Result<Chunk>>> {
-        let ticket = ready!(self.poll_submit(link, cx))?;
-        link.poll_chunk(ticket, cx.waker())
+        let ticket = ready!(self.poll_submit(transmission, cx))?;
+        transmission.poll_chunk(ticket, cx.waker())
     }
 
     /// Returns whether the message was queued and is unanswered.
@@ -71,12 +79,14 @@ impl Flight {
     #[inline]
     pub(super) fn release(&mut self, connection: &Connection) -> bool {
         let (place, ticket) = (self.place.take(), self.ticket.take());
-        let Ok(link) = connection.link() else {
+        let Ok(transmission) = connection.transmission() else {
             return false;
         };
         // The message may have been sent since the last poll.
-        let ticket = ticket.or_else(|| link.leave_queue(place?));
-        ticket.into_iter().for_each(|ticket| link.abandon(ticket));
+        let ticket = ticket.or_else(|| transmission.leave_queue(place?));
+        ticket
+            .into_iter()
+            .for_each(|ticket| transmission.abandon(ticket));
         ticket.is_some()
     }
 }
@@ -87,8 +97,8 @@ pub(super) fn expire(connection: &Connection, was_sent: bool, overdue: Error) ->
     if !was_sent {
         return Error::unsent();
     }
-    match connection.link() {
-        Ok(link) => link.fail(overdue).delivered(Delivery::MaybeSent),
+    match connection.transmission() {
+        Ok(transmission) => transmission.fail(overdue).delivered(Delivery::MaybeSent),
         Err(ended) => ended,
     }
 }

@@ -12,7 +12,7 @@ use super::op::Operation;
 use super::range::Range;
 use super::split::Parts;
 use crate::connection::Connection;
-use crate::driver::Link;
+use crate::driver::Transmission;
 use crate::driver::timer::Timer;
 use crate::error::{Error, InvalidRequest, Result};
 use crate::session::Answer;
@@ -105,13 +105,18 @@ impl<O: Execute> Pending<O> {
         }
         match &mut self.stage {
             Stage::Empty => {
-                let link = self.request.client.link()?;
-                Poll::Ready(Ok(self.request.operation.output(link, Answer::Done)))
+                let transmission = self.request.client.transmission()?;
+                Poll::Ready(Ok(self
+                    .request
+                    .operation
+                    .output(transmission, Answer::Done)))
             }
             Stage::Single(flight) => {
-                let link = self.request.client.link()?;
-                let answer = ready!(flight.poll_answer(link, cx));
-                Poll::Ready(answer.map(|answer| self.request.operation.output(link, answer)))
+                let transmission = self.request.client.transmission()?;
+                let answer = ready!(flight.poll_answer(transmission, cx));
+                Poll::Ready(
+                    answer.map(|answer| self.request.operation.output(transmission, answer)),
+                )
             }
             Stage::Split(parts) => parts.poll(cx),
             Stage::New | Stage::Over => {
@@ -136,32 +141,33 @@ impl<O: Execute> Request<O> {
     /// Checks the request, and decides how it is sent. If a check fails, nothing is sent.
     fn prepare(&mut self) -> Result<Stage<O>> {
         let connection = &self.client;
-        let link = connection.link()?;
+        let transmission = connection.transmission()?;
         let strict = connection.strict();
         if strict.contains(Strict::AUTO_FLAG) {
             // with extended headers, a write announces its payload.
-            let announces = O::COMMAND == Command::WRITE && link.style() == ReplyStyle::Extended;
+            let announces =
+                O::COMMAND == Command::WRITE && transmission.style() == ReplyStyle::Extended;
             self.flags.set(CommandFlags::PAYLOAD_LEN, announces);
         }
         if is_empty(strict, O::COMMAND, self.range) {
             return self.prepare_empty();
         }
-        if self.emulates_fua(link) {
+        if self.emulates_fua(transmission) {
             let flags = self.flags - CommandFlags::FUA;
             let flushed = self.operation.flushed(connection, self.range, flags);
             if let Some(parts) = flushed {
                 return Ok(Stage::Split(parts));
             }
         }
-        let one_piece = one_piece(connection, link, O::COMMAND);
-        self.flags |= self.operation.check(link)? | one_piece;
-        check(link, strict, O::COMMAND, self.flags, self.range)?;
-        let limits = &connection.shared().config.limits;
+        let one_piece = one_piece(connection, transmission, O::COMMAND);
+        self.flags |= self.operation.check(transmission)? | one_piece;
+        check(transmission, strict, O::COMMAND, self.flags, self.range)?;
+        let limits = &connection.inner().config.limits;
         self.operation.check_memory(limits, self.range.length)?;
-        let step = step(link, strict, O::COMMAND, one_piece);
+        let step = step(transmission, strict, O::COMMAND, one_piece);
         if self.range.length > step.most {
             // If one of several messages fails, it is unknown which were sent; here, none was.
-            if let Some(error) = link.refusal() {
+            if let Some(error) = transmission.refusal() {
                 return Err(error);
             }
             let parts = self
@@ -172,30 +178,38 @@ impl<O: Execute> Request<O> {
             }
         }
         super::trace(O::COMMAND, self.range, self.flags);
-        let submission = self.operation.submission(link, self.range, self.flags);
+        let submission = self
+            .operation
+            .submission(transmission, self.range, self.flags);
         Ok(Stage::Single(Flight::new(submission)))
     }
 
     /// Checks a request for an empty range, as if it were sent.
     fn prepare_empty(&self) -> Result<Stage<O>> {
-        let link = self.client.link()?;
+        let transmission = self.client.transmission()?;
         let mut flags = self.flags;
         flags.set(
             CommandFlags::FUA,
-            flags.contains(CommandFlags::FUA) && !self.emulates_fua(link),
+            flags.contains(CommandFlags::FUA) && !self.emulates_fua(transmission),
         );
-        check(link, self.client.strict(), O::COMMAND, flags, self.range)?;
-        match link.refusal() {
+        check(
+            transmission,
+            self.client.strict(),
+            O::COMMAND,
+            flags,
+            self.range,
+        )?;
+        match transmission.refusal() {
             Some(error) => Err(error),
             None => Ok(Stage::Empty),
         }
     }
 
     /// Returns whether a flush must emulate the flag `FUA`.
-    fn emulates_fua(&self, link: &Link) -> bool {
-        let export = link.export();
+    fn emulates_fua(&self, transmission: &Transmission) -> bool {
+        let export = transmission.export();
         self.flags.contains(CommandFlags::FUA)
-            && self.client.shared().config.emulate_fua
+            && self.client.inner().config.emulate_fua
             && !export.can_fua()
             && export.can_flush()
     }
@@ -225,8 +239,8 @@ impl<O: Execute> Future for Pending<O> {
             Poll::Pending => return Poll::Pending,
         };
         this.release();
-        let shared = this.request.client.shared();
-        Poll::Ready(result.map_err(|error| error.at(&shared.site())))
+        let inner = this.request.client.inner();
+        Poll::Ready(result.map_err(|error| error.at(&inner.site())))
     }
 }
 

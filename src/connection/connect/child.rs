@@ -59,9 +59,9 @@ impl Connection {
     {
         self.prepare()?;
         let argv = command::check(argv)?;
-        self.shared().begin()?;
+        self.inner().begin()?;
         self.set_program(&argv);
-        let delay = self.shared().config.child_kill_delay;
+        let delay = self.inner().config.child_kill_delay;
         self.start_child(command::spawn(argv, Group::Own, delay))
     }
 
@@ -109,11 +109,11 @@ impl Connection {
     {
         self.prepare()?;
         let argv = command::check(argv)?;
-        let name = self.shared().config.socket_name.as_deref();
+        let name = self.inner().config.socket_name.as_deref();
         activation::check(&argv, name)?;
-        self.shared().begin()?;
+        self.inner().begin()?;
         self.set_program(&argv);
-        let delay = self.shared().config.child_kill_delay;
+        let delay = self.inner().config.child_kill_delay;
         self.start_child(activation::spawn(argv, name, delay))
     }
 
@@ -132,7 +132,7 @@ impl Connection {
 
     /// Notes the program for errors, without its arguments, which may be secret.
     fn set_program(&self, argv: &Argv) {
-        self.shared().lock_facts().program = Some(argv.program_name());
+        self.inner().lock_facts().program = Some(argv.program_name());
     }
 
     /// Begins the handshake with a server that was started, or ends the connection if it was not.
@@ -143,11 +143,11 @@ impl Connection {
         match spawned {
             Ok((stream, child)) => {
                 let open = async { Ok(stream.into()) };
-                driver::spawn(self.shared().clone(), Some(child), open);
-                Ok(Connecting::new(self.shared().clone()))
+                driver::spawn(self.inner().clone(), Some(child), open);
+                Ok(Connecting::new(self.inner().clone()))
             }
             Err(error) => {
-                self.shared().end(State::Dead, error.clone());
+                self.inner().end(State::Dead, error.clone());
                 Err(error)
             }
         }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::driver::Shared;
+use crate::driver::Inner;
 use crate::error::Result;
 use crate::state::State;
 
@@ -38,10 +38,10 @@ use crate::state::State;
 pub struct Connecting(Pin<Box<dyn Future<Output = Result<()>> + Send>>);
 
 impl Connecting {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
         Self(Box::pin(async move {
-            let state = shared.reach(|state| *state != State::Connecting).await;
-            match (state, shared.ended()) {
+            let state = inner.reach(|state| *state != State::Connecting).await;
+            match (state, inner.ended()) {
                 (_, Some(error)) => Err(error.clone()),
                 _ => Ok(()),
             }

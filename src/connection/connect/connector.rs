@@ -277,16 +277,16 @@ impl Connection {
             How::SocketActivation(argv) => self.aio_connect_systemd_socket_activation(argv),
             How::Stream(open) => {
                 self.check_created()?;
-                self.shared().tls().check(None)?;
+                self.inner().tls().check(None)?;
                 self.begin(async move { open().await.map_err(unopened) })
             }
             How::Address(find) => {
                 self.check_created()?;
                 driver::runtime::check_io()?;
-                let shared = self.shared().clone();
+                let inner = self.inner().clone();
                 self.begin(async move {
                     let endpoint = find().await.map_err(unopened)?;
-                    open_late(endpoint, &shared).await
+                    open_late(endpoint, &inner).await
                 })
             }
         }

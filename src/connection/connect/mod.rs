@@ -89,7 +89,7 @@ impl Connection {
     {
         // The stream may need no I/O of the runtime.
         self.check_created()?;
-        self.shared().tls().check(None)?;
+        self.inner().tls().check(None)?;
         if let Some(tcp) = (&stream as &dyn Any).downcast_ref::<TcpStream>() {
             // P-004: TCP sends small messages at once. A failure changes nothing else.
             let _ = tcp.set_nodelay(true);
@@ -161,7 +161,7 @@ impl Connection {
     fn prepare_for(&self, host: Option<&str>) -> Result<()> {
         self.check_created()?;
         runtime::check_io()?;
-        self.shared().tls().check(host)
+        self.inner().tls().check(host)
     }
 
     /// Checks the state, the runtime and the configured names.
@@ -178,12 +178,12 @@ impl Connection {
         &self,
         open: impl Future<Output = Result<Transport>> + Send + 'static,
     ) -> Result<Connecting> {
-        self.shared().begin()?;
+        self.inner().begin()?;
         Ok(self.start(open))
     }
 
     fn start(&self, open: impl Future<Output = Result<Transport>> + Send + 'static) -> Connecting {
-        driver::spawn(self.shared().clone(), None, open);
-        Connecting::new(self.shared().clone())
+        driver::spawn(self.inner().clone(), None, open);
+        Connecting::new(self.inner().clone())
     }
 }

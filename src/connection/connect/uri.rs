@@ -95,7 +95,7 @@ impl Connection {
         self.check_created()?;
         runtime::check_io()?;
         let uri: Uri = uri.try_into().map_err(Into::into)?;
-        let policy = &self.shared().config.uri_policy;
+        let policy = &self.inner().config.uri_policy;
         policy
             .check(&uri)
             .map_err(|error| InvalidUse::uri(&uri.to_string(), error))?;
@@ -106,13 +106,13 @@ impl Connection {
     pub(super) fn go_to_uri(&self, uri: Uri) -> Result<Connecting> {
         let way = Way::find(&uri)?;
         // U-03: nbds requires TLS; U-14: nbds is an error without TLS.
-        let tls = uri_tls::of_uri(self.shared().tls(), &uri, self.shared().config.opt_mode)?;
+        let tls = uri_tls::of_uri(self.inner().tls(), &uri, self.inner().config.opt_mode)?;
         tls.check(None)?;
-        self.shared().begin()?;
-        *self.shared().lock_tls() = tls;
+        self.inner().begin()?;
+        *self.inner().lock_tls() = tls;
         uri.export_name()
-            .clone_into(&mut self.shared().lock_export_options().export_name);
-        self.shared().lock_facts().address = Some(Address::Uri(Box::new(uri)));
+            .clone_into(&mut self.inner().lock_export_options().export_name);
+        self.inner().lock_facts().address = Some(Address::Uri(Box::new(uri)));
         self.go(way)
     }
 

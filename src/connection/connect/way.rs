@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::Connecting;
 use crate::connection::Connection;
-use crate::driver::{Address, Shared, runtime};
+use crate::driver::{Address, Inner, runtime};
 use crate::error::{InvalidUse, Result};
 use crate::transport::{Transport, tcp};
 #[cfg(unix)]
@@ -85,8 +85,8 @@ impl Connection {
         };
         self.prepare_for(host)?;
         let way = Way::to(&endpoint)?;
-        self.shared().begin()?;
-        note(self.shared(), endpoint);
+        self.inner().begin()?;
+        note(self.inner(), endpoint);
         self.go(way)
     }
 
@@ -95,11 +95,11 @@ impl Connection {
         match way {
             #[cfg(unix)]
             Way::Command(argv) => {
-                let delay = self.shared().config.child_kill_delay;
+                let delay = self.inner().config.child_kill_delay;
                 self.start_child(command::spawn(argv, Group::Ours, delay))
             }
             way => {
-                let options = self.shared().config.tcp.clone();
+                let options = self.inner().config.tcp.clone();
                 Ok(self.start(async move { open(way, &options).await }))
             }
         }
@@ -107,28 +107,28 @@ impl Connection {
 }
 
 /// Opens the stream to an address that a closure has returned.
-pub(super) async fn open_late(endpoint: Endpoint, shared: &Shared) -> Result<Transport> {
+pub(super) async fn open_late(endpoint: Endpoint, inner: &Inner) -> Result<Transport> {
     if let Endpoint::Tcp { host, .. } = &endpoint {
-        shared.tls().check(Some(host))?;
+        inner.tls().check(Some(host))?;
     } else {
-        shared.tls().check(None)?;
+        inner.tls().check(None)?;
     }
     let way = Way::to(&endpoint)?;
-    note(shared, endpoint);
-    open(way, &shared.config.tcp).await
+    note(inner, endpoint);
+    open(way, &inner.config.tcp).await
 }
 
 /// Records the address of the server, and the name that TLS verifies.
-fn note(shared: &Shared, endpoint: Endpoint) {
+fn note(inner: &Inner, endpoint: Endpoint) {
     let endpoint = match endpoint {
         Endpoint::Tcp { host, port } => {
-            shared.lock_tls().server_name = Some(host.clone());
+            inner.lock_tls().server_name = Some(host.clone());
             let host = tcp::unbracketed(&host).to_owned();
             Endpoint::Tcp { host, port }
         }
         other => other,
     };
-    shared.lock_facts().address = Some(Address::Endpoint(endpoint));
+    inner.lock_facts().address = Some(Address::Endpoint(endpoint));
 }
 
 async fn open(way: Way, options: &tcp::TcpOptions) -> Result<Transport> {

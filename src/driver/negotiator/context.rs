@@ -52,7 +52,7 @@ impl Negotiator {
         if selects {
             // P-074: each selection replaces the former one, also when it fails.
             self.selected = None;
-            self.shared.lock_facts().contexts = None;
+            self.inner.lock_facts().contexts = None;
         }
         self.start(request)?;
         let (mut contexts, mut strays) = (Vec::new(), Vec::new());
@@ -87,7 +87,7 @@ impl Negotiator {
         let name = |context: &Context| context.name.to_string();
         let names: Vec<_> = contexts.iter().map(name).collect();
         if selects {
-            self.shared.lock_facts().contexts = Some(names.clone());
+            self.inner.lock_facts().contexts = Some(names.clone());
             self.selected = Some(Selection {
                 export: export.to_owned(),
                 contexts,

@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::codec::Framed;
 
-use super::shared::Shared;
+use super::inner::Inner;
 use crate::error::{Error, Phase, Refusal, Result};
 use crate::export::{Export, Handshake, Protocol};
 use crate::limits::Limits;
@@ -42,7 +42,7 @@ pub(super) enum Greeted {
 
 /// One handshake: the stream, and what has been agreed so far.
 pub(super) struct Negotiator {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
     framed: Framed<Joined, OptionCodec>,
     pub(super) handshake: Handshake,
     /// The handshake flags that both sides agreed on.
@@ -56,10 +56,10 @@ pub(super) struct Negotiator {
 }
 
 impl Negotiator {
-    pub(super) fn new(shared: Arc<Shared>, transport: Transport) -> Self {
-        let codec = OptionCodec::new(shared.config.limits.info_bytes);
+    pub(super) fn new(inner: Arc<Inner>, transport: Transport) -> Self {
+        let codec = OptionCodec::new(inner.config.limits.info_bytes);
         Self {
-            shared,
+            inner,
             framed: Framed::new(transport.join(), codec),
             handshake: Handshake::Oldstyle,
             agreed: HandshakeFlags::empty(),
@@ -76,7 +76,7 @@ impl Negotiator {
     }
 
     fn limits(&self) -> &Limits {
-        &self.shared.config.limits
+        &self.inner.config.limits
     }
 
     /// Returns the transport and the bytes that were read ahead.
@@ -91,7 +91,7 @@ impl Negotiator {
         let extended = self.style == ReplyStyle::Extended;
         let mut export = Export::new(name, info.size, info.flags, chunks, extended)?;
         export.payload_limit = self.limits().payload;
-        export.read_only = self.shared.config.read_only;
+        export.read_only = self.inner.config.read_only;
         // P-058, P-085: contexts count only for the export that they were selected for; P-062: and
         // only with structured replies.
         let valid = |selection: &&Selection| chunks && selection.export == name;
@@ -275,13 +275,13 @@ impl Negotiator {
     fn start(&mut self, request: OptionRequest) -> Result<()> {
         tracing::trace!(option = %request.option, bytes = request.data.len(), "option");
         self.expect(Expect::Reply);
-        self.shared.lock_facts().asked = Some(request.option);
+        self.inner.lock_facts().asked = Some(request.option);
         self.send(ClientMessage::Option(request))
     }
 
     /// Queues a message, which is written while waiting for the reply.
     fn send(&mut self, message: ClientMessage) -> Result<()> {
-        self.shared.sent.count(message.length() as u64);
+        self.inner.sent.count(message.length() as u64);
         Pin::new(&mut self.framed)
             .start_send(message)
             .map_err(|error| fault(Phase::Handshake, error))
@@ -305,7 +305,7 @@ impl Negotiator {
         let unaccepted = std::mem::take(&mut self.unaccepted);
         match message {
             Some(Ok(message)) => {
-                self.shared
+                self.inner
                     .received
                     .count(message.length(self.is_padded()) as u64);
                 Ok(message)

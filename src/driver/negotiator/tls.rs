@@ -40,7 +40,7 @@ impl Negotiator {
             suite = info.cipher_suite(),
             "encrypted"
         );
-        self.shared.lock_facts().tls = Some(info.clone());
+        self.inner.lock_facts().tls = Some(info.clone());
         self.tls = Some(info);
         self.unaccepted = true;
         Ok(())
@@ -64,7 +64,7 @@ impl Negotiator {
         // P-102: what was agreed in clear is void, since an attacker may have agreed to it.
         self.style = ReplyStyle::Simple;
         self.selected = None;
-        self.shared.forget_export();
+        self.inner.forget_export();
 
         let (stream, info) = upgrade
             .upgrade(Box::new(parts.io), name)

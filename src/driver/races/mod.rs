@@ -20,9 +20,9 @@ use shuttle::thread;
 use stream::Stream;
 
 use super::input::Input;
-use super::link::Link;
+use super::io::{Driver, Ended};
 use super::output::Output;
-use super::transmission::{Ended, Transmission};
+use super::transmission::Transmission;
 use crate::connection::Connection;
 use crate::error::{Delivery, Error, Phase};
 use crate::export::Export;
@@ -34,14 +34,14 @@ use crate::wire::{Command, CommandFlags, ReplyStyle, TransmissionFlags};
 const RUNS: usize = 4_000;
 
 /// A connection whose socket takes so many bytes, and its driver in a thread of its own.
-fn connect(room: usize) -> (Arc<Link>, Stream, thread::JoinHandle<Ended>) {
-    let (link, stream, driver) = prepare(room);
+fn connect(room: usize) -> (Arc<Transmission>, Stream, thread::JoinHandle<Ended>) {
+    let (transmission, stream, driver) = prepare(room);
     let driver = thread::spawn(move || block_on(driver));
-    (link, stream, driver)
+    (transmission, stream, driver)
 }
 
 /// A connection whose socket takes so many bytes, and its driver.
-fn prepare(room: usize) -> (Arc<Link>, Stream, impl Future<Output = Ended>) {
+fn prepare(room: usize) -> (Arc<Transmission>, Stream, impl Future<Output = Ended>) {
     let stream = Stream::default();
     stream.drain(room);
     let flags = TransmissionFlags::HAS_FLAGS | TransmissionFlags::SEND_FLUSH;
@@ -52,24 +52,24 @@ fn prepare(room: usize) -> (Arc<Link>, Stream, impl Future<Output = Ended>) {
     };
     // What happens is decided by the order alone, and not by a clock.
     let handle = Connection::builder().busy_poll(Duration::ZERO).build();
-    let config = &handle.shared().config;
-    let link = Link::new(Arc::new(export), ReplyStyle::Simple, bounds, config);
-    let link = Arc::new(link);
+    let config = &handle.inner().config;
+    let transmission = Transmission::new(Arc::new(export), ReplyStyle::Simple, bounds, config);
+    let transmission = Arc::new(transmission);
     let (read, write) = (Box::new(stream.clone()), Box::new(stream.clone()));
     let (input, output) = (Input::new(read, BytesMut::new()), Output::new(write));
-    let mut transmission = Transmission::new(link.clone(), input, output, config);
+    let mut driver = Driver::new(transmission.clone(), input, output, config);
     let driver = {
-        let link = link.clone();
+        let transmission = transmission.clone();
         async move {
-            let ended = transmission.run().await;
-            drop(transmission);
+            let ended = driver.run().await;
+            drop(driver);
             // What the task does when the driver is done.
             let (Ended::Orderly(error) | Ended::Failed(error)) = &ended;
-            link.end(error);
+            transmission.end(error);
             ended
         }
     };
-    (link, stream, driver)
+    (transmission, stream, driver)
 }
 
 /// More than is read together with the head of a reply: it goes straight into its place.
@@ -104,15 +104,15 @@ fn write(length: usize) -> Submission {
     }
 }
 
-async fn submit(link: &Link, submission: Submission) -> Result<Ticket, Error> {
+async fn submit(transmission: &Transmission, submission: Submission) -> Result<Ticket, Error> {
     let mut submission = Some(submission);
     let mut place = None;
-    poll_fn(|cx| link.poll_submit(&mut submission, &mut place, cx.waker())).await
+    poll_fn(|cx| transmission.poll_submit(&mut submission, &mut place, cx.waker())).await
 }
 
-async fn call(link: &Link, submission: Submission) -> Result<Answer, Error> {
-    let ticket = submit(link, submission).await?;
-    poll_fn(|cx| link.poll_answer(ticket, cx.waker())).await
+async fn call(transmission: &Transmission, submission: Submission) -> Result<Answer, Error> {
+    let ticket = submit(transmission, submission).await?;
+    poll_fn(|cx| transmission.poll_answer(ticket, cx.waker())).await
 }
 
 /// Runs a race in many orders, some of them with few switches between threads.
@@ -132,13 +132,13 @@ fn explore(race: fn()) {
 #[test]
 fn an_answer_meets_a_future_that_is_dropped() {
     explore(|| {
-        let (link, _stream, driver) = connect(usize::MAX);
-        let dropped = block_on(submit(&link, write(10))).unwrap();
-        link.abandon(dropped);
+        let (transmission, _stream, driver) = connect(usize::MAX);
+        let dropped = block_on(submit(&transmission, write(10))).unwrap();
+        transmission.abandon(dropped);
         // It overlaps: whoever waits for the first is told when that is answered.
-        block_on(call(&link, write(10))).unwrap();
-        assert_eq!(link.in_flight(), 0);
-        link.close();
+        block_on(call(&transmission, write(10))).unwrap();
+        assert_eq!(transmission.in_flight(), 0);
+        transmission.close();
         assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
     });
 }
@@ -147,16 +147,16 @@ fn an_answer_meets_a_future_that_is_dropped() {
 #[test]
 fn every_call_is_woken() {
     explore(|| {
-        let (link, _stream, driver) = connect(usize::MAX);
+        let (transmission, _stream, driver) = connect(usize::MAX);
         let other = {
-            let link = link.clone();
-            thread::spawn(move || block_on(call(&link, write(10))).unwrap())
+            let transmission = transmission.clone();
+            thread::spawn(move || block_on(call(&transmission, write(10))).unwrap())
         };
         for _ in 0..2 {
-            block_on(call(&link, write(10))).unwrap();
+            block_on(call(&transmission, write(10))).unwrap();
         }
         other.join().unwrap();
-        link.close();
+        transmission.close();
         assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
     });
 }
@@ -165,16 +165,16 @@ fn every_call_is_woken() {
 #[test]
 fn an_early_answer_waits_for_the_rest_of_its_request() {
     explore(|| {
-        let (link, stream, driver) = connect(COMPACT_REQUEST + 3);
+        let (transmission, stream, driver) = connect(COMPACT_REQUEST + 3);
         let socket = {
             let stream = stream.clone();
             thread::spawn(move || stream.drain(7))
         };
-        block_on(call(&link, write(10))).unwrap();
+        block_on(call(&transmission, write(10))).unwrap();
         assert_eq!(stream.written(), COMPACT_REQUEST + 10);
         socket.join().unwrap();
         stream.drain(1 << 20);
-        link.close();
+        transmission.close();
         assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
     });
 }
@@ -183,19 +183,19 @@ fn an_early_answer_waits_for_the_rest_of_its_request() {
 #[test]
 fn closing_meets_a_request() {
     explore(|| {
-        let (link, _stream, driver) = connect(usize::MAX);
+        let (transmission, _stream, driver) = connect(usize::MAX);
         let caller = {
-            let link = link.clone();
-            thread::spawn(move || block_on(call(&link, write(10))))
+            let transmission = transmission.clone();
+            thread::spawn(move || block_on(call(&transmission, write(10))))
         };
-        link.close();
-        link.drop_unsent();
+        transmission.close();
+        transmission.drop_unsent();
         assert!(matches!(
             caller.join().unwrap(),
             Ok(_) | Err(Error::Closed(_))
         ));
         assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
-        assert_eq!(link.in_flight(), 0);
+        assert_eq!(transmission.in_flight(), 0);
     });
 }
 
@@ -203,29 +203,26 @@ fn closing_meets_a_request() {
 #[test]
 fn a_failure_meets_a_request() {
     explore(|| {
-        let (link, stream, driver) = connect(COMPACT_REQUEST);
+        let (transmission, stream, driver) = connect(COMPACT_REQUEST);
         let caller = {
-            let link = link.clone();
-            thread::spawn(move || block_on(call(&link, write(10))))
+            let transmission = transmission.clone();
+            thread::spawn(move || block_on(call(&transmission, write(10))))
         };
-        link.fail(Error::timeout(
-            Phase::Request,
-            std::time::Duration::from_secs(1),
-        ));
+        transmission.fail(Error::timeout(Phase::Request, Duration::from_secs(1)));
         let lost = caller.join().unwrap().unwrap_err();
         assert!(matches!(lost, Error::Timeout(Phase::Request, _)));
         // What is said not to have been sent never is.
         assert!(stream.written() == 0 || lost.delivery() == Delivery::MaybeSent);
         assert!(matches!(driver.join().unwrap(), Ended::Failed(_)));
-        assert_eq!(link.in_flight(), 0);
+        assert_eq!(transmission.in_flight(), 0);
     });
 }
 
 #[test]
 fn the_last_handle_goes_while_the_driver_sleeps() {
     explore(|| {
-        let (link, _stream, driver) = connect(usize::MAX);
-        link.abandon_all();
+        let (transmission, _stream, driver) = connect(usize::MAX);
+        transmission.abandon_all();
         assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
     });
 }
@@ -233,12 +230,12 @@ fn the_last_handle_goes_while_the_driver_sleeps() {
 #[test]
 fn a_large_read_alone_is_answered() {
     explore(|| {
-        let (link, _stream, driver) = connect(usize::MAX);
+        let (transmission, _stream, driver) = connect(usize::MAX);
         for _ in 0..2 {
-            assert_read(block_on(call(&link, read())));
+            assert_read(block_on(call(&transmission, read())));
         }
-        assert_eq!(link.in_flight(), 0);
-        link.close();
+        assert_eq!(transmission.in_flight(), 0);
+        transmission.close();
         assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
     });
 }
@@ -246,18 +243,18 @@ fn a_large_read_alone_is_answered() {
 #[test]
 fn a_large_read_is_answered_where_driver_and_callers_take_turns() {
     explore(|| {
-        let (link, stream, driver) = prepare(COMPACT_REQUEST / 2);
+        let (transmission, stream, driver) = prepare(COMPACT_REQUEST / 2);
         let socket = thread::spawn(move || stream.drain(1 << 20));
         let caller = async {
             for _ in 0..2 {
-                assert_read(call(&link, read()).await);
-                call(&link, write(10)).await.unwrap();
+                assert_read(call(&transmission, read()).await);
+                call(&transmission, write(10)).await.unwrap();
             }
-            link.close();
+            transmission.close();
         };
         let (ended, ()) = block_on(futures::future::join(driver, caller));
         assert!(matches!(ended, Ended::Orderly(_)));
-        assert_eq!(link.in_flight(), 0);
+        assert_eq!(transmission.in_flight(), 0);
         socket.join().unwrap();
     });
 }
@@ -266,16 +263,16 @@ fn a_large_read_is_answered_where_driver_and_callers_take_turns() {
 #[test]
 fn a_large_read_meets_a_write_that_is_answered_early() {
     explore(|| {
-        let (link, stream, driver) = connect(COMPACT_REQUEST + 3);
+        let (transmission, stream, driver) = connect(COMPACT_REQUEST + 3);
         let reader = {
-            let link = link.clone();
-            thread::spawn(move || assert_read(block_on(call(&link, read()))))
+            let transmission = transmission.clone();
+            thread::spawn(move || assert_read(block_on(call(&transmission, read()))))
         };
         let socket = thread::spawn(move || stream.drain(1 << 20));
-        block_on(call(&link, write(10))).unwrap();
+        block_on(call(&transmission, write(10))).unwrap();
         reader.join().unwrap();
         socket.join().unwrap();
-        link.close();
+        transmission.close();
         assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
     });
 }
@@ -283,48 +280,48 @@ fn a_large_read_meets_a_write_that_is_answered_early() {
 #[test]
 fn closing_meets_a_large_read() {
     explore(|| {
-        let (link, _stream, driver) = connect(usize::MAX);
+        let (transmission, _stream, driver) = connect(usize::MAX);
         let caller = {
-            let link = link.clone();
-            thread::spawn(move || block_on(call(&link, read())))
+            let transmission = transmission.clone();
+            thread::spawn(move || block_on(call(&transmission, read())))
         };
-        link.close();
+        transmission.close();
         match caller.join().unwrap() {
             Err(Error::Closed(_)) => {}
             answer => assert_read(answer),
         }
         assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
-        assert_eq!(link.in_flight(), 0);
+        assert_eq!(transmission.in_flight(), 0);
     });
 }
 
 #[test]
 fn a_large_read_that_is_dropped_leaves_the_next_one_alone() {
     explore(|| {
-        let (link, _stream, driver) = connect(usize::MAX);
-        let dropped = block_on(submit(&link, read())).unwrap();
-        link.abandon(dropped);
-        assert_read(block_on(call(&link, read())));
-        link.close();
+        let (transmission, _stream, driver) = connect(usize::MAX);
+        let dropped = block_on(submit(&transmission, read())).unwrap();
+        transmission.abandon(dropped);
+        assert_read(block_on(call(&transmission, read())));
+        transmission.close();
         assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
-        assert_eq!(link.in_flight(), 0);
+        assert_eq!(transmission.in_flight(), 0);
     });
 }
 
 #[test]
 fn the_last_handle_goes_beside_a_large_read() {
     explore(|| {
-        let (link, _stream, driver) = connect(usize::MAX);
+        let (transmission, _stream, driver) = connect(usize::MAX);
         let caller = {
-            let link = link.clone();
-            thread::spawn(move || block_on(call(&link, read())))
+            let transmission = transmission.clone();
+            thread::spawn(move || block_on(call(&transmission, read())))
         };
-        link.abandon_all();
+        transmission.abandon_all();
         match caller.join().unwrap() {
             Err(Error::Closed(_)) => {}
             answer => assert_read(answer),
         }
         assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
-        assert_eq!(link.in_flight(), 0);
+        assert_eq!(transmission.in_flight(), 0);
     });
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::link::Link;
 use super::options::OptionCall;
+use super::transmission::Transmission;
 use crate::config::{Config, ExportOptions};
 use crate::error::{Error, Result, Site};
 use crate::export::{Protocol, SharedExport};
@@ -20,9 +20,9 @@ use crate::transport::tls::{Tls, TlsInfo};
 use crate::uri::{Endpoint, Uri};
 use crate::wire::OptionType;
 
-/// The shared state of one connection.
+/// The state of one connection, which its handles and its task share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct Inner {
     pub(crate) config: Config,
     /// What the next option asks for; the caller can change it while negotiating.
     export_options: Mutex<ExportOptions>,
@@ -32,7 +32,7 @@ pub(crate) struct Shared {
     /// Notifies tasks that wait for a change of `state`.
     changed: watch::Sender<State>,
     facts: Mutex<Facts>,
-    link: OnceLock<Arc<Link>>,
+    transmission: OnceLock<Arc<Transmission>>,
     options: OnceLock<mpsc::Sender<OptionCall>>,
     end: OnceLock<Error>,
     site: OnceLock<Arc<Site>>,
@@ -83,7 +83,7 @@ impl fmt::Display for Address {
     }
 }
 
-impl Shared {
+impl Inner {
     pub(crate) fn new(config: Config, export_options: ExportOptions, tls: Tls) -> Self {
         let strict = AtomicU8::new(config.strict.bits());
         Self {
@@ -94,7 +94,7 @@ impl Shared {
             strict,
             changed: watch::Sender::new(State::Created),
             facts: Mutex::default(),
-            link: OnceLock::new(),
+            transmission: OnceLock::new(),
             options: OnceLock::new(),
             end: OnceLock::new(),
             site: OnceLock::new(),
@@ -145,14 +145,17 @@ impl Shared {
     /// Ends the connection in the background, since the last handle is gone.
     pub(crate) fn abandon(&self) {
         self.abandoned.cancel();
-        if let Some(link) = self.link.get() {
-            link.abandon_all();
+        if let Some(transmission) = self.transmission.get() {
+            transmission.abandon_all();
         }
     }
 
     /// Records the end of the connection, once: the first cause stands.
     pub(crate) fn end(&self, state: State, error: Error) {
-        let unflushed = self.link.get().is_some_and(|link| link.has_unflushed());
+        let unflushed = self
+            .transmission
+            .get()
+            .is_some_and(|transmission| transmission.has_unflushed());
         let asked = self.lock_facts().asked;
         let error = error.with_unflushed(unflushed).into_fatal();
         let error = error.after_option(asked).at(&self.site());
@@ -160,14 +163,14 @@ impl Shared {
             return;
         }
         // Warn only once ready: a failed attempt is already reported to its caller.
-        if state == State::Dead && self.link.get().is_some() {
+        if state == State::Dead && self.transmission.get().is_some() {
             tracing::warn!(%state, cause = %error, "connection lost");
         } else {
             tracing::debug!(%state, cause = %error, "connection ended");
         }
         self.set_state(state);
-        if let Some(link) = self.link.get() {
-            link.end(&error);
+        if let Some(transmission) = self.transmission.get() {
+            transmission.end(&error);
         }
     }
 
@@ -176,15 +179,15 @@ impl Shared {
         self.end.get()
     }
 
-    /// Returns the link, once the transmission phase has begun.
-    pub(crate) fn link(&self) -> Option<&Arc<Link>> {
-        self.link.get()
+    /// Returns the transmission phase, once it has begun.
+    pub(crate) fn transmission(&self) -> Option<&Arc<Transmission>> {
+        self.transmission.get()
     }
 
-    pub(crate) fn set_link(&self, link: Arc<Link>) {
-        self.lock_facts().export = Some(link.export().clone());
+    pub(crate) fn set_transmission(&self, transmission: Arc<Transmission>) {
+        self.lock_facts().export = Some(transmission.export().clone());
         // If the last handle is dropped at the same time, one of both calls sees the other's write.
-        if self.link.set(link).is_ok() && self.abandoned.is_cancelled() {
+        if self.transmission.set(transmission).is_ok() && self.abandoned.is_cancelled() {
             self.abandon();
         }
     }
@@ -208,7 +211,12 @@ impl Shared {
             messages_sent,
             messages_received,
         };
-        handshake + self.link.get().map(|link| link.stats()).unwrap_or_default()
+        handshake
+            + self
+                .transmission
+                .get()
+                .map(|transmission| transmission.stats())
+                .unwrap_or_default()
     }
 
     /// Returns what errors say of the server and its export.
@@ -224,7 +232,7 @@ impl Shared {
             let export = Some(self.export_options().export_name);
             Arc::new(Site { server, export })
         };
-        match self.link.get() {
+        match self.transmission.get() {
             // Nothing of it changes any more.
             Some(_) => self.site.get_or_init(site).clone(),
             None => site(),

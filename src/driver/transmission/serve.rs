@@ -1,8 +1,8 @@
-//! The methods of a link that only the driver calls.
+//! The methods of `Transmission` that only the driver calls.
 
 use std::task::Waker;
 
-use super::Link;
+use super::Transmission;
 use crate::driver::output::Output;
 use crate::driver::sync::atomic::Ordering;
 use crate::error::Error;
@@ -20,7 +20,7 @@ pub(in crate::driver) enum Duty {
     Stop(Error),
 }
 
-impl Link {
+impl Transmission {
     /// Begins a poll of the driver: keeps its waker, tells the session what was written, moves
     /// queued bytes into `output`, and returns what is to be done.
     pub(in crate::driver) fn begin_poll(

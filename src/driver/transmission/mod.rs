@@ -20,7 +20,7 @@ use crate::stats::Stats;
 use crate::wire::ReplyStyle;
 
 /// The transmission phase of one connection, shared by its handles and its driver.
-pub(crate) struct Link {
+pub(crate) struct Transmission {
     export: SharedExport,
     style: ReplyStyle,
     core: Mutex<Core>,
@@ -41,7 +41,7 @@ struct Core {
     abandoned: bool,
 }
 
-impl Link {
+impl Transmission {
     pub(super) fn new(
         export: SharedExport,
         style: ReplyStyle,
@@ -243,9 +243,9 @@ impl Link {
     }
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for Transmission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link")
+        f.debug_struct("Transmission")
             .field("style", &self.style)
             .field("in_flight", &self.in_flight())
             .finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! The transmission phase: the driver writes and reads in every poll.
+//! The driver in the transmission phase: it writes and reads in every poll.
 //!
 //! ```text
 //! poll ──▶ write all that is queued ──▶ read what is there ──▶ wake its callers ──▶ yield, so that
@@ -16,11 +16,11 @@ use tokio::time::Instant;
 
 use super::busy::BusyPoll;
 use super::input::Input;
-use super::link::{Duty, Link};
 use super::output::Output;
 use super::overdue::Overdue;
 use super::parting::{LEAVE, Parting, Stage};
 use super::stall::Stall;
+use super::transmission::{Duty, Transmission};
 use super::wake::wake_all;
 use crate::config::Config;
 use crate::driver::timer::Timer;
@@ -40,8 +40,8 @@ pub(super) enum Ended {
 }
 
 /// Moves bytes between the socket and the session of one connection.
-pub(super) struct Transmission {
-    link: Arc<Link>,
+pub(super) struct Driver {
+    transmission: Arc<Transmission>,
     output: Output,
     /// Whether a request was answered before it was fully written.
     early: bool,
@@ -64,12 +64,17 @@ pub(super) struct Transmission {
     overdue: Option<Overdue>,
 }
 
-impl Transmission {
-    /// Creates the driver of `link`.
-    pub(super) fn new(link: Arc<Link>, input: Input, output: Output, config: &Config) -> Self {
-        link.count_received(input.len());
+impl Driver {
+    /// Creates the driver of `transmission`.
+    pub(super) fn new(
+        transmission: Arc<Transmission>,
+        input: Input,
+        output: Output,
+        config: &Config,
+    ) -> Self {
+        transmission.count_received(input.len());
         Self {
-            link,
+            transmission,
             output,
             early: false,
             input,
@@ -98,7 +103,7 @@ impl Transmission {
         let ended = poll_fn(|cx| self.poll(cx)).await;
         wake_all(self.woken.drain(..));
         // The callers got the cause that ended the session first.
-        match self.link.change(|session| session.ended().cloned()) {
+        match self.transmission.change(|session| session.ended().cloned()) {
             Some(error) => Ended::Failed(error),
             None => ended,
         }
@@ -175,7 +180,7 @@ impl Transmission {
     /// Checks whether a handle has ended the connection, or the deadline after `DISC` has passed.
     fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let (output, woken) = (&mut self.output, &mut self.woken);
-        let patience = match self.link.begin_poll(cx.waker(), output, woken) {
+        let patience = match self.transmission.begin_poll(cx.waker(), output, woken) {
             Duty::Serve => return Poll::Pending,
             Duty::Part => {
                 if let Poll::Ready(ended) = self.poll_gone(cx) {
@@ -245,7 +250,7 @@ impl Transmission {
             std::task::ready!(self.output.poll_write(cx))?;
             // Bytes that were queued before this poll may have had to wait for earlier output.
             // Callers that queue bytes later wake the driver.
-            if !self.blocked || !self.link.take_output(&mut self.output) {
+            if !self.blocked || !self.transmission.take_output(&mut self.output) {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -254,7 +259,7 @@ impl Transmission {
     /// Reads once.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let count = std::task::ready!(self.input.poll_fill(self.expected, cx))?;
-        self.link.count_received(count);
+        self.transmission.count_received(count);
         Poll::Ready(Ok(count))
     }
 
@@ -268,7 +273,7 @@ impl Transmission {
         }
         // A reply must not be taken before the session knows what has been written.
         let (written, input) = (self.output.written(), &mut self.input);
-        let taken = self.link.change_with(&mut self.woken, |session| {
+        let taken = self.transmission.change_with(&mut self.woken, |session| {
             session.set_written(written);
             let waits = input.take_in(session)?;
             let parting = session.try_disconnect();
@@ -288,7 +293,7 @@ impl Transmission {
     fn settle(&mut self) -> bool {
         if self.early {
             let written = self.output.written();
-            let (early, parting) = self.link.change_with(&mut self.woken, |session| {
+            let (early, parting) = self.transmission.change_with(&mut self.woken, |session| {
                 session.set_written(written);
                 (session.has_early(), session.try_disconnect())
             });
@@ -301,10 +306,10 @@ impl Transmission {
     /// Wakes the callers whose answers have come. Returns whether to let them run first, so that
     /// what they ask next, or else `DISC`, leaves in one write.
     fn wake_callers(&mut self) -> bool {
-        let yields = self.parting || self.woken.len() > 1 || self.link.in_flight() > 0;
+        let yields = self.parting || self.woken.len() > 1 || self.transmission.in_flight() > 0;
         self.parting = false;
         if yields {
-            self.link.mark_scheduled();
+            self.transmission.mark_scheduled();
         }
         wake_all(self.woken.drain(..));
         yields
@@ -312,7 +317,7 @@ impl Transmission {
 
     /// Returns the end after `DISC`, with the reason why it was sent.
     fn parted(&self) -> Ended {
-        Ended::Orderly(self.link.refusal().unwrap_or_else(Error::closed))
+        Ended::Orderly(self.transmission.refusal().unwrap_or_else(Error::closed))
     }
 
     fn eof(&self) -> Ended {
@@ -320,7 +325,7 @@ impl Transmission {
             return self.parted();
         }
         let error = Error::eof(Phase::Request);
-        let is_clean = self.input.is_empty() && self.link.in_flight() == 0;
+        let is_clean = self.input.is_empty() && self.transmission.in_flight() == 0;
         if is_clean {
             Ended::Orderly(error)
         } else {
@@ -342,7 +347,7 @@ impl Transmission {
         if !self.stage.is_serving() {
             return None;
         }
-        let in_flight = self.link.in_flight();
+        let in_flight = self.transmission.in_flight();
         if let Some(stall) = &mut self.stall {
             if stall.poll(in_flight, cx) {
                 return Some((Phase::Stall, stall.limit()));
@@ -350,14 +355,14 @@ impl Transmission {
         }
         let overdue = self.overdue.as_mut()?;
         overdue
-            .poll(&self.link, in_flight, cx)
+            .poll(&self.transmission, in_flight, cx)
             .then(|| (Phase::Reply, overdue.limit()))
     }
 
     /// Polls once more before sleeping, if that pays. Called before waiting.
     fn poll_busy(&mut self, cx: &mut Context<'_>) {
-        if self.link.in_flight() > 0 && self.busy_poll.poll(cx) {
-            self.link.mark_scheduled();
+        if self.transmission.in_flight() > 0 && self.busy_poll.poll(cx) {
+            self.transmission.mark_scheduled();
         }
     }
 
@@ -365,7 +370,7 @@ impl Transmission {
     /// before waiting.
     fn poll_idle(&mut self, cx: &mut Context<'_>) {
         let is_counting = self.idle.is_set() && !self.idle.is_expired();
-        if is_counting || self.link.in_flight() > 0 {
+        if is_counting || self.transmission.in_flight() > 0 {
             return;
         }
         if self.active {
@@ -377,15 +382,16 @@ impl Transmission {
             self.input.release();
             self.woken = Vec::new();
             self.output.release();
-            self.link.release();
+            self.transmission.release();
         }
     }
 }
 
-impl Drop for Transmission {
+impl Drop for Driver {
     fn drop(&mut self) {
         // The error of each request says whether it was sent.
         let written = self.output.written();
-        self.link.change(|session| session.set_written(written));
+        self.transmission
+            .change(|session| session.set_written(written));
     }
 }
