@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures::FutureExt;
-use nbd_client::session::{Bounds, Outbox, Session, Sink, Submission, Ticket};
+use nbd_client::session::{Bounds, Cookie, Outbox, Session, Sink, Submission};
 use nbd_client::testing::{Export, Server};
 use nbd_client::wire::reply::Reply;
 use nbd_client::wire::request::RequestHead;
@@ -44,10 +44,10 @@ fn session(c: &mut Criterion) {
                 flush(&mut session, &mut outbox);
             }
             b.iter(|| {
-                let (ticket, head) = flush(&mut session, &mut outbox);
+                let (cookie, head) = flush(&mut session, &mut outbox);
                 Reply::simple(head.cookie, Errno::OK, Bytes::new()).encode(&mut input);
                 session.receive(&mut input).unwrap();
-                assert!(session.poll_answer(ticket, Waker::noop()).is_ready());
+                assert!(session.poll_answer(cookie, Waker::noop()).is_ready());
                 session.take_woken(&mut Vec::new());
             });
         });
@@ -55,7 +55,7 @@ fn session(c: &mut Criterion) {
 }
 
 /// Submits a flush and takes its header from the outbox.
-fn flush(session: &mut Session, outbox: &mut Outbox) -> (Ticket, RequestHead) {
+fn flush(session: &mut Session, outbox: &mut Outbox) -> (Cookie, RequestHead) {
     let mut submission = Some(Submission {
         command: Command::FLUSH,
         flags: CommandFlags::empty(),
@@ -64,7 +64,7 @@ fn flush(session: &mut Session, outbox: &mut Outbox) -> (Ticket, RequestHead) {
         payload: Bytes::new(),
         sink: Sink::None,
     });
-    let Poll::Ready(ticket) = session.poll_submit(&mut submission, &mut None, Waker::noop()) else {
+    let Poll::Ready(cookie) = session.poll_submit(&mut submission, &mut None, Waker::noop()) else {
         panic!("no room");
     };
     session.take_outbox(outbox);
@@ -72,7 +72,7 @@ fn flush(session: &mut Session, outbox: &mut Outbox) -> (Ticket, RequestHead) {
     outbox.advance(usize::MAX);
     // All that was queued counts as written.
     session.set_written(u64::MAX);
-    (ticket.unwrap(), head.unwrap())
+    (cookie.unwrap(), head.unwrap())
 }
 
 /// Reads of 4 KiB over one connection by 64 tasks, beside writes that wait for one that was

@@ -9,7 +9,7 @@ use std::task::{Poll, Waker};
 use bytes::{Buf, Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use nbd_client::session::{
-    Answer, Assembly, Bounds, Outbox, SLICES, Session, Sink, Submission, Ticket,
+    Answer, Assembly, Bounds, Cookie, Outbox, SLICES, Session, Sink, Submission,
 };
 use nbd_client::wire::reply::{Reply, data_body};
 use nbd_client::wire::request::{RequestHead, header_length};
@@ -43,11 +43,11 @@ fn bounds() -> Bounds {
 
 /// Submits `depth` reads, lets a server answer them all, and takes the answers.
 fn round(session: &mut Session, style: ReplyStyle, depth: u64) {
-    let tickets: Vec<_> = (0..depth).map(|i| submit(session, i * 4096)).collect();
+    let cookies: Vec<_> = (0..depth).map(|i| submit(session, i * 4096)).collect();
     let mut input = answer(session, style);
     session.receive(&mut input).unwrap();
-    for ticket in tickets {
-        match session.poll_answer(ticket, Waker::noop()) {
+    for cookie in cookies {
+        match session.poll_answer(cookie, Waker::noop()) {
             Poll::Ready(Ok(Answer::Data(data))) => assert_eq!(black_box(data).len(), 4096),
             other => panic!("no data: {other:?}"),
         }
@@ -55,7 +55,7 @@ fn round(session: &mut Session, style: ReplyStyle, depth: u64) {
     session.take_woken(&mut Vec::new());
 }
 
-fn submit(session: &mut Session, offset: u64) -> Ticket {
+fn submit(session: &mut Session, offset: u64) -> Cookie {
     let read = Assembly::new(offset, 4096, BytesMut::new());
     let mut submission = Some(Submission {
         command: Command::READ,
@@ -66,7 +66,7 @@ fn submit(session: &mut Session, offset: u64) -> Ticket {
         sink: Sink::Read(read),
     });
     match session.poll_submit(&mut submission, &mut None, Waker::noop()) {
-        Poll::Ready(ticket) => ticket.unwrap(),
+        Poll::Ready(cookie) => cookie.unwrap(),
         Poll::Pending => panic!("no room"),
     }
 }

@@ -10,8 +10,8 @@ use std::task::{Poll, Wake, Waker};
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::{Bytes, BytesMut};
 use nbd_client::session::{
-    Answer as Given, Assembly, Bounds, Bulk, Chunks, Context, Intake, Outbox, SLICES, Session,
-    Sink, StatusAssembly, Submission, Ticket,
+    Answer as Given, Assembly, Bounds, Bulk, Chunks, Context, Cookie, Intake, Outbox, SLICES,
+    Session, Sink, StatusAssembly, Submission,
 };
 use nbd_client::wire::codec::RequestCodec;
 use nbd_client::wire::request::RequestHead;
@@ -97,7 +97,7 @@ impl Wakes {
 struct Caller {
     submission: Option<Submission>,
     place: Option<u64>,
-    ticket: Option<Ticket>,
+    cookie: Option<Cookie>,
     wakes: Arc<Wakes>,
     /// How often it had been woken when it began to wait.
     waits_since: Option<usize>,
@@ -216,8 +216,8 @@ impl World {
                     // Its turn may have come, unseen.
                     let place = caller.place.take();
                     let granted = place.and_then(|place| self.session.leave_queue(place));
-                    if let Some(ticket) = caller.ticket.or(granted) {
-                        self.session.abandon(ticket);
+                    if let Some(cookie) = caller.cookie.or(granted) {
+                        self.session.abandon(cookie);
                     }
                 }
             }
@@ -301,7 +301,7 @@ impl World {
                 sink,
             }),
             place: None,
-            ticket: None,
+            cookie: None,
             wakes: Arc::default(),
             waits_since: None,
             is_structured: matches!(verb, Verb::ReadChunks),
@@ -327,13 +327,13 @@ impl World {
         let waker = Waker::from(caller.wakes.clone());
         let count = caller.wakes.count();
         let waited = caller.waits_since.replace(count);
-        let is_ready = match caller.ticket {
+        let is_ready = match caller.cookie {
             None => {
                 let had_place = caller.place.is_some();
                 match session.poll_submit(&mut caller.submission, &mut caller.place, &waker) {
                     Poll::Pending => false,
-                    Poll::Ready(Ok(ticket)) => {
-                        caller.ticket = Some(ticket);
+                    Poll::Ready(Ok(cookie)) => {
+                        caller.cookie = Some(cookie);
                         // After a wait, the answer may be there already.
                         if had_place {
                             caller.waits_since = None;
@@ -347,7 +347,7 @@ impl World {
                     }
                 }
             }
-            Some(ticket) if caller.is_structured => match session.poll_chunk(ticket, &waker) {
+            Some(cookie) if caller.is_structured => match session.poll_chunk(cookie, &waker) {
                 Poll::Pending => false,
                 Poll::Ready(Some(Ok(chunk))) => {
                     caller.chunks.push(chunk);
@@ -367,7 +367,7 @@ impl World {
                     true
                 }
             },
-            Some(ticket) => match session.poll_answer(ticket, &waker) {
+            Some(cookie) => match session.poll_answer(cookie, &waker) {
                 Poll::Pending => false,
                 Poll::Ready(result) => {
                     caller.is_over = true;

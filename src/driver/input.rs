@@ -17,7 +17,7 @@ use crate::wire::ProtocolError;
 const MIN_INPUT: usize = 16 << 10;
 const MAX_INPUT: usize = 128 << 10;
 /// The size of one read while bulk data is expected: the header and little of the data. The rest is
-/// left in the socket until its place is known.
+/// left in the socket until its buffer is known.
 const STAGE: usize = 4 << 10;
 
 /// The read half, owned by the driver alone.
@@ -66,8 +66,8 @@ impl Input {
         }
     }
 
-    /// Reads once, into the place of bulk data or into the buffer. The server owes `expected` bytes
-    /// of data.
+    /// Reads once: into the buffer of a read, if its data is being received, or else into the own
+    /// buffer. The server owes `expected` bytes of data.
     pub(super) fn poll_fill(
         &mut self,
         expected: u64,
@@ -77,8 +77,8 @@ impl Input {
         let half = Pin::new(&mut self.half);
         if let Some(bulk) = &mut self.bulk {
             let left = bulk.left();
-            let mut place = bulk.buffer().limit(left);
-            let count = std::task::ready!(poll_read_buf(half, cx, &mut place))?;
+            let mut part = bulk.buffer().limit(left);
+            let count = std::task::ready!(poll_read_buf(half, cx, &mut part))?;
             bulk.filled(count);
             return Poll::Ready(Ok(count));
         }

@@ -6,17 +6,17 @@ use crate::chunk::Chunk;
 use crate::connection::Connection;
 use crate::driver::Transmission;
 use crate::error::{Delivery, Error, Result};
-use crate::session::{Answer, Submission, Ticket};
+use crate::session::{Answer, Cookie, Submission};
 
 /// One message, from its submission to its answer.
 #[derive(Debug)]
 pub(super) struct Flight {
     /// The message, until it is queued.
     submission: Option<Submission>,
-    /// The place of the message at the gate, while it waits for room.
-    place: Option<u64>,
-    /// The ticket of the message, while it is queued or sent.
-    ticket: Option<Ticket>,
+    /// The ticket of the message at the gate, while it waits for room.
+    ticket: Option<u64>,
+    /// The cookie of the message, while it is queued or sent.
+    cookie: Option<Cookie>,
 }
 
 impl Flight {
@@ -24,8 +24,8 @@ impl Flight {
     pub(super) const fn new(submission: Submission) -> Self {
         Self {
             submission: Some(submission),
-            place: None,
             ticket: None,
+            cookie: None,
         }
     }
 
@@ -35,12 +35,12 @@ impl Flight {
         &mut self,
         transmission: &Transmission,
         cx: &Context<'_>,
-    ) -> Poll<Result<Ticket>> {
-        if let Some(ticket) = self.ticket {
-            return Poll::Ready(Ok(ticket));
+    ) -> Poll<Result<Cookie>> {
+        if let Some(cookie) = self.cookie {
+            return Poll::Ready(Ok(cookie));
         }
-        let sent = transmission.poll_submit(&mut self.submission, &mut self.place, cx.waker());
-        Poll::Ready(Ok(*self.ticket.insert(ready!(sent)?)))
+        let sent = transmission.poll_submit(&mut self.submission, &mut self.ticket, cx.waker());
+        Poll::Ready(Ok(*self.cookie.insert(ready!(sent)?)))
     }
 
     #[inline]
@@ -49,14 +49,14 @@ impl Flight {
         transmission: &Transmission,
         cx: &Context<'_>,
     ) -> Poll<Result<Answer>> {
-        let is_new = self.ticket.is_none() && self.place.is_none();
-        let ticket = ready!(self.poll_submit(transmission, cx))?;
+        let is_new = self.cookie.is_none() && self.ticket.is_none();
+        let cookie = ready!(self.poll_submit(transmission, cx))?;
         if is_new {
             // The waker is registered, and no answer can have come yet.
             return Poll::Pending;
         }
-        let answer = ready!(transmission.poll_answer(ticket, cx.waker()));
-        self.ticket = None;
+        let answer = ready!(transmission.poll_answer(cookie, cx.waker()));
+        self.cookie = None;
         Poll::Ready(answer)
     }
 
@@ -65,29 +65,29 @@ impl Flight {
         transmission: &Transmission,
         cx: &Context<'_>,
     ) -> Poll<Option<Result<Chunk>>> {
-        let ticket = ready!(self.poll_submit(transmission, cx))?;
-        transmission.poll_chunk(ticket, cx.waker())
+        let cookie = ready!(self.poll_submit(transmission, cx))?;
+        transmission.poll_chunk(cookie, cx.waker())
     }
 
     /// Returns whether the message was queued and is unanswered.
     #[inline]
     pub(super) const fn is_sent(&self) -> bool {
-        self.ticket.is_some()
+        self.cookie.is_some()
     }
 
     /// Abandons an unanswered message. Returns whether it was sent.
     #[inline]
     pub(super) fn release(&mut self, connection: &Connection) -> bool {
-        let (place, ticket) = (self.place.take(), self.ticket.take());
+        let (ticket, cookie) = (self.ticket.take(), self.cookie.take());
         let Ok(transmission) = connection.transmission() else {
             return false;
         };
         // The message may have been sent since the last poll.
-        let ticket = ticket.or_else(|| transmission.leave_queue(place?));
-        ticket
+        let cookie = cookie.or_else(|| transmission.leave_queue(ticket?));
+        cookie
             .into_iter()
-            .for_each(|ticket| transmission.abandon(ticket));
-        ticket.is_some()
+            .for_each(|cookie| transmission.abandon(cookie));
+        cookie.is_some()
     }
 }
 

@@ -129,20 +129,20 @@ impl Assembly {
     ) -> Result<Loan, TryReserveError> {
         self.reserve(buffers)?;
         self.fill_to(position);
-        let mut place = std::mem::take(&mut self.buffer);
-        if position == place.len() {
+        let mut part = std::mem::take(&mut self.buffer);
+        if position == part.len() {
             return Ok(Loan {
                 before: None,
-                place,
+                part,
                 after: BytesMut::new(),
             });
         }
-        let before = place.split_to(position);
-        let after = place.split_off(length.min(place.len()));
-        place.clear();
+        let before = part.split_to(position);
+        let after = part.split_off(length.min(part.len()));
+        part.clear();
         Ok(Loan {
             before: Some(before),
-            place,
+            part,
             after,
         })
     }
@@ -150,10 +150,10 @@ impl Assembly {
     /// Takes a filled part of the buffer back.
     pub fn give_back(&mut self, loan: Loan) {
         self.buffer = match loan.before {
-            None => loan.place,
+            None => loan.part,
             Some(mut whole) => {
                 // The three are neighbours in memory: joining them moves nothing.
-                whole.unsplit(loan.place);
+                whole.unsplit(loan.part);
                 whole.unsplit(loan.after);
                 whole
             }
@@ -204,19 +204,19 @@ impl Assembly {
 /// The part of a buffer that belongs to one piece, lent out to be filled.
 #[derive(Debug)]
 pub struct Loan {
-    /// The buffer before `place`; `None` if `place` is the end of the buffer, which grows.
+    /// The buffer before `part`; `None` if `part` is the end of the buffer, which grows.
     before: Option<BytesMut>,
     /// The part to append the data to.
-    pub place: BytesMut,
+    pub part: BytesMut,
     after: BytesMut,
 }
 
 impl Loan {
     /// Creates a loan that belongs to no assembly.
-    pub fn own(place: BytesMut) -> Self {
+    pub fn own(part: BytesMut) -> Self {
         Self {
             before: None,
-            place,
+            part,
             after: BytesMut::new(),
         }
     }
@@ -299,7 +299,7 @@ mod tests {
                     0 => read.put(position, &data[start..end], &buffers).unwrap(),
                     1 => {
                         let mut loan = read.lend(position, end - start, &buffers).unwrap();
-                        loan.place.extend_from_slice(&data[start..end]);
+                        loan.part.extend_from_slice(&data[start..end]);
                         read.give_back(loan);
                     }
                     _ => {

@@ -164,12 +164,12 @@ mod tests {
         let buffers = Buffers::default();
         let data = lend(&buffers, 4096);
         let half = data.slice(..10);
-        let place = data.as_ptr();
+        let address = data.as_ptr();
         drop(data);
         assert_eq!(buffers.shelf().bytes, 0, "half of it is in use");
         drop(half);
         assert_eq!(buffers.shelf().bytes, 4096);
-        assert_eq!(buffers.take(4096).unwrap().as_ptr(), place);
+        assert_eq!(buffers.take(4096).unwrap().as_ptr(), address);
         assert_eq!(buffers.shelf().bytes, 0);
     }
 

@@ -1,32 +1,32 @@
 //! Requests that their callers give up.
 
 use super::inflight::Stage;
-use super::{Session, Ticket};
+use super::{Cookie, Session};
 
 impl Session {
-    /// Removes a waiting request from the gate. Returns its ticket if it was admitted meanwhile.
-    pub fn leave_queue(&mut self, place: u64) -> Option<Ticket> {
-        let ticket = self.granted.remove(&place);
-        if let Some(waiter) = self.gate.cancel(place) {
+    /// Removes a waiting request from the gate. Returns its cookie if it was admitted meanwhile.
+    pub fn leave_queue(&mut self, ticket: u64) -> Option<Cookie> {
+        let cookie = self.granted.remove(&ticket);
+        if let Some(waiter) = self.gate.cancel(ticket) {
             if waiter.want.changes.is_some() {
                 self.end_change(waiter.want.span);
             }
             self.grant();
         }
-        ticket
+        cookie
     }
 
     /// Abandons a request. If it is unanswered, its slot stays taken until the reply has come and
     /// was checked.
-    pub fn abandon(&mut self, ticket: Ticket) {
-        let Some(place) = self.inflight.find(ticket.0) else {
+    pub fn abandon(&mut self, cookie: Cookie) {
+        let Some(slot) = self.inflight.find(cookie.0) else {
             return;
         };
-        let Some(entry) = self.inflight.get_mut(place) else {
+        let Some(entry) = self.inflight.get_mut(slot) else {
             return;
         };
         if matches!(entry.stage, Stage::Done(_)) {
-            self.inflight.remove(place);
+            self.inflight.remove(slot);
             return;
         }
         if std::mem::replace(&mut entry.orphan, true) {
@@ -34,7 +34,7 @@ impl Session {
         }
         entry.waker = None;
         if let Some(changes) = entry.changes() {
-            self.gate.abandon(&changes, place as u64);
+            self.gate.abandon(&changes, slot as u64);
             // Changes that now wait for this one no longer hold up the line.
             if self.gate.has_waiting() {
                 self.grant();

@@ -129,7 +129,7 @@ impl Entry {
     /// `None` if there is no memory for it.
     pub fn lend(
         &mut self,
-        place: usize,
+        slot: usize,
         (offset, length, done): (u64, usize, bool),
         buffers: &Buffers,
     ) -> Result<Option<Bulk>, ProtocolError> {
@@ -143,7 +143,7 @@ impl Entry {
             return Ok(None);
         };
         Ok(Some(Bulk {
-            entry: place,
+            entry: slot,
             loan,
             left: length,
             done,
@@ -164,7 +164,7 @@ impl Entry {
                 Ok(())
             }
             _ => {
-                let (offset, data) = (bulk.offset, buffers.lend(bulk.loan.place));
+                let (offset, data) = (bulk.offset, buffers.lend(bulk.loan.part));
                 self.hand_over(Chunk::Data { offset, data }, limits)
             }
         }

@@ -25,24 +25,24 @@ impl Session {
     pub fn drop_unsent(&mut self) -> u64 {
         let mut end = self.written;
         let mut unsent = Vec::new();
-        for place in self.inflight.places() {
-            let Some(entry) = self.inflight.get_mut(place) else {
+        for slot in self.inflight.slots() {
+            let Some(entry) = self.inflight.get_mut(slot) else {
                 continue;
             };
             if matches!(entry.stage, Stage::Done(_)) {
                 continue;
             }
             if entry.sent.start >= self.written {
-                unsent.push(place);
+                unsent.push(slot);
             } else {
                 end = end.max(entry.sent.end);
             }
         }
         self.messages_sent = self.messages_sent.wrapping_sub(unsent.len() as u64);
-        for place in unsent {
-            self.early.retain(|early| *early != place);
+        for slot in unsent {
+            self.early.retain(|early| *early != slot);
             let error = Error::closed().delivered(Delivery::NotSent);
-            self.complete(place, Err(error));
+            self.complete(slot, Err(error));
         }
         self.queued = end;
         end
@@ -112,8 +112,8 @@ impl Session {
             return;
         };
         self.early.clear();
-        for place in self.inflight.places() {
-            let Some(entry) = self.inflight.get_mut(place) else {
+        for slot in self.inflight.slots() {
+            let Some(entry) = self.inflight.get_mut(slot) else {
                 continue;
             };
             if matches!(entry.stage, Stage::Done(_)) {
@@ -130,7 +130,7 @@ impl Session {
                 Stage::Early(Err(refusal)) => Err(refusal),
                 _ => Err(error.clone().delivered(delivery)),
             };
-            self.complete(place, result);
+            self.complete(slot, result);
         }
     }
 

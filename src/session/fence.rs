@@ -19,7 +19,7 @@ use super::ranges::Ranges;
 #[derive(Debug)]
 pub struct Fence<T> {
     abandoned: Ranges,
-    /// The ranges of the waiting changes, numbered by their places.
+    /// The ranges of the waiting changes, numbered by their tickets.
     ranges: Ranges,
     waiting: BTreeMap<u64, Waiter<T>>,
 }
@@ -41,38 +41,38 @@ impl<T> Fence<T> {
     }
 
     /// Adds a waiting change.
-    pub fn wait(&mut self, place: u64, waiter: Waiter<T>) {
+    pub fn wait(&mut self, ticket: u64, waiter: Waiter<T>) {
         if let Some(changes) = &waiter.want.changes {
-            self.ranges.insert(changes, place);
+            self.ranges.insert(changes, ticket);
         }
-        self.waiting.insert(place, waiter);
+        self.waiting.insert(ticket, waiter);
     }
 
-    /// Returns the waiting change with this place.
-    pub fn get_mut(&mut self, place: u64) -> Option<&mut Waiter<T>> {
-        self.waiting.get_mut(&place)
+    /// Returns the waiting change with this ticket.
+    pub fn get_mut(&mut self, ticket: u64) -> Option<&mut Waiter<T>> {
+        self.waiting.get_mut(&ticket)
     }
 
-    /// Removes the waiting change with this place.
-    pub fn remove(&mut self, place: u64) -> Option<Waiter<T>> {
-        let waiter = self.waiting.remove(&place)?;
+    /// Removes the waiting change with this ticket.
+    pub fn remove(&mut self, ticket: u64) -> Option<Waiter<T>> {
+        let waiter = self.waiting.remove(&ticket)?;
         if let Some(changes) = &waiter.want.changes {
-            self.ranges.remove(changes, place);
+            self.ranges.remove(changes, ticket);
         }
         Some(waiter)
     }
 
-    /// Adds an abandoned change. `number` names it until it is answered.
-    pub fn raise(&mut self, changes: &Range<u64>, number: u64) {
+    /// Adds an abandoned change. `slot` names it until it is answered.
+    pub fn raise(&mut self, changes: &Range<u64>, slot: u64) {
         if !changes.is_empty() {
-            self.abandoned.insert(changes, number);
+            self.abandoned.insert(changes, slot);
         }
     }
 
     /// Removes an abandoned change that was answered, and moves the changes that waited for no
     /// other one to `line`.
-    pub fn fall(&mut self, changes: &Range<u64>, number: u64, line: &mut BTreeMap<u64, Waiter<T>>) {
-        self.abandoned.remove(changes, number);
+    pub fn fall(&mut self, changes: &Range<u64>, slot: u64, line: &mut BTreeMap<u64, Waiter<T>>) {
+        self.abandoned.remove(changes, slot);
         let mut at = changes.start;
         while at < changes.end && self.ranges.overlaps(&(at..changes.end)) {
             let reach = self.abandoned.reach(at.saturating_add(1));
@@ -83,8 +83,8 @@ impl<T> Fence<T> {
             }
             // No abandoned change lies between `reach` and `next`.
             let next = self.abandoned.next(at).unwrap_or(u64::MAX);
-            while let Some(place) = self.ranges.inside(&(reach..next)) {
-                line.extend(self.remove(place).map(|waiter| (place, waiter)));
+            while let Some(ticket) = self.ranges.inside(&(reach..next)) {
+                line.extend(self.remove(ticket).map(|waiter| (ticket, waiter)));
             }
             at = next;
         }

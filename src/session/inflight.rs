@@ -26,9 +26,8 @@ pub struct Entry {
     pub sent: Range<u64>,
     /// The bytes that are counted for it at the gate.
     pub bytes: u64,
-    /// Of a change its span, see [`Barrier`](super::barrier::Barrier); of a flush the number of
-    /// changes that it covers, see [`Ledger`](super::ledger::Ledger).
-    pub mark: u64,
+    /// What the answer means for the durability of changes.
+    pub kind: Kind,
     /// Whether the request has the flag `FUA`: a change is durable once it is acknowledged.
     pub fua: bool,
     /// Whether the reply may have only one chunk of content.
@@ -47,6 +46,23 @@ pub struct Entry {
     pub starved: bool,
     /// The waker of the caller.
     pub waker: Option<Waker>,
+}
+
+/// What the answer to a request means for the durability of changes.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// The request is a change.
+    Change {
+        /// The span of the change, see [`Barrier`](super::barrier::Barrier).
+        span: u64,
+    },
+    /// The request is a flush.
+    Flush {
+        /// The number of changes that the flush covers, see [`Ledger`](super::ledger::Ledger).
+        covered: u64,
+    },
+    /// The request is neither.
+    Other,
 }
 
 /// How far a request has come.
@@ -71,7 +87,7 @@ impl Entry {
             epoch: 0,
             sent,
             bytes: 0,
-            mark: 0,
+            kind: Kind::Other,
             fua: false,
             single_chunk: false,
             sink,
@@ -195,28 +211,28 @@ impl Inflight {
     /// Returns the slot of the entry with this cookie.
     pub fn find(&self, cookie: u64) -> Option<usize> {
         let number = cookie.wrapping_sub(self.start);
-        let place = usize::try_from(number & 0xffff_ffff).ok()?;
-        let entry = self.entries.get(place)?;
-        (u64::from(entry.generation) == number >> 32).then_some(place)
+        let slot = usize::try_from(number & 0xffff_ffff).ok()?;
+        let entry = self.entries.get(slot)?;
+        (u64::from(entry.generation) == number >> 32).then_some(slot)
     }
 
     /// Returns the entry in a slot, to be changed.
-    pub fn get_mut(&mut self, place: usize) -> Option<&mut Entry> {
-        self.entries.get_mut(place)
+    pub fn get_mut(&mut self, slot: usize) -> Option<&mut Entry> {
+        self.entries.get_mut(slot)
     }
 
     /// Returns the entry of a reply that has begun. The entry stays until the reply has ended, so
     /// its absence is an error and never a success.
     #[inline]
-    pub fn replied(&mut self, place: usize) -> Result<&mut Entry, ProtocolError> {
-        let entry = self.entries.get_mut(place);
+    pub fn replied(&mut self, slot: usize) -> Result<&mut Entry, ProtocolError> {
+        let entry = self.entries.get_mut(slot);
         debug_assert!(entry.is_some(), "a reply to no request");
-        entry.ok_or(ProtocolError::UnknownCookie(place as u64))
+        entry.ok_or(ProtocolError::UnknownCookie(slot as u64))
     }
 
     /// Removes the entry in a slot.
-    pub fn remove(&mut self, place: usize) -> Option<Entry> {
-        let entry = self.entries.try_remove(place)?;
+    pub fn remove(&mut self, slot: usize) -> Option<Entry> {
+        let entry = self.entries.try_remove(slot)?;
         self.statuses = self.statuses.saturating_sub(entry.statuses());
         Some(entry)
     }
@@ -232,8 +248,8 @@ impl Inflight {
     }
 
     /// Returns the slots of all entries.
-    pub fn places(&self) -> Vec<usize> {
-        self.entries.iter().map(|(place, _)| place).collect()
+    pub fn slots(&self) -> Vec<usize> {
+        self.entries.iter().map(|(slot, _)| slot).collect()
     }
 
     /// Frees memory of an idle connection.
@@ -265,8 +281,8 @@ mod tests {
         }
         assert!(cookies.iter().all(|&cookie| cookie != 0));
         for &cookie in &cookies {
-            let place = table.find(cookie).unwrap();
-            table.remove(place);
+            let slot = table.find(cookie).unwrap();
+            table.remove(slot);
             let again = table.next_cookie();
             table.insert(entry());
             assert!(!cookies.contains(&again));
@@ -291,8 +307,8 @@ mod tests {
                 let removed = step.and_then(|at| usize::from(at).checked_rem(pending.len()));
                 if let Some(at) = removed {
                     let cookie = pending.swap_remove(at);
-                    let place = table.find(cookie).expect("it is pending");
-                    table.remove(place);
+                    let slot = table.find(cookie).expect("it is pending");
+                    table.remove(slot);
                     prop_assert_eq!(table.find(cookie), None);
                 } else {
                     let cookie = table.next_cookie();
@@ -301,8 +317,8 @@ mod tests {
                     table.insert(entry());
                     pending.push(cookie);
                 }
-                let places: HashSet<_> = pending.iter().map(|&cookie| table.find(cookie)).collect();
-                prop_assert!(!places.contains(&None) && places.len() == pending.len());
+                let slots: HashSet<_> = pending.iter().map(|&cookie| table.find(cookie)).collect();
+                prop_assert!(!slots.contains(&None) && slots.len() == pending.len());
             }
         }
     }

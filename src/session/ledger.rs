@@ -18,7 +18,7 @@ pub struct Ledger {
 /// without it: the changes that this flush should have covered stay in doubt.
 #[derive(Debug)]
 struct Failure {
-    mark: u64,
+    covered: u64,
     error: RequestError,
 }
 
@@ -28,28 +28,32 @@ impl Ledger {
         self.acknowledged = self.acknowledged.wrapping_add(1);
     }
 
-    /// Returns the number of changes that a flush sent now covers.
-    pub const fn mark(&self) -> u64 {
+    /// Returns the number of acknowledged changes: a flush that is sent now covers them.
+    pub const fn acknowledged(&self) -> u64 {
         self.acknowledged
     }
 
-    /// Records the answer to a flush that covers the changes up to `mark`. Returns the answer for
+    /// Records the answer to a flush that covers the first `covered` changes. Returns the answer for
     /// the caller, which is an error if an earlier flush failed.
-    pub fn flushed(&mut self, mark: u64, result: Result<Answer, Error>) -> Result<Answer, Error> {
+    pub fn flushed(
+        &mut self,
+        covered: u64,
+        result: Result<Answer, Error>,
+    ) -> Result<Answer, Error> {
         match result {
             Ok(answer) => {
-                self.durable = self.durable.max(mark);
+                self.durable = self.durable.max(covered);
                 match &self.failure {
                     Some(failure) => Err(Error::DurabilityUnknown(failure.error.clone())),
                     None => Ok(answer),
                 }
             }
             Err(Error::Request(error)) => {
-                if mark > self.durable {
+                if covered > self.durable {
                     // The first cause is kept.
                     let first = self.failure.take().map(|first| first.error);
                     let error = first.unwrap_or_else(|| error.clone());
-                    self.failure = Some(Failure { mark, error });
+                    self.failure = Some(Failure { covered, error });
                 }
                 Err(Error::Request(error))
             }
@@ -65,7 +69,7 @@ impl Ledger {
     /// Treats everything that failed flushes should have covered as handled by the caller.
     pub fn forgive(&mut self) {
         if let Some(failure) = self.failure.take() {
-            self.durable = self.durable.max(failure.mark);
+            self.durable = self.durable.max(failure.covered);
         }
     }
 }
@@ -92,14 +96,18 @@ mod tests {
         let mut ledger = Ledger::default();
         assert!(!ledger.has_unflushed());
         ledger.acknowledge();
-        let mark = ledger.mark();
+        let covered = ledger.acknowledged();
         ledger.acknowledge();
-        assert!(ledger.flushed(mark, Ok(Answer::Done)).is_ok());
+        assert!(ledger.flushed(covered, Ok(Answer::Done)).is_ok());
         assert!(ledger.has_unflushed());
-        assert!(ledger.flushed(ledger.mark(), Ok(Answer::Done)).is_ok());
+        assert!(
+            ledger
+                .flushed(ledger.acknowledged(), Ok(Answer::Done))
+                .is_ok()
+        );
         assert!(!ledger.has_unflushed());
         // An answer that comes late takes nothing back.
-        assert!(ledger.flushed(mark, Ok(Answer::Done)).is_ok());
+        assert!(ledger.flushed(covered, Ok(Answer::Done)).is_ok());
         assert!(!ledger.has_unflushed());
     }
 

@@ -42,7 +42,7 @@ pub use assembly::Assembly;
 use barrier::Barrier;
 pub use buffers::{Buffers, reserve};
 use gate::Gate;
-use inflight::{Inflight, Stage};
+use inflight::{Inflight, Kind, Stage};
 use ledger::Ledger;
 pub use outbox::{Outbox, SLICES};
 pub use receive::{Bulk, Intake};
@@ -53,13 +53,13 @@ use crate::chunk::Chunk;
 use crate::error::{Delivery, Error};
 pub use crate::extent::Context;
 use crate::limits::Limits;
+use crate::wire::ReplyStyle;
 use crate::wire::codec::ReplyCodec;
 use crate::wire::request::RequestHead;
-use crate::wire::{Command, ReplyStyle};
 
 /// The name of a request in flight: its cookie.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Ticket(u64);
+pub struct Cookie(u64);
 
 /// The bounds on requests in flight.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +88,7 @@ pub struct Session {
     inflight: Inflight,
     gate: Gate<Submission>,
     /// The requests that waited at the gate and were admitted, until their callers poll again.
-    granted: BTreeMap<u64, Ticket>,
+    granted: BTreeMap<u64, Cookie>,
     barrier: Barrier,
     ledger: Ledger,
     outbox: Outbox,
@@ -182,11 +182,11 @@ impl Session {
     }
 
     /// Takes the answer to a request. It can be taken once.
-    pub fn poll_answer(&mut self, ticket: Ticket, waker: &Waker) -> Poll<Result<Answer, Error>> {
-        let Some(place) = self.inflight.find(ticket.0) else {
+    pub fn poll_answer(&mut self, cookie: Cookie, waker: &Waker) -> Poll<Result<Answer, Error>> {
+        let Some(slot) = self.inflight.find(cookie.0) else {
             return Poll::Ready(Err(self.ended.clone().unwrap_or_else(Error::closed)));
         };
-        if let Some(entry) = self.inflight.get_mut(place) {
+        if let Some(entry) = self.inflight.get_mut(slot) {
             if !matches!(entry.stage, Stage::Done(_)) {
                 match &mut entry.waker {
                     Some(old) => old.clone_from(waker),
@@ -195,7 +195,7 @@ impl Session {
                 return Poll::Pending;
             }
         }
-        match self.inflight.remove(place).map(|entry| entry.stage) {
+        match self.inflight.remove(slot).map(|entry| entry.stage) {
             Some(Stage::Done(result)) => Poll::Ready(result),
             _ => Poll::Pending,
         }
@@ -204,18 +204,18 @@ impl Session {
     /// Takes the next piece of a structured read. Returns `None` after the last one.
     pub fn poll_chunk(
         &mut self,
-        ticket: Ticket,
+        cookie: Cookie,
         waker: &Waker,
     ) -> Poll<Option<Result<Chunk, Error>>> {
-        let place = self.inflight.find(ticket.0);
-        if let Some(entry) = place.and_then(|place| self.inflight.get_mut(place)) {
+        let slot = self.inflight.find(cookie.0);
+        if let Some(entry) = slot.and_then(|slot| self.inflight.get_mut(slot)) {
             if let Sink::Chunks(chunks) = &mut entry.sink {
                 if let Some(chunk) = chunks.queue.pop_front() {
                     return Poll::Ready(Some(Ok(chunk)));
                 }
             }
         }
-        match self.poll_answer(ticket, waker) {
+        match self.poll_answer(cookie, waker) {
             Poll::Ready(Ok(_)) => Poll::Ready(None),
             Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
             Poll::Pending => Poll::Pending,
@@ -262,15 +262,15 @@ impl Session {
         if self.early.is_empty() {
             return;
         }
-        for place in std::mem::take(&mut self.early) {
-            let Some(entry) = self.inflight.get_mut(place) else {
+        for slot in std::mem::take(&mut self.early) {
+            let Some(entry) = self.inflight.get_mut(slot) else {
                 continue;
             };
             if entry.sent.end > written {
-                self.early.push(place);
+                self.early.push(slot);
             } else if let Stage::Early(result) = std::mem::replace(&mut entry.stage, Stage::Waiting)
             {
-                self.complete(place, result);
+                self.complete(slot, result);
             }
         }
     }
@@ -296,45 +296,46 @@ impl Session {
 
     /// Ends the reply to a request. The answer is kept back until the request is fully written, so
     /// that the bound on requests in flight holds.
-    fn conclude(&mut self, place: usize, result: Result<Answer, Error>) {
-        let Some(entry) = self.inflight.get_mut(place) else {
+    fn conclude(&mut self, slot: usize, result: Result<Answer, Error>) {
+        let Some(entry) = self.inflight.get_mut(slot) else {
             return;
         };
         if entry.sent.end > self.written {
             entry.stage = Stage::Early(result);
-            self.early.push(place);
+            self.early.push(slot);
         } else {
-            self.complete(place, result);
+            self.complete(slot, result);
         }
     }
 
     /// Completes a request: frees its room at the gate, and keeps the answer for its caller.
-    fn complete(&mut self, place: usize, result: Result<Answer, Error>) {
-        let Some(entry) = self.inflight.get_mut(place) else {
+    fn complete(&mut self, slot: usize, result: Result<Answer, Error>) {
+        let Some(entry) = self.inflight.get_mut(slot) else {
             return;
         };
         self.pending = self.pending.saturating_sub(1);
         self.gate.leave(entry.bytes);
         self.expected = self.expected.saturating_sub(entry.data());
-        let (changes, mark) = (entry.changes(), entry.mark);
-        let result = match entry.command {
-            Command::FLUSH => self.ledger.flushed(mark, result),
+        let kind = entry.kind;
+        let result = match kind {
+            Kind::Flush { covered } => self.ledger.flushed(covered, result),
+            Kind::Change { .. } if !entry.fua && result.is_ok() => {
+                self.ledger.acknowledge();
+                result
+            }
             _ => result,
         };
-        if changes.is_some() && !entry.fua && result.is_ok() {
-            self.ledger.acknowledge();
-        }
         if entry.orphan {
-            if let Some(changes) = &changes {
-                self.gate.answered(changes, place as u64);
+            if let Some(changes) = entry.changes() {
+                self.gate.answered(&changes, slot as u64);
             }
-            self.inflight.remove(place);
+            self.inflight.remove(slot);
         } else {
             entry.stage = Stage::Done(result);
             self.woken.extend(entry.waker.take());
         }
-        if changes.is_some() {
-            self.end_change(mark);
+        if let Kind::Change { span } = kind {
+            self.end_change(span);
         }
         if self.gate.has_waiting() {
             self.grant();

@@ -23,17 +23,17 @@ pub enum Intake {
 #[derive(Debug)]
 pub enum Awaiting {
     /// The body of a chunk, or the part of it that precedes data.
-    Body { place: usize, head: ChunkHead },
+    Body { slot: usize, head: ChunkHead },
     /// Data for a read.
     Data {
-        place: usize,
+        slot: usize,
         offset: u64,
         length: usize,
         done: bool,
     },
     /// Data that is to be skipped.
     Discard {
-        place: usize,
+        slot: usize,
         left: usize,
         done: bool,
     },
@@ -52,7 +52,7 @@ pub struct Bulk {
 impl Bulk {
     /// Returns the buffer to which exactly [`left`](Self::left) bytes are to be appended.
     pub const fn buffer(&mut self) -> &mut BytesMut {
-        &mut self.loan.place
+        &mut self.loan.part
     }
 
     /// Returns how many bytes are missing.
@@ -92,7 +92,7 @@ impl Session {
                 }
             };
             match awaiting {
-                Awaiting::Body { place, head } => {
+                Awaiting::Body { slot, head } => {
                     // Of a data chunk only the offset is needed here, not the data.
                     let needed = match head.chunk {
                         ChunkType::OFFSET_DATA => 8,
@@ -103,34 +103,34 @@ impl Session {
                         return Ok(Intake::Bytes(needed));
                     }
                     let body = input.get(..needed).unwrap_or_default();
-                    self.awaiting = self.take_body(place, &head, body)?;
+                    self.awaiting = self.take_body(slot, &head, body)?;
                     input.advance(needed);
                 }
                 Awaiting::Data {
-                    place,
+                    slot,
                     offset,
                     length,
                     done,
                 } => {
                     if input.len() >= length {
                         let data = input.get(..length).unwrap_or_default();
-                        let entry = self.inflight.replied(place)?;
+                        let entry = self.inflight.replied(slot)?;
                         entry.store(offset, data, &self.buffers, &self.limits)?;
                         self.woken.extend(entry.reader());
                         input.advance(length);
-                        self.end_message(place, done)?;
-                    } else if !self.inflight.replied(place)?.is_wanted() {
+                        self.end_message(slot, done)?;
+                    } else if !self.inflight.replied(slot)?.is_wanted() {
                         self.awaiting = Some(Awaiting::Discard {
-                            place,
+                            slot,
                             left: length,
                             done,
                         });
                     } else if length >= BULK {
-                        let entry = self.inflight.replied(place)?;
+                        let entry = self.inflight.replied(slot)?;
                         let data = (offset, length, done);
-                        let Some(mut bulk) = entry.lend(place, data, &self.buffers)? else {
+                        let Some(mut bulk) = entry.lend(slot, data, &self.buffers)? else {
                             self.awaiting = Some(Awaiting::Discard {
-                                place,
+                                slot,
                                 left: length,
                                 done,
                             });
@@ -145,15 +145,15 @@ impl Session {
                         return Ok(Intake::Bytes(length));
                     }
                 }
-                Awaiting::Discard { place, left, done } => {
+                Awaiting::Discard { slot, left, done } => {
                     let now = left.min(input.len());
                     input.advance(now);
                     let left = left.saturating_sub(now);
                     if left > 0 {
-                        self.awaiting = Some(Awaiting::Discard { place, left, done });
+                        self.awaiting = Some(Awaiting::Discard { slot, left, done });
                         return Ok(Intake::Bytes(1));
                     }
-                    self.end_message(place, done)?;
+                    self.end_message(slot, done)?;
                 }
             }
         }
@@ -167,26 +167,26 @@ impl Session {
         if self.ended.is_some() {
             return Ok(());
         }
-        let (place, done) = (bulk.entry, bulk.done);
-        let entry = self.inflight.replied(place)?;
+        let (slot, done) = (bulk.entry, bulk.done);
+        let entry = self.inflight.replied(slot)?;
         entry.give_back(bulk, &self.buffers, &self.limits)?;
         self.woken.extend(entry.reader());
-        self.end_message(place, done)
+        self.end_message(slot, done)
     }
 
     /// Matches a reply header with its request. Returns what follows the header, if anything.
     fn accept(&mut self, head: ReplyHead) -> Result<Option<Awaiting>, ProtocolError> {
         // P-180: a cookie that is not in flight is a violation.
         let unknown = ProtocolError::UnknownCookie(head.cookie());
-        let Some(place) = self.inflight.find(head.cookie()) else {
+        let Some(slot) = self.inflight.find(head.cookie()) else {
             return Err(unknown);
         };
-        let entry = self.inflight.replied(place)?;
+        let entry = self.inflight.replied(slot)?;
         if !matches!(entry.stage, Stage::Waiting) {
             return Err(unknown);
         }
         match head {
-            ReplyHead::Simple { error, .. } => self.accept_simple(place, error),
+            ReplyHead::Simple { error, .. } => self.accept_simple(slot, error),
             ReplyHead::Chunk(head) => {
                 // an extended reply has the offset of its request.
                 if let Some(got) = head.offset.filter(|&offset| offset != entry.offset) {
@@ -197,13 +197,13 @@ impl Session {
                 }
                 entry.check(&head, self.codec.style(), &self.limits)?;
                 if head.length > 0 {
-                    return Ok(Some(Awaiting::Body { place, head }));
+                    return Ok(Some(Awaiting::Body { slot, head }));
                 }
                 // P-155: a chunk without a body is NONE, and NONE ends a reply.
                 if !head.is_done() {
                     return Err(ProtocolError::NotDone);
                 }
-                self.end_message(place, true)?;
+                self.end_message(slot, true)?;
                 Ok(None)
             }
         }
@@ -212,10 +212,10 @@ impl Session {
     /// Takes a simple reply. Returns the data that follows, if any.
     fn accept_simple(
         &mut self,
-        place: usize,
+        slot: usize,
         error: Errno,
     ) -> Result<Option<Awaiting>, ProtocolError> {
-        let entry = self.inflight.replied(place)?;
+        let entry = self.inflight.replied(slot)?;
         // P-154: with structured replies, a read is never answered simply.
         if entry.command == Command::READ && self.codec.style() != ReplyStyle::Simple {
             return Err(ProtocolError::SimpleReply(entry.command));
@@ -225,16 +225,16 @@ impl Session {
         } else if entry.command == Command::READ {
             // P-152: the data of the read follows.
             let (offset, length) = (entry.offset, entry.length);
-            return self.expect_data(place, offset, length, true).map(Some);
+            return self.expect_data(slot, offset, length, true).map(Some);
         }
-        self.end_message(place, true)?;
+        self.end_message(slot, true)?;
         Ok(None)
     }
 
     /// Takes the body of a chunk. Returns the data that follows, if any.
     fn take_body(
         &mut self,
-        place: usize,
+        slot: usize,
         head: &ChunkHead,
         mut body: &[u8],
     ) -> Result<Option<Awaiting>, ProtocolError> {
@@ -245,42 +245,42 @@ impl Session {
                     .map_err(|_| ProtocolError::length("chunk OFFSET_DATA", head.length))?;
                 let length = head.length.saturating_sub(8);
                 return self
-                    .expect_data(place, offset, length, head.is_done())
+                    .expect_data(slot, offset, length, head.is_done())
                     .map(Some);
             }
             ChunkType::OFFSET_HOLE => {
                 let hole = Hole::decode(body)?;
-                let entry = self.inflight.replied(place)?;
+                let entry = self.inflight.replied(slot)?;
                 entry.hole(hole, &self.buffers, &self.limits)?;
                 self.woken.extend(entry.reader());
             }
             ChunkType::BLOCK_STATUS | ChunkType::BLOCK_STATUS_EXT => {
                 let wide = head.chunk == ChunkType::BLOCK_STATUS_EXT;
                 let (context, extents) = StatusExtents::decode(wide, body)?;
-                self.take_status(place, context, extents)?;
+                self.take_status(slot, context, extents)?;
             }
             _ => {
                 let error = ErrorChunk::decode(head.chunk, body)?;
-                self.inflight.replied(place)?.fail(error, &self.limits)?;
+                self.inflight.replied(slot)?.fail(error, &self.limits)?;
             }
         }
-        self.end_message(place, head.is_done())?;
+        self.end_message(slot, head.is_done())?;
         Ok(None)
     }
 
     /// Claims the range of the piece of data that follows.
     fn expect_data(
         &mut self,
-        place: usize,
+        slot: usize,
         offset: u64,
         length: u64,
         done: bool,
     ) -> Result<Awaiting, ProtocolError> {
-        let entry = self.inflight.replied(place)?;
+        let entry = self.inflight.replied(slot)?;
         entry.claim(offset, length, &self.limits)?;
         let length = usize::try_from(length).map_err(|_| ProtocolError::length("data", length))?;
         Ok(Awaiting::Data {
-            place,
+            slot,
             offset,
             length,
             done,
@@ -291,12 +291,12 @@ impl Session {
     /// the bound on bytes; extents beyond the share of a request are cut off.
     fn take_status(
         &mut self,
-        place: usize,
+        slot: usize,
         context: u32,
         extents: StatusExtents<'_>,
     ) -> Result<(), ProtocolError> {
         let share = self.gate.max_bytes() / self.inflight.statuses().max(1);
-        let entry = self.inflight.replied(place)?;
+        let entry = self.inflight.replied(slot)?;
         let Sink::Status(status) = &mut entry.sink else {
             return Err(entry.no_content());
         };
@@ -310,18 +310,18 @@ impl Session {
 
     /// Ends a message of a reply, and with `done` the reply.
     #[inline]
-    fn end_message(&mut self, place: usize, done: bool) -> Result<(), ProtocolError> {
+    fn end_message(&mut self, slot: usize, done: bool) -> Result<(), ProtocolError> {
         if !done {
             return Ok(());
         }
-        let result = self.inflight.replied(place)?.finish()?;
+        let result = self.inflight.replied(slot)?.finish()?;
         if let Err(Error::Request(error)) = &result {
             // P-146: after ESHUTDOWN nothing new is sent, and requests in flight may finish.
             if error.errno == Errno::ESHUTDOWN {
                 self.refuse(Error::shutting_down());
             }
         }
-        self.conclude(place, result);
+        self.conclude(slot, result);
         Ok(())
     }
 }

@@ -121,7 +121,7 @@ impl StatusAssembly {
             Some(most) => self.share(most),
             None => 0,
         };
-        let extents = self.place(extents, most)?;
+        let extents = self.extents(extents, most)?;
         if let Some(answer) = self.answers.get_mut(at) {
             answer.extents = Some(extents);
         }
@@ -137,7 +137,7 @@ impl StatusAssembly {
     }
 
     /// Converts lengths and flags to extents, and keeps at most `most` of them.
-    fn place(
+    fn extents(
         &self,
         descriptors: impl ExactSizeIterator<Item = Result<(u64, u64), ProtocolError>>,
         most: usize,

@@ -4,31 +4,31 @@
 use std::task::{Poll, Waker};
 
 use super::gate::{Waiter, Want};
-use super::inflight::{Entry, changes, payload};
-use super::{Error, Session, Sink, Submission, Ticket};
+use super::inflight::{Entry, Kind, changes, payload};
+use super::{Cookie, Error, Session, Sink, Submission};
 use crate::wire::request::RequestHead;
 use crate::wire::{Command, CommandFlags};
 
 impl Session {
     /// Queues the request as soon as there is room for it, whether or not the caller polls. From
-    /// then on it is sent, whatever the caller does. `place` is its place while it waits.
+    /// then on it is sent, whatever the caller does. `ticket` is its ticket while it waits.
     ///
-    /// Returns the ticket. If the request had a place, its answer may be there already.
+    /// Returns the cookie. If the request had a ticket, its answer may be there already.
     pub fn poll_submit(
         &mut self,
         submission: &mut Option<Submission>,
-        place: &mut Option<u64>,
+        ticket: &mut Option<u64>,
         waker: &Waker,
-    ) -> Poll<Result<Ticket, Error>> {
-        if let Some(ticket) = place.and_then(|place| self.granted.remove(&place)) {
-            *place = None;
-            return Poll::Ready(Ok(ticket));
+    ) -> Poll<Result<Cookie, Error>> {
+        if let Some(cookie) = ticket.and_then(|ticket| self.granted.remove(&ticket)) {
+            *ticket = None;
+            return Poll::Ready(Ok(cookie));
         }
         if let Some(error) = self.refusal() {
             return Poll::Ready(Err(error));
         }
-        if let Some(place) = *place {
-            self.gate.set_waker(place, waker);
+        if let Some(ticket) = *ticket {
+            self.gate.set_waker(ticket, waker);
             return Poll::Pending;
         }
         let Some(item) = submission.take() else {
@@ -37,14 +37,14 @@ impl Session {
         let want = self.want(&item);
         if item.command == Command::FLUSH && !self.barrier.is_past(want.span) {
             let waker = waker.clone();
-            *place = Some(self.gate.hold(Waiter { want, item, waker }));
+            *ticket = Some(self.gate.hold(Waiter { want, item, waker }));
             return Poll::Pending;
         }
         if self.gate.enter(&want) {
             return Poll::Ready(Ok(self.queue(item, &want, waker)));
         }
         let waker = waker.clone();
-        *place = Some(self.gate.wait(Waiter { want, item, waker }));
+        *ticket = Some(self.gate.wait(Waiter { want, item, waker }));
         Poll::Pending
     }
 
@@ -80,15 +80,15 @@ impl Session {
         if self.closing.is_some() || self.ended.is_some() {
             return;
         }
-        while let Some((place, waiter)) = self.gate.grant() {
-            let ticket = self.queue(waiter.item, &waiter.want, &waiter.waker);
-            self.granted.insert(place, ticket);
+        while let Some((ticket, waiter)) = self.gate.grant() {
+            let cookie = self.queue(waiter.item, &waiter.want, &waiter.waker);
+            self.granted.insert(ticket, cookie);
             self.woken.push(waiter.waker);
         }
     }
 
-    /// Queues an admitted request, and returns its ticket.
-    fn queue(&mut self, submission: Submission, want: &Want, waker: &Waker) -> Ticket {
+    /// Queues an admitted request, and returns its cookie.
+    fn queue(&mut self, submission: Submission, want: &Want, waker: &Waker) -> Cookie {
         let cookie = self.inflight.next_cookie();
         let Submission {
             command,
@@ -114,9 +114,12 @@ impl Session {
         self.push(&head, payload);
         let mut entry = Entry::new(command, (offset, length), begin..self.queued, sink);
         entry.bytes = want.bytes;
-        entry.mark = match command {
-            Command::FLUSH => self.ledger.mark(),
-            _ => want.span,
+        entry.kind = match command {
+            Command::FLUSH => Kind::Flush {
+                covered: self.ledger.acknowledged(),
+            },
+            _ if want.changes.is_some() => Kind::Change { span: want.span },
+            _ => Kind::Other,
         };
         entry.epoch = self.epoch;
         entry.fua = flags.contains(CommandFlags::FUA);
@@ -125,6 +128,6 @@ impl Session {
         self.expected = self.expected.saturating_add(entry.data());
         self.inflight.insert(entry);
         self.pending = self.pending.saturating_add(1);
-        Ticket(cookie)
+        Cookie(cookie)
     }
 }

@@ -26,7 +26,7 @@ use super::transmission::Transmission;
 use crate::connection::Connection;
 use crate::error::{Delivery, Error, Phase};
 use crate::export::Export;
-use crate::session::{Answer, Assembly, Bounds, Sink, Submission, Ticket};
+use crate::session::{Answer, Assembly, Bounds, Cookie, Sink, Submission};
 use crate::wire::request::COMPACT_REQUEST;
 use crate::wire::{Command, CommandFlags, ReplyStyle, TransmissionFlags};
 
@@ -72,7 +72,8 @@ fn prepare(room: usize) -> (Arc<Transmission>, Stream, impl Future<Output = Ende
     (transmission, stream, driver)
 }
 
-/// More than is read together with the head of a reply: it goes straight into its place.
+/// More than is read together with the head of a reply: it goes straight into the buffer of the
+/// read.
 const LARGE: u64 = 40 << 10;
 
 fn read() -> Submission {
@@ -104,15 +105,15 @@ fn write(length: usize) -> Submission {
     }
 }
 
-async fn submit(transmission: &Transmission, submission: Submission) -> Result<Ticket, Error> {
+async fn submit(transmission: &Transmission, submission: Submission) -> Result<Cookie, Error> {
     let mut submission = Some(submission);
-    let mut place = None;
-    poll_fn(|cx| transmission.poll_submit(&mut submission, &mut place, cx.waker())).await
+    let mut ticket = None;
+    poll_fn(|cx| transmission.poll_submit(&mut submission, &mut ticket, cx.waker())).await
 }
 
 async fn call(transmission: &Transmission, submission: Submission) -> Result<Answer, Error> {
-    let ticket = submit(transmission, submission).await?;
-    poll_fn(|cx| transmission.poll_answer(ticket, cx.waker())).await
+    let cookie = submit(transmission, submission).await?;
+    poll_fn(|cx| transmission.poll_answer(cookie, cx.waker())).await
 }
 
 /// Runs a race in many orders, some of them with few switches between threads.

@@ -15,7 +15,7 @@ use crate::driver::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::driver::sync::{Mutex, MutexGuard};
 use crate::error::Error;
 use crate::export::SharedExport;
-use crate::session::{Answer, Bounds, Buffers, Session, Submission, Ticket};
+use crate::session::{Answer, Bounds, Buffers, Cookie, Session, Submission};
 use crate::stats::Stats;
 use crate::wire::ReplyStyle;
 
@@ -103,11 +103,11 @@ impl Transmission {
     pub(crate) fn poll_submit(
         &self,
         submission: &mut Option<Submission>,
-        place: &mut Option<u64>,
+        ticket: &mut Option<u64>,
         waker: &Waker,
-    ) -> Poll<Result<Ticket, Error>> {
+    ) -> Poll<Result<Cookie, Error>> {
         let mut core = self.core();
-        let result = core.session.poll_submit(submission, place, waker);
+        let result = core.session.poll_submit(submission, ticket, waker);
         if let Poll::Ready(Ok(_)) = result {
             self.publish(&core.session);
             Self::schedule(core);
@@ -132,22 +132,22 @@ impl Transmission {
         self.core().session.refusal()
     }
 
-    pub(crate) fn poll_answer(&self, ticket: Ticket, waker: &Waker) -> Poll<Result<Answer, Error>> {
-        self.core().session.poll_answer(ticket, waker)
+    pub(crate) fn poll_answer(&self, cookie: Cookie, waker: &Waker) -> Poll<Result<Answer, Error>> {
+        self.core().session.poll_answer(cookie, waker)
     }
 
     pub(crate) fn poll_chunk(
         &self,
-        ticket: Ticket,
+        cookie: Cookie,
         waker: &Waker,
     ) -> Poll<Option<Result<Chunk, Error>>> {
-        self.core().session.poll_chunk(ticket, waker)
+        self.core().session.poll_chunk(cookie, waker)
     }
 
     /// Abandons a request: its caller has dropped it.
-    pub(crate) fn abandon(&self, ticket: Ticket) {
+    pub(crate) fn abandon(&self, cookie: Cookie) {
         let has_output = self.change(|session| {
-            session.abandon(ticket);
+            session.abandon(cookie);
             session.has_output()
         });
         // Requests that waited behind a change that now waits for this one may have been queued.
@@ -156,15 +156,15 @@ impl Transmission {
         }
     }
 
-    /// Removes a waiting request. Returns its ticket if it was admitted meanwhile.
-    pub(crate) fn leave_queue(&self, place: u64) -> Option<Ticket> {
-        let (ticket, has_output) =
-            self.change(|session| (session.leave_queue(place), session.has_output()));
+    /// Removes a waiting request. Returns its cookie if it was admitted meanwhile.
+    pub(crate) fn leave_queue(&self, ticket: u64) -> Option<Cookie> {
+        let (cookie, has_output) =
+            self.change(|session| (session.leave_queue(ticket), session.has_output()));
         // Requests that waited behind it may have been queued.
         if has_output {
             self.wake_driver();
         }
-        ticket
+        cookie
     }
 
     /// Refuses further requests, lets those in flight finish, and then disconnects.

@@ -24,7 +24,7 @@ pub struct Want {
 /// A waiting request is in one of three sets: in the line for room; behind the [`Fence`], because
 /// it overlaps an unanswered abandoned change; or, as a flush, held until earlier changes are
 /// answered. Only the first request of the line can be next. It moves to the fence if a change
-/// that it overlaps was abandoned meanwhile, and back to its place in the line when all such
+/// that it overlaps was abandoned meanwhile, and back into the line, by its ticket, when all such
 /// changes are answered. Every step costs the logarithm of the number of waiting requests, for
 /// each request that is admitted or moved.
 #[derive(Debug)]
@@ -33,11 +33,11 @@ pub struct Gate<T> {
     max_bytes: u64,
     requests: usize,
     bytes: u64,
-    next: u64,
-    /// The requests that wait for room, by place.
+    next_ticket: u64,
+    /// The requests that wait for room, by ticket.
     line: BTreeMap<u64, Waiter<T>>,
     fence: Fence<T>,
-    /// The flushes that wait for earlier changes, by place. They hold up no other request.
+    /// The flushes that wait for earlier changes, by ticket. They hold up no other request.
     held: BTreeMap<u64, Waiter<T>>,
 }
 
@@ -61,7 +61,7 @@ impl<T> Gate<T> {
             max_bytes,
             requests: 0,
             bytes: 0,
-            next: 0,
+            next_ticket: 0,
             line: BTreeMap::new(),
             fence: Fence::new(),
             held: BTreeMap::new(),
@@ -77,28 +77,28 @@ impl<T> Gate<T> {
         passes
     }
 
-    /// Adds a request that cannot be admitted yet, and returns its place.
+    /// Adds a request that cannot be admitted yet, and returns its ticket.
     pub fn wait(&mut self, waiter: Waiter<T>) -> u64 {
-        let place = self.place();
+        let ticket = self.ticket();
         if self.fence.blocks(&waiter.want) {
-            self.fence.wait(place, waiter);
+            self.fence.wait(ticket, waiter);
         } else {
-            self.line.insert(place, waiter);
+            self.line.insert(ticket, waiter);
         }
-        place
+        ticket
     }
 
-    /// Holds a flush back until [`release`](Self::release), and returns its place.
+    /// Holds a flush back until [`release`](Self::release), and returns its ticket.
     pub fn hold(&mut self, waiter: Waiter<T>) -> u64 {
-        let place = self.place();
-        self.held.insert(place, waiter);
-        place
+        let ticket = self.ticket();
+        self.held.insert(ticket, waiter);
+        ticket
     }
 
-    const fn place(&mut self) -> u64 {
-        let place = self.next;
-        self.next = self.next.wrapping_add(1);
-        place
+    const fn ticket(&mut self) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        ticket
     }
 
     /// Moves the flushes for which `is_past` holds into the line. Flushes are held in the order of
@@ -108,28 +108,28 @@ impl<T> Gate<T> {
             if !is_past(first.get().want.span) {
                 return;
             }
-            let (place, waiter) = first.remove_entry();
-            self.line.insert(place, waiter);
+            let (ticket, waiter) = first.remove_entry();
+            self.line.insert(ticket, waiter);
         }
     }
 
     /// Marks an admitted change as abandoned: changes that overlap it wait until it is answered.
-    /// `number` is its slot.
-    pub fn abandon(&mut self, changes: &Range<u64>, number: u64) {
-        self.fence.raise(changes, number);
+    /// `slot` names it until it is answered.
+    pub fn abandon(&mut self, changes: &Range<u64>, slot: u64) {
+        self.fence.raise(changes, slot);
     }
 
-    /// Marks an abandoned change as answered: changes that waited for it alone return to their
-    /// places in the line.
-    pub fn answered(&mut self, changes: &Range<u64>, number: u64) {
-        self.fence.fall(changes, number, &mut self.line);
+    /// Marks an abandoned change as answered: changes that waited for it alone return to the line,
+    /// in the order of their tickets.
+    pub fn answered(&mut self, changes: &Range<u64>, slot: u64) {
+        self.fence.fall(changes, slot, &mut self.line);
     }
 
     /// Sets the waker of a waiting request.
-    pub fn set_waker(&mut self, place: u64, waker: &Waker) {
-        let waiter = self.line.get_mut(&place);
-        let waiter = waiter.or_else(|| self.fence.get_mut(place));
-        if let Some(waiter) = waiter.or_else(|| self.held.get_mut(&place)) {
+    pub fn set_waker(&mut self, ticket: u64, waker: &Waker) {
+        let waiter = self.line.get_mut(&ticket);
+        let waiter = waiter.or_else(|| self.fence.get_mut(ticket));
+        if let Some(waiter) = waiter.or_else(|| self.held.get_mut(&ticket)) {
             waiter.waker.clone_from(waker);
         }
     }
@@ -151,10 +151,10 @@ impl<T> Gate<T> {
     }
 
     /// Removes a waiting request.
-    pub fn cancel(&mut self, place: u64) -> Option<Waiter<T>> {
-        let waiter = self.line.remove(&place);
-        let waiter = waiter.or_else(|| self.fence.remove(place));
-        waiter.or_else(|| self.held.remove(&place))
+    pub fn cancel(&mut self, ticket: u64) -> Option<Waiter<T>> {
+        let waiter = self.line.remove(&ticket);
+        let waiter = waiter.or_else(|| self.fence.remove(ticket));
+        waiter.or_else(|| self.held.remove(&ticket))
     }
 
     /// Returns whether a request waits for room.
@@ -171,9 +171,9 @@ impl<T> Gate<T> {
         if !self.fits(&first.want) {
             return None;
         }
-        let (place, waiter) = self.line.pop_first()?;
+        let (ticket, waiter) = self.line.pop_first()?;
         self.take(&waiter.want);
-        Some((place, waiter))
+        Some((ticket, waiter))
     }
 
     /// Removes all waiting requests, and adds their wakers to `woken`: none is admitted any more.
@@ -192,8 +192,8 @@ impl<T> Gate<T> {
             if !self.fence.blocks(&first.get().want) {
                 return true;
             }
-            let (place, waiter) = first.remove_entry();
-            self.fence.wait(place, waiter);
+            let (ticket, waiter) = first.remove_entry();
+            self.fence.wait(ticket, waiter);
         }
         false
     }

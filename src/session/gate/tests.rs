@@ -18,7 +18,7 @@ fn change(bytes: u64, changes: Range<u64>) -> Want {
     }
 }
 
-/// Lets a request pass, or gives it a place.
+/// Admits a request, or gives it a ticket.
 fn enter(gate: &mut Gate<()>, want: &Want) -> Option<u64> {
     if gate.enter(want) {
         return None;
@@ -34,9 +34,9 @@ fn waiter(want: &Want) -> Waiter<()> {
     }
 }
 
-/// The places of all who can pass now.
+/// Returns the tickets of all requests that can be admitted now.
 fn grant(gate: &mut Gate<()>) -> Vec<u64> {
-    std::iter::from_fn(|| gate.grant().map(|(place, _)| place)).collect()
+    std::iter::from_fn(|| gate.grant().map(|(ticket, _)| ticket)).collect()
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn steps_beside(waiters: u64) -> (u64, u64) {
     let mut gate = Gate::new(usize::MAX, u64::MAX);
     let all = 0..1 << 30;
     gate.abandon(&all, 0);
-    let places: Vec<_> = (0..waiters)
+    let tickets: Vec<_> = (0..waiters)
         .map(|i| enter(&mut gate, &change(1, i << 9..all.end - i)).unwrap())
         .collect();
     steps();
@@ -134,8 +134,8 @@ fn steps_beside(waiters: u64) -> (u64, u64) {
         assert_eq!(enter(&mut gate, &change(1, free.clone())), None);
         gate.abandon(&free, number);
         gate.abandon(&(number << 20..all.end), 1000);
-        let place = enter(&mut gate, &change(1, all.clone())).unwrap();
-        assert!(gate.cancel(place).is_some());
+        let ticket = enter(&mut gate, &change(1, all.clone())).unwrap();
+        assert!(gate.cancel(ticket).is_some());
         gate.answered(&(number << 20..all.end), 1000);
         gate.answered(&free, number);
         gate.leave(1);
@@ -144,7 +144,7 @@ fn steps_beside(waiters: u64) -> (u64, u64) {
     }
     let beside = steps() / 100;
     gate.answered(&all, 0);
-    assert_eq!(grant(&mut gate), places);
+    assert_eq!(grant(&mut gate), tickets);
     (beside, steps() / waiters)
 }
 
@@ -178,7 +178,7 @@ fn who_waits_for_many_abandoned_writes_is_not_looked_at_for_each() {
         };
         (0..COUNT).for_each(|number| gate.abandon(&range(number), number));
         let wanted = change(1, COUNT..100_000);
-        let places: Vec<_> = (0..COUNT)
+        let tickets: Vec<_> = (0..COUNT)
             .map(|_| enter(&mut gate, &wanted).unwrap())
             .collect();
         steps();
@@ -186,7 +186,7 @@ fn who_waits_for_many_abandoned_writes_is_not_looked_at_for_each() {
             assert!(grant(&mut gate).is_empty());
             gate.answered(&range(number), number);
         }
-        assert_eq!(grant(&mut gate), places);
+        assert_eq!(grant(&mut gate), tickets);
         let steps = steps();
         assert!(steps < 300 * COUNT, "{steps} steps");
     }
@@ -242,10 +242,10 @@ impl Model {
             if !self.fits(&self.line[first].1) {
                 break;
             }
-            let (place, want) = self.line.remove(first);
+            let (ticket, want) = self.line.remove(first);
             *number += 1;
             self.take(want, *number);
-            granted.push(place);
+            granted.push(ticket);
         }
         granted
     }
@@ -274,10 +274,10 @@ proptest! {
             wanted.changes = changes.map(|(start, length)| start..start + length);
             match step {
                 0..6 => {
-                    let place = enter(&mut gate, &wanted);
-                    prop_assert_eq!(place.is_none(), model.passes(&wanted));
-                    if let Some(place) = place {
-                        model.line.push((place, wanted));
+                    let ticket = enter(&mut gate, &wanted);
+                    prop_assert_eq!(ticket.is_none(), model.passes(&wanted));
+                    if let Some(ticket) = ticket {
+                        model.line.push((ticket, wanted));
                     } else {
                         number += 1;
                         model.take(wanted, number);
@@ -302,14 +302,14 @@ proptest! {
                     continue;
                 }
                 13 if !model.line.is_empty() => {
-                    let (place, wanted) = model.line.remove(pick(model.line.len()));
-                    prop_assert_eq!(gate.cancel(place).map(|waiter| waiter.want), Some(wanted));
+                    let (ticket, wanted) = model.line.remove(pick(model.line.len()));
+                    prop_assert_eq!(gate.cancel(ticket).map(|waiter| waiter.want), Some(wanted));
                 }
                 14 => model.held.push((gate.hold(waiter(&want(size))), want(size))),
                 15 => {
                     gate.release(|_| true);
                     model.line.append(&mut model.held);
-                    model.line.sort_by_key(|(place, _)| *place);
+                    model.line.sort_by_key(|(ticket, _)| *ticket);
                 }
                 _ => {}
             }

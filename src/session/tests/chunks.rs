@@ -214,13 +214,13 @@ fn c20_unknown_content_kills_the_connection() {
 fn c38_reserved_flags_are_ignored() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let (ticket, head) = wire.ask_read(0, 4);
+        let (cookie, head) = wire.ask_read(0, 4);
         let flags = ReplyFlags::from_bits_retain(0xfffe);
         wire.feed(&data(style, &head, 0, b"ab", flags)).unwrap();
-        assert!(wire.poll(ticket).is_pending());
+        assert!(wire.poll(cookie).is_pending());
         let flags = ReplyFlags::from_bits_retain(0xffff);
         wire.feed(&data(style, &head, 2, b"cd", flags)).unwrap();
-        assert_eq!(wire.data(ticket), b"abcd");
+        assert_eq!(wire.data(cookie), b"abcd");
     }
 }
 

@@ -9,11 +9,11 @@ fn c21_an_unknown_kind_of_error_fails_its_request_only() {
     for style in CHUNKED {
         for command in BARE.into_iter().chain([Command::READ]) {
             let mut wire = Wire::new(style);
-            let (ticket, head) = wire.ask(command);
+            let (cookie, head) = wire.ask(command);
             let body = error_body(Errno::EIO, "what is this", Some(7));
             wire.feed(&chunk(style, &head, DONE, Kind(0x8077), body))
                 .unwrap();
-            let error = wire.request_error(ticket);
+            let error = wire.request_error(cookie);
             assert_eq!(error.errno, Errno::EIO);
             assert_eq!(error.message.as_str(), "what is this");
             assert_eq!(error.failed_at, None);
@@ -78,11 +78,11 @@ fn c26_a_message_over_4096_bytes_kills_the_connection() {
             assert_matches!(cause, ProtocolError::Length { .. });
         }
         let mut wire = Wire::new(style);
-        let (ticket, head) = wire.ask(Command::READ);
+        let (cookie, head) = wire.ask(Command::READ);
         let message = "x".repeat(4096);
         wire.feed(&error(style, &head, Errno::EIO, &message, DONE))
             .unwrap();
-        assert_eq!(wire.request_error(ticket).message.as_str(), message);
+        assert_eq!(wire.request_error(cookie).message.as_str(), message);
     }
 }
 
@@ -90,12 +90,12 @@ fn c26_a_message_over_4096_bytes_kills_the_connection() {
 fn c28_a_hostile_message_is_printed_without_control_characters() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let (ticket, head) = wire.ask(Command::READ);
+        let (cookie, head) = wire.ask(Command::READ);
         let text = b"\0\x1b[2J\r\nlog: ok \xff\xe2\x80\xae";
         let body = lying_error(u16::try_from(text.len()).unwrap(), text);
         wire.feed(&chunk(style, &head, DONE, Kind::ERROR, body))
             .unwrap();
-        let printed = Error::Request(wire.request_error(ticket)).to_string();
+        let printed = Error::Request(wire.request_error(cookie)).to_string();
         assert!(!printed.contains(char::is_control), "{printed:?}");
         assert!(!printed.contains('\u{202e}'), "{printed:?}");
         wire.assert_usable();
@@ -111,11 +111,11 @@ fn c30_an_error_offset_outside_the_request_is_ignored() {
             (0, None),
         ] {
             let mut wire = Wire::new(style);
-            let (ticket, head) = wire.ask_read(4096, 512);
+            let (cookie, head) = wire.ask_read(4096, 512);
             let body = error_body(Errno::EIO, "", Some(at));
             wire.feed(&chunk(style, &head, DONE, Kind::ERROR_OFFSET, body))
                 .unwrap();
-            assert_eq!(wire.request_error(ticket).failed_at, told);
+            assert_eq!(wire.request_error(cookie).failed_at, told);
             wire.assert_usable();
         }
     }
@@ -125,12 +125,12 @@ fn c30_an_error_offset_outside_the_request_is_ignored() {
 fn c31_an_error_offset_for_a_flush_fails_it_only() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let ticket = wire.submit(bare(Command::FLUSH, 0, 0));
+        let cookie = wire.submit(bare(Command::FLUSH, 0, 0));
         let head = wire.send().pop().unwrap().head;
         let body = error_body(Errno::EIO, "", Some(0));
         wire.feed(&chunk(style, &head, DONE, Kind::ERROR_OFFSET, body))
             .unwrap();
-        assert_eq!(wire.request_error(ticket).failed_at, None);
+        assert_eq!(wire.request_error(cookie).failed_at, None);
         wire.assert_usable();
     }
 }
@@ -139,11 +139,11 @@ fn c31_an_error_offset_for_a_flush_fails_it_only() {
 fn c33_an_error_after_all_data_fails_the_read() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let (ticket, head) = wire.ask_read(0, 512);
+        let (cookie, head) = wire.ask_read(0, 512);
         wire.feed(&data(style, &head, 0, &[1; 512], MORE)).unwrap();
         wire.feed(&error(style, &head, Errno::EIO, "late", DONE))
             .unwrap();
-        assert_eq!(wire.request_error(ticket).message.as_str(), "late");
+        assert_eq!(wire.request_error(cookie).message.as_str(), "late");
         wire.assert_usable();
     }
 }
@@ -152,12 +152,12 @@ fn c33_an_error_after_all_data_fails_the_read() {
 fn c34_the_first_of_two_errors_wins() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let (ticket, head) = wire.ask_read(0, 512);
+        let (cookie, head) = wire.ask_read(0, 512);
         let mut bytes = error(style, &head, Errno::EPERM, "first", MORE);
         bytes.extend(error(style, &head, Errno::EIO, "second", MORE));
         bytes.extend(none(style, &head));
         wire.feed(&bytes).unwrap();
-        let error = wire.request_error(ticket);
+        let error = wire.request_error(cookie);
         assert_eq!(error.errno, Errno::EPERM);
         assert_eq!(error.message.as_str(), "first");
         wire.assert_usable();
@@ -173,11 +173,11 @@ fn c35_endless_errors_kill_the_connection() {
         assert_eq!(cause, ProtocolError::TooManyErrors);
         // As many as are allowed fail their request only.
         let mut wire = Wire::new(style);
-        let (ticket, head) = wire.ask_read(0, 512);
+        let (cookie, head) = wire.ask_read(0, 512);
         let errors = error(style, &head, Errno::EIO, "", MORE).repeat(64);
         wire.feed(&errors).unwrap();
         wire.feed(&none(style, &head)).unwrap();
-        assert_eq!(wire.request_error(ticket).errno(), Errno::EIO);
+        assert_eq!(wire.request_error(cookie).errno(), Errno::EIO);
         wire.assert_usable();
     }
 }
@@ -186,11 +186,11 @@ fn c35_endless_errors_kill_the_connection() {
 fn c36_a_reply_that_never_ends_is_never_an_answer() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let (ticket, head) = wire.ask_read(0, 512);
+        let (cookie, head) = wire.ask_read(0, 512);
         wire.feed(&data(style, &head, 0, &[1; 512], MORE)).unwrap();
-        assert!(wire.poll(ticket).is_pending());
+        assert!(wire.poll(cookie).is_pending());
         wire.session.fail(&Error::eof(crate::error::Phase::Request));
-        let error = wire.answer(ticket).unwrap_err();
+        let error = wire.answer(cookie).unwrap_err();
         assert_matches!(error, Error::Disconnected(..));
         assert_eq!(error.delivery(), Delivery::MaybeSent);
     }

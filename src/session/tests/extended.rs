@@ -76,10 +76,10 @@ fn x07_huge_extents_are_cut_off_or_kill_the_connection() {
     let overflow = fatal(EXTENDED, status::query, reply(u64::MAX));
     assert_matches!(overflow, ProtocolError::Extents(_));
     let mut wire = Wire::new(EXTENDED);
-    let ticket = wire.submit(status::query());
+    let cookie = wire.submit(status::query());
     let head = wire.send().pop().unwrap().head;
     wire.feed(&reply(1 << 63)(&head)).unwrap();
-    let Ok(Answer::Status(status)) = wire.answer(ticket) else {
+    let Ok(Answer::Status(status)) = wire.answer(cookie) else {
         panic!("no status");
     };
     let extents = status.get("base:allocation").unwrap();
@@ -98,11 +98,11 @@ fn x07_a_reply_that_names_another_offset_kills_the_connection() {
 #[test]
 fn x09_a_zero_of_more_than_4_gib_fails_alone() {
     let mut wire = Wire::new(EXTENDED);
-    let ticket = wire.submit(bare(Command::WRITE_ZEROES, 0, 1 << 33));
+    let cookie = wire.submit(bare(Command::WRITE_ZEROES, 0, 1 << 33));
     let head = wire.send().pop().unwrap().head;
     assert_eq!(head.length, 1 << 33);
     wire.feed(&error(EXTENDED, &head, Errno::EINVAL, "", DONE))
         .unwrap();
-    assert_eq!(wire.request_error(ticket).errno, Errno::EINVAL);
+    assert_eq!(wire.request_error(cookie).errno, Errno::EINVAL);
     wire.assert_usable();
 }

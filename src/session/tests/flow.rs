@@ -59,15 +59,15 @@ fn w01_requests_beyond_the_bound_wait_in_order() {
 fn payload_in_flight_is_bounded_in_both_directions() {
     let mut wire = Wire::bounded(SIMPLE, 1024, 1000);
     wire.read(0, 600);
-    let mut place = None;
+    let mut ticket = None;
     assert!(
-        wire.try_submit(write(SIMPLE, 0, &[0; 600]), &mut place)
+        wire.try_submit(write(SIMPLE, 0, &[0; 600]), &mut ticket)
             .is_pending()
     );
     // What has no payload is not held up by bytes, but by its turn.
-    let mut place = None;
+    let mut ticket = None;
     assert!(
-        wire.try_submit(bare(Command::FLUSH, 0, 0), &mut place)
+        wire.try_submit(bare(Command::FLUSH, 0, 0), &mut ticket)
             .is_pending()
     );
 }
@@ -75,16 +75,16 @@ fn payload_in_flight_is_bounded_in_both_directions() {
 #[test]
 fn who_waits_for_room_is_woken_when_there_is_some() {
     let mut wire = Wire::bounded(SIMPLE, 1, u64::MAX);
-    let (ticket, head) = wire.ask(Command::FLUSH);
+    let (cookie, head) = wire.ask(Command::FLUSH);
     let count = Arc::new(Count::default());
     let waker = Waker::from(count.clone());
-    let (mut next, mut place) = (Some(read(0, 4)), None);
-    let waits = wire.session.poll_submit(&mut next, &mut place, &waker);
+    let (mut next, mut ticket) = (Some(read(0, 4)), None);
+    let waits = wire.session.poll_submit(&mut next, &mut ticket, &waker);
     assert!(waits.is_pending());
     wire.feed(&success(SIMPLE, &head)).unwrap();
     wake_all(&mut wire.session);
     assert_eq!(count.0.load(Ordering::SeqCst), 1);
-    assert!(wire.answer(ticket).is_ok());
+    assert!(wire.answer(cookie).is_ok());
 }
 
 // A future may move to another task between two polls.
@@ -106,18 +106,18 @@ fn whoever_polled_last_is_woken() {
     ] {
         let mut wire = Wire::bounded(SIMPLE, 1, u64::MAX);
         let (_, head) = wire.ask(before);
-        let (mut next, mut place) = (Some(bare(then, 0, 0)), None);
+        let (mut next, mut ticket) = (Some(bare(then, 0, 0)), None);
         for waker in &wakers {
-            let waits = wire.session.poll_submit(&mut next, &mut place, waker);
+            let waits = wire.session.poll_submit(&mut next, &mut ticket, waker);
             assert!(waits.is_pending());
         }
         wire.feed(&success(SIMPLE, &head)).unwrap();
         assert_woken(&mut wire);
     }
     let mut wire = Wire::new(SIMPLE);
-    let (ticket, head) = wire.ask(Command::FLUSH);
+    let (cookie, head) = wire.ask(Command::FLUSH);
     for waker in &wakers {
-        assert!(wire.session.poll_answer(ticket, waker).is_pending());
+        assert!(wire.session.poll_answer(cookie, waker).is_pending());
     }
     wire.feed(&success(SIMPLE, &head)).unwrap();
     assert_woken(&mut wire);
@@ -128,11 +128,11 @@ fn who_has_its_turn_is_sent_whether_or_not_its_caller_looks() {
     for style in STYLES {
         let mut wire = Wire::bounded(style, 1, u64::MAX);
         let (_, head) = wire.ask(Command::FLUSH);
-        let mut places = [None, None, None];
-        for place in &mut places {
-            assert!(wire.try_submit(read(0, 4), place).is_pending());
+        let mut tickets = [None, None, None];
+        for ticket in &mut tickets {
+            assert!(wire.try_submit(read(0, 4), ticket).is_pending());
         }
-        let [first, second, third] = places;
+        let [first, second, third] = tickets;
         // One answer after the other, and nobody has looked yet.
         wire.feed(&success(style, &head)).unwrap();
         for answer in [b"old1", b"old2"] {
@@ -141,14 +141,14 @@ fn who_has_its_turn_is_sent_whether_or_not_its_caller_looks() {
             let head = sent[0].head;
             wire.feed(&data(style, &head, 0, answer, DONE)).unwrap();
         }
-        let mut place = first;
+        let mut ticket = first;
         let sent = wire
             .session
-            .poll_submit(&mut None, &mut place, Waker::noop());
-        let Poll::Ready(Ok(ticket)) = sent else {
+            .poll_submit(&mut None, &mut ticket, Waker::noop());
+        let Poll::Ready(Ok(cookie)) = sent else {
             panic!("not sent: {sent:?}");
         };
-        assert_eq!((place, &wire.data(ticket)[..]), (None, &b"old1"[..]));
+        assert_eq!((ticket, &wire.data(cookie)[..]), (None, &b"old1"[..]));
         // It is too late to give up what was sent, but it can be abandoned.
         wire.give_up(second);
         wire.give_up(third);
@@ -170,13 +170,13 @@ fn who_had_its_turn_when_the_session_ended_learns_what_became_of_the_request() {
         wire.write_out(written);
         wire.session.fail(&Error::eof(Phase::Request));
         let mut poll =
-            |place: &mut Option<u64>| wire.session.poll_submit(&mut None, place, Waker::noop());
+            |ticket: &mut Option<u64>| wire.session.poll_submit(&mut None, ticket, Waker::noop());
         let late = poll(&mut waiting);
         assert_matches!(late, Poll::Ready(Err(e)) if e.delivery() == Delivery::NotSent);
-        let Poll::Ready(Ok(ticket)) = poll(&mut granted) else {
+        let Poll::Ready(Ok(cookie)) = poll(&mut granted) else {
             panic!("it was let go");
         };
-        assert_eq!(wire.answer(ticket).unwrap_err().delivery(), delivery);
+        assert_eq!(wire.answer(cookie).unwrap_err().delivery(), delivery);
         assert_eq!(wire.session.in_flight(), 0);
     }
 }
@@ -196,10 +196,10 @@ fn nothing_is_let_go_after_goodbye() {
 fn a_caller_is_woken_when_its_answer_is_there_and_not_before() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let (ticket, head) = wire.ask_read(0, 4);
+        let (cookie, head) = wire.ask_read(0, 4);
         let count = Arc::new(Count::default());
         let waker = Waker::from(count.clone());
-        assert!(wire.session.poll_answer(ticket, &waker).is_pending());
+        assert!(wire.session.poll_answer(cookie, &waker).is_pending());
         wire.feed(&data(style, &head, 0, b"da", MORE)).unwrap();
         wake_all(&mut wire.session);
         assert_eq!(count.0.load(Ordering::SeqCst), 0);
@@ -217,14 +217,14 @@ fn the_end_wakes_everybody() {
     let mut in_flight = Some(read(0, 4));
     let taken = wire.session.poll_submit(&mut in_flight, &mut None, &waker);
     assert!(taken.is_ready());
-    let (mut waiting, mut place) = (Some(read(0, 4)), None);
-    let waits = wire.session.poll_submit(&mut waiting, &mut place, &waker);
+    let (mut waiting, mut ticket) = (Some(read(0, 4)), None);
+    let waits = wire.session.poll_submit(&mut waiting, &mut ticket, &waker);
     assert!(waits.is_pending());
     wire.session.fail(&Error::eof(Phase::Request));
     wake_all(&mut wire.session);
     // The one in flight made room for the waiting one, who is woken in either case.
     assert_eq!(count.0.load(Ordering::SeqCst), 2);
-    let late = wire.session.poll_submit(&mut waiting, &mut place, &waker);
+    let late = wire.session.poll_submit(&mut waiting, &mut ticket, &waker);
     assert_matches!(late, Poll::Ready(Err(Error::Disconnected(..))));
 }
 
@@ -252,22 +252,22 @@ fn the_end_says_what_may_have_been_sent() {
 #[test]
 fn an_answer_stands_whatever_ends_the_connection_later() {
     let mut wire = Wire::new(SIMPLE);
-    let (ticket, head) = wire.ask_read(0, 4);
+    let (cookie, head) = wire.ask_read(0, 4);
     wire.feed(&data(SIMPLE, &head, 0, b"data", DONE)).unwrap();
     wire.session.fail(&Error::eof(Phase::Request));
-    assert_eq!(wire.data(ticket), b"data");
+    assert_eq!(wire.data(cookie), b"data");
 }
 
 #[test]
 fn the_first_cause_stands() {
     let mut wire = Wire::new(SIMPLE);
-    let (ticket, _) = wire.ask_read(0, 4);
+    let (cookie, _) = wire.ask_read(0, 4);
     wire.session.fail(&Error::timeout(
         Phase::Request,
         std::time::Duration::from_secs(1),
     ));
     wire.session.fail(&Error::eof(Phase::Request));
-    assert_matches!(wire.answer(ticket), Err(Error::Timeout(..)));
+    assert_matches!(wire.answer(cookie), Err(Error::Timeout(..)));
     assert_matches!(wire.session.ended(), Some(Error::Timeout(..)));
 }
 
@@ -276,12 +276,12 @@ fn replies_that_come_after_the_end_change_nothing() {
     for style in STYLES {
         for written in [40, usize::MAX] {
             let mut wire = Wire::new(style);
-            let ticket = wire.write(0, &[1; 100]);
+            let cookie = wire.write(0, &[1; 100]);
             wire.write_out(written);
             let head = RequestHead {
                 flags: CommandFlags::empty(),
                 command: Command::WRITE,
-                cookie: ticket.0,
+                cookie: cookie.0,
                 offset: 0,
                 length: 100,
             };
@@ -294,7 +294,7 @@ fn replies_that_come_after_the_end_change_nothing() {
             assert_eq!(wire.feed(&reply[..10]), Ok(()));
             assert_eq!(wire.feed(&reply[10..]), Ok(()));
             assert_eq!(wire.session.in_flight(), 0);
-            assert_matches!(wire.answer(ticket), Err(Error::Timeout(..)));
+            assert_matches!(wire.answer(cookie), Err(Error::Timeout(..)));
         }
     }
 }
@@ -303,7 +303,7 @@ fn replies_that_come_after_the_end_change_nothing() {
 fn the_rest_of_a_reply_that_comes_after_the_end_changes_nothing() {
     for cut in [4, 16, 20, 30, 40_000] {
         let mut wire = Wire::new(SIMPLE);
-        let (ticket, head) = wire.ask_read(0, 50_000);
+        let (cookie, head) = wire.ask_read(0, 50_000);
         let reply = data(SIMPLE, &head, 0, &[1; 50_000], DONE);
         wire.feed(&reply[..cut]).unwrap();
         wire.session.fail(&Error::timeout(
@@ -311,7 +311,7 @@ fn the_rest_of_a_reply_that_comes_after_the_end_changes_nothing() {
             std::time::Duration::from_secs(1),
         ));
         assert_eq!(wire.feed(&reply[cut..]), Ok(()));
-        assert_matches!(wire.answer(ticket), Err(Error::Timeout(..)));
+        assert_matches!(wire.answer(cookie), Err(Error::Timeout(..)));
     }
 }
 
@@ -319,8 +319,8 @@ fn the_rest_of_a_reply_that_comes_after_the_end_changes_nothing() {
 fn w12_disc_waits_for_what_is_in_flight() {
     for style in STYLES {
         let mut wire = Wire::new(style);
-        let (ticket, head) = wire.ask(Command::FLUSH);
-        wire.session.abandon(ticket);
+        let (cookie, head) = wire.ask(Command::FLUSH);
+        wire.session.abandon(cookie);
         wire.session.close();
         assert!(!wire.session.try_disconnect());
         assert!(!wire.session.has_output());

@@ -5,21 +5,21 @@ use super::*;
 /// A flush that is polled when asked.
 struct Flush {
     submission: Option<Submission>,
-    place: Option<u64>,
+    ticket: Option<u64>,
 }
 
 impl Flush {
     fn new() -> Self {
         Self {
             submission: Some(bare(Command::FLUSH, 0, 0)),
-            place: None,
+            ticket: None,
         }
     }
 
-    fn poll(&mut self, wire: &mut Wire) -> Poll<Ticket> {
+    fn poll(&mut self, wire: &mut Wire) -> Poll<Cookie> {
         let session = &mut wire.session;
         session
-            .poll_submit(&mut self.submission, &mut self.place, Waker::noop())
+            .poll_submit(&mut self.submission, &mut self.ticket, Waker::noop())
             .map(Result::unwrap)
     }
 
@@ -42,9 +42,9 @@ fn changes(style: ReplyStyle) -> [Submission; 3] {
 }
 
 /// Submits a change and sends it.
-fn begin(wire: &mut Wire, change: Submission) -> (Ticket, RequestHead) {
-    let ticket = wire.submit(change);
-    (ticket, wire.send().pop().unwrap().head)
+fn begin(wire: &mut Wire, change: Submission) -> (Cookie, RequestHead) {
+    let cookie = wire.submit(change);
+    (cookie, wire.send().pop().unwrap().head)
 }
 
 #[test]
@@ -58,11 +58,11 @@ fn a_flush_waits_for_every_kind_of_change_and_then_leaves_by_itself() {
             // Nobody has polled it again.
             let sent = wire.send();
             assert_eq!(sent[0].head.command, Command::FLUSH);
-            let Poll::Ready(ticket) = flush.poll(&mut wire) else {
+            let Poll::Ready(cookie) = flush.poll(&mut wire) else {
                 panic!("still held");
             };
             wire.feed(&success(style, &sent[0].head)).unwrap();
-            assert!(wire.answer(ticket).is_ok());
+            assert!(wire.answer(cookie).is_ok());
         }
     }
 }
@@ -107,9 +107,9 @@ fn a_flush_does_not_starve_behind_later_changes_nor_hold_them_up() {
         for _ in 0..100 {
             later.push(begin(&mut wire, write(style, 0, &[2; 512])));
             if later.len() > 3 {
-                let (ticket, head) = later.remove(0);
+                let (cookie, head) = later.remove(0);
                 wire.feed(&success(style, &head)).unwrap();
-                assert!(wire.answer(ticket).is_ok());
+                assert!(wire.answer(cookie).is_ok());
             }
             assert!(flush.poll(&mut wire).is_pending());
         }
@@ -124,9 +124,9 @@ fn a_flush_waits_for_changes_that_wait_for_room() {
     for style in STYLES {
         let mut wire = Wire::bounded(style, 1, u64::MAX);
         let (_, mut head) = wire.ask(Command::READ);
-        let mut places = [None; 3];
-        for place in &mut places {
-            let waits = wire.try_submit(write(style, 0, &[1; 512]), place);
+        let mut tickets = [None; 3];
+        for ticket in &mut tickets {
+            let waits = wire.try_submit(write(style, 0, &[1; 512]), ticket);
             assert!(waits.is_pending());
         }
         let mut flush = Flush::held(&mut wire);
@@ -135,7 +135,7 @@ fn a_flush_waits_for_changes_that_wait_for_room() {
         wire.feed(&error(style, &head, Errno::EIO, "", DONE))
             .unwrap();
         // One is given up, the others are sent one after the other.
-        wire.give_up(places[1]);
+        wire.give_up(tickets[1]);
         for _ in 0..2 {
             assert!(flush.poll(&mut wire).is_pending());
             let sent = wire.send();
@@ -171,11 +171,11 @@ fn k04_a_flush_waits_for_changes_that_wait_for_abandoned_ones() {
 fn a_change_that_gives_up_its_place_lets_the_flush_go() {
     let mut wire = Wire::bounded(SIMPLE, 2, 512);
     wire.ask(Command::READ);
-    let mut place = None;
-    let waits = wire.try_submit(write(SIMPLE, 0, &[1; 512]), &mut place);
+    let mut ticket = None;
+    let waits = wire.try_submit(write(SIMPLE, 0, &[1; 512]), &mut ticket);
     assert!(waits.is_pending());
     let mut flush = Flush::held(&mut wire);
-    wire.give_up(place);
+    wire.give_up(ticket);
     assert!(flush.poll(&mut wire).is_ready());
 }
 
@@ -183,14 +183,14 @@ fn a_change_that_gives_up_its_place_lets_the_flush_go() {
 fn a_flush_dropped_while_it_waits_is_never_sent() {
     for style in STYLES {
         let mut wire = Wire::new(style);
-        let (ticket, head) = begin(&mut wire, write(style, 0, &[1; 512]));
+        let (cookie, head) = begin(&mut wire, write(style, 0, &[1; 512]));
         let dropped = Flush::held(&mut wire);
         let mut other = Flush::held(&mut wire);
-        wire.give_up(dropped.place);
+        wire.give_up(dropped.ticket);
         wire.feed(&success(style, &head)).unwrap();
         assert_eq!(wire.send().len(), 1);
         assert!(other.poll(&mut wire).is_ready());
-        assert!(wire.answer(ticket).is_ok());
+        assert!(wire.answer(cookie).is_ok());
         assert_eq!(wire.session.in_flight(), 1);
     }
 }
@@ -207,7 +207,7 @@ fn a_flush_that_waits_ends_with_the_connection() {
             wire.session.fail(&Error::eof(crate::error::Phase::Request));
         }
         let session = &mut wire.session;
-        let late = session.poll_submit(&mut flush.submission, &mut flush.place, Waker::noop());
+        let late = session.poll_submit(&mut flush.submission, &mut flush.ticket, Waker::noop());
         assert_matches!(late, Poll::Ready(Err(e)) if e.delivery() == Delivery::NotSent);
         assert!(wire.send().is_empty());
     }
@@ -215,13 +215,13 @@ fn a_flush_that_waits_ends_with_the_connection() {
 
 /// Answers one request of the command, with success or not.
 fn answered(wire: &mut Wire, submission: Submission, errno: Errno) -> Result<Answer, Error> {
-    let (ticket, head) = begin(wire, submission);
+    let (cookie, head) = begin(wire, submission);
     let reply = match errno {
         Errno::OK => success(wire.style, &head),
         errno => error(wire.style, &head, errno, "", DONE),
     };
     wire.feed(&reply).unwrap();
-    wire.answer(ticket)
+    wire.answer(cookie)
 }
 
 #[test]

@@ -6,20 +6,20 @@ use crate::error::InvalidRequest;
 /// More than any address space has.
 const HUGE: u64 = 1 << 50;
 
-fn start(step: usize, read: Submission) -> (Wire, Ticket, RequestHead) {
+fn start(step: usize, read: Submission) -> (Wire, Cookie, RequestHead) {
     let mut wire = Wire::new(EXTENDED);
     wire.step = step;
-    let ticket = wire.submit(read);
+    let cookie = wire.submit(read);
     let head = wire.send().pop().unwrap().head;
-    (wire, ticket, head)
+    (wire, cookie, head)
 }
 
 #[test]
 fn content_for_which_there_is_no_memory_is_passed_over() {
     for step in [usize::MAX, 1, 13] {
-        let (mut wire, ticket, head) = start(step, read(0, HUGE));
+        let (mut wire, cookie, head) = start(step, read(0, HUGE));
         let data = |at, length| data(EXTENDED, &head, at, &vec![7; length], MORE);
-        // A piece that is copied, one that goes straight to its place, and a hole; then another of
+        // A piece that is copied, one that goes straight to the buffer, and a hole; then another of
         // each, for which no memory is asked for any more.
         for at in [0, 1 << 20] {
             wire.feed(&data(at, 100)).unwrap();
@@ -30,7 +30,7 @@ fn content_for_which_there_is_no_memory_is_passed_over() {
         assert!(wire.bulk.is_none());
         wire.feed(&error(EXTENDED, &head, Errno::EIO, "bad sector", DONE))
             .unwrap();
-        assert_eq!(wire.request_error(ticket).errno(), Errno::EIO);
+        assert_eq!(wire.request_error(cookie).errno(), Errno::EIO);
         wire.assert_usable();
     }
 }
@@ -43,9 +43,9 @@ fn each_way_to_take_content_in_does_without_memory() {
             |head: &RequestHead| data(EXTENDED, head, 0, &vec![7; 100_000], MORE),
             |head: &RequestHead| hole(EXTENDED, head, 0, 100, MORE),
         ] {
-            let (mut wire, ticket, head) = start(step, read(0, HUGE));
+            let (mut wire, cookie, head) = start(step, read(0, HUGE));
             wire.feed(&piece(&head)).unwrap();
-            wire.session.abandon(ticket);
+            wire.session.abandon(cookie);
             wire.feed(&error(EXTENDED, &head, Errno::EIO, "", DONE))
                 .unwrap();
             wire.assert_usable();
@@ -56,7 +56,7 @@ fn each_way_to_take_content_in_does_without_memory() {
 #[test]
 #[cfg_attr(miri, ignore = "too slow there")]
 fn a_read_that_is_answered_in_full_without_memory_for_it_says_so() {
-    let (mut wire, ticket, head) = start(usize::MAX, read(0, HUGE));
+    let (mut wire, cookie, head) = start(usize::MAX, read(0, HUGE));
     let most = u64::from(u32::MAX);
     let mut at = 0;
     while at < HUGE {
@@ -66,7 +66,7 @@ fn a_read_that_is_answered_in_full_without_memory_for_it_says_so() {
             .unwrap();
         at += length;
     }
-    let Err(Error::Invalid(error)) = wire.answer(ticket) else {
+    let Err(Error::Invalid(error)) = wire.answer(cookie) else {
         panic!("not an error of this side");
     };
     assert_eq!(error, InvalidRequest::OutOfMemory { length: HUGE });

@@ -75,9 +75,9 @@ impl Wire {
     }
 
     /// Submits, which must be possible at once.
-    fn submit(&mut self, submission: Submission) -> Ticket {
+    fn submit(&mut self, submission: Submission) -> Cookie {
         match self.try_submit(submission, &mut None) {
-            Poll::Ready(Ok(ticket)) => ticket,
+            Poll::Ready(Ok(cookie)) => cookie,
             other => panic!("not submitted: {other:?}"),
         }
     }
@@ -85,29 +85,29 @@ impl Wire {
     fn try_submit(
         &mut self,
         submission: Submission,
-        place: &mut Option<u64>,
-    ) -> Poll<Result<Ticket, Error>> {
+        ticket: &mut Option<u64>,
+    ) -> Poll<Result<Cookie, Error>> {
         let mut submission = Some(submission);
         self.session
-            .poll_submit(&mut submission, place, Waker::noop())
+            .poll_submit(&mut submission, ticket, Waker::noop())
     }
 
-    /// Drops a request that has a place among those who wait, as its caller does.
-    fn give_up(&mut self, place: Option<u64>) {
-        let ticket = place.and_then(|place| self.session.leave_queue(place));
-        ticket.into_iter().for_each(|t| self.session.abandon(t));
+    /// Drops a waiting request, as its caller does.
+    fn give_up(&mut self, ticket: Option<u64>) {
+        let cookie = ticket.and_then(|ticket| self.session.leave_queue(ticket));
+        cookie.into_iter().for_each(|t| self.session.abandon(t));
     }
 
-    fn read(&mut self, offset: u64, length: u64) -> Ticket {
+    fn read(&mut self, offset: u64, length: u64) -> Cookie {
         self.submit(read(offset, length))
     }
 
-    fn write(&mut self, offset: u64, data: &[u8]) -> Ticket {
+    fn write(&mut self, offset: u64, data: &[u8]) -> Cookie {
         let submission = write(self.style, offset, data);
         self.submit(submission)
     }
 
-    fn command(&mut self, command: Command) -> Ticket {
+    fn command(&mut self, command: Command) -> Cookie {
         match command {
             Command::WRITE => self.write(0, &[7; 512]),
             Command::READ => self.read(0, 512),
@@ -148,16 +148,16 @@ impl Wire {
     }
 
     /// Submits one request of the command and sends it.
-    fn ask(&mut self, command: Command) -> (Ticket, RequestHead) {
-        let ticket = self.command(command);
+    fn ask(&mut self, command: Command) -> (Cookie, RequestHead) {
+        let cookie = self.command(command);
         let head = self.send().pop().unwrap().head;
-        (ticket, head)
+        (cookie, head)
     }
 
-    fn ask_read(&mut self, offset: u64, length: u64) -> (Ticket, RequestHead) {
-        let ticket = self.read(offset, length);
+    fn ask_read(&mut self, offset: u64, length: u64) -> (Cookie, RequestHead) {
+        let cookie = self.read(offset, length);
         let head = self.send().pop().unwrap().head;
-        (ticket, head)
+        (cookie, head)
     }
 
     /// Receives bytes as the driver does; a violation ends the session.
@@ -190,28 +190,28 @@ impl Wire {
         Ok(())
     }
 
-    fn poll(&mut self, ticket: Ticket) -> Poll<Result<Answer, Error>> {
-        self.session.poll_answer(ticket, Waker::noop())
+    fn poll(&mut self, cookie: Cookie) -> Poll<Result<Answer, Error>> {
+        self.session.poll_answer(cookie, Waker::noop())
     }
 
     /// The answer, which must be there.
-    fn answer(&mut self, ticket: Ticket) -> Result<Answer, Error> {
-        match self.poll(ticket) {
+    fn answer(&mut self, cookie: Cookie) -> Result<Answer, Error> {
+        match self.poll(cookie) {
             Poll::Ready(answer) => answer,
             Poll::Pending => panic!("no answer yet"),
         }
     }
 
-    fn data(&mut self, ticket: Ticket) -> Vec<u8> {
-        match self.answer(ticket) {
+    fn data(&mut self, cookie: Cookie) -> Vec<u8> {
+        match self.answer(cookie) {
             Ok(Answer::Data(data)) => data.to_vec(),
             other => panic!("no data: {other:?}"),
         }
     }
 
     /// The error of a request that failed on the server.
-    fn request_error(&mut self, ticket: Ticket) -> crate::error::RequestError {
-        match self.answer(ticket) {
+    fn request_error(&mut self, cookie: Cookie) -> crate::error::RequestError {
+        match self.answer(cookie) {
             Err(Error::Request(error)) => error,
             other => panic!("not failed on the server: {other:?}"),
         }
@@ -219,10 +219,10 @@ impl Wire {
 
     /// The session is in sync: the next request is answered correctly.
     fn assert_usable(&mut self) {
-        let (ticket, head) = self.ask_read(1 << 30, 4);
+        let (cookie, head) = self.ask_read(1 << 30, 4);
         let reply = data(self.style, &head, head.offset, b"sync", DONE);
         self.feed(&reply).unwrap();
-        assert_eq!(self.data(ticket), b"sync");
+        assert_eq!(self.data(cookie), b"sync");
         assert_eq!(self.session.in_flight(), 0);
     }
 }
@@ -279,7 +279,7 @@ fn fatal(
         wire.step = step;
         let bystander = wire.read(1 << 40, 64);
         wire.send();
-        let ticket = wire.submit(submission());
+        let cookie = wire.submit(submission());
         let head = wire.send().pop().unwrap().head;
         let bytes = bytes(&head);
         let cause = wire.feed(&bytes).expect_err("not a violation");
@@ -290,7 +290,7 @@ fn fatal(
             assert!(matches!(error, Error::Protocol(got, _) if *got == cause));
             error.delivery()
         };
-        assert_eq!(is_cause(wire.answer(ticket)), Delivery::MaybeSent);
+        assert_eq!(is_cause(wire.answer(cookie)), Delivery::MaybeSent);
         assert_eq!(is_cause(wire.answer(bystander)), Delivery::MaybeSent);
         let late = match wire.try_submit(read(0, 1), &mut None) {
             Poll::Ready(late) => late.map(|_| Answer::Done),

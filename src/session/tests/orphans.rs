@@ -9,11 +9,11 @@ fn r16_the_reply_to_an_abandoned_read_is_drained_wherever_it_is_abandoned() {
         let cuts = (0..64).chain((64..40_000).step_by(1009)).chain([40_016]);
         for cut in cuts {
             let mut wire = Wire::new(style);
-            let (ticket, head) = wire.ask_read(0, length);
+            let (cookie, head) = wire.ask_read(0, length);
             let (next, other) = wire.ask_read(8, 4);
             let bytes = data(style, &head, 0, &vec![1; length as usize], DONE);
             wire.feed(&bytes[..cut]).unwrap();
-            wire.session.abandon(ticket);
+            wire.session.abandon(cookie);
             // Not all at once, or it would be dropped without having been waited for.
             wire.step = 7_000;
             wire.feed(&bytes[cut..]).unwrap();
@@ -30,9 +30,9 @@ fn r16_no_buffer_is_taken_for_an_abandoned_read() {
     for style in STYLES {
         for abandons in [false, true] {
             let mut wire = Wire::new(style);
-            let (ticket, head) = wire.ask_read(0, 1 << 20);
+            let (cookie, head) = wire.ask_read(0, 1 << 20);
             if abandons {
-                wire.session.abandon(ticket);
+                wire.session.abandon(cookie);
             }
             let bytes = data(style, &head, 0, &vec![1; 1 << 20], DONE);
             wire.feed(&bytes[..1000]).unwrap();
@@ -45,8 +45,8 @@ fn r16_no_buffer_is_taken_for_an_abandoned_read() {
 fn r16_the_reply_to_an_abandoned_request_is_still_checked() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let (ticket, head) = wire.ask_read(0, 512);
-        wire.session.abandon(ticket);
+        let (cookie, head) = wire.ask_read(0, 512);
+        wire.session.abandon(cookie);
         let outside = wire.feed(&data(style, &head, 512, &[0], DONE));
         assert_matches!(outside, Err(ProtocolError::OutOfRange { .. }));
     }
@@ -56,8 +56,8 @@ fn r16_the_reply_to_an_abandoned_request_is_still_checked() {
 fn an_abandoned_read_needs_every_byte_too() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let (ticket, head) = wire.ask_read(0, 512);
-        wire.session.abandon(ticket);
+        let (cookie, head) = wire.ask_read(0, 512);
+        wire.session.abandon(cookie);
         let half = wire.feed(&hole(style, &head, 0, 256, DONE));
         assert_matches!(half, Err(ProtocolError::IncompleteRead { .. }));
     }
@@ -69,12 +69,12 @@ fn a_cookie_is_not_used_again_before_its_reply_has_come() {
         let mut wire = Wire::new(style);
         let mut cookies = std::collections::HashSet::new();
         for _ in 0..100 {
-            let (ticket, head) = wire.ask(Command::FLUSH);
+            let (cookie, head) = wire.ask(Command::FLUSH);
             assert!(cookies.insert(head.cookie));
             assert_ne!(head.cookie, 0);
-            wire.session.abandon(ticket);
+            wire.session.abandon(cookie);
         }
-        assert_eq!(wire.session.in_flight(), 100, "each keeps its place");
+        assert_eq!(wire.session.in_flight(), 100, "each keeps its slot");
         for cookie in cookies {
             let head = RequestHead {
                 flags: CommandFlags::empty(),
@@ -97,7 +97,7 @@ fn k32_a_late_second_reply_never_meets_a_newer_request() {
         let (old, old_head) = wire.ask(Command::FLUSH);
         wire.feed(&success(style, &old_head)).unwrap();
         assert!(wire.answer(old).is_ok());
-        // It gets the same place in the table.
+        // It gets the same slot in the table.
         let (new, _) = wire.ask(Command::FLUSH);
         let late = wire.feed(&success(style, &old_head));
         assert_eq!(late, Err(ProtocolError::UnknownCookie(old_head.cookie)));
@@ -108,10 +108,10 @@ fn k32_a_late_second_reply_never_meets_a_newer_request() {
 #[test]
 fn an_answer_that_nobody_took_is_dropped_with_its_request() {
     let mut wire = Wire::new(SIMPLE);
-    let (ticket, head) = wire.ask(Command::FLUSH);
+    let (cookie, head) = wire.ask(Command::FLUSH);
     wire.feed(&success(SIMPLE, &head)).unwrap();
-    wire.session.abandon(ticket);
-    assert_matches!(wire.answer(ticket), Err(Error::Closed(_)));
+    wire.session.abandon(cookie);
+    assert_matches!(wire.answer(cookie), Err(Error::Closed(_)));
 }
 
 /// Everything that changes 4096..8192, or a part of it.
@@ -139,14 +139,14 @@ fn k04_an_overlapping_change_waits_for_an_abandoned_one() {
                     sink: Sink::None,
                     ..first
                 };
-                let ticket = wire.submit(first);
+                let cookie = wire.submit(first);
                 let head = wire.send().pop().unwrap().head;
-                wire.session.abandon(ticket);
+                wire.session.abandon(cookie);
                 let mut second = Some(second);
-                let mut place = None;
+                let mut ticket = None;
                 let mut submit = |wire: &mut Wire| {
                     wire.session
-                        .poll_submit(&mut second, &mut place, Waker::noop())
+                        .poll_submit(&mut second, &mut ticket, Waker::noop())
                 };
                 if !overlaps {
                     assert!(submit(&mut wire).is_ready());
@@ -164,12 +164,12 @@ fn k04_an_overlapping_change_waits_for_an_abandoned_one() {
 #[test]
 fn k04_the_fence_falls_when_the_abandoned_write_fails() {
     let mut wire = Wire::new(SIMPLE);
-    let (ticket, head) = wire.ask(Command::WRITE);
-    wire.session.abandon(ticket);
-    let (mut second, mut place) = (Some(write(SIMPLE, 0, &[1])), None);
+    let (cookie, head) = wire.ask(Command::WRITE);
+    wire.session.abandon(cookie);
+    let (mut second, mut ticket) = (Some(write(SIMPLE, 0, &[1])), None);
     let mut submit = |wire: &mut Wire| {
         wire.session
-            .poll_submit(&mut second, &mut place, Waker::noop())
+            .poll_submit(&mut second, &mut ticket, Waker::noop())
     };
     assert!(submit(&mut wire).is_pending());
     wire.feed(&simple(&head, Errno::EIO)).unwrap();
@@ -179,21 +179,21 @@ fn k04_the_fence_falls_when_the_abandoned_write_fails() {
 #[test]
 fn k04_an_abandoned_write_that_was_answered_early_is_fenced_until_it_is_written() {
     let mut wire = Wire::new(SIMPLE);
-    let ticket = wire.write(0, &[1; 100]);
+    let cookie = wire.write(0, &[1; 100]);
     wire.write_out(28);
     let head = RequestHead {
         flags: CommandFlags::empty(),
         command: Command::WRITE,
-        cookie: ticket.0,
+        cookie: cookie.0,
         offset: 0,
         length: 100,
     };
     wire.feed(&simple(&head, Errno::EIO)).unwrap();
-    wire.session.abandon(ticket);
-    let (mut second, mut place) = (Some(write(SIMPLE, 0, &[1])), None);
+    wire.session.abandon(cookie);
+    let (mut second, mut ticket) = (Some(write(SIMPLE, 0, &[1])), None);
     let mut submit = |wire: &mut Wire| {
         wire.session
-            .poll_submit(&mut second, &mut place, Waker::noop())
+            .poll_submit(&mut second, &mut ticket, Waker::noop())
     };
     assert!(submit(&mut wire).is_pending());
     wire.session.set_written(128);
@@ -204,8 +204,8 @@ fn k04_an_abandoned_write_that_was_answered_early_is_fenced_until_it_is_written(
 fn k04_what_does_not_overlap_passes_a_waiting_change() {
     for style in STYLES {
         let mut wire = Wire::new(style);
-        let (ticket, _) = wire.ask(Command::WRITE);
-        wire.session.abandon(ticket);
+        let (cookie, _) = wire.ask(Command::WRITE);
+        wire.session.abandon(cookie);
         let mut fenced = None;
         let waits = wire.try_submit(write(style, 0, &[1]), &mut fenced);
         assert!(waits.is_pending());
@@ -215,8 +215,8 @@ fn k04_what_does_not_overlap_passes_a_waiting_change() {
             write(style, 512, &[1]),
             bare(Command::CACHE, 0, 512),
         ] {
-            let mut place = None;
-            assert!(wire.try_submit(free, &mut place).is_ready());
+            let mut ticket = None;
+            assert!(wire.try_submit(free, &mut ticket).is_ready());
         }
     }
 }
@@ -231,10 +231,10 @@ fn k04_a_waiting_change_that_has_no_room_either_holds_nobody_up() {
     let mut fenced = None;
     let waits = wire.try_submit(write(SIMPLE, 0, &[1; 900]), &mut fenced);
     assert!(waits.is_pending());
-    let (mut free, mut place) = (Some(read(0, 400)), None);
+    let (mut free, mut ticket) = (Some(read(0, 400)), None);
     let mut submit = |wire: &mut Wire| {
         wire.session
-            .poll_submit(&mut free, &mut place, Waker::noop())
+            .poll_submit(&mut free, &mut ticket, Waker::noop())
     };
     assert!(submit(&mut wire).is_pending());
     wire.feed(&simple(&head, Errno::OK)).unwrap();
@@ -246,15 +246,15 @@ fn k04_a_waiting_change_that_has_no_room_either_holds_nobody_up() {
 #[test]
 fn k04_reads_are_not_fenced() {
     let mut wire = Wire::new(SIMPLE);
-    let (ticket, _) = wire.ask(Command::WRITE);
-    wire.session.abandon(ticket);
+    let (cookie, _) = wire.ask(Command::WRITE);
+    wire.session.abandon(cookie);
     wire.read(0, 512);
 }
 
 #[test]
 fn k04_abandoned_reads_fence_nothing() {
     let mut wire = Wire::new(SIMPLE);
-    let (ticket, _) = wire.ask(Command::READ);
-    wire.session.abandon(ticket);
+    let (cookie, _) = wire.ask(Command::READ);
+    wire.session.abandon(cookie);
     wire.write(0, &[1; 512]);
 }

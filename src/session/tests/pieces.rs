@@ -6,14 +6,14 @@ use super::*;
 fn c41_data_byte_by_byte_is_put_together() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let (ticket, head) = wire.ask_read(0, 4096);
+        let (cookie, head) = wire.ask_read(0, 4096);
         for i in 0..4096u64 {
             let flags = if i == 4095 { DONE } else { MORE };
             wire.feed(&data(style, &head, i, &[i as u8], flags))
                 .unwrap();
         }
         let expected: Vec<u8> = (0..4096).map(|i| i as u8).collect();
-        assert_eq!(wire.data(ticket), expected);
+        assert_eq!(wire.data(cookie), expected);
     }
 }
 
@@ -39,15 +39,15 @@ fn c42_pieces_that_nobody_takes_are_bounded_in_number() {
 fn c42_pieces_that_are_taken_may_be_of_one_byte_each() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let ticket = wire.submit(read_chunks(0, 10_000));
+        let cookie = wire.submit(read_chunks(0, 10_000));
         let head = wire.send().pop().unwrap().head;
         for at in 0..10_000 {
             let flags = if at == 9_999 { DONE } else { MORE };
             wire.feed(&data(style, &head, at, &[0], flags)).unwrap();
-            let next = wire.session.poll_chunk(ticket, Waker::noop());
+            let next = wire.session.poll_chunk(cookie, Waker::noop());
             assert_matches!(next, Poll::Ready(Some(Ok(_))));
         }
-        let end = wire.session.poll_chunk(ticket, Waker::noop());
+        let end = wire.session.poll_chunk(cookie, Waker::noop());
         assert_matches!(end, Poll::Ready(None));
     }
 }
@@ -77,7 +77,7 @@ fn c44_chunks_of_many_requests_may_be_interleaved() {
         for step in [usize::MAX, 1, 13] {
             let mut wire = Wire::new(style);
             wire.step = step;
-            let tickets: Vec<_> = (0..64).map(|i| wire.read(i * 1000, 256)).collect();
+            let cookies: Vec<_> = (0..64).map(|i| wire.read(i * 1000, 256)).collect();
             let heads: Vec<_> = wire.send().iter().map(|request| request.head).collect();
             let mut bytes = Vec::new();
             for piece in 0..16u64 {
@@ -96,12 +96,12 @@ fn c44_chunks_of_many_requests_may_be_interleaved() {
                 }
             }
             wire.feed(&bytes).unwrap();
-            for (i, ticket) in tickets.into_iter().enumerate() {
+            for (i, cookie) in cookies.into_iter().enumerate() {
                 let expected: Vec<u8> = (0..256)
                     .map(|at| (i * 16 + at / 16) as u8)
                     .map(|fill| if fill == 77 { 0 } else { fill })
                     .collect();
-                assert_eq!(wire.data(ticket), expected);
+                assert_eq!(wire.data(cookie), expected);
             }
         }
     }
@@ -118,10 +118,10 @@ fn read_unfragmented() -> Submission {
 fn c46_one_hole_answers_a_read_that_must_not_be_fragmented() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let ticket = wire.submit(read_unfragmented());
+        let cookie = wire.submit(read_unfragmented());
         let head = wire.send().pop().unwrap().head;
         wire.feed(&hole(style, &head, 4096, 512, DONE)).unwrap();
-        assert_eq!(wire.data(ticket), [0; 512]);
+        assert_eq!(wire.data(cookie), [0; 512]);
     }
 }
 
@@ -158,12 +158,12 @@ fn c47_a_cut_anywhere_in_a_reply_changes_nothing() {
             .chain(65700..66000);
         for cut in cuts {
             let mut wire = Wire::new(style);
-            let (ticket, head) = wire.ask_read(1 << 20, 65536 + 100);
+            let (cookie, head) = wire.ask_read(1 << 20, 65536 + 100);
             let (bytes, expected) = three_chunks(style, &head);
             let cut = cut.min(bytes.len());
             wire.feed(&bytes[..cut]).unwrap();
             wire.feed(&bytes[cut..]).unwrap();
-            assert!(wire.data(ticket) == expected, "cut at {cut}");
+            assert!(wire.data(cookie) == expected, "cut at {cut}");
         }
     }
 }
@@ -173,14 +173,14 @@ fn c47_a_cut_anywhere_in_a_reply_changes_nothing() {
 fn c48_a_reply_cut_off_anywhere_is_no_answer() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let (ticket, head) = wire.ask_read(0, 65636);
+        let (cookie, head) = wire.ask_read(0, 65636);
         let (bytes, _) = three_chunks(style, &head);
         for (at, byte) in bytes[..bytes.len() - 1].iter().enumerate() {
             wire.feed(&[*byte]).unwrap();
-            assert!(wire.poll(ticket).is_pending(), "{at}");
+            assert!(wire.poll(cookie).is_pending(), "{at}");
         }
         wire.session.fail(&Error::eof(crate::error::Phase::Request));
-        assert_matches!(wire.answer(ticket), Err(Error::Disconnected(..)));
+        assert_matches!(wire.answer(cookie), Err(Error::Disconnected(..)));
     }
 }
 
@@ -197,9 +197,9 @@ fn c52_data_for_another_read_kills_the_connection() {
 fn pieces_are_handed_over_as_they_arrive() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let ticket = wire.submit(read_chunks(0, 100));
+        let cookie = wire.submit(read_chunks(0, 100));
         let head = wire.send().pop().unwrap().head;
-        let next = |wire: &mut Wire| wire.session.poll_chunk(ticket, Waker::noop());
+        let next = |wire: &mut Wire| wire.session.poll_chunk(cookie, Waker::noop());
         assert!(next(&mut wire).is_pending());
         wire.feed(&data(style, &head, 60, &[1; 40], MORE)).unwrap();
         assert_matches!(
@@ -223,12 +223,12 @@ fn pieces_are_handed_over_as_they_arrive() {
 fn pieces_that_came_before_an_error_come_first() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let ticket = wire.submit(read_chunks(0, 100));
+        let cookie = wire.submit(read_chunks(0, 100));
         let head = wire.send().pop().unwrap().head;
         wire.feed(&data(style, &head, 0, &[1; 40], MORE)).unwrap();
         wire.feed(&error(style, &head, Errno::EIO, "", DONE))
             .unwrap();
-        let mut next = || wire.session.poll_chunk(ticket, Waker::noop());
+        let mut next = || wire.session.poll_chunk(cookie, Waker::noop());
         assert_matches!(next(), Poll::Ready(Some(Ok(_))));
         assert_matches!(next(), Poll::Ready(Some(Err(Error::Request(_)))));
     }

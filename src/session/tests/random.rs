@@ -23,7 +23,7 @@ fn random_use(wire: &mut Wire, seed: u64) {
         state % below
     };
     let mut waiting: Vec<(Option<Submission>, Option<u64>)> = Vec::new();
-    let mut flying: Vec<Ticket> = Vec::new();
+    let mut flying: Vec<Cookie> = Vec::new();
     let mut unanswered: Vec<RequestHead> = Vec::new();
     for round in 0..400 {
         let is_last = round >= 300;
@@ -53,29 +53,29 @@ fn random_use(wire: &mut Wire, seed: u64) {
                 wire.feed(&reply).unwrap();
             }
             3 if !flying.is_empty() => {
-                let ticket = flying.swap_remove(random(flying.len() as u64) as usize);
-                wire.session.abandon(ticket);
+                let cookie = flying.swap_remove(random(flying.len() as u64) as usize);
+                wire.session.abandon(cookie);
             }
             4 if !waiting.is_empty() => {
-                let (_, place) = waiting.swap_remove(random(waiting.len() as u64) as usize);
-                wire.give_up(place);
+                let (_, ticket) = waiting.swap_remove(random(waiting.len() as u64) as usize);
+                wire.give_up(ticket);
             }
             _ => {}
         }
-        waiting.retain_mut(|(submission, place)| {
-            match wire.session.poll_submit(submission, place, Waker::noop()) {
-                Poll::Ready(ticket) => {
-                    flying.push(ticket.unwrap());
+        waiting.retain_mut(|(submission, ticket)| {
+            match wire.session.poll_submit(submission, ticket, Waker::noop()) {
+                Poll::Ready(cookie) => {
+                    flying.push(cookie.unwrap());
                     false
                 }
                 Poll::Pending => true,
             }
         });
         unanswered.extend(wire.send().iter().map(|request| request.head));
-        flying.retain(|&ticket| wire.poll(ticket).is_pending());
+        flying.retain(|&cookie| wire.poll(cookie).is_pending());
     }
-    for (_, place) in waiting.drain(..) {
-        wire.give_up(place);
+    for (_, ticket) in waiting.drain(..) {
+        wire.give_up(ticket);
     }
     unanswered.extend(wire.send().iter().map(|request| request.head));
     for head in unanswered {

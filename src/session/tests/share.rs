@@ -16,14 +16,14 @@ fn extents_count_against_the_bound_on_bytes_as_they_arrive() {
         for abandons in [false, true] {
             // An extent for each sector is what is expected: 129 of them.
             let mut wire = Wire::bounded(style, 1024, 400 * EXTENT);
-            let ticket = wire.submit(query());
+            let cookie = wire.submit(query());
             let head = wire.send().pop().unwrap().head;
             wire.read(0, 271 * EXTENT);
-            let mut place = None;
-            assert!(wire.try_submit(read(0, 1), &mut place).is_pending());
-            wire.give_up(place);
+            let mut ticket = None;
+            assert!(wire.try_submit(read(0, 1), &mut ticket).is_pending());
+            wire.give_up(ticket);
             if abandons {
-                wire.session.abandon(ticket);
+                wire.session.abandon(cookie);
             }
             wire.feed(&status(style, &head, 10, &many(500), MORE))
                 .unwrap();
@@ -31,7 +31,7 @@ fn extents_count_against_the_bound_on_bytes_as_they_arrive() {
             wire.feed(&none(style, &head)).unwrap();
             assert_eq!(wire.session.in_flight(), 1);
             if !abandons {
-                let Ok(Answer::Status(status)) = wire.answer(ticket) else {
+                let Ok(Answer::Status(status)) = wire.answer(cookie) else {
                     panic!("no status");
                 };
                 assert_eq!(status.get("base:allocation").unwrap().len(), 400);
@@ -47,21 +47,22 @@ fn what_an_answer_holds_beyond_what_was_expected_makes_others_wait() {
     for style in CHUNKED {
         for abandons in [false, true] {
             let mut wire = Wire::bounded(style, 1024, 400 * EXTENT);
-            let ticket = wire.submit(query());
+            let cookie = wire.submit(query());
             let head = wire.send().pop().unwrap().head;
             if abandons {
-                wire.session.abandon(ticket);
+                wire.session.abandon(cookie);
             }
             wire.feed(&status(style, &head, 10, &many(300), MORE))
                 .unwrap();
             wire.read(0, 100 * EXTENT);
-            let mut place = None;
-            let waits = wire.try_submit(read(0, 100 * EXTENT), &mut place);
+            let mut ticket = None;
+            let waits = wire.try_submit(read(0, 100 * EXTENT), &mut ticket);
             assert_eq!(waits.is_pending(), !abandons);
             wire.feed(&none(style, &head)).unwrap();
-            let mut granted =
-                |place: &mut Option<u64>| wire.session.poll_submit(&mut None, place, Waker::noop());
-            assert!(abandons || granted(&mut place).is_ready());
+            let mut granted = |ticket: &mut Option<u64>| {
+                wire.session.poll_submit(&mut None, ticket, Waker::noop())
+            };
+            assert!(abandons || granted(&mut ticket).is_ready());
         }
     }
 }
@@ -71,25 +72,25 @@ fn statuses_that_are_asked_for_at_once_share_the_bound_on_bytes() {
     const COUNT: u64 = 10;
     for style in CHUNKED {
         let mut wire = Wire::bounded(style, 1024, 200 * COUNT * EXTENT);
-        let tickets: Vec<_> = (0..COUNT).map(|_| wire.submit(query())).collect();
+        let cookies: Vec<_> = (0..COUNT).map(|_| wire.submit(query())).collect();
         let sent = wire.send();
         assert_eq!(sent.len() as u64, COUNT, "they do not wait for each other");
         for request in &sent {
             wire.feed(&status(style, &request.head, 10, &many(5000), DONE))
                 .unwrap();
         }
-        for ticket in tickets {
-            let Ok(Answer::Status(status)) = wire.answer(ticket) else {
+        for cookie in cookies {
+            let Ok(Answer::Status(status)) = wire.answer(cookie) else {
                 panic!("no status");
             };
             assert_eq!(status.get("base:allocation").unwrap().len(), 200);
         }
         // One alone has all.
-        let ticket = wire.submit(query());
+        let cookie = wire.submit(query());
         let head = wire.send().pop().unwrap().head;
         wire.feed(&status(style, &head, 10, &many(5000), DONE))
             .unwrap();
-        let Ok(Answer::Status(status)) = wire.answer(ticket) else {
+        let Ok(Answer::Status(status)) = wire.answer(cookie) else {
             panic!("no status");
         };
         assert_eq!(status.get("base:allocation").unwrap().len(), 2000);

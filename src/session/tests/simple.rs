@@ -68,12 +68,12 @@ fn r03_a_second_reply_kills_the_connection_and_the_first_stands() {
 fn r05_a_read_cut_off_in_its_payload_fails() {
     for cut in 0..16 + 512 {
         let mut wire = Wire::new(SIMPLE);
-        let (ticket, head) = wire.ask_read(0, 512);
+        let (cookie, head) = wire.ask_read(0, 512);
         let reply = data(SIMPLE, &head, 0, &[5; 512], DONE);
         wire.feed(&reply[..cut]).unwrap();
-        assert!(wire.poll(ticket).is_pending(), "{cut}");
+        assert!(wire.poll(cookie).is_pending(), "{cut}");
         wire.session.fail(&Error::eof(crate::error::Phase::Request));
-        assert_matches!(wire.answer(ticket), Err(Error::Disconnected(..)));
+        assert_matches!(wire.answer(cookie), Err(Error::Disconnected(..)));
     }
 }
 
@@ -84,10 +84,10 @@ fn r07_every_errno_fails_its_request_only_and_keeps_its_value() {
             for command in BARE.into_iter().chain([Command::READ]) {
                 // P-154: with structured replies a read is failed by a chunk.
                 let mut wire = Wire::new(style);
-                let (ticket, head) = wire.ask(command);
+                let (cookie, head) = wire.ask(command);
                 wire.feed(&error(style, &head, Errno(errno), "", DONE))
                     .unwrap();
-                let error = wire.request_error(ticket);
+                let error = wire.request_error(cookie);
                 assert_eq!((error.errno, error.command), (Errno(errno), command));
                 wire.assert_usable();
             }
@@ -99,9 +99,9 @@ fn r07_every_errno_fails_its_request_only_and_keeps_its_value() {
 fn r07_a_simple_error_fails_a_command_even_with_structured_replies() {
     for command in BARE {
         let mut wire = Wire::new(STRUCTURED);
-        let (ticket, head) = wire.ask(command);
+        let (cookie, head) = wire.ask(command);
         wire.feed(&simple(&head, Errno::ENOSPC)).unwrap();
-        assert_eq!(wire.request_error(ticket).errno, Errno::ENOSPC);
+        assert_eq!(wire.request_error(cookie).errno, Errno::ENOSPC);
         wire.assert_usable();
     }
 }
@@ -122,16 +122,16 @@ fn r08_after_eshutdown_what_is_in_flight_finishes_and_disc_follows() {
         let mut wire = Wire::bounded(style, 2, u64::MAX);
         let first = wire.read(0, 4);
         let second = wire.read(8, 4);
-        let mut place = None;
-        assert!(wire.try_submit(read(0, 1), &mut place).is_pending());
+        let mut ticket = None;
+        assert!(wire.try_submit(read(0, 1), &mut ticket).is_pending());
         let heads: Vec<_> = wire.send().iter().map(|request| request.head).collect();
         wire.feed(&error(style, &heads[0], Errno::ESHUTDOWN, "", DONE))
             .unwrap();
         assert_eq!(wire.request_error(first).errno, Errno::ESHUTDOWN);
         // The first cause stands.
         wire.session.close();
-        for place in [&mut place, &mut None] {
-            match wire.try_submit(read(0, 1), place) {
+        for ticket in [&mut ticket, &mut None] {
+            match wire.try_submit(read(0, 1), ticket) {
                 Poll::Ready(Err(error)) => assert_shutting_down(&error),
                 other => panic!("{other:?}"),
             }
@@ -151,11 +151,11 @@ fn r08_after_eshutdown_what_is_in_flight_finishes_and_disc_follows() {
 fn r08_eshutdown_after_a_close_of_this_side_changes_no_cause() {
     for style in STYLES {
         let mut wire = Wire::new(style);
-        let (ticket, head) = wire.ask(Command::FLUSH);
+        let (cookie, head) = wire.ask(Command::FLUSH);
         wire.session.close();
         wire.feed(&error(style, &head, Errno::ESHUTDOWN, "", DONE))
             .unwrap();
-        assert_eq!(wire.request_error(ticket).errno, Errno::ESHUTDOWN);
+        assert_eq!(wire.request_error(cookie).errno, Errno::ESHUTDOWN);
         let late = wire.try_submit(read(0, 1), &mut None);
         assert_matches!(late, Poll::Ready(Err(Error::Closed(_))));
     }
@@ -194,21 +194,21 @@ fn r12_a_chunk_that_was_not_agreed_is_told_from_its_magic() {
 }
 
 /// Sends 1000 reads of different lengths and gives the replies in another order.
-fn shuffled(wire: &mut Wire) -> (Vec<(Ticket, Vec<u8>)>, Vec<u8>) {
+fn shuffled(wire: &mut Wire) -> (Vec<(Cookie, Vec<u8>)>, Vec<u8>) {
     let style = wire.style;
-    let mut tickets = Vec::new();
+    let mut cookies = Vec::new();
     for i in 0..1000u64 {
         let expected = vec![i as u8; 1 + (i * 7 % 61) as usize];
-        tickets.push((wire.read(i * 64, expected.len() as u64), expected));
+        cookies.push((wire.read(i * 64, expected.len() as u64), expected));
     }
     let heads: Vec<_> = wire.send().iter().map(|request| request.head).collect();
     let mut replies = Vec::new();
     for i in 0..1000 {
         // 387 and 1000 have no common divisor.
         let i = i * 387 % 1000;
-        replies.extend(data(style, &heads[i], heads[i].offset, &tickets[i].1, DONE));
+        replies.extend(data(style, &heads[i], heads[i].offset, &cookies[i].1, DONE));
     }
-    (tickets, replies)
+    (cookies, replies)
 }
 
 #[test]
@@ -218,10 +218,10 @@ fn r13_r14_replies_in_any_order_and_any_pieces_are_matched() {
         for step in [usize::MAX, 1, 7, 1000] {
             let mut wire = Wire::new(style);
             wire.step = step;
-            let (tickets, replies) = shuffled(&mut wire);
+            let (cookies, replies) = shuffled(&mut wire);
             wire.feed(&replies).unwrap();
-            for (ticket, expected) in tickets {
-                assert_eq!(wire.data(ticket), expected);
+            for (cookie, expected) in cookies {
+                assert_eq!(wire.data(cookie), expected);
             }
             assert_eq!(wire.session.in_flight(), 0);
         }
@@ -254,16 +254,16 @@ fn r14_a_cut_anywhere_changes_nothing() {
 #[test]
 fn r18_an_early_error_is_told_when_the_payload_is_written() {
     for style in STYLES {
-        let (mut wire, ticket, head) = half_sent(style);
+        let (mut wire, cookie, head) = half_sent(style);
         wire.feed(&error(style, &head, Errno::EPERM, "", DONE))
             .unwrap();
-        assert!(wire.poll(ticket).is_pending());
+        assert!(wire.poll(cookie).is_pending());
         assert!(wire.session.has_early());
-        assert_eq!(wire.session.in_flight(), 1, "its place stays taken");
+        assert_eq!(wire.session.in_flight(), 1, "its slot stays taken");
         wire.session.set_written(wire.written + 99);
-        assert!(wire.poll(ticket).is_pending());
+        assert!(wire.poll(cookie).is_pending());
         wire.session.set_written(wire.written + 100);
-        assert_eq!(wire.request_error(ticket).errno, Errno::EPERM);
+        assert_eq!(wire.request_error(cookie).errno, Errno::EPERM);
         assert_eq!(wire.session.in_flight(), 0);
     }
 }
@@ -271,7 +271,7 @@ fn r18_an_early_error_is_told_when_the_payload_is_written() {
 #[test]
 fn r18_an_early_error_is_told_although_what_is_not_sent_is_given_up() {
     for style in STYLES {
-        let (mut wire, ticket, head) = half_sent(style);
+        let (mut wire, cookie, head) = half_sent(style);
         let unsent = wire.command(Command::READ);
         wire.feed(&error(style, &head, Errno::EPERM, "", DONE))
             .unwrap();
@@ -279,7 +279,7 @@ fn r18_an_early_error_is_told_although_what_is_not_sent_is_given_up() {
         wire.session.drop_unsent();
         assert_matches!(wire.answer(unsent), Err(Error::Closed(_)));
         wire.session.set_written(wire.written + 100);
-        assert_eq!(wire.request_error(ticket).errno, Errno::EPERM);
+        assert_eq!(wire.request_error(cookie).errno, Errno::EPERM);
         assert!(wire.session.try_disconnect());
     }
 }
@@ -287,27 +287,27 @@ fn r18_an_early_error_is_told_although_what_is_not_sent_is_given_up() {
 #[test]
 fn r18_an_early_error_stands_if_the_connection_then_dies() {
     for style in STYLES {
-        let (mut wire, ticket, head) = half_sent(style);
+        let (mut wire, cookie, head) = half_sent(style);
         wire.feed(&error(style, &head, Errno::EPERM, "", DONE))
             .unwrap();
         wire.session.fail(&Error::timeout(
             crate::error::Phase::Request,
             std::time::Duration::from_secs(1),
         ));
-        assert_eq!(wire.request_error(ticket).errno, Errno::EPERM);
+        assert_eq!(wire.request_error(cookie).errno, Errno::EPERM);
     }
 }
 
 #[test]
 fn r18_an_early_success_does_not_stand_if_the_connection_then_dies() {
     for style in STYLES {
-        let (mut wire, ticket, head) = half_sent(style);
+        let (mut wire, cookie, head) = half_sent(style);
         wire.feed(&success(style, &head)).unwrap();
         wire.session.fail(&Error::timeout(
             crate::error::Phase::Request,
             std::time::Duration::from_secs(1),
         ));
-        let lost = wire.answer(ticket).unwrap_err();
+        let lost = wire.answer(cookie).unwrap_err();
         assert_matches!(&lost, Error::Timeout(..));
         assert_eq!(lost.delivery(), Delivery::MaybeSent);
     }
@@ -325,15 +325,15 @@ fn r18_a_second_reply_to_an_early_answered_request_kills_the_connection() {
 }
 
 /// A write of 100 bytes of which the server has nothing but the header.
-fn half_sent(style: ReplyStyle) -> (Wire, Ticket, RequestHead) {
+fn half_sent(style: ReplyStyle) -> (Wire, Cookie, RequestHead) {
     let mut wire = Wire::new(style);
-    let ticket = wire.write(0, &[1; 100]);
+    let cookie = wire.write(0, &[1; 100]);
     wire.write_out(encoded_length(style));
     let head = RequestHead {
-        cookie: ticket.0,
+        cookie: cookie.0,
         ..head_of(Command::WRITE)
     };
-    (wire, ticket, head)
+    (wire, cookie, head)
 }
 
 fn encoded_length(style: ReplyStyle) -> usize {

@@ -63,10 +63,10 @@ fn fatal_status(style: ReplyStyle, bytes: impl Fn(&RequestHead) -> Vec<u8>) -> P
 /// The extents of the one context, as (offset, length, flags).
 fn extents(style: ReplyStyle, sent: &[(u64, u64)]) -> Vec<(u64, u64, u64)> {
     let mut wire = Wire::new(style);
-    let ticket = wire.submit(query());
+    let cookie = wire.submit(query());
     let head = wire.send().pop().unwrap().head;
     wire.feed(&status(style, &head, 10, sent, DONE)).unwrap();
-    let Ok(Answer::Status(status)) = wire.answer(ticket) else {
+    let Ok(Answer::Status(status)) = wire.answer(cookie) else {
         panic!("no status");
     };
     let extents = status.get("base:allocation").unwrap().iter();
@@ -190,14 +190,14 @@ fn b12_a_million_extents_are_taken() {
             id: 0,
             name: "a:b".into(),
         }];
-        let ticket = wire.submit(Submission {
+        let cookie = wire.submit(Submission {
             sink: Sink::Status(Box::new(assembly(wanted))),
             ..bare(Command::BLOCK_STATUS, 0, 1 << 30)
         });
         let head = wire.send().pop().unwrap().head;
         let sent: Vec<(u64, u64)> = (0..1 << 20).map(|i| (1, i % 4)).collect();
         wire.feed(&status(style, &head, 0, &sent, DONE)).unwrap();
-        let Ok(Answer::Status(status)) = wire.answer(ticket) else {
+        let Ok(Answer::Status(status)) = wire.answer(cookie) else {
             panic!("no status");
         };
         assert_eq!(status.get("a:b").unwrap().len(), 1 << 20);
@@ -215,18 +215,18 @@ fn b15_a_status_may_cover_less_than_was_asked_for() {
 fn b17_an_error_fails_the_status_only() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let ticket = wire.submit(query());
+        let cookie = wire.submit(query());
         let head = wire.send().pop().unwrap().head;
         wire.feed(&error(style, &head, Errno::EIO, "", DONE))
             .unwrap();
-        assert_eq!(wire.request_error(ticket).errno, Errno::EIO);
+        assert_eq!(wire.request_error(cookie).errno, Errno::EIO);
         wire.assert_usable();
     }
     let mut wire = Wire::new(STRUCTURED);
-    let ticket = wire.submit(query());
+    let cookie = wire.submit(query());
     let head = wire.send().pop().unwrap().head;
     wire.feed(&simple(&head, Errno::ENOTSUP)).unwrap();
-    assert_eq!(wire.request_error(ticket).errno, Errno::ENOTSUP);
+    assert_eq!(wire.request_error(cookie).errno, Errno::ENOTSUP);
     wire.assert_usable();
 }
 
@@ -234,13 +234,13 @@ fn b17_an_error_fails_the_status_only() {
 fn b18_an_error_after_the_status_fails_the_request() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let ticket = wire.submit(query());
+        let cookie = wire.submit(query());
         let head = wire.send().pop().unwrap().head;
         wire.feed(&status(style, &head, 10, &[(4096, 0)], MORE))
             .unwrap();
         wire.feed(&error(style, &head, Errno::EIO, "", DONE))
             .unwrap();
-        assert_eq!(wire.request_error(ticket).errno, Errno::EIO);
+        assert_eq!(wire.request_error(cookie).errno, Errno::EIO);
         wire.assert_usable();
     }
 }
@@ -264,12 +264,12 @@ fn an_error_offset_is_told_if_it_lies_in_the_range_that_was_asked_about() {
                     submission.payload = Bytes::from_static(&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 10]);
                     submission.length = 12;
                 }
-                let ticket = wire.submit(submission);
+                let cookie = wire.submit(submission);
                 let head = wire.send().pop().unwrap().head;
                 let body = error_body(Errno::EIO, "", Some(at));
                 wire.feed(&chunk(style, &head, DONE, ChunkType::ERROR_OFFSET, body))
                     .unwrap();
-                assert_eq!(wire.request_error(ticket).failed_at, told);
+                assert_eq!(wire.request_error(cookie).failed_at, told);
                 wire.assert_usable();
             }
         }
@@ -281,11 +281,11 @@ fn an_error_offset_is_told_if_it_lies_in_the_range_that_was_asked_about() {
 fn the_first_of_several_extents_is_the_one_that_was_asked_for() {
     for style in CHUNKED {
         let mut wire = Wire::new(style);
-        let ticket = wire.submit(query_of(&["a:b"], true));
+        let cookie = wire.submit(query_of(&["a:b"], true));
         let head = wire.send().pop().unwrap().head;
         wire.feed(&status(style, &head, 10, &[(512, 0), (512, 1)], DONE))
             .unwrap();
-        let Ok(Answer::Status(status)) = wire.answer(ticket) else {
+        let Ok(Answer::Status(status)) = wire.answer(cookie) else {
             panic!("no status");
         };
         let extents = status.get("a:b").unwrap();
@@ -300,14 +300,14 @@ fn contexts_answer_in_any_order() {
         for step in [usize::MAX, 1] {
             let mut wire = Wire::new(style);
             wire.step = step;
-            let ticket = wire.submit(query_two());
+            let cookie = wire.submit(query_two());
             let head = wire.send().pop().unwrap().head;
             wire.feed(&status(style, &head, 11, &[(512, 5)], MORE))
                 .unwrap();
             wire.feed(&status(style, &head, 10, &[(1024, 6)], MORE))
                 .unwrap();
             wire.feed(&none(style, &head)).unwrap();
-            let Ok(Answer::Status(status)) = wire.answer(ticket) else {
+            let Ok(Answer::Status(status)) = wire.answer(cookie) else {
                 panic!("no status");
             };
             assert_eq!(status.get("base:allocation").unwrap()[0].flags, 6);
