@@ -27,7 +27,7 @@ use super::wire::style_of;
 const SIZE: u64 = 1 << 20;
 /// Most steps of a script.
 const STEPS: usize = 200;
-const PLACES: u64 = STEPS as u64;
+const SPACING: u64 = STEPS as u64;
 
 /// A session and what happens to it.
 #[derive(Arbitrary, Debug)]
@@ -96,7 +96,7 @@ impl Wakes {
 /// A future of a caller, polled by hand.
 struct Caller {
     submission: Option<Submission>,
-    place: Option<u64>,
+    ticket: Option<u64>,
     cookie: Option<Cookie>,
     wakes: Arc<Wakes>,
     /// How often it had been woken when it began to wait.
@@ -197,9 +197,9 @@ impl World {
                 offset,
                 length,
             } => {
-                // No two are at the same place, so that the server can tell them apart.
-                let place = u64::from(offset % 64) * PLACES + self.callers.len() as u64;
-                let caller = self.caller(*verb, place, length_of(*length));
+                // No two begin at the same offset, so that the server can tell them apart.
+                let start = u64::from(offset % 64) * SPACING + self.callers.len() as u64;
+                let caller = self.caller(*verb, start, length_of(*length));
                 self.callers.push(caller);
                 self.poll(self.callers.len() - 1);
             }
@@ -214,8 +214,8 @@ impl World {
                     caller.is_over = true;
                     self.dropped.push(which);
                     // Its turn may have come, unseen.
-                    let place = caller.place.take();
-                    let granted = place.and_then(|place| self.session.leave_queue(place));
+                    let ticket = caller.ticket.take();
+                    let granted = ticket.and_then(|ticket| self.session.cancel(ticket));
                     if let Some(cookie) = caller.cookie.or(granted) {
                         self.session.abandon(cookie);
                     }
@@ -233,10 +233,10 @@ impl World {
                 self.session.close();
             }
             Step::Fail => self.fail(&ProtocolError::NotDone),
-            Step::DropUnsent => self.drop_unsent(),
+            Step::DropUnsent => self.discard_unsent(),
             Step::Release => {
-                self.outbox.release();
-                self.session.release();
+                self.outbox.shrink();
+                self.session.shrink();
             }
             Step::Early => {
                 let extended = self.style == ReplyStyle::Extended;
@@ -300,7 +300,7 @@ impl World {
                 payload,
                 sink,
             }),
-            place: None,
+            ticket: None,
             cookie: None,
             wakes: Arc::default(),
             waits_since: None,
@@ -329,19 +329,19 @@ impl World {
         let waited = caller.waits_since.replace(count);
         let is_ready = match caller.cookie {
             None => {
-                let had_place = caller.place.is_some();
-                match session.poll_submit(&mut caller.submission, &mut caller.place, &waker) {
+                let had_ticket = caller.ticket.is_some();
+                match session.poll_submit(&mut caller.submission, &mut caller.ticket, &waker) {
                     Poll::Pending => false,
                     Poll::Ready(Ok(cookie)) => {
                         caller.cookie = Some(cookie);
                         // After a wait, the answer may be there already.
-                        if had_place {
+                        if had_ticket {
                             caller.waits_since = None;
                         }
                         true
                     }
                     Poll::Ready(Err(error)) => {
-                        (caller.is_over, caller.place) = (true, None);
+                        (caller.is_over, caller.ticket) = (true, None);
                         self.check_error(which, &error);
                         true
                     }
@@ -388,7 +388,7 @@ impl World {
     }
 
     /// A request has come: no change that overlaps it and was abandoned before it is unanswered.
-    fn check_fence(&self, which: usize) {
+    fn check_blocked(&self, which: usize) {
         let new = &self.callers[which];
         for &which in &self.dropped[..new.dropped_before] {
             let old = &self.callers[which];
@@ -476,7 +476,7 @@ impl World {
         let caller = caller.expect("somebody has asked this");
         assert!(self.asked(caller).is_none(), "it comes twice");
         if self.trust == Trust::Honest && !self.has_ended {
-            self.check_fence(caller);
+            self.check_blocked(caller);
         }
         self.asked.push((caller, Asked::new(self.style, head)));
     }
@@ -549,7 +549,7 @@ impl World {
     }
 
     /// As the driver does it: what is partly written goes on.
-    fn drop_unsent(&mut self) {
+    fn discard_unsent(&mut self) {
         self.session.set_written(self.written);
         if self.has_ended || self.session.is_disconnecting() {
             return;
@@ -557,7 +557,7 @@ impl World {
         // It is done by who has closed.
         self.is_closing = true;
         self.session.close();
-        let keep = self.session.drop_unsent() - self.written;
+        let keep = self.session.discard_unsent() - self.written;
         let taken = self.outbox.remaining();
         self.outbox.truncate(keep);
         self.session.truncate_outbox(keep.saturating_sub(taken));
@@ -603,7 +603,7 @@ impl World {
     }
 }
 
-/// Most are short, some are long enough to be received straight into their place.
+/// Most are short, some are long enough to be received straight into their buffer.
 pub fn length_of(raw: u16) -> u64 {
     if raw >= 0xfe00 {
         33_000 + u64::from(raw & 0xff)

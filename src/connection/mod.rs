@@ -69,7 +69,7 @@ struct Handle(Arc<Inner>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.abandon();
+        self.0.detach();
     }
 }
 

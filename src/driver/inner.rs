@@ -40,7 +40,7 @@ pub(crate) struct Inner {
     pub(crate) sent: Tally,
     pub(crate) received: Tally,
     /// Cancelled when the last handle is dropped.
-    pub(crate) abandoned: CancellationToken,
+    pub(crate) detached: CancellationToken,
     /// Cancelled when no caller waits for the server process any more.
     pub(crate) given_up: CancellationToken,
     /// Cancelled when the task is done: the socket is closed and the child reaped.
@@ -100,7 +100,7 @@ impl Inner {
             site: OnceLock::new(),
             sent: Tally::default(),
             received: Tally::default(),
-            abandoned: CancellationToken::new(),
+            detached: CancellationToken::new(),
             given_up: CancellationToken::new(),
             finished: CancellationToken::new(),
         }
@@ -143,10 +143,10 @@ impl Inner {
     }
 
     /// Ends the connection in the background, since the last handle is gone.
-    pub(crate) fn abandon(&self) {
-        self.abandoned.cancel();
+    pub(crate) fn detach(&self) {
+        self.detached.cancel();
         if let Some(transmission) = self.transmission.get() {
-            transmission.abandon_all();
+            transmission.detach();
         }
     }
 
@@ -187,8 +187,8 @@ impl Inner {
     pub(crate) fn set_transmission(&self, transmission: Arc<Transmission>) {
         self.lock_facts().export = Some(transmission.export().clone());
         // If the last handle is dropped at the same time, one of both calls sees the other's write.
-        if self.transmission.set(transmission).is_ok() && self.abandoned.is_cancelled() {
-            self.abandon();
+        if self.transmission.set(transmission).is_ok() && self.detached.is_cancelled() {
+            self.detach();
         }
     }
 

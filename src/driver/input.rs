@@ -60,7 +60,7 @@ impl Input {
     }
 
     /// Frees memory of an idle connection.
-    pub(super) fn release(&mut self) {
+    pub(super) fn shrink(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }

@@ -379,10 +379,10 @@ impl Driver {
             self.idle.poll_expired(cx);
         } else if self.idle.is_set() {
             self.idle.clear();
-            self.input.release();
+            self.input.shrink();
             self.woken = Vec::new();
-            self.output.release();
-            self.transmission.release();
+            self.output.shrink();
+            self.transmission.shrink();
         }
     }
 }

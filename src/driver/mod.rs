@@ -180,7 +180,7 @@ impl Task {
         let established = async { establish(&inner, open.await?, phase, deadline).await };
         let result = tokio::select! {
             result = until(deadline, established) => result,
-            () = inner.abandoned.cancelled() => Some(Err(Error::closed())),
+            () = inner.detached.cancelled() => Some(Err(Error::closed())),
         };
         let limit = inner.config.handshake_timeout;
         result.unwrap_or_else(|| Err(Error::timeout(self.phase, limit)))

@@ -48,7 +48,7 @@ pub(super) async fn serve(
         inner.set_state(State::Negotiating);
         let call = tokio::select! {
             call = calls.recv() => call,
-            () = inner.abandoned.cancelled() => None,
+            () = inner.detached.cancelled() => None,
             error = negotiator.unsolicited() => return Err(error),
         };
         let Some(call) = call else {
@@ -154,7 +154,7 @@ async fn within<T>(inner: &Inner, option: impl Future<Output = Result<T>>) -> Re
             let limit = inner.config.handshake_timeout;
             result.unwrap_or_else(|_| Err(Error::timeout(Phase::Handshake, limit)))
         }
-        () = inner.abandoned.cancelled() => Err(Error::closed()),
+        () = inner.detached.cancelled() => Err(Error::closed()),
     }
 }
 

@@ -78,8 +78,8 @@ impl Output {
     }
 
     /// Frees memory of an idle connection.
-    pub(super) fn release(&mut self) {
-        self.outbox.release();
+    pub(super) fn shrink(&mut self) {
+        self.outbox.shrink();
     }
 }
 

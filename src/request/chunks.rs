@@ -197,9 +197,9 @@ impl Reading {
     }
 
     /// Abandons the read. Returns whether it was sent.
-    fn release(&mut self) -> bool {
+    fn abandon(&mut self) -> bool {
         let flight = self.flight.take();
-        flight.is_some_and(|mut flight| flight.release(&self.connection))
+        flight.is_some_and(|mut flight| flight.abandon(&self.connection))
     }
 }
 
@@ -220,7 +220,7 @@ impl Stream for Reading {
         let item = match this.poll_chunk(cx) {
             Poll::Ready(item) => item,
             Poll::Pending if this.timer.poll_over(cx) => {
-                let was_sent = this.release();
+                let was_sent = this.abandon();
                 let Range { offset, length } = this.range;
                 let limit = this.timeout.unwrap_or_default();
                 let overdue = Error::overdue(limit, Command::READ, offset, length);
@@ -236,7 +236,7 @@ impl Stream for Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        self.release();
+        self.abandon();
     }
 }
 

@@ -72,11 +72,11 @@ impl Disconnect {
             state @ State::Created => return Err(Error::state(state, "connected")),
             State::Dead | State::Closed => {}
             State::Ready => self.connection.transmission()?.close(),
-            State::Negotiating | State::Connecting => inner.abandon(),
+            State::Negotiating | State::Connecting => inner.detach(),
         }
         if self.abandons {
             if let Some(transmission) = inner.transmission() {
-                transmission.drop_unsent();
+                transmission.discard_unsent();
             }
         }
         let Some(timeout) = self.timeout else {

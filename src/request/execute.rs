@@ -127,7 +127,7 @@ impl Execute for Read {
     }
 
     fn output(&mut self, transmission: &Transmission, answer: Answer) -> Bytes {
-        transmission.buffers().lend(data(answer))
+        transmission.buffers().freeze(data(answer))
     }
 }
 

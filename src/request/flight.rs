@@ -77,13 +77,13 @@ impl Flight {
 
     /// Abandons an unanswered message. Returns whether it was sent.
     #[inline]
-    pub(super) fn release(&mut self, connection: &Connection) -> bool {
+    pub(super) fn abandon(&mut self, connection: &Connection) -> bool {
         let (ticket, cookie) = (self.ticket.take(), self.cookie.take());
         let Ok(transmission) = connection.transmission() else {
             return false;
         };
         // The message may have been sent since the last poll.
-        let cookie = cookie.or_else(|| transmission.leave_queue(ticket?));
+        let cookie = cookie.or_else(|| transmission.cancel(ticket?));
         cookie
             .into_iter()
             .for_each(|cookie| transmission.abandon(cookie));

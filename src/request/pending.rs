@@ -229,7 +229,7 @@ impl<O: Execute> Future for Pending<O> {
         let result = match this.poll_answer(cx) {
             Poll::Ready(result) => result,
             Poll::Pending if this.timer.poll_over(cx) => {
-                let was_sent = this.release();
+                let was_sent = this.abandon();
                 Err(expire(
                     &this.request.client,
                     was_sent,
@@ -238,7 +238,7 @@ impl<O: Execute> Future for Pending<O> {
             }
             Poll::Pending => return Poll::Pending,
         };
-        this.release();
+        this.abandon();
         let inner = this.request.client.inner();
         Poll::Ready(result.map_err(|error| error.at(&inner.site())))
     }
@@ -255,9 +255,9 @@ impl<O: Operation> Pending<O> {
     }
 
     /// Abandons an unanswered request. Returns whether any part of it was sent.
-    pub(super) fn release(&mut self) -> bool {
+    pub(super) fn abandon(&mut self) -> bool {
         match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Single(mut flight) => flight.release(&self.request.client),
+            Stage::Single(mut flight) => flight.abandon(&self.request.client),
             Stage::Split(parts) => parts.give_up(),
             Stage::New | Stage::Empty | Stage::Over => false,
         }
@@ -266,7 +266,7 @@ impl<O: Operation> Pending<O> {
 
 impl<O: Operation> Drop for Pending<O> {
     fn drop(&mut self) {
-        self.release();
+        self.abandon();
     }
 }
 

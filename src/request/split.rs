@@ -97,7 +97,7 @@ impl<O: Execute> Future for Part<O> {
 
 impl<O: Operation> Drop for Part<O> {
     fn drop(&mut self) {
-        if self.pending.release() {
+        if self.pending.abandon() {
             self.sent.0.store(true, Ordering::Relaxed);
         }
     }

@@ -54,18 +54,18 @@ impl Buffers {
     }
 
     /// Returns read data as `Bytes`. Its memory comes back here when the last clone is dropped.
-    pub fn lend(&self, data: BytesMut) -> Bytes {
+    pub fn freeze(&self, data: BytesMut) -> Bytes {
         if data.capacity() < SMALLEST {
             return data.freeze();
         }
-        Bytes::from_owner(Lent {
+        Bytes::from_owner(Pooled {
             data,
             home: self.clone(),
         })
     }
 
     /// Frees all buffers that are not in use.
-    pub fn release(&self) {
+    pub fn shrink(&self) {
         *self.shelf() = Shelf::default();
     }
 
@@ -132,18 +132,18 @@ impl fmt::Debug for Buffers {
 }
 
 /// Read data whose buffer returns to `home` when it is dropped.
-struct Lent {
+struct Pooled {
     data: BytesMut,
     home: Buffers,
 }
 
-impl AsRef<[u8]> for Lent {
+impl AsRef<[u8]> for Pooled {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }
 }
 
-impl Drop for Lent {
+impl Drop for Pooled {
     fn drop(&mut self) {
         self.home.put(std::mem::take(&mut self.data));
     }
@@ -156,7 +156,7 @@ mod tests {
     fn lend(buffers: &Buffers, length: usize) -> Bytes {
         let mut buffer = buffers.take(length).unwrap();
         buffer.resize(length, 1);
-        buffers.lend(buffer)
+        buffers.freeze(buffer)
     }
 
     #[test]
@@ -199,7 +199,7 @@ mod tests {
         let lent: Vec<_> = (0..20).map(|_| lend(&buffers, 1 << 20)).collect();
         drop(lent);
         assert_eq!(buffers.shelf().bytes, KEPT);
-        buffers.release();
+        buffers.shrink();
         assert_eq!(buffers.shelf().bytes, 0);
         drop(lend(&buffers, KEPT + 1));
         assert_eq!(buffers.shelf().bytes, 0, "too large alone");

@@ -5,7 +5,7 @@ use super::{Cookie, Session};
 
 impl Session {
     /// Removes a waiting request from the gate. Returns its cookie if it was admitted meanwhile.
-    pub fn leave_queue(&mut self, ticket: u64) -> Option<Cookie> {
+    pub fn cancel(&mut self, ticket: u64) -> Option<Cookie> {
         let cookie = self.granted.remove(&ticket);
         if let Some(waiter) = self.gate.cancel(ticket) {
             if waiter.want.changes.is_some() {
@@ -29,7 +29,7 @@ impl Session {
             self.inflight.remove(slot);
             return;
         }
-        if std::mem::replace(&mut entry.orphan, true) {
+        if std::mem::replace(&mut entry.abandoned, true) {
             return;
         }
         entry.waker = None;

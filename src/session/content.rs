@@ -121,7 +121,7 @@ impl Entry {
             return Ok(());
         };
         copy.extend_from_slice(data);
-        let data = buffers.lend(copy);
+        let data = buffers.freeze(copy);
         self.hand_over(Chunk::Data { offset, data }, limits)
     }
 
@@ -164,7 +164,7 @@ impl Entry {
                 Ok(())
             }
             _ => {
-                let (offset, data) = (bulk.offset, buffers.lend(bulk.loan.part));
+                let (offset, data) = (bulk.offset, buffers.freeze(bulk.loan.part));
                 self.hand_over(Chunk::Data { offset, data }, limits)
             }
         }
@@ -174,7 +174,7 @@ impl Entry {
     fn hand_over(&mut self, piece: Chunk, limits: &Limits) -> Result<(), ProtocolError> {
         let most = limits.most_queued(self.length);
         match &mut self.sink {
-            Sink::Chunks(_) if self.orphan => Ok(()),
+            Sink::Chunks(_) if self.abandoned => Ok(()),
             // Each piece takes memory in addition to its data, which may be a single byte.
             Sink::Chunks(chunks) if chunks.queue.len() as u64 >= most => {
                 Err(ProtocolError::TooFragmented)
@@ -233,7 +233,7 @@ impl Entry {
             },
         };
         Ok(match answer {
-            _ if self.orphan => Ok(Answer::Done),
+            _ if self.abandoned => Ok(Answer::Done),
             _ if self.starved => {
                 let length = self.length;
                 Err(InvalidRequest::OutOfMemory { length }.into())

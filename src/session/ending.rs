@@ -22,7 +22,7 @@ impl Session {
 
     /// Fails every request of which nothing has been written. Returns the new end of the stream of
     /// bytes: bytes queued after it must not be written.
-    pub fn drop_unsent(&mut self) -> u64 {
+    pub fn discard_unsent(&mut self) -> u64 {
         let mut end = self.written;
         let mut unsent = Vec::new();
         for slot in self.inflight.slots() {

@@ -41,7 +41,7 @@ pub struct Entry {
     /// How far the request has come.
     pub stage: Stage,
     /// Whether the request is abandoned: nobody waits for the answer.
-    pub orphan: bool,
+    pub abandoned: bool,
     /// Whether there was no memory for the content, of which the rest is skipped.
     pub starved: bool,
     /// The waker of the caller.
@@ -94,7 +94,7 @@ impl Entry {
             error: None,
             errors: 0,
             stage: Stage::Waiting,
-            orphan: false,
+            abandoned: false,
             starved: false,
             waker: None,
         }
@@ -102,7 +102,7 @@ impl Entry {
 
     /// Returns whether the content of the reply is to be kept.
     pub const fn is_wanted(&self) -> bool {
-        !self.orphan && !self.starved
+        !self.abandoned && !self.starved
     }
 
     /// Returns how many bytes of data the server owes for the request.
@@ -253,7 +253,7 @@ impl Inflight {
     }
 
     /// Frees memory of an idle connection.
-    pub fn release(&mut self) {
+    pub fn shrink(&mut self) {
         self.entries.shrink_to_fit();
     }
 }

@@ -17,12 +17,12 @@
 
 mod assembly;
 mod barrier;
+mod blocked;
 mod buffers;
 mod cancel;
 mod content;
 mod coverage;
 mod ending;
-mod fence;
 mod gate;
 mod inflight;
 mod ledger;
@@ -314,7 +314,7 @@ impl Session {
             return;
         };
         self.pending = self.pending.saturating_sub(1);
-        self.gate.leave(entry.bytes);
+        self.gate.free(entry.bytes);
         self.expected = self.expected.saturating_sub(entry.data());
         let kind = entry.kind;
         let result = match kind {
@@ -325,7 +325,7 @@ impl Session {
             }
             _ => result,
         };
-        if entry.orphan {
+        if entry.abandoned {
             if let Some(changes) = entry.changes() {
                 self.gate.answered(&changes, slot as u64);
             }
@@ -353,10 +353,10 @@ impl Session {
     }
 
     /// Frees memory of an idle connection.
-    pub fn release(&mut self) {
-        self.outbox.release();
-        self.inflight.release();
-        self.buffers.release();
+    pub fn shrink(&mut self) {
+        self.outbox.shrink();
+        self.inflight.shrink();
+        self.buffers.shrink();
         self.woken.shrink_to(16);
     }
 }

@@ -151,7 +151,7 @@ impl Outbox {
     }
 
     /// Frees memory of an idle connection.
-    pub fn release(&mut self) {
+    pub fn shrink(&mut self) {
         if self.is_empty() && self.run.capacity() > KEEP {
             *self = Self::default();
         }
@@ -286,10 +286,10 @@ mod tests {
         for _ in 0..1000 {
             outbox.push(COMPACT, &head(Command::READ, 512), Bytes::new());
         }
-        outbox.release();
+        outbox.shrink();
         assert!(!outbox.is_empty(), "what is not written stays");
         outbox.advance(28_000);
-        outbox.release();
+        outbox.shrink();
         assert_eq!(outbox.run.capacity(), 0);
     }
 
@@ -337,7 +337,7 @@ mod tests {
                         model.truncate(ends.last().copied().unwrap_or(0));
                         outbox.truncate(model.len() as u64);
                     }
-                    3 => outbox.release(),
+                    3 => outbox.shrink(),
                     _ => {
                         let count = size.min(next(&outbox, &model));
                         model.drain(..count);

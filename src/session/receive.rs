@@ -300,7 +300,7 @@ impl Session {
         let Sink::Status(status) = &mut entry.sink else {
             return Err(entry.no_content());
         };
-        let most = (!entry.orphan).then(|| share.max(entry.bytes));
+        let most = (!entry.abandoned).then(|| share.max(entry.bytes));
         status.add(context, extents, most)?;
         let beyond = status.held().saturating_sub(entry.bytes);
         entry.bytes = entry.bytes.saturating_add(beyond);

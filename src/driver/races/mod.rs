@@ -190,7 +190,7 @@ fn closing_meets_a_request() {
             thread::spawn(move || block_on(call(&transmission, write(10))))
         };
         transmission.close();
-        transmission.drop_unsent();
+        transmission.discard_unsent();
         assert!(matches!(
             caller.join().unwrap(),
             Ok(_) | Err(Error::Closed(_))
@@ -223,7 +223,7 @@ fn a_failure_meets_a_request() {
 fn the_last_handle_goes_while_the_driver_sleeps() {
     explore(|| {
         let (transmission, _stream, driver) = connect(usize::MAX);
-        transmission.abandon_all();
+        transmission.detach();
         assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
     });
 }
@@ -317,7 +317,7 @@ fn the_last_handle_goes_beside_a_large_read() {
             let transmission = transmission.clone();
             thread::spawn(move || block_on(call(&transmission, read())))
         };
-        transmission.abandon_all();
+        transmission.detach();
         match caller.join().unwrap() {
             Err(Error::Closed(_)) => {}
             answer => assert_read(answer),

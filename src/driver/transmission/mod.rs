@@ -36,9 +36,9 @@ struct Core {
     /// Whether the driver is about to run, so that it need not be woken.
     scheduled: bool,
     /// Whether the driver is to fail the requests of which nothing is written.
-    dropping: bool,
+    discarding: bool,
     /// Whether the last handle is gone.
-    abandoned: bool,
+    detached: bool,
 }
 
 impl Transmission {
@@ -58,8 +58,8 @@ impl Transmission {
                 session,
                 driver: None,
                 scheduled: true,
-                dropping: false,
-                abandoned: false,
+                discarding: false,
+                detached: false,
             }),
             in_flight: AtomicUsize::new(0),
             received: AtomicU64::new(0),
@@ -157,9 +157,9 @@ impl Transmission {
     }
 
     /// Removes a waiting request. Returns its cookie if it was admitted meanwhile.
-    pub(crate) fn leave_queue(&self, ticket: u64) -> Option<Cookie> {
+    pub(crate) fn cancel(&self, ticket: u64) -> Option<Cookie> {
         let (cookie, has_output) =
-            self.change(|session| (session.leave_queue(ticket), session.has_output()));
+            self.change(|session| (session.cancel(ticket), session.has_output()));
         // Requests that waited behind it may have been queued.
         if has_output {
             self.wake_driver();
@@ -174,8 +174,8 @@ impl Transmission {
     }
 
     /// Disconnects without waiting for requests in flight, since the last handle is gone.
-    pub(crate) fn abandon_all(&self) {
-        self.core().abandoned = true;
+    pub(crate) fn detach(&self) {
+        self.core().detached = true;
         self.wake_driver();
     }
 
@@ -205,8 +205,8 @@ impl Transmission {
 
     /// Has the driver fail every request of which nothing has been written. A request that is
     /// partly written is written to its end.
-    pub(crate) fn drop_unsent(&self) {
-        self.core().dropping = true;
+    pub(crate) fn discard_unsent(&self) {
+        self.core().discarding = true;
         self.wake_driver();
     }
 

@@ -39,8 +39,8 @@ impl Transmission {
         let session = &mut core.session;
         session.set_written(output.written());
         // Once DISC is queued, there is no unsent request to fail.
-        if std::mem::take(&mut core.dropping) && !session.is_disconnecting() {
-            let keep = session.drop_unsent().saturating_sub(output.written());
+        if std::mem::take(&mut core.discarding) && !session.is_disconnecting() {
+            let keep = session.discard_unsent().saturating_sub(output.written());
             let taken = output.outbox().remaining();
             output.outbox().truncate(keep);
             session.truncate_outbox(keep.saturating_sub(taken));
@@ -48,7 +48,7 @@ impl Transmission {
         let duty = if let Some(error) = session.ended().cloned() {
             session.finish();
             Duty::Stop(error)
-        } else if core.abandoned {
+        } else if core.detached {
             // P-145: DISC may be sent at any time.
             if !session.is_disconnecting() {
                 session.disconnect_now();
@@ -90,8 +90,8 @@ impl Transmission {
     }
 
     /// Frees memory of an idle connection.
-    pub(in crate::driver) fn release(&self) {
-        self.core().session.release();
+    pub(in crate::driver) fn shrink(&self) {
+        self.core().session.shrink();
     }
 
     /// Counts bytes that were received.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::task::Waker;
 
-use super::fence::Fence;
+use super::blocked::Blocked;
 
 /// What a request needs to be admitted.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,11 +21,11 @@ pub struct Want {
 
 /// A bound on requests and bytes in flight, first come, first served.
 ///
-/// A waiting request is in one of three sets: in the line for room; behind the [`Fence`], because
-/// it overlaps an unanswered abandoned change; or, as a flush, held until earlier changes are
-/// answered. Only the first request of the line can be next. It moves to the fence if a change
-/// that it overlaps was abandoned meanwhile, and back into the line, by its ticket, when all such
-/// changes are answered. Every step costs the logarithm of the number of waiting requests, for
+/// A waiting request is in one of three sets: in the line for room; [`Blocked`], because it overlaps
+/// an unanswered abandoned change; or, as a flush, held until earlier changes are answered. Only the
+/// first request of the line can be next. It becomes blocked if a change that it overlaps was
+/// abandoned meanwhile, and returns to the line, in the order of tickets, when all such changes are
+/// answered. Every step costs the logarithm of the number of waiting requests, for
 /// each request that is admitted or moved.
 #[derive(Debug)]
 pub struct Gate<T> {
@@ -36,7 +36,7 @@ pub struct Gate<T> {
     next_ticket: u64,
     /// The requests that wait for room, by ticket.
     line: BTreeMap<u64, Waiter<T>>,
-    fence: Fence<T>,
+    blocked: Blocked<T>,
     /// The flushes that wait for earlier changes, by ticket. They hold up no other request.
     held: BTreeMap<u64, Waiter<T>>,
 }
@@ -63,14 +63,14 @@ impl<T> Gate<T> {
             bytes: 0,
             next_ticket: 0,
             line: BTreeMap::new(),
-            fence: Fence::new(),
+            blocked: Blocked::new(),
             held: BTreeMap::new(),
         }
     }
 
     /// Admits a request if possible, and returns whether it was admitted.
     pub fn enter(&mut self, want: &Want) -> bool {
-        let passes = self.fits(want) && !self.fence.blocks(want) && !self.has_turn();
+        let passes = self.fits(want) && !self.blocked.must_wait(want) && !self.has_turn();
         if passes {
             self.take(want);
         }
@@ -80,8 +80,8 @@ impl<T> Gate<T> {
     /// Adds a request that cannot be admitted yet, and returns its ticket.
     pub fn wait(&mut self, waiter: Waiter<T>) -> u64 {
         let ticket = self.ticket();
-        if self.fence.blocks(&waiter.want) {
-            self.fence.wait(ticket, waiter);
+        if self.blocked.must_wait(&waiter.want) {
+            self.blocked.wait(ticket, waiter);
         } else {
             self.line.insert(ticket, waiter);
         }
@@ -116,26 +116,26 @@ impl<T> Gate<T> {
     /// Marks an admitted change as abandoned: changes that overlap it wait until it is answered.
     /// `slot` names it until it is answered.
     pub fn abandon(&mut self, changes: &Range<u64>, slot: u64) {
-        self.fence.raise(changes, slot);
+        self.blocked.abandon(changes, slot);
     }
 
     /// Marks an abandoned change as answered: changes that waited for it alone return to the line,
     /// in the order of their tickets.
     pub fn answered(&mut self, changes: &Range<u64>, slot: u64) {
-        self.fence.fall(changes, slot, &mut self.line);
+        self.blocked.answered(changes, slot, &mut self.line);
     }
 
     /// Sets the waker of a waiting request.
     pub fn set_waker(&mut self, ticket: u64, waker: &Waker) {
         let waiter = self.line.get_mut(&ticket);
-        let waiter = waiter.or_else(|| self.fence.get_mut(ticket));
+        let waiter = waiter.or_else(|| self.blocked.get_mut(ticket));
         if let Some(waiter) = waiter.or_else(|| self.held.get_mut(&ticket)) {
             waiter.waker.clone_from(waker);
         }
     }
 
-    /// Frees the room of an admitted request.
-    pub const fn leave(&mut self, bytes: u64) {
+    /// Frees the room of an answered request.
+    pub const fn free(&mut self, bytes: u64) {
         self.requests = self.requests.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
     }
@@ -153,7 +153,7 @@ impl<T> Gate<T> {
     /// Removes a waiting request.
     pub fn cancel(&mut self, ticket: u64) -> Option<Waiter<T>> {
         let waiter = self.line.remove(&ticket);
-        let waiter = waiter.or_else(|| self.fence.remove(ticket));
+        let waiter = waiter.or_else(|| self.blocked.remove(ticket));
         waiter.or_else(|| self.held.remove(&ticket))
     }
 
@@ -182,18 +182,18 @@ impl<T> Gate<T> {
             let line = std::mem::take(line);
             woken.extend(line.into_values().map(|waiter| waiter.waker));
         }
-        self.fence.wake_all(woken);
+        self.blocked.wake_all(woken);
     }
 
-    /// Moves requests that are blocked by an abandoned change from the line to the fence, until the
+    /// Moves requests that an abandoned change blocks from the line to the blocked ones, until the
     /// first one is not. Returns whether there is such a first request.
     fn has_turn(&mut self) -> bool {
         while let Some(first) = self.line.first_entry() {
-            if !self.fence.blocks(&first.get().want) {
+            if !self.blocked.must_wait(&first.get().want) {
                 return true;
             }
             let (ticket, waiter) = first.remove_entry();
-            self.fence.wait(ticket, waiter);
+            self.blocked.wait(ticket, waiter);
         }
         false
     }

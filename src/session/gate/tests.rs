@@ -45,9 +45,9 @@ fn waiters_pass_in_the_order_they_came() {
     assert_eq!(enter(&mut gate, &want(0)), None);
     let b = enter(&mut gate, &want(0)).unwrap();
     let c = enter(&mut gate, &want(0)).unwrap();
-    gate.leave(0);
+    gate.free(0);
     assert_eq!(grant(&mut gate), [b]);
-    gate.leave(0);
+    gate.free(0);
     assert_eq!(grant(&mut gate), [c]);
 }
 
@@ -57,7 +57,7 @@ fn bytes_are_bounded_but_one_large_request_passes_alone() {
     assert_eq!(enter(&mut gate, &want(1000)), None);
     let b = enter(&mut gate, &want(1)).unwrap();
     assert!(grant(&mut gate).is_empty());
-    gate.leave(1000);
+    gate.free(1000);
     assert_eq!(grant(&mut gate), [b]);
 }
 
@@ -69,7 +69,7 @@ fn a_waiter_that_gives_up_leaves_nothing_behind() {
     let c = enter(&mut gate, &want(0)).unwrap();
     assert!(gate.cancel(b).is_some());
     assert!(gate.cancel(b).is_none());
-    gate.leave(0);
+    gate.free(0);
     assert_eq!(grant(&mut gate), [c]);
     assert!(!gate.has_waiting());
 }
@@ -81,7 +81,7 @@ fn who_waits_for_room_is_not_overtaken() {
     let large = enter(&mut gate, &want(60)).unwrap();
     let small = enter(&mut gate, &want(1)).unwrap();
     assert!(grant(&mut gate).is_empty());
-    gate.leave(60);
+    gate.free(60);
     assert_eq!(grant(&mut gate), [large, small]);
 }
 
@@ -106,14 +106,14 @@ fn a_write_abandoned_after_another_had_come_into_the_line_holds_that_one_too() {
     let overlaps = enter(&mut gate, &change(1, 0..1)).unwrap();
     let other = enter(&mut gate, &change(1, 4..5)).unwrap();
     gate.abandon(&(0..4), 7);
-    gate.leave(1);
+    gate.free(1);
     assert_eq!(grant(&mut gate), [other]);
     // It is first again when it can go.
     let last = enter(&mut gate, &want(1)).unwrap();
-    gate.leave(1);
+    gate.free(1);
     gate.answered(&(0..4), 7);
     assert_eq!(grant(&mut gate), [overlaps]);
-    gate.leave(1);
+    gate.free(1);
     assert_eq!(grant(&mut gate), [last]);
 }
 
@@ -138,8 +138,8 @@ fn steps_beside(waiters: u64) -> (u64, u64) {
         assert!(gate.cancel(ticket).is_some());
         gate.answered(&(number << 20..all.end), 1000);
         gate.answered(&free, number);
-        gate.leave(1);
-        gate.leave(1);
+        gate.free(1);
+        gate.free(1);
         assert!(grant(&mut gate).is_empty());
     }
     let beside = steps() / 100;
@@ -285,7 +285,7 @@ proptest! {
                 }
                 6..10 if !model.inside.is_empty() => {
                     let done = model.inside.swap_remove(pick(model.inside.len()));
-                    gate.leave(done.want.bytes);
+                    gate.free(done.want.bytes);
                     if let Some(changes) = done.want.changes.filter(|_| done.is_abandoned) {
                         gate.answered(&changes, done.number);
                     }
@@ -322,7 +322,7 @@ proptest! {
         }
         // Once all is answered, nobody has been forgotten.
         while let Some(done) = model.inside.pop() {
-            gate.leave(done.want.bytes);
+            gate.free(done.want.bytes);
             if let Some(changes) = done.want.changes.filter(|_| done.is_abandoned) {
                 gate.answered(&changes, done.number);
             }

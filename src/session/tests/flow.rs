@@ -341,7 +341,7 @@ fn requests_are_given_up_once_however_often_that_is_asked() {
         let unsent = wire.command(Command::FLUSH);
         wire.session.close();
         for _ in 0..3 {
-            wire.session.drop_unsent();
+            wire.session.discard_unsent();
             assert_eq!(wire.session.in_flight(), 1);
             assert_eq!(wire.session.messages().0, 1);
         }

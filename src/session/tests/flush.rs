@@ -84,9 +84,9 @@ fn a_flush_waits_for_no_other_request() {
 fn a_flush_waits_for_changes_that_were_abandoned_and_for_those_that_fail() {
     for style in STYLES {
         let mut wire = Wire::new(style);
-        let (orphan, first) = begin(&mut wire, write(style, 0, &[1; 512]));
+        let (abandoned, first) = begin(&mut wire, write(style, 0, &[1; 512]));
         let (_, second) = begin(&mut wire, write(style, 512, &[1; 512]));
-        wire.session.abandon(orphan);
+        wire.session.abandon(abandoned);
         let mut flush = Flush::held(&mut wire);
         wire.feed(&error(style, &second, Errno::EIO, "", DONE))
             .unwrap();
@@ -152,10 +152,10 @@ fn a_flush_waits_for_changes_that_wait_for_room() {
 fn k04_a_flush_waits_for_changes_that_wait_for_abandoned_ones() {
     for style in STYLES {
         let mut wire = Wire::new(style);
-        let (orphan, old) = begin(&mut wire, write(style, 0, &[1; 512]));
-        wire.session.abandon(orphan);
-        let mut fenced = None;
-        let waits = wire.try_submit(write(style, 0, &[2; 512]), &mut fenced);
+        let (abandoned, old) = begin(&mut wire, write(style, 0, &[1; 512]));
+        wire.session.abandon(abandoned);
+        let mut blocked = None;
+        let waits = wire.try_submit(write(style, 0, &[2; 512]), &mut blocked);
         assert!(waits.is_pending());
         let mut flush = Flush::held(&mut wire);
         wire.feed(&success(style, &old)).unwrap();

@@ -1,5 +1,6 @@
 //! The session fed by hand with bytes, whole and one at a time.
 
+mod abandoned;
 mod chunks;
 mod errors;
 mod extended;
@@ -7,7 +8,6 @@ mod flow;
 mod flush;
 #[cfg(target_pointer_width = "64")]
 mod memory;
-mod orphans;
 mod pieces;
 mod random;
 mod replies;
@@ -25,7 +25,7 @@ use replies::*;
 
 use super::*;
 use crate::wire::codec::{Request, RequestCodec};
-use crate::wire::{ChunkType, CommandFlags, Errno, ProtocolError, ReplyFlags};
+use crate::wire::{ChunkType, Command, CommandFlags, Errno, ProtocolError, ReplyFlags};
 
 const SIMPLE: ReplyStyle = ReplyStyle::Simple;
 const STRUCTURED: ReplyStyle = ReplyStyle::Structured;
@@ -94,7 +94,7 @@ impl Wire {
 
     /// Drops a waiting request, as its caller does.
     fn give_up(&mut self, ticket: Option<u64>) {
-        let cookie = ticket.and_then(|ticket| self.session.leave_queue(ticket));
+        let cookie = ticket.and_then(|ticket| self.session.cancel(ticket));
         cookie.into_iter().for_each(|t| self.session.abandon(t));
     }
 

@@ -162,7 +162,7 @@ fn k04_an_overlapping_change_waits_for_an_abandoned_one() {
 }
 
 #[test]
-fn k04_the_fence_falls_when_the_abandoned_write_fails() {
+fn k04_a_blocked_write_is_sent_when_the_abandoned_write_fails() {
     let mut wire = Wire::new(SIMPLE);
     let (cookie, head) = wire.ask(Command::WRITE);
     wire.session.abandon(cookie);
@@ -177,7 +177,7 @@ fn k04_the_fence_falls_when_the_abandoned_write_fails() {
 }
 
 #[test]
-fn k04_an_abandoned_write_that_was_answered_early_is_fenced_until_it_is_written() {
+fn k04_an_abandoned_write_that_was_answered_early_blocks_others_until_it_is_written() {
     let mut wire = Wire::new(SIMPLE);
     let cookie = wire.write(0, &[1; 100]);
     wire.write_out(28);
@@ -206,8 +206,8 @@ fn k04_what_does_not_overlap_passes_a_waiting_change() {
         let mut wire = Wire::new(style);
         let (cookie, _) = wire.ask(Command::WRITE);
         wire.session.abandon(cookie);
-        let mut fenced = None;
-        let waits = wire.try_submit(write(style, 0, &[1]), &mut fenced);
+        let mut blocked = None;
+        let waits = wire.try_submit(write(style, 0, &[1]), &mut blocked);
         assert!(waits.is_pending());
         // There is room, so nothing keeps these from going at once.
         for free in [
@@ -224,12 +224,12 @@ fn k04_what_does_not_overlap_passes_a_waiting_change() {
 #[test]
 fn k04_a_waiting_change_that_has_no_room_either_holds_nobody_up() {
     let mut wire = Wire::bounded(SIMPLE, 3, 1000);
-    let (orphan, _) = wire.ask(Command::WRITE);
-    wire.session.abandon(orphan);
+    let (abandoned, _) = wire.ask(Command::WRITE);
+    wire.session.abandon(abandoned);
     let (cache, head) = wire.ask(Command::CACHE);
     let fill = wire.submit(bare(Command::CACHE, 0, 512));
-    let mut fenced = None;
-    let waits = wire.try_submit(write(SIMPLE, 0, &[1; 900]), &mut fenced);
+    let mut blocked = None;
+    let waits = wire.try_submit(write(SIMPLE, 0, &[1; 900]), &mut blocked);
     assert!(waits.is_pending());
     let (mut free, mut ticket) = (Some(read(0, 400)), None);
     let mut submit = |wire: &mut Wire| {
@@ -244,7 +244,7 @@ fn k04_a_waiting_change_that_has_no_room_either_holds_nobody_up() {
 }
 
 #[test]
-fn k04_reads_are_not_fenced() {
+fn k04_reads_are_not_blocked() {
     let mut wire = Wire::new(SIMPLE);
     let (cookie, _) = wire.ask(Command::WRITE);
     wire.session.abandon(cookie);
@@ -252,7 +252,7 @@ fn k04_reads_are_not_fenced() {
 }
 
 #[test]
-fn k04_abandoned_reads_fence_nothing() {
+fn k04_abandoned_reads_block_nothing() {
     let mut wire = Wire::new(SIMPLE);
     let (cookie, _) = wire.ask(Command::READ);
     wire.session.abandon(cookie);

@@ -17,15 +17,15 @@ use super::ranges::Ranges;
 /// abandoned change is answered, only the waiting changes that became free are looked at, and the
 /// gaps between other abandoned changes in its range.
 #[derive(Debug)]
-pub struct Fence<T> {
+pub struct Blocked<T> {
     abandoned: Ranges,
     /// The ranges of the waiting changes, numbered by their tickets.
     ranges: Ranges,
     waiting: BTreeMap<u64, Waiter<T>>,
 }
 
-impl<T> Fence<T> {
-    /// Creates an empty fence.
+impl<T> Blocked<T> {
+    /// Creates an empty set.
     pub const fn new() -> Self {
         Self {
             abandoned: Ranges::new(),
@@ -35,7 +35,7 @@ impl<T> Fence<T> {
     }
 
     /// Returns whether a request overlaps an unanswered abandoned change.
-    pub fn blocks(&self, want: &Want) -> bool {
+    pub fn must_wait(&self, want: &Want) -> bool {
         let changes = want.changes.as_ref().filter(|changes| !changes.is_empty());
         changes.is_some_and(|changes| self.abandoned.overlaps(changes))
     }
@@ -63,7 +63,7 @@ impl<T> Fence<T> {
     }
 
     /// Adds an abandoned change. `slot` names it until it is answered.
-    pub fn raise(&mut self, changes: &Range<u64>, slot: u64) {
+    pub fn abandon(&mut self, changes: &Range<u64>, slot: u64) {
         if !changes.is_empty() {
             self.abandoned.insert(changes, slot);
         }
@@ -71,7 +71,12 @@ impl<T> Fence<T> {
 
     /// Removes an abandoned change that was answered, and moves the changes that waited for no
     /// other one to `line`.
-    pub fn fall(&mut self, changes: &Range<u64>, slot: u64, line: &mut BTreeMap<u64, Waiter<T>>) {
+    pub fn answered(
+        &mut self,
+        changes: &Range<u64>,
+        slot: u64,
+        line: &mut BTreeMap<u64, Waiter<T>>,
+    ) {
         self.abandoned.remove(changes, slot);
         let mut at = changes.start;
         while at < changes.end && self.ranges.overlaps(&(at..changes.end)) {
