@@ -1,10 +1,11 @@
-//! The pieces of a structured read.
+//! Pieces of an export: data or zeroes.
 
 use std::fmt;
 
 use bytes::Bytes;
 
-/// A piece of the answer to a structured read.
+/// A piece of an export: of the answer to a [structured read](crate::Connection::read_structured), or of a
+/// [stream](crate::Connection::pieces).
 #[derive(Clone, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Chunk {

@@ -29,6 +29,7 @@
 //! | [`Connection`] | The handle: connecting, commands, state. [`Builder`] sets it up. |
 //! | [`Request`], [`Pending`] | A command before and after it is sent. [`op`] has the commands as types. |
 //! | [`Chunks`], [`Chunk`] | A read that arrives piece by piece. |
+//! | [`ReadStream`], [`Pieces`] | The bytes of a range in order, read ahead; with zeroes apart. |
 //! | [`Extents`], [`Extent`] | Where data is, and where it was changed; [`context`] names the metadata contexts. |
 //! | [`Export`] | What the server says about the disk: size, features, block sizes. |
 //! | [`Limits`] | How much a server may send before it counts as hostile. |
@@ -135,6 +136,7 @@ mod session;
 pub mod session;
 mod state;
 mod stats;
+mod stream;
 mod strict;
 #[cfg(feature = "test-util")]
 pub mod testing;
@@ -154,6 +156,7 @@ pub use limits::{Limits, MAX_PAYLOAD};
 pub use request::{Chunks, Client, Disconnect, Pending, Request, op};
 pub use state::State;
 pub use stats::Stats;
+pub use stream::{Pieces, ReadStream};
 pub use strict::Strict;
 pub use transport::tcp::AddressFamily;
 #[cfg(feature = "tls-psk")]

@@ -55,14 +55,7 @@ impl Connection {
     /// negotiated, or a request fails.
     #[doc(alias = "map")]
     pub fn extents(&self, context: impl Into<String>, range: impl RangeBounds<u64>) -> Extents {
-        Extents {
-            walk: Walk {
-                survey: Survey::new(self.clone(), range),
-                context: context.into(),
-                answer: Vec::new().into_iter(),
-            },
-            merge: Merge::new(),
-        }
+        Extents::new(self.clone(), context, range)
     }
 
     /// Returns the extents of a range in all negotiated metadata contexts as a stream. Each item
@@ -94,6 +87,17 @@ pub struct Extents<C: Client = Connection> {
 }
 
 impl<C: Client> Extents<C> {
+    pub(crate) fn new(client: C, context: impl Into<String>, range: impl RangeBounds<u64>) -> Self {
+        Self {
+            walk: Walk {
+                survey: Survey::new(client, range),
+                context: context.into(),
+                answer: Vec::new().into_iter(),
+            },
+            merge: Merge::new(),
+        }
+    }
+
     /// Joins neighbours with the same flags, which servers may send separately. An extent is then
     /// returned only when the next one is known.
     pub const fn merged(mut self) -> Self {

@@ -2,21 +2,21 @@
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::context::BASE_ALLOCATION;
-use crate::error::{Error, InvalidRequest, Result};
+use crate::error::{Error, Result};
 use crate::extent::{BlockStatus, Extent};
-use crate::request::{Client, Started, block_status, op};
+use crate::request::{Bounds, Client, Started, block_status, bounds, op, resolve};
 use crate::wire::{Command, ProtocolError};
 
 /// A walk through a range of an export: its position, and the request in flight.
 pub(super) struct Survey<C: Client> {
     client: C,
-    bounds: (Bound<u64>, Bound<u64>),
+    bounds: Bounds,
     timeout: Option<Duration>,
     pub(super) place: Option<Place>,
     pending: Option<Started<op::Status, C>>,
@@ -38,10 +38,9 @@ pub(super) struct Place {
 
 impl<C: Client> Survey<C> {
     pub(super) fn new(client: C, range: impl RangeBounds<u64>) -> Self {
-        let bounds = (range.start_bound().cloned(), range.end_bound().cloned());
         Self {
             client,
-            bounds,
+            bounds: bounds(&range),
             timeout: None,
             place: None,
             pending: None,
@@ -64,29 +63,10 @@ impl<C: Client> Survey<C> {
         let filters = self.client.can_filter()?;
         let export = self.client.exported()?;
         let size = export.size();
-        let at = match self.bounds.0 {
-            Bound::Included(at) => Some(at),
-            Bound::Excluded(before) => before.checked_add(1),
-            Bound::Unbounded => Some(0),
-        };
-        let end = match self.bounds.1 {
-            Bound::Included(last) => last.checked_add(1),
-            Bound::Excluded(end) => Some(end),
-            Bound::Unbounded => Some(size),
-        };
-        let (at, end) = (at.unwrap_or(u64::MAX), end.unwrap_or(u64::MAX));
-        if at.max(end) > size {
-            return Err(InvalidRequest::OutOfBounds {
-                command: Command::BLOCK_STATUS,
-                offset: at,
-                length: end.saturating_sub(at),
-                size,
-            }
-            .into());
-        }
+        let range = resolve(self.bounds, size, Command::BLOCK_STATUS)?;
         let place = Place {
-            at,
-            end,
+            at: range.start,
+            end: range.end,
             size,
             block: export.alignment().into(),
             filters,

@@ -114,3 +114,8 @@ pub(crate) fn block_status<C: Client>(
     };
     Request::new(client, status, offset, length)
 }
+
+/// Makes a request for a read, for streams that read ahead.
+pub(crate) fn read<C: Client>(client: &C, offset: u64, length: u64) -> Request<op::Read, C> {
+    Request::new(client, op::Read, offset, length)
+}

@@ -1,5 +1,6 @@
 //! Commands as builders, which send when they are awaited.
 
+mod bounds;
 mod check;
 mod chunks;
 mod client;
@@ -17,9 +18,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+pub(crate) use bounds::{Bounds, bounds, resolve};
 pub use chunks::Chunks;
 pub use client::Client;
-pub(crate) use client::{Started, block_status};
+pub(crate) use client::{Started, block_status, read};
 pub use disconnect::Disconnect;
 use execute::Execute;
 use op::{Cache, Flush, Operation, Read, ReadInto, Status, Trim, Write, WriteZeroes};

@@ -180,9 +180,10 @@ impl Session<'_> {
                 _ => fail(Errno::EINVAL, "past the end of the export"),
             };
         }
-        // P-114: offset and length are whole blocks.
+        // P-114: offset and length are whole blocks. P-121: the export may end inside a block.
         let minimum = u64::from(settings.blocks.minimum.max(1));
-        if head.offset % minimum != 0 || length % minimum != 0 {
+        let is_tail = end == Some(settings.size);
+        if head.offset % minimum != 0 || (length % minimum != 0 && !is_tail) {
             return fail(Errno::EINVAL, "not aligned to the minimum block size");
         }
         // P-116: a payload is at most the maximum; P-166: DF means one chunk of content; X-11: a

@@ -90,6 +90,19 @@ const LAYERS: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
+    (
+        "stream",
+        &[
+            "chunk",
+            "connection",
+            "context",
+            "error",
+            "extent",
+            "extents",
+            "request",
+            "wire",
+        ],
+    ),
     // The other side.
     ("testing", &["wire"]),
     ("tests", &[]),

@@ -33,6 +33,7 @@ mod smoke;
 mod sockets;
 mod split;
 mod states;
+mod streams;
 mod strict;
 mod support;
 mod talk;
