@@ -91,7 +91,8 @@
 //! Events go to [`tracing`](https://docs.rs/tracing). Without a subscriber that wants them, each
 //! costs one comparison. The task of a connection runs in the span `nbd` (level debug), a child of
 //! the span in which it was connected. The fields of the span are `peer`, the address as it was
-//! given, if there is one, and `export`, the requested name.
+//! given, if there is one; `export`, the requested name; and over TCP `address`, the one that
+//! answered.
 //!
 //! | Level | Event |
 //! |---|---|
@@ -158,7 +159,7 @@ pub use state::State;
 pub use stats::Stats;
 pub use stream::{Pieces, ReadStream};
 pub use strict::Strict;
-pub use transport::tcp::AddressFamily;
+pub use transport::tcp::{AddressFamily, KeepAlive};
 #[cfg(feature = "tls-psk")]
 pub use transport::tls::TlsPsk;
 pub use transport::tls::{ByteStream, TlsInfo, TlsMode, TlsUpgrade, TlsVersion, Upgrading};

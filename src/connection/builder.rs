@@ -9,7 +9,7 @@ use crate::connection::Connection;
 use crate::driver::Inner;
 use crate::limits::Limits;
 use crate::strict::Strict;
-use crate::transport::tcp::AddressFamily;
+use crate::transport::tcp::{AddressFamily, KeepAlive};
 use crate::transport::tls::{Tls, TlsMode, TlsUpgrade};
 use crate::uri::UriPolicy;
 use crate::wire::HandshakeFlags;
@@ -414,6 +414,18 @@ impl Builder {
     /// Sets which addresses of a host to try over TCP; by default IPv6 and IPv4 side by side.
     pub const fn address_family(mut self, family: AddressFamily) -> Self {
         self.config.tcp.family = family;
+        self
+    }
+
+    /// Sets how a server that is silent over TCP is asked whether it is still there, or with `None`
+    /// that it is not; by default as [`KeepAlive::default`] says.
+    ///
+    /// The operating system asks, whether or not requests are in flight, and no NBD message is sent.
+    /// A server that answers may still leave requests unanswered, see
+    /// [`stall_timeout`](Self::stall_timeout). This is for connections that this crate makes; a
+    /// socket of your own keeps its settings.
+    pub fn tcp_keep_alive(mut self, keep_alive: impl Into<Option<KeepAlive>>) -> Self {
+        self.config.tcp.keep_alive = keep_alive.into();
         self
     }
 

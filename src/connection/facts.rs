@@ -1,5 +1,7 @@
 //! The facts that a handle knows: the export, the protocol, TLS and counts.
 
+use std::net::SocketAddr;
+
 use super::Connection;
 use crate::driver::Address;
 use crate::error::{InvalidUse, Result};
@@ -96,6 +98,23 @@ impl Connection {
             None => return Err(InvalidUse::NoAddress.into()),
         };
         Ok(builder.export_name(self.export_name()).build()?)
+    }
+
+    /// Returns the address of the server, if the connection is over TCP: the one that answered, if
+    /// the host has several.
+    ///
+    /// It is known from when the server has been reached, and stays known after the connection has
+    /// ended. A TCP stream inside another stream, such as a tunnel, is not known here.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        Some(self.inner().lock_facts().ends?.peer)
+    }
+
+    /// Returns the local address, if the connection is over TCP; see
+    /// [`peer_addr`](Self::peer_addr).
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        Some(self.inner().lock_facts().ends?.local)
     }
 
     /// Returns the checks that requests must pass before they are sent.

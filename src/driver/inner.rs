@@ -15,6 +15,7 @@ use crate::export::{Protocol, SharedExport};
 use crate::state::State;
 use crate::stats::{Stats, Tally};
 use crate::strict::Strict;
+use crate::transport::Ends;
 use crate::transport::child::Handle;
 use crate::transport::tls::{Tls, TlsInfo};
 use crate::uri::{Endpoint, Uri};
@@ -58,6 +59,8 @@ pub(crate) struct Facts {
     pub(crate) tls: Option<TlsInfo>,
     /// The address of the server, if it has one.
     pub(crate) address: Option<Address>,
+    /// The addresses of both ends, if it is a TCP connection.
+    pub(crate) ends: Option<Ends>,
     /// The program that is the server, if that was started here.
     pub(crate) program: Option<String>,
     /// The option that was sent last.

@@ -63,11 +63,15 @@ pub(crate) fn spawn(
         facts.address.clone()
     };
     let peer = address.as_ref().map(tracing::field::display);
-    let span = tracing::debug_span!("nbd", peer, export = inner.export_options().export_name);
+    let export = inner.export_options().export_name;
+    // Which of its addresses answers is not known yet.
+    let address = tracing::field::Empty;
+    let span = tracing::debug_span!("nbd", peer, export, address);
     let task = Task {
         inner,
         phase: Phase::Connect,
         leaving: None,
+        span: span.clone(),
     };
     tokio::spawn(task.run(child, open).instrument(span));
 }
@@ -79,6 +83,8 @@ struct Task {
     phase: Phase,
     /// The time by which the server must have left, once it was told that nothing follows.
     leaving: Option<Instant>,
+    /// The span in which it runs.
+    span: tracing::Span,
 }
 
 impl Task {
@@ -176,8 +182,16 @@ impl Task {
         deadline: Instant,
     ) -> Result<Established> {
         let inner = self.inner.clone();
-        let phase = &mut self.phase;
-        let established = async { establish(&inner, open.await?, phase, deadline).await };
+        let (phase, span) = (&mut self.phase, &self.span);
+        let established = async {
+            let transport = open.await?;
+            if let Some(ends) = transport.ends {
+                inner.lock_facts().ends = Some(ends);
+                let address = tracing::field::display(ends.peer);
+                span.record("address", address);
+            }
+            establish(&inner, transport, phase, deadline).await
+        };
         let result = tokio::select! {
             result = until(deadline, established) => result,
             () = inner.detached.cancelled() => Some(Err(Error::closed())),
@@ -239,7 +253,7 @@ impl Task {
             "ready"
         );
         let style = negotiator.style;
-        let (Transport { read, write }, input) = negotiator.into_transport();
+        let (Transport { read, write, .. }, input) = negotiator.into_transport();
         let transmission = Arc::new(Transmission::new(Arc::new(export), style, bounds, config));
         let (input, output) = (Input::new(read, input), Output::new(write));
         let driver = Driver::new(transmission.clone(), input, output, config);

@@ -1,6 +1,10 @@
 //! Opens byte streams to a server. No NBD message is known here.
 
+use std::any::Any;
+use std::net::SocketAddr;
+
 use tokio::io::{AsyncRead, AsyncWrite, Join};
+use tokio::net::TcpStream;
 
 #[cfg(unix)]
 pub(crate) mod activation;
@@ -37,6 +41,25 @@ pub(crate) type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
 pub(crate) struct Transport {
     pub(crate) read: ReadHalf,
     pub(crate) write: WriteHalf,
+    /// Its ends, if it is known to be a TCP connection.
+    pub(crate) ends: Option<Ends>,
+}
+
+/// The addresses of both ends of a TCP connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) local: SocketAddr,
+    pub(crate) peer: SocketAddr,
+}
+
+impl Ends {
+    /// Returns the addresses, if the stream is still connected.
+    fn of(stream: &TcpStream) -> Option<Self> {
+        Some(Self {
+            local: stream.local_addr().ok()?,
+            peer: stream.peer_addr().ok()?,
+        })
+    }
 }
 
 /// Both halves as one stream, for the handshake and for TLS.
@@ -48,10 +71,17 @@ impl Transport {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let tcp = (&stream as &dyn Any).downcast_ref::<TcpStream>();
+        let ends = tcp.and_then(Ends::of);
+        if let Some(tcp) = tcp {
+            // P-004: TCP sends small messages at once. A failure changes nothing else.
+            let _ = tcp.set_nodelay(true);
+        }
         let (read, write) = tokio::io::split(stream);
         Self {
             read: Box::new(read),
             write: Box::new(write),
+            ends,
         }
     }
 
@@ -64,7 +94,8 @@ impl Transport {
 impl From<Joined> for Transport {
     fn from(joined: Joined) -> Self {
         let (read, write) = joined.into_inner();
-        Self { read, write }
+        let ends = None;
+        Self { read, write, ends }
     }
 }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::{TcpStream, tcp};
 
-use super::Transport;
+use super::{Ends, Transport};
 use crate::platform::{self, AsSocket};
 
 /// How many slices one call takes; more are an error.
@@ -31,10 +31,12 @@ impl<S: AsSocket> Socket<S> {
 
 impl From<Socket<TcpStream>> for Transport {
     fn from(socket: Socket<TcpStream>) -> Self {
+        let ends = Ends::of(&socket.0);
         let (read, write) = socket.0.into_split();
         Self {
             read: Box::new(read),
             write: Box::new(Socket(write)),
+            ends,
         }
     }
 }
@@ -211,6 +213,7 @@ mod tests {
             let Transport {
                 read: mut reader,
                 write: mut writer,
+                ..
             } = ours;
             let mut received = Vec::new();
             let writing = async {

@@ -91,6 +91,7 @@ impl From<Socket<UnixStream>> for Transport {
         Self {
             read: Box::new(read),
             write: Box::new(Socket(write)),
+            ends: None,
         }
     }
 }

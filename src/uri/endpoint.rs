@@ -1,6 +1,7 @@
 //! Where a server is.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Where a server is.
@@ -42,6 +43,18 @@ pub enum Endpoint {
         /// Where the server listens on that machine.
         remote: SshRemote,
     },
+}
+
+/// The address as text, for an IPv6 address with its zone, if it has one.
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        let host = match address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+            other => other.ip().to_string(),
+        };
+        let port = address.port();
+        Self::Tcp { host, port }
+    }
 }
 
 impl Endpoint {

@@ -78,7 +78,12 @@ impl Subscriber for Log {
         self.push(*event.metadata().level(), line);
     }
 
-    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record(&self, _: &Id, values: &Record<'_>) {
+        let mut line = Line("recorded: ".into());
+        values.record(&mut line);
+        self.push(Level::DEBUG, line);
+    }
+
     fn record_follows_from(&self, _: &Id, _: &Id) {}
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
@@ -99,6 +104,7 @@ async fn a_connection_tells_its_story_in_a_span_of_its_own() {
     for part in [
         &format!("span nbd: peer=Tcp {{ host: \"localhost\", port: {port} }};export=\"disk\";"),
         "message=connecting;",
+        &format!("recorded: address=127.0.0.1:{port};"),
         "handshake=\"newstyle-fixed\"",
         "message=ready;export=\"disk\";size=4096;",
         "message=connection ended;state=closed;",

@@ -9,6 +9,7 @@
 #[path = "../shared/runtimes.rs"]
 mod runtimes;
 
+mod addresses;
 mod buffering;
 mod cancel;
 mod commands;

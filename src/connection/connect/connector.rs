@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -65,7 +66,7 @@ impl Connector {
         Self(How::Uri(Box::new(uri)))
     }
 
-    /// Connects to an address.
+    /// Connects to an address. A connector can also be made from a [`SocketAddr`] by `From`.
     #[must_use]
     pub const fn endpoint(endpoint: Endpoint) -> Self {
         Self(How::Endpoint(endpoint))
@@ -196,6 +197,12 @@ impl From<&Self> for Connector {
     }
 }
 
+impl From<SocketAddr> for Connector {
+    fn from(address: SocketAddr) -> Self {
+        Self::endpoint(address.into())
+    }
+}
+
 impl From<&Endpoint> for Connector {
     fn from(endpoint: &Endpoint) -> Self {
         Self::endpoint(endpoint.clone())
@@ -224,8 +231,8 @@ macro_rules! from_text {
 from_text!(&str, String, &String, &OsStr, OsString, &OsString);
 
 impl Builder {
-    /// Creates a connection and connects it: to the server and export that a URI names, or by a
-    /// [`Connector`].
+    /// Creates a connection and connects it: to the server and export that a URI names, to a
+    /// [`SocketAddr`] or an [`Endpoint`], or by a [`Connector`].
     ///
     /// ```no_run
     /// use nbd_client::{Connection, context};

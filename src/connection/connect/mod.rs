@@ -14,15 +14,14 @@ mod uri;
 mod uri_tls;
 mod way;
 
-use std::any::Any;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 
 pub use connecting::Connecting;
 pub use connector::Connector;
 pub use socket::IntoSocket;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use crate::connection::Connection;
 use crate::driver;
@@ -90,10 +89,6 @@ impl Connection {
         // The stream may need no I/O of the runtime.
         self.check_created()?;
         self.inner().tls().check(None)?;
-        if let Some(tcp) = (&stream as &dyn Any).downcast_ref::<TcpStream>() {
-            // P-004: TCP sends small messages at once. A failure changes nothing else.
-            let _ = tcp.set_nodelay(true);
-        }
         let transport = Transport::foreign(stream);
         self.begin(async { Ok(transport) })
     }
@@ -129,6 +124,45 @@ impl Connection {
     /// As there, and if the connection or the handshake fails.
     pub async fn connect_tcp(&self, host: &str, port: u16) -> Result<()> {
         let connecting = self.aio_connect_tcp(host, port)?;
+        connecting.await
+    }
+
+    /// Begins to connect to an address, without any lookup of names.
+    ///
+    /// [`bind_address`](crate::Builder::bind_address) and
+    /// [`address_family`](crate::Builder::address_family) apply as for
+    /// [`aio_connect_tcp`](Self::aio_connect_tcp). With TLS, the certificate must be for the IP
+    /// address, unless a name is set.
+    ///
+    /// ```
+    /// # use nbd_client::testing;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use nbd_client::Connection;
+    ///
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// # let listening = server.listen_tcp("127.0.0.1:0").await?;
+    /// # let address = listening.local_addr();
+    /// let conn = Connection::new();
+    /// conn.connect_addr(address).await?;
+    /// assert_eq!(conn.peer_addr(), Some(address));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the handle is not new or there is no runtime.
+    #[doc(alias = "aio_connect")]
+    pub fn aio_connect_addr(&self, address: impl Into<SocketAddr>) -> Result<Connecting> {
+        self.aio_connect_endpoint(address.into().into())
+    }
+
+    /// Connects to an address; see [`aio_connect_addr`](Self::aio_connect_addr).
+    ///
+    /// # Errors
+    /// As there, and if the connection or the handshake fails.
+    pub async fn connect_addr(&self, address: impl Into<SocketAddr>) -> Result<()> {
+        let connecting = self.aio_connect_addr(address)?;
         connecting.await
     }
 

@@ -1,15 +1,18 @@
 //! TCP, to whichever address of a host answers first.
 
+mod keep_alive;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time;
 
+pub use self::keep_alive::KeepAlive;
 use super::socket::Socket;
 use crate::error::trying;
 use crate::error::{Error, InvalidUse, Phase, Result};
@@ -17,12 +20,6 @@ use crate::platform;
 
 /// How long an address has before the next one is tried beside it (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
-
-/// A silent peer is asked after a minute, and given up a minute later.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
-    .with_interval(Duration::from_secs(10))
-    .with_retries(6);
 
 /// The longest user timeout that fits the system's count of milliseconds: about 25 days.
 const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
@@ -60,15 +57,28 @@ impl AddressFamily {
 }
 
 /// How to connect.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct TcpOptions {
     /// The local address, and with it the family.
     pub(crate) bind: Option<IpAddr>,
     /// The addresses to try.
     pub(crate) family: AddressFamily,
+    /// How a silent peer is asked whether it is there, if it is.
+    pub(crate) keep_alive: Option<KeepAlive>,
     /// How long sent data may stay unacknowledged before the connection counts as lost
     /// (`TCP_USER_TIMEOUT`).
     pub(crate) user_timeout: Option<Duration>,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self {
+            bind: None,
+            family: AddressFamily::default(),
+            keep_alive: Some(KeepAlive::default()),
+            user_timeout: None,
+        }
+    }
 }
 
 impl TcpOptions {
@@ -219,7 +229,9 @@ async fn attempt(address: SocketAddr, options: &TcpOptions) -> io::Result<TcpStr
     let sock = SockRef::from(&socket);
     // P-004: TCP sends small messages at once.
     sock.set_tcp_nodelay(true)?;
-    sock.set_tcp_keepalive(&KEEPALIVE)?;
+    if let Some(keep_alive) = options.keep_alive {
+        sock.set_tcp_keepalive(&keep_alive.for_socket())?;
+    }
     if let Some(timeout) = options.user_timeout {
         platform::set_user_timeout(&sock, timeout.min(LONGEST))?;
     }

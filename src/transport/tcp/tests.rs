@@ -43,6 +43,12 @@ async fn options_reach_the_socket() {
     let options = TcpOptions {
         bind: Some([127, 0, 0, 2].into()),
         family: AddressFamily::V4,
+        keep_alive: Some(
+            KeepAlive::default()
+                .idle(Duration::from_secs(20))
+                .interval(Duration::from_millis(4500))
+                .retries(3),
+        ),
         user_timeout: Some(Duration::from_secs(7)),
     };
     let stream = connect("localhost", address.port(), &options)
@@ -53,10 +59,33 @@ async fn options_reach_the_socket() {
     // P-004: TCP sends small messages at once.
     assert!(stream.nodelay().unwrap());
     assert!(sock.keepalive().unwrap());
-    assert_eq!(sock.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+    assert_eq!(sock.tcp_keepalive_time().unwrap(), Duration::from_secs(20));
+    assert_eq!(
+        sock.tcp_keepalive_interval().unwrap(),
+        Duration::from_secs(5)
+    );
+    assert_eq!(sock.tcp_keepalive_retries().unwrap(), 3);
     assert_eq!(sock.tcp_user_timeout().unwrap(), options.user_timeout);
     let peer = listener.accept().unwrap().1;
     assert_eq!(Some(peer.ip()), options.bind);
+}
+
+#[tokio::test]
+async fn keep_alive_is_on_unless_it_is_left_out() {
+    let (_listener, address) = listen("127.0.0.1:0");
+    for is_on in [true, false] {
+        let mut options = TcpOptions::default();
+        if !is_on {
+            options.keep_alive = None;
+        }
+        let stream = connect("127.0.0.1", address.port(), &options).await;
+        let stream = stream.unwrap().0;
+        let sock = SockRef::from(&stream);
+        assert_eq!(sock.keepalive().unwrap(), is_on);
+        if is_on {
+            assert_eq!(sock.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+        }
+    }
 }
 
 #[tokio::test]

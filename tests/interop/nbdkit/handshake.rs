@@ -114,6 +114,13 @@ async fn nbdkit_is_reached_over_tcp() {
     let server = Server::nbdkit_tcp(&["memory", "1M"]);
     let conn = Connection::new();
     conn.connect_tcp("localhost", server.port()).await.unwrap();
+    let peer = conn.peer_addr().unwrap();
+    assert!(peer.ip().is_loopback() && peer.port() == server.port());
+    agreed(&conn).await;
+
+    let conn = Connection::new();
+    conn.connect_addr(peer).await.unwrap();
+    assert_eq!(conn.peer_addr(), Some(peer));
     agreed(&conn).await;
 }
 
