@@ -39,6 +39,9 @@
 //! | [`wire`] | The protocol's numbers and messages, for authors of servers and tests. |
 //! | `testing` | With the feature `test-util`: an in-process server, and a scripted peer. |
 //!
+//! For programs that use libnbd, `docs/libnbd.md` in the repository has a row for each of its functions,
+//! constants and tools.
+//!
 //! # How it behaves
 //!
 //! **Connecting.** A [`Connection`] is created, and then connected once. The `connect_*` calls wait
@@ -166,6 +169,11 @@ pub use transport::tls::{ByteStream, TlsInfo, TlsMode, TlsUpgrade, TlsVersion, U
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 pub use transport::tls::{TlsConfig, TlsConfigBuilder};
 pub use uri::{Endpoint, SshRemote, TlsType, Uri, UriBuilder, UriError, UriPolicy, UriTls};
+
+/// Runs the examples of the page for users of libnbd as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/libnbd.md")]
+struct MovingFromLibnbd;
 
 /// Runs the examples of the README as tests. One is about TLS, and a README has no lines that
 /// only a test sees.

@@ -15,12 +15,12 @@ const FAULTS: &str = "GOILMRCBXWTK";
 /// Elliptic curves have such names, too.
 const CURVES: &[&str] = &["P-256", "P-384", "P-521"];
 
-fn package(path: &str) -> PathBuf {
+pub(super) fn package(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// Every file of Rust below `top`, with its text. A published package lacks some folders.
-fn sources(top: &str) -> Vec<(String, String)> {
+pub(super) fn sources(top: &str) -> Vec<(String, String)> {
     let (mut found, mut ahead) = (Vec::new(), vec![package(top)]);
     while let Some(path) = ahead.pop() {
         if path.is_dir() {
