@@ -13,11 +13,11 @@ use crate::wire::{
 };
 
 use super::content::{Content, Contents};
-use super::context::{Context, Range};
+use super::context::{ExportContext, StatusRange};
 use super::export::Export;
-use super::outbox::{Body, Message};
 use super::pages::{Piece, zeroes};
-use super::server::Shared;
+use super::reply_queue::{Body, Message};
+use super::server::ServerState;
 
 /// Most data in one chunk, so that its length fits 32 bits.
 const MAX_CHUNK: usize = 1 << 30;
@@ -25,12 +25,12 @@ const MAX_CHUNK: usize = 1 << 30;
 const MAX_PROVISION: u64 = 64 << 30;
 
 /// The transmission phase of one connection, as far as it does not change.
-pub(super) struct Session<'a> {
-    pub(super) shared: &'a Shared,
+pub(super) struct ServerSession<'a> {
+    pub(super) server: &'a ServerState,
     pub(super) export: Export,
     pub(super) flags: TransmissionFlags,
     pub(super) style: ReplyStyle,
-    pub(super) contexts: Vec<(u32, Arc<Context>)>,
+    pub(super) contexts: Vec<(u32, Arc<ExportContext>)>,
 }
 
 /// Why a request is refused.
@@ -46,7 +46,7 @@ const fn fail<T>(error: Errno, message: &'static str) -> Result<T, Failure> {
     })
 }
 
-impl Session<'_> {
+impl ServerSession<'_> {
     /// Carries a request out and passes each message of the reply to `emit`.
     pub(super) fn execute(&self, request: &Request, emit: &mut impl FnMut(Message)) {
         if let Err(failure) = self.perform(request, emit) {
@@ -56,12 +56,12 @@ impl Session<'_> {
 
     fn perform(&self, request: &Request, emit: &mut impl FnMut(Message)) -> Result<(), Failure> {
         let head = &request.head;
-        let fault = self.shared.knobs.fault.as_ref();
+        let fault = self.server.knobs.fault.as_ref();
         if let Some((error, message)) = fault.and_then(|fault| fault(head)) {
             let message = Cow::Owned(message);
             return Err(Failure { error, message });
         }
-        if self.shared.is_shutting_down() {
+        if self.server.is_shutting_down() {
             return fail(Errno::ESHUTDOWN, "the server is going down");
         }
         let length = self.check(request)?;
@@ -219,7 +219,7 @@ impl Session<'_> {
             emit(simple(head, Errno::OK, body));
             return;
         }
-        let knobs = &self.shared.knobs;
+        let knobs = &self.server.knobs;
         let one_chunk = head.flags.contains(CommandFlags::DF);
         let limit = match knobs.read_chunk {
             Some(bytes) if !one_chunk => (bytes as usize).min(MAX_CHUNK),
@@ -269,7 +269,7 @@ impl Session<'_> {
     ) -> Result<(), Failure> {
         let head = &request.head;
         let contexts = self.status_contexts(request)?;
-        let knobs = &self.shared.knobs;
+        let knobs = &self.server.knobs;
         let one = head.flags.contains(CommandFlags::REQ_ONE);
         let end = head.offset + length;
         let wide = self.style == ReplyStyle::Extended;
@@ -280,7 +280,7 @@ impl Session<'_> {
             // An extent of the compact form is at most 32 bits long.
             (true, false) => end.max(self.export.size().min(head.offset + 0xffff_0000)),
         };
-        let range = Range {
+        let range = StatusRange {
             offset: head.offset,
             length,
             limit,
@@ -300,7 +300,10 @@ impl Session<'_> {
     }
 
     /// The contexts a block status is about.
-    fn status_contexts(&self, request: &Request) -> Result<Vec<(u32, Arc<Context>)>, Failure> {
+    fn status_contexts(
+        &self,
+        request: &Request,
+    ) -> Result<Vec<(u32, Arc<ExportContext>)>, Failure> {
         // P-085: block status needs selected contexts.
         if self.contexts.is_empty() {
             return fail(Errno::EINVAL, "no metadata context was selected");
@@ -313,7 +316,7 @@ impl Session<'_> {
         if ids.is_empty() || ids.len() % 4 != 0 {
             return fail(Errno::EINVAL, "payload is not a list of contexts");
         }
-        let mut wanted: Vec<(u32, Arc<Context>)> = Vec::with_capacity(ids.len() / 4);
+        let mut wanted: Vec<(u32, Arc<ExportContext>)> = Vec::with_capacity(ids.len() / 4);
         for mut id in ids.chunks_exact(4) {
             let id = id.get_u32();
             let known = self.contexts.iter().find(|(known, _)| *known == id);
@@ -329,7 +332,7 @@ impl Session<'_> {
     fn acknowledgement(&self, head: &RequestHead) -> Message {
         match self.style {
             ReplyStyle::Simple => simple(head, Errno::OK, Body::Empty),
-            ReplyStyle::Structured if self.shared.knobs.simple_acks => {
+            ReplyStyle::Structured if self.server.knobs.simple_acks => {
                 simple(head, Errno::OK, Body::Empty)
             }
             _ => self.chunk(head, ChunkType::NONE, true, Body::Empty),

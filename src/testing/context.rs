@@ -9,7 +9,7 @@ const ZERO: u64 = 2;
 
 /// A metadata context.
 #[derive(Clone, Debug)]
-pub(super) struct Context {
+pub(super) struct ExportContext {
     name: String,
     kind: Kind,
 }
@@ -24,7 +24,7 @@ enum Kind {
 
 /// What part of an export the status of is wanted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Range {
+pub(super) struct StatusRange {
     pub(super) offset: u64,
     pub(super) length: u64,
     /// Where the last extent ends at the latest.
@@ -33,7 +33,7 @@ pub(super) struct Range {
     pub(super) most: usize,
 }
 
-impl Context {
+impl ExportContext {
     pub(super) fn allocation() -> Self {
         Self {
             name: ALLOCATION.to_owned(),
@@ -79,8 +79,8 @@ impl Context {
     }
 
     /// Consecutive extents of the range as (length, flags); at least one for a non-empty range.
-    pub(super) fn extents(&self, pages: &Pages, range: Range) -> Vec<(u64, u64)> {
-        let Range {
+    pub(super) fn extents(&self, pages: &Pages, range: StatusRange) -> Vec<(u64, u64)> {
+        let StatusRange {
             offset,
             length,
             limit,
@@ -120,8 +120,8 @@ impl Context {
 mod tests {
     use super::*;
 
-    fn range(offset: u64, length: u64, limit: u64) -> Range {
-        Range {
+    fn range(offset: u64, length: u64, limit: u64) -> StatusRange {
+        StatusRange {
             offset,
             length,
             limit,
@@ -131,14 +131,14 @@ mod tests {
 
     #[test]
     fn given_extents_are_cut_to_the_range_and_zero_after_the_last() {
-        let context = Context::given("x:dirty".into(), [(10, 1), (20, 0), (5, 7)]);
+        let context = ExportContext::given("x:dirty".into(), [(10, 1), (20, 0), (5, 7)]);
         let pages = Pages::default();
         let of = |range| context.extents(&pages, range);
         assert_eq!(of(range(5, 10, 15)), [(5, 1), (5, 0)]);
         assert_eq!(of(range(5, 10, 100)), [(5, 1), (20, 0)]);
         assert_eq!(of(range(10, 30, 100)), [(20, 0), (5, 7), (65, 0)]);
         assert_eq!(of(range(50, 1, 51)), [(1, 0)]);
-        let one = Range {
+        let one = StatusRange {
             most: 1,
             ..range(5, 10, 15)
         };
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn empty_given_extents_are_left_out() {
-        let context = Context::given("x:dirty".into(), [(0, 1), (10, 2), (0, 3)]);
+        let context = ExportContext::given("x:dirty".into(), [(0, 1), (10, 2), (0, 3)]);
         let got = context.extents(&Pages::default(), range(0, 20, 20));
         assert_eq!(got, [(10, 2), (10, 0)]);
     }
@@ -155,7 +155,7 @@ mod tests {
     // P-079: an empty leaf matches in a list only.
     #[test]
     fn an_empty_leaf_matches_in_a_list_only() {
-        let context = Context::allocation();
+        let context = ExportContext::allocation();
         assert!(context.matches("base:", true));
         assert!(!context.matches("base:", false));
         assert!(context.matches("base:allocation", false));
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn flags_over_32_bits_make_a_context_wide() {
-        assert!(Context::given("x:y".into(), [(1, 1 << 32)]).is_wide());
-        assert!(!Context::given("x:y".into(), [(1, u64::from(u32::MAX))]).is_wide());
+        assert!(ExportContext::given("x:y".into(), [(1, 1 << 32)]).is_wide());
+        assert!(!ExportContext::given("x:y".into(), [(1, u64::from(u32::MAX))]).is_wide());
     }
 }

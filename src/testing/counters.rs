@@ -52,14 +52,14 @@ impl Counters {
 
 /// The counters, counting.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Counts {
     commands: [AtomicU64; 9],
     fua: AtomicU64,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
 }
 
-impl Tally {
+impl Counts {
     pub(super) fn record(&self, head: &RequestHead) {
         let add = |counter: &AtomicU64, n| {
             counter.fetch_add(n, Ordering::Relaxed);
@@ -103,9 +103,9 @@ mod tests {
 
     #[test]
     fn every_command_has_its_counter() {
-        let tally = Tally::default();
+        let counts = Counts::default();
         for command in [0, 1, 2, 3, 4, 5, 6, 7, 8, 900] {
-            tally.record(&RequestHead {
+            counts.record(&RequestHead {
                 flags: CommandFlags::FUA,
                 command: Command(command),
                 cookie: 0,
@@ -127,7 +127,7 @@ mod tests {
             bytes_read: 10,
             bytes_written: 11,
         };
-        assert_eq!(tally.counters(), expected);
+        assert_eq!(counts.counters(), expected);
         assert_eq!(expected.requests(), 9);
     }
 }

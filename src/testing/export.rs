@@ -8,8 +8,8 @@ use crate::wire::option::ExportInfo;
 use crate::wire::request::RequestHead;
 use crate::wire::{ReplyStyle, TransmissionFlags};
 
-use super::context::Context;
-use super::counters::{Counters, Tally};
+use super::context::ExportContext;
+use super::counters::{Counters, Counts};
 use super::pages::{PAGE, Pages, Piece};
 
 /// An in-memory export: sparse, of any size up to 2⁶³ − 1 bytes.
@@ -33,7 +33,7 @@ use super::pages::{PAGE, Pages, Piece};
 #[derive(Clone)]
 pub struct Export {
     settings: Arc<Settings>,
-    state: Arc<State>,
+    state: Arc<ExportState>,
 }
 
 /// What the export says of itself; fixed once it is served.
@@ -46,7 +46,7 @@ pub(super) struct Settings {
     pub(super) blocks: BlockSizes,
     pub(super) fast_zero: bool,
     pub(super) max_unfragmented: u32,
-    pub(super) contexts: Vec<Arc<Context>>,
+    pub(super) contexts: Vec<Arc<ExportContext>>,
     log: usize,
 }
 
@@ -59,9 +59,9 @@ pub(super) struct BlockSizes {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ExportState {
     pages: Pages,
-    tally: Tally,
+    counts: Counts,
     // The heads of the latest requests; guarded on its own, as it is rarely wanted.
     log: Mutex<VecDeque<RequestHead>>,
 }
@@ -87,7 +87,7 @@ impl Export {
                 },
                 fast_zero: true,
                 max_unfragmented: 1 << 30,
-                contexts: vec![Arc::new(Context::allocation())],
+                contexts: vec![Arc::new(ExportContext::allocation())],
                 log: 0,
             }),
             state: Arc::default(),
@@ -159,7 +159,9 @@ impl Export {
         self.with(|settings| {
             settings.contexts.retain(|context| !context.is_allocation());
             if exists {
-                settings.contexts.insert(0, Arc::new(Context::allocation()));
+                settings
+                    .contexts
+                    .insert(0, Arc::new(ExportContext::allocation()));
             }
         })
     }
@@ -174,7 +176,7 @@ impl Export {
         name: impl Into<String>,
         extents: impl IntoIterator<Item = (u64, u64)>,
     ) -> Self {
-        let context = Arc::new(Context::given(name.into(), extents));
+        let context = Arc::new(ExportContext::given(name.into(), extents));
         self.with(|settings| settings.contexts.push(context))
     }
 
@@ -241,7 +243,7 @@ impl Export {
     /// What was asked of the export so far, over all connections.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.state.tally.counters()
+        self.state.counts.counters()
     }
 
     /// The headers of the latest requests, oldest first, if
@@ -263,7 +265,7 @@ impl Export {
 
     /// Counts and logs a request that arrived.
     pub(super) fn record(&self, head: &RequestHead) {
-        self.state.tally.record(head);
+        self.state.counts.record(head);
         let limit = self.settings.log;
         if limit > 0 {
             let log = self.state.log.lock();

@@ -14,9 +14,9 @@ use crate::wire::{
     Text, TransmissionFlags,
 };
 
-use super::context::Context;
+use super::context::ExportContext;
 use super::export::Export;
-use super::server::Shared;
+use super::server::ServerState;
 
 /// What transmission starts with.
 pub(super) struct Agreed {
@@ -24,25 +24,25 @@ pub(super) struct Agreed {
     pub(super) flags: TransmissionFlags,
     pub(super) style: ReplyStyle,
     /// The selected metadata contexts by id.
-    pub(super) contexts: Vec<(u32, Arc<Context>)>,
+    pub(super) contexts: Vec<(u32, Arc<ExportContext>)>,
     /// Bytes that were read ahead.
     pub(super) input: BytesMut,
 }
 
 /// Negotiates until the client chooses an export; `None` if it leaves instead.
 pub(super) async fn negotiate<S>(
-    shared: &Shared,
+    server: &ServerState,
     stream: &mut S,
 ) -> Result<Option<Agreed>, CodecError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let knobs = &shared.knobs;
+    let knobs = &server.knobs;
     let mut offered = HandshakeFlags::empty();
     offered.set(HandshakeFlags::FIXED_NEWSTYLE, knobs.fixed_newstyle);
     offered.set(HandshakeFlags::NO_ZEROES, knobs.no_zeroes);
     let mut negotiation = Negotiation {
-        shared,
+        server,
         framed: Framed::new(stream, ServerOptionCodec::new(offered)),
         style: ReplyStyle::Simple,
         selection: None,
@@ -50,7 +50,7 @@ where
     };
     if knobs.oldstyle {
         // P-010: oldstyle has no names and no options.
-        let Some((_, export)) = shared.find("") else {
+        let Some((_, export)) = server.find("") else {
             return Ok(None);
         };
         let info = export.info(ReplyStyle::Simple, false);
@@ -66,19 +66,19 @@ where
 }
 
 struct Negotiation<'a, S> {
-    shared: &'a Shared,
+    server: &'a ServerState,
     framed: Framed<&'a mut S, ServerOptionCodec>,
     style: ReplyStyle,
     /// The export of the last `SET_META_CONTEXT` and what it selected.
-    selection: Option<Selection>,
+    selection: Option<ServerSelection>,
     /// The next context id. Ids are never used twice, so that a stale one is noticed.
     next_context: u32,
 }
 
 /// The metadata contexts that are selected, by id, and the export they are for.
-struct Selection {
+struct ServerSelection {
     export: String,
-    contexts: Vec<(u32, Arc<Context>)>,
+    contexts: Vec<(u32, Arc<ExportContext>)>,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
@@ -110,11 +110,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
                     return Ok(Some(self.agreed(&name, export)));
                 }
                 Ok(None) => self.reply(OptionReply::ack(option)).await?,
-                Err(Refusal::Reply(reply, message)) => {
+                Err(OptionRefusal::Reply(reply, message)) => {
                     self.reply(OptionReply::error(option, reply, message))
                         .await?;
                 }
-                Err(Refusal::Fatal(error)) => return Err(error),
+                Err(OptionRefusal::Fatal(error)) => return Err(error),
             }
         }
         Ok(None)
@@ -124,10 +124,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
     async fn answer(
         &mut self,
         request: &OptionRequest,
-    ) -> Result<Option<(String, &'a Export)>, Refusal> {
-        let shared = self.shared;
-        let knobs = &shared.knobs;
-        if shared.is_shutting_down() {
+    ) -> Result<Option<(String, &'a Export)>, OptionRefusal> {
+        let server = self.server;
+        let knobs = &server.knobs;
+        if server.is_shutting_down() {
             return refuse(OptionReplyType::ERR_SHUTDOWN, "the server is going down");
         }
         if request.option == OptionType::STARTTLS {
@@ -142,7 +142,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
                 if !knobs.list {
                     return refuse(OptionReplyType::ERR_POLICY, "the exports are not listed");
                 }
-                for (name, export) in &shared.exports {
+                for (name, export) in &server.exports {
                     let description = &export.settings().description;
                     self.feed(OptionReply::server(name, description)).await?;
                 }
@@ -182,8 +182,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
     async fn info(
         &mut self,
         request: &OptionRequest,
-    ) -> Result<Option<(String, &'a Export)>, Refusal> {
-        let shared = self.shared;
+    ) -> Result<Option<(String, &'a Export)>, OptionRefusal> {
+        let server = self.server;
         let option = request.option;
         let (asked_name, asked) = request.parse_info().map_err(invalid)?;
         let asks = |info| asked.contains(&info);
@@ -191,13 +191,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
         if (1..asked.len()).any(|i| asked[..i].contains(&asked[i])) {
             return refuse(OptionReplyType::ERR_INVALID, "information asked for twice");
         }
-        let Some((name, export)) = shared.find(&asked_name) else {
+        let Some((name, export)) = server.find(&asked_name) else {
             return refuse(OptionReplyType::ERR_UNKNOWN, "no such export");
         };
-        if shared.knobs.block_size_required && !asks(InfoType::BLOCK_SIZE) {
+        if server.knobs.block_size_required && !asks(InfoType::BLOCK_SIZE) {
             return refuse(OptionReplyType::ERR_BLOCK_SIZE_REQD, "ask for block sizes");
         }
-        if shared.knobs.extended_headers_required && self.style != ReplyStyle::Extended {
+        if server.knobs.extended_headers_required && self.style != ReplyStyle::Extended {
             return refuse(OptionReplyType::ERR_EXT_HEADER_REQD, "use extended headers");
         }
         let settings = export.settings();
@@ -222,7 +222,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
         Ok((option == OptionType::GO).then_some((asked_name, export)))
     }
 
-    async fn set_contexts(&mut self, request: &OptionRequest) -> Result<(), Refusal> {
+    async fn set_contexts(&mut self, request: &OptionRequest) -> Result<(), OptionRefusal> {
         // P-074: each SET replaces the selection, also when it fails.
         self.selection = None;
         // P-070: contexts need structured replies.
@@ -239,7 +239,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
             let reply = OptionReply::meta_context(request.option, *id, context.name());
             self.feed(reply).await?;
         }
-        self.selection = Some(Selection {
+        self.selection = Some(ServerSelection {
             export: name,
             contexts,
         });
@@ -247,10 +247,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
     }
 
     /// The export a metadata option names, and the contexts its queries find.
-    fn contexts(&self, request: &OptionRequest) -> Result<(String, Vec<Arc<Context>>), Refusal> {
+    fn contexts(
+        &self,
+        request: &OptionRequest,
+    ) -> Result<(String, Vec<Arc<ExportContext>>), OptionRefusal> {
         let (name, queries) = request.parse_meta_context().map_err(invalid)?;
         let list = request.option == OptionType::LIST_META_CONTEXT;
-        let Some((_, export)) = self.shared.find(&name) else {
+        let Some((_, export)) = self.server.find(&name) else {
             return refuse(OptionReplyType::ERR_UNKNOWN, "no such export");
         };
         // P-072: a context has namespace and leaf.
@@ -273,14 +276,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
         request: &OptionRequest,
         padding: bool,
     ) -> Result<Option<Agreed>, CodecError> {
-        let shared = self.shared;
+        let server = self.server;
         let name = std::str::from_utf8(&request.data).unwrap_or("\0");
-        let found = shared.find(name);
+        let found = server.find(name);
         // P-018: there is no error reply to this option. X-04: nor may it follow extended headers.
         let allowed = self.style != ReplyStyle::Extended
-            && !shared.knobs.tls_required
-            && !shared.knobs.extended_headers_required
-            && !shared.is_shutting_down();
+            && !server.knobs.tls_required
+            && !server.knobs.extended_headers_required
+            && !server.is_shutting_down();
         let Some((_, export)) = found.filter(|_| allowed) else {
             return Ok(None);
         };
@@ -313,9 +316,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
         }
     }
 
-    async fn feed(&mut self, reply: OptionReply) -> Result<(), Refusal> {
+    async fn feed(&mut self, reply: OptionReply) -> Result<(), OptionRefusal> {
         let fed = self.framed.feed(ServerMessage::Reply(reply)).await;
-        fed.map_err(Refusal::Fatal)
+        fed.map_err(OptionRefusal::Fatal)
     }
 
     async fn reply(&mut self, reply: OptionReply) -> Result<(), CodecError> {
@@ -328,21 +331,21 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
 }
 
 /// Why an option does not end with `ACK`.
-enum Refusal {
+enum OptionRefusal {
     Reply(OptionReplyType, &'static str),
     Fatal(CodecError),
 }
 
-const fn refuse<T>(reply: OptionReplyType, message: &'static str) -> Result<T, Refusal> {
-    Err(Refusal::Reply(reply, message))
+const fn refuse<T>(reply: OptionReplyType, message: &'static str) -> Result<T, OptionRefusal> {
+    Err(OptionRefusal::Reply(reply, message))
 }
 
-fn invalid(_: ProtocolError) -> Refusal {
-    Refusal::Reply(OptionReplyType::ERR_INVALID, "malformed option")
+fn invalid(_: ProtocolError) -> OptionRefusal {
+    OptionRefusal::Reply(OptionReplyType::ERR_INVALID, "malformed option")
 }
 
 /// P-040, P-060, X-01: some options carry no data.
-fn no_data(request: &OptionRequest) -> Result<(), Refusal> {
+fn no_data(request: &OptionRequest) -> Result<(), OptionRefusal> {
     if request.data.is_empty() {
         Ok(())
     } else {

@@ -32,12 +32,12 @@ mod content;
 mod context;
 mod counters;
 mod export;
-mod gate;
 mod handshake;
 mod listen;
-mod outbox;
 mod pages;
 mod peer;
+mod reply_gate;
+mod reply_queue;
 mod server;
 mod shaper;
 #[cfg(unix)]

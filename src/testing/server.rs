@@ -10,8 +10,8 @@ use crate::wire::codec::CodecError;
 
 use super::builder::{Builder, Knobs};
 use super::export::Export;
-use super::gate::Gate;
 use super::handshake;
+use super::reply_gate::ReplyGate;
 use super::transmission;
 
 /// Bytes that each direction of an in-memory connection can hold.
@@ -58,19 +58,19 @@ const DUPLEX_CAPACITY: usize = 256 * 1024;
 /// ```
 #[derive(Clone)]
 pub struct Server {
-    shared: Arc<Shared>,
+    state: Arc<ServerState>,
 }
 
 /// What all connections of a server see.
-pub(super) struct Shared {
+pub(super) struct ServerState {
     pub(super) exports: Vec<(String, Export)>,
     default: String,
     pub(super) knobs: Knobs,
-    pub(super) gate: Gate,
+    pub(super) gate: ReplyGate,
     shutting_down: AtomicBool,
 }
 
-impl Shared {
+impl ServerState {
     /// The export that answers to `name`, and its own name.
     pub(super) fn find(&self, name: &str) -> Option<(&str, &Export)> {
         let find = |name: &str| {
@@ -99,11 +99,11 @@ impl Server {
 
     pub(super) fn assemble(exports: Vec<(String, Export)>, default: String, knobs: Knobs) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            state: Arc::new(ServerState {
                 exports,
                 default,
                 knobs,
-                gate: Gate::default(),
+                gate: ReplyGate::default(),
                 shutting_down: AtomicBool::new(false),
             }),
         }
@@ -140,14 +140,14 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let _connected = self.shared.gate.enter();
-        let mut news = self.shared.gate.subscribe();
+        let _connected = self.state.gate.enter();
+        let mut news = self.state.gate.subscribe();
         let agreed = tokio::select! {
-            agreed = handshake::negotiate(&self.shared, &mut stream) => agreed?,
+            agreed = handshake::negotiate(&self.state, &mut stream) => agreed?,
             () = news.hang_up() => None,
         };
         match agreed {
-            Some(agreed) => transmission::run(&self.shared, agreed, news, stream).await,
+            Some(agreed) => transmission::run(&self.state, agreed, news, stream).await,
             None => Ok(()),
         }
     }
@@ -155,17 +155,17 @@ impl Server {
     /// Holds all replies of the transmission phase back until [`resume`](Self::resume), on all
     /// connections. Requests are still received and carried out.
     pub fn pause(&self) {
-        self.shared.gate.set_paused(true);
+        self.state.gate.set_paused(true);
     }
 
     /// Lets replies go again, those held back first.
     pub fn resume(&self) {
-        self.shared.gate.set_paused(false);
+        self.state.gate.set_paused(false);
     }
 
     /// Lets so many replies go while the server is paused, now or when they are ready.
     pub fn release(&self, replies: usize) {
-        self.shared.gate.release(replies);
+        self.state.gate.release(replies);
     }
 
     /// Waits until at least so many replies are held back, over all connections.
@@ -173,7 +173,7 @@ impl Server {
     /// # Cancel safety
     /// Safe: it only looks.
     pub async fn held(&self, replies: usize) {
-        self.shared.gate.wait_held(replies).await;
+        self.state.gate.wait_held(replies).await;
     }
 
     /// Waits until at least so many requests were received since the server was built.
@@ -181,13 +181,13 @@ impl Server {
     /// # Cancel safety
     /// Safe: it only looks.
     pub async fn received(&self, requests: usize) {
-        self.shared.gate.wait_received(requests).await;
+        self.state.gate.wait_received(requests).await;
     }
 
     /// How many connections are being served.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.shared.gate.connections()
+        self.state.gate.connections()
     }
 
     /// Waits until exactly so many connections are being served.
@@ -195,26 +195,26 @@ impl Server {
     /// # Cancel safety
     /// Safe: it only looks.
     pub async fn connected(&self, connections: usize) {
-        self.shared.gate.wait_connections(connections).await;
+        self.state.gate.wait_connections(connections).await;
     }
 
     /// Closes all connections there are, in the middle of whatever they are doing. New ones are
     /// served.
     pub fn hang_up(&self) {
-        self.shared.gate.hang_up();
+        self.state.gate.hang_up();
     }
 
     /// From now on fails every command with `ESHUTDOWN` and every option with `ERR_SHUTDOWN`, as
     /// a server does that wants its clients to leave.
     pub fn shut_down(&self) {
-        self.shared.shutting_down.store(true, Ordering::Relaxed);
+        self.state.shutting_down.store(true, Ordering::Relaxed);
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("exports", &self.shared.exports)
+            .field("exports", &self.state.exports)
             .field("connections", &self.connections())
             .finish_non_exhaustive()
     }

@@ -9,18 +9,18 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use crate::wire::codec::Request;
 
 use super::builder::ReplyOrder;
-use super::command::Session;
-use super::gate::Gate;
-use super::outbox::{Message, Outbox};
+use super::command::ServerSession;
+use super::reply_gate::ReplyGate;
+use super::reply_queue::{Message, ReplyQueue};
 
 /// The way of requests that are not answered at once.
 ///
 /// ```text
-/// push ─▶ waiting ─▶ running ─▶ ready ─▶ outbox
+/// push ─▶ waiting ─▶ running ─▶ ready ─▶ queue
 ///          max_concurrent  latency   gate, order
 /// ```
 pub(super) struct Shaper<'a> {
-    gate: &'a Gate,
+    gate: &'a ReplyGate,
     waiting: VecDeque<Request>,
     running: FuturesUnordered<BoxFuture<'static, Request>>,
     ready: VecDeque<Vec<Message>>,
@@ -28,7 +28,7 @@ pub(super) struct Shaper<'a> {
 }
 
 impl<'a> Shaper<'a> {
-    pub(super) fn new(gate: &'a Gate, order: ReplyOrder) -> Self {
+    pub(super) fn new(gate: &'a ReplyGate, order: ReplyOrder) -> Self {
         Self {
             gate,
             waiting: VecDeque::new(),
@@ -53,8 +53,8 @@ impl<'a> Shaper<'a> {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        session: &Session<'_>,
-        outbox: &mut Outbox,
+        session: &ServerSession<'_>,
+        queue: &mut ReplyQueue,
     ) -> bool {
         loop {
             self.start(session);
@@ -68,17 +68,17 @@ impl<'a> Shaper<'a> {
             return false;
         }
         self.gate.sub_held(admitted);
-        let order = session.shared.knobs.order;
+        let order = session.server.knobs.order;
         let mut leaving: Vec<_> = (0..admitted)
             .filter_map(|_| self.take(order))
             .map(Vec::into_iter)
             .collect();
-        if session.shared.knobs.interleave_chunks {
+        if session.server.knobs.interleave_chunks {
             // P-131: the chunks of one reply keep their order among themselves.
             while !leaving.is_empty() {
                 leaving.retain_mut(|reply| match reply.next() {
                     Some(message) => {
-                        outbox.push(message);
+                        queue.push(message);
                         true
                     }
                     None => false,
@@ -88,14 +88,14 @@ impl<'a> Shaper<'a> {
             leaving
                 .into_iter()
                 .flatten()
-                .for_each(|message| outbox.push(message));
+                .for_each(|message| queue.push(message));
         }
         true
     }
 
     /// Starts waiting requests as long as there is room.
-    fn start(&mut self, session: &Session<'_>) {
-        let knobs = &session.shared.knobs;
+    fn start(&mut self, session: &ServerSession<'_>) {
+        let knobs = &session.server.knobs;
         while self.running.len() < knobs.max_concurrent {
             let Some(request) = self.waiting.pop_front() else {
                 return;
@@ -111,7 +111,7 @@ impl<'a> Shaper<'a> {
         }
     }
 
-    fn finish(&mut self, session: &Session<'_>, request: &Request) {
+    fn finish(&mut self, session: &ServerSession<'_>, request: &Request) {
         let mut messages = Vec::with_capacity(1);
         session.execute(request, &mut |message| messages.push(message));
         self.ready.push_back(messages);

@@ -14,11 +14,11 @@ use tokio_util::io::poll_read_buf;
 use crate::wire::Command;
 use crate::wire::codec::{CodecError, RequestCodec};
 
-use super::command::Session;
-use super::gate::Subscription;
+use super::command::ServerSession;
 use super::handshake::Agreed;
-use super::outbox::Outbox;
-use super::server::Shared;
+use super::reply_gate::Subscription;
+use super::reply_queue::ReplyQueue;
+use super::server::ServerState;
 use super::shaper::Shaper;
 
 /// How much is read at once: some dozens of requests of 4 KiB with their data.
@@ -28,7 +28,7 @@ const TOLERATED_PAYLOAD: u32 = 32 << 20;
 
 /// Serves requests until the client says goodbye or leaves.
 pub(super) async fn run<S>(
-    shared: &Shared,
+    server: &ServerState,
     agreed: Agreed,
     news: Subscription,
     io: S,
@@ -37,10 +37,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let maximum = agreed.export.settings().blocks.maximum;
-    let mut transmission = Transmission {
+    let mut transmission = ServerTransmission {
         codec: RequestCodec::new(agreed.style, maximum.max(TOLERATED_PAYLOAD).into()),
-        session: Session {
-            shared,
+        session: ServerSession {
+            server,
             export: agreed.export,
             flags: agreed.flags,
             style: agreed.style,
@@ -48,8 +48,8 @@ where
         },
         io,
         input: agreed.input,
-        outbox: Outbox::default(),
-        shaper: Shaper::new(&shared.gate, shared.knobs.order),
+        queue: ReplyQueue::default(),
+        shaper: Shaper::new(&server.gate, server.knobs.order),
         news,
         reading: true,
         cut_short: false,
@@ -76,12 +76,12 @@ enum End {
     HungUp,
 }
 
-struct Transmission<'a, S> {
-    session: Session<'a>,
+struct ServerTransmission<'a, S> {
+    session: ServerSession<'a>,
     io: S,
     codec: RequestCodec,
     input: BytesMut,
-    outbox: Outbox,
+    queue: ReplyQueue,
     shaper: Shaper<'a>,
     news: Subscription,
     /// Whether more requests can come.
@@ -90,7 +90,7 @@ struct Transmission<'a, S> {
     cut_short: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transmission<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> ServerTransmission<'_, S> {
     /// Does what can be done now. Each round polls both directions: a client that writes
     /// without reading, or the reverse, is served as far as it goes.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, CodecError>> {
@@ -118,15 +118,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transmission<'_, S> {
                 }
             }
             if !self.shaper.is_empty() {
-                moved |= self.shaper.poll(cx, &self.session, &mut self.outbox);
+                moved |= self.shaper.poll(cx, &self.session, &mut self.queue);
             }
-            if !self.outbox.is_empty() {
-                match self.outbox.poll_write(cx, Pin::new(&mut self.io)) {
+            if !self.queue.is_empty() {
+                match self.queue.poll_write(cx, Pin::new(&mut self.io)) {
                     Poll::Ready(written) => written?,
                     Poll::Pending => {}
                 }
             }
-            if !self.reading && self.shaper.is_empty() && self.outbox.is_empty() {
+            if !self.reading && self.shaper.is_empty() && self.queue.is_empty() {
                 return Poll::Ready(Ok(End::Done));
             }
             if !moved {
@@ -137,8 +137,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transmission<'_, S> {
 
     /// Handles every request that arrived in full.
     fn take_requests(&mut self) -> Result<Option<End>, CodecError> {
-        let knobs = &self.session.shared.knobs;
-        let gate = &self.session.shared.gate;
+        let knobs = &self.session.server.knobs;
+        let gate = &self.session.server.gate;
         let at_once = !knobs.shapes_replies() && !gate.is_paused() && self.shaper.is_empty();
         let mut received = 0;
         while self.reading {
@@ -156,9 +156,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transmission<'_, S> {
                 self.reading = false;
                 self.input.clear();
             } else if at_once {
-                let outbox = &mut self.outbox;
+                let queue = &mut self.queue;
                 self.session
-                    .execute(&request, &mut |message| outbox.push(message));
+                    .execute(&request, &mut |message| queue.push(message));
             } else {
                 self.shaper.push(request);
             }

@@ -50,13 +50,13 @@ impl Body {
 
 /// Bytes to write, in order: `segments`, then `tail`.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(super) struct ReplyQueue {
     segments: VecDeque<Bytes>,
     tail: BytesMut,
     unflushed: bool,
 }
 
-impl Outbox {
+impl ReplyQueue {
     pub(super) fn push(&mut self, message: Message) {
         let Message { mut head, body } = message;
         if let ReplyHead::Chunk(chunk) = &mut head {
@@ -159,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn large_and_small_pieces_leave_in_order_through_a_narrow_stream() {
-        let mut outbox = Outbox::default();
+        let mut queue = ReplyQueue::default();
         let mut expected = BytesMut::new();
         for cookie in 0..200 {
             let size = if cookie % 3 == 0 { COPY_LIMIT } else { 10 };
@@ -171,7 +171,7 @@ mod tests {
             head.encode(&mut expected);
             expected.extend_from_slice(&piece);
             let pieces = vec![piece];
-            outbox.push(Message {
+            queue.push(Message {
                 head,
                 body: Body::Data {
                     offset: None,
@@ -184,18 +184,18 @@ mod tests {
             let mut got = Vec::new();
             far.read_to_end(&mut got).await.map(|_| got)
         });
-        poll_fn(|cx| outbox.poll_write(cx, Pin::new(&mut near)))
+        poll_fn(|cx| queue.poll_write(cx, Pin::new(&mut near)))
             .await
             .unwrap();
-        assert!(outbox.is_empty());
+        assert!(queue.is_empty());
         drop(near);
         assert!(reading.await.unwrap().unwrap() == expected);
     }
 
     #[test]
     fn a_full_stream_leaves_the_rest_in_the_outbox() {
-        let mut outbox = Outbox::default();
-        outbox.push(Message {
+        let mut queue = ReplyQueue::default();
+        queue.push(Message {
             head: ReplyHead::Simple {
                 cookie: 0,
                 error: Errno::OK,
@@ -204,7 +204,7 @@ mod tests {
         });
         let (_far, mut near) = tokio::io::duplex(10);
         let mut cx = Context::from_waker(noop_waker_ref());
-        assert!(outbox.poll_write(&mut cx, Pin::new(&mut near)).is_pending());
-        assert_eq!(outbox.tail.len(), 6);
+        assert!(queue.poll_write(&mut cx, Pin::new(&mut near)).is_pending());
+        assert_eq!(queue.tail.len(), 6);
     }
 }

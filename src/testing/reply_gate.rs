@@ -19,7 +19,7 @@ struct Orders {
 
 /// The way for orders to the connections, and for numbers back.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct ReplyGate {
     orders: watch::Sender<Orders>,
     held: AtomicUsize,
     received: AtomicUsize,
@@ -28,7 +28,7 @@ pub(super) struct Gate {
     changed: Notify,
 }
 
-impl Gate {
+impl ReplyGate {
     pub(super) fn set_paused(&self, paused: bool) {
         self.orders.send_modify(|orders| {
             orders.paused = paused;
@@ -152,7 +152,7 @@ impl Subscription {
 
 /// Counts a connection while it lives.
 #[derive(Debug)]
-pub(super) struct Connected<'a>(&'a Gate);
+pub(super) struct Connected<'a>(&'a ReplyGate);
 
 impl Drop for Connected<'_> {
     fn drop(&mut self) {
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn tickets_let_that_many_through_and_end_with_the_pause() {
-        let gate = Gate::default();
+        let gate = ReplyGate::default();
         assert_eq!(gate.admit(5), 5);
         gate.set_paused(true);
         assert_eq!(gate.admit(5), 0);
@@ -182,7 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn news_tell_a_pause_from_a_hang_up() {
-        let gate = Gate::default();
+        let gate = ReplyGate::default();
         let mut news = gate.subscribe().0;
         gate.set_paused(true);
         assert_eq!(news.next().await, Some(false));
@@ -195,7 +195,7 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_ends_when_the_number_is_reached() {
-        let gate = Gate::default();
+        let gate = ReplyGate::default();
         let both = tokio::join!(gate.wait_held(3), async {
             gate.add_held(2);
             tokio::task::yield_now().await;
