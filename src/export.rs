@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::extent::Context;
 use crate::limits::MAX_PAYLOAD;
-use crate::wire::{HandshakeFlags, ProtocolError, Text, TransmissionFlags};
+use crate::wire::{HandshakeFlags, ProtocolError, ReplyStyle, Text, TransmissionFlags};
 
 /// The payload limit if the server advertises none ("Size constraints"): 32 MiB.
 const DEFAULT_PAYLOAD: u32 = 32 << 20;
@@ -102,8 +102,7 @@ impl Export {
         name: &str,
         size: u64,
         flags: TransmissionFlags,
-        chunks: bool,
-        extended: bool,
+        style: ReplyStyle,
     ) -> Result<Self, ProtocolError> {
         if i64::try_from(size).is_err() {
             return Err(ProtocolError::ExportSize(size));
@@ -117,10 +116,10 @@ impl Export {
         }
         let mut flags = flags;
         // P-062: dependent features need structured replies or extended headers.
-        if !chunks {
+        if style == ReplyStyle::Simple {
             flags.remove(TransmissionFlags::SEND_DF);
         }
-        if !extended {
+        if style != ReplyStyle::Extended {
             flags.remove(TransmissionFlags::BLOCK_STATUS_PAYLOAD);
         }
         if !flags.contains(TransmissionFlags::SEND_WRITE_ZEROES) {
@@ -389,7 +388,8 @@ mod tests {
 
     #[test]
     fn payloads_have_a_limit_that_is_aligned() {
-        let mut export = Export::new("", 0, TransmissionFlags::HAS_FLAGS, false, false).unwrap();
+        let mut export =
+            Export::new("", 0, TransmissionFlags::HAS_FLAGS, ReplyStyle::Simple).unwrap();
         assert_eq!(export.max_payload(), 32 << 20);
         export.block_size = BlockSize::new(4096, 4096, u32::MAX).ok();
         assert_eq!(export.max_payload(), 64 << 20);
@@ -400,12 +400,20 @@ mod tests {
     #[test]
     fn flags_without_their_ground_are_cleared() {
         let all = TransmissionFlags::all() - TransmissionFlags::SEND_WRITE_ZEROES;
-        let export = Export::new("", 0, all, false, false).unwrap();
+        let export = Export::new("", 0, all, ReplyStyle::Simple).unwrap();
         assert!(!export.can_df() && !export.can_block_status_payload());
         assert!(!export.can_fast_zero());
-        assert!(Export::new("", 0, TransmissionFlags::SEND_FLUSH, true, true).is_err());
-        let none = Export::new("", 0, TransmissionFlags::empty(), true, true).unwrap();
+        assert!(Export::new("", 0, TransmissionFlags::SEND_FLUSH, ReplyStyle::Extended).is_err());
+        let none = Export::new("", 0, TransmissionFlags::empty(), ReplyStyle::Extended).unwrap();
         assert!(!none.can_flush() && !none.is_read_only());
-        assert!(Export::new("", 1 << 63, TransmissionFlags::HAS_FLAGS, true, true).is_err());
+        assert!(
+            Export::new(
+                "",
+                1 << 63,
+                TransmissionFlags::HAS_FLAGS,
+                ReplyStyle::Extended
+            )
+            .is_err()
+        );
     }
 }

@@ -10,8 +10,8 @@ use std::task::{Poll, Wake, Waker};
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::{Bytes, BytesMut};
 use nbd_client::session::{
-    Answer as Given, Assembly, Bounds, Bulk, Chunks, Context, Cookie, Intake, Outbox, SLICES,
-    Session, Sink, StatusAssembly, Submission,
+    Answer as Given, Assembly, Bounds, Bulk, Chunks, Claims, Context, Cookie, Intake, Outbox,
+    SLICES, Session, Sink, StatusAssembly, Submission,
 };
 use nbd_client::wire::codec::RequestCodec;
 use nbd_client::wire::request::RequestHead;
@@ -255,15 +255,14 @@ impl World {
         let mut payload = Bytes::new();
         let mut flags = CommandFlags::empty();
         let mut sink = Sink::None;
-        let read = || Assembly::new(offset, length, BytesMut::new());
         let (command, length) = match verb {
             Verb::Read => {
-                sink = Sink::Read(read());
+                sink = Sink::Read(Assembly::new(offset, length, BytesMut::new()));
                 (Command::READ, length)
             }
             Verb::ReadChunks => {
-                let (read, queue) = (read(), VecDeque::new());
-                sink = Sink::Chunks(Box::new(Chunks { read, queue }));
+                let (claims, queue) = (Claims::new(offset, length), VecDeque::new());
+                sink = Sink::Chunks(Box::new(Chunks { claims, queue }));
                 (Command::READ, length)
             }
             Verb::Write => {

@@ -227,8 +227,8 @@ impl Inner {
         let site = || {
             let facts = self.lock_facts();
             let server = match &facts.address {
-                Some(Address::Uri(uri)) => Some(uri.endpoint().place()),
-                Some(Address::Endpoint(endpoint)) => Some(endpoint.place()),
+                Some(Address::Uri(uri)) => Some(uri.endpoint().address()),
+                Some(Address::Endpoint(endpoint)) => Some(endpoint.address()),
                 None => facts.program.clone(),
             };
             drop(facts);

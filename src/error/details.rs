@@ -153,12 +153,12 @@ impl Error {
         self
     }
 
-    /// The same error with the place where it came about, unless it has one.
+    /// Adds the server and the export to the error, unless it has them.
     pub(crate) fn at(mut self, site: &Arc<Site>) -> Self {
         if self.site().is_some() {
             return self;
         }
-        let place = match &mut self {
+        let missing = match &mut self {
             Self::Refused(refusal) => &mut refusal.site,
             Self::MissingContext(missing) => &mut missing.site,
             Self::Request(request) | Self::DurabilityUnknown(request) => &mut request.site,
@@ -167,7 +167,7 @@ impl Error {
                 None => return self,
             },
         };
-        *place = Some(site.clone());
+        *missing = Some(site.clone());
         self
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::Stream;
 
 use super::merge::{Merge, Piece};
-use super::survey::{Place, Survey};
+use super::survey::{Position, Survey};
 use crate::connection::Connection;
 use crate::error::{InvalidRequest, Result};
 use crate::extent::{BlockStatus, Extent};
@@ -118,8 +118,8 @@ struct Walk<C: Client> {
 
 impl<C: Client> Walk<C> {
     /// Returns the position of the walk. The first call also looks up the contexts.
-    fn place(&mut self) -> Result<Place> {
-        let place = self.survey.place()?;
+    fn position(&mut self) -> Result<Position> {
+        let position = self.survey.position()?;
         if self.known.is_empty() {
             let export = self.survey.client().exported()?;
             self.names = export.contexts().map(Arc::from).collect();
@@ -128,17 +128,20 @@ impl<C: Client> Walk<C> {
             }
             self.known.resize_with(self.names.len(), VecDeque::new);
         }
-        Ok(place)
+        Ok(position)
     }
 
     /// Returns the next piece that is known in all contexts, if there is one.
-    fn take(&mut self, place: Place) -> Option<JointExtent> {
+    fn take(&mut self, position: Position) -> Option<JointExtent> {
         for known in &mut self.known {
-            while known.front().is_some_and(|first| first.end() <= place.at) {
+            while known
+                .front()
+                .is_some_and(|first| first.end() <= position.at)
+            {
                 known.pop_front();
             }
         }
-        let mut end = place.end;
+        let mut end = position.end;
         let mut flags = Vec::with_capacity(self.known.len());
         for known in &self.known {
             let first = known.front()?;
@@ -147,8 +150,8 @@ impl<C: Client> Walk<C> {
         }
         self.survey.advance(end);
         Some(JointExtent {
-            offset: place.at,
-            length: end - place.at,
+            offset: position.at,
+            length: end - position.at,
             names: self.names.clone(),
             flags,
         })
@@ -156,22 +159,22 @@ impl<C: Client> Walk<C> {
 
     fn poll_extent(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<JointExtent>>> {
         loop {
-            let place = self.place()?;
-            if place.at >= place.end {
+            let position = self.position()?;
+            if position.at >= position.end {
                 return Poll::Ready(None);
             }
-            if let Some(extent) = self.take(place) {
+            if let Some(extent) = self.take(position) {
                 return Poll::Ready(Some(Ok(extent)));
             }
             let lacking = self.known.iter().filter(|known| known.is_empty()).count();
             let some = lacking < self.known.len();
             // If the server cannot leave out known contexts, the request ends where the known
             // extents end, so that little is sent twice.
-            let end = if some && !place.filters {
+            let end = if some && !position.filters {
                 let ends = self.known.iter().filter_map(VecDeque::back);
-                ends.map(Extent::end).fold(place.end, u64::min)
+                ends.map(Extent::end).fold(position.end, u64::min)
             } else {
-                place.end
+                position.end
             };
             let (names, known) = (&self.names, &self.known);
             let contexts = || {
@@ -179,22 +182,23 @@ impl<C: Client> Walk<C> {
                     .iter()
                     .zip(known)
                     .filter(|(_, known)| known.is_empty());
-                (some && place.filters).then(|| empty.map(|(name, _)| name.to_string()).collect())
+                (some && position.filters)
+                    .then(|| empty.map(|(name, _)| name.to_string()).collect())
             };
             let answer = std::task::ready!(self.survey.poll_ask(cx, end, contexts))?;
-            if !self.fill(answer, place) {
+            if !self.fill(answer, position) {
                 return Poll::Ready(Some(Err(self.survey.stuck())));
             }
         }
     }
 
     /// Adds an answer to the known extents. Returns whether there was progress.
-    fn fill(&mut self, mut answer: BlockStatus, place: Place) -> bool {
+    fn fill(&mut self, mut answer: BlockStatus, position: Position) -> bool {
         let mut progress = true;
         for (name, known) in self.names.iter().zip(&mut self.known) {
             if known.is_empty() {
                 let mut extents = answer.take(name).unwrap_or_default();
-                if extents.last().is_none_or(|last| last.end() <= place.at) {
+                if extents.last().is_none_or(|last| last.end() <= position.at) {
                     extents = self.survey.rest_of_block(name).into_iter().collect();
                 }
                 progress &= !extents.is_empty();

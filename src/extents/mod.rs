@@ -125,26 +125,26 @@ impl<C: Client> Walk<C> {
     /// Returns the next extent, cut to the rest of the range.
     fn poll_extent(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Extent>>> {
         loop {
-            let place = self.survey.place()?;
-            if place.at >= place.end {
+            let position = self.survey.position()?;
+            if position.at >= position.end {
                 return Poll::Ready(None);
             }
             for extent in self.answer.by_ref() {
-                if let Some(extent) = extent.cut(place.at, place.end) {
+                if let Some(extent) = extent.cut(position.at, position.end) {
                     self.survey.advance(extent.end());
                     return Poll::Ready(Some(Ok(extent)));
                 }
             }
             let context = &self.context;
             let others = self.survey.client().exported()?.contexts().count() > 1;
-            let contexts = || (place.filters && others).then(|| vec![context.clone()]);
-            let mut answer = std::task::ready!(self.survey.poll_ask(cx, place.end, contexts))?;
+            let contexts = || (position.filters && others).then(|| vec![context.clone()]);
+            let mut answer = std::task::ready!(self.survey.poll_ask(cx, position.end, contexts))?;
             let extents = answer
                 .take(&self.context)
                 .ok_or_else(|| InvalidRequest::UnknownContext(self.context.clone()))?;
             // There is progress if the answer reaches beyond what is known.
             let extents = match extents.last() {
-                Some(last) if last.end() > place.at => extents,
+                Some(last) if last.end() > position.at => extents,
                 _ => match self.survey.rest_of_block(&self.context) {
                     Some(rest) => vec![rest],
                     None => return Poll::Ready(Some(Err(self.survey.stuck()))),

@@ -18,13 +18,13 @@ pub(super) struct Survey<C: Client> {
     client: C,
     bounds: Bounds,
     timeout: Option<Duration>,
-    pub(super) place: Option<Place>,
+    pub(super) position: Option<Position>,
     pending: Option<Started<op::Status, C>>,
 }
 
 /// The position of a walk.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct Position {
     /// The offset up to which extents were returned.
     pub(super) at: u64,
     /// The end of the range.
@@ -42,7 +42,7 @@ impl<C: Client> Survey<C> {
             client,
             bounds: bounds(&range),
             timeout: None,
-            place: None,
+            position: None,
             pending: None,
         }
     }
@@ -56,29 +56,29 @@ impl<C: Client> Survey<C> {
     }
 
     /// Returns the position of the walk. The first call also looks up the export.
-    pub(super) fn place(&mut self) -> Result<Place> {
-        if let Some(place) = self.place {
-            return Ok(place);
+    pub(super) fn position(&mut self) -> Result<Position> {
+        if let Some(position) = self.position {
+            return Ok(position);
         }
         let filters = self.client.can_filter()?;
         let export = self.client.exported()?;
         let size = export.size();
         let range = resolve(self.bounds, size, Command::BLOCK_STATUS)?;
-        let place = Place {
+        let position = Position {
             at: range.start,
             end: range.end,
             size,
             block: export.alignment().into(),
             filters,
         };
-        self.place = Some(place);
-        Ok(place)
+        self.position = Some(position);
+        Ok(position)
     }
 
     /// Records that the extents up to `at` were returned.
     pub(super) fn advance(&mut self, at: u64) {
-        if let Some(place) = &mut self.place {
-            place.at = at;
+        if let Some(position) = &mut self.position {
+            position.at = at;
         }
     }
 
@@ -90,18 +90,18 @@ impl<C: Client> Survey<C> {
         end: u64,
         contexts: impl FnOnce() -> Option<Vec<String>>,
     ) -> Poll<Result<BlockStatus>> {
-        let place = self.place()?;
+        let position = self.position()?;
         let client = &self.client;
         let timeout = self.timeout;
         let pending = self.pending.get_or_insert_with(|| {
             // P-114: offset and length are whole blocks, so the request is the aligned range around
             // it. P-121: the export may end inside a block, which is requested last.
-            let start = place.at - place.at % place.block;
-            let blocks = place.size - place.size % place.block;
+            let start = position.at - position.at % position.block;
+            let blocks = position.size - position.size % position.block;
             let end = if start < blocks {
-                end.next_multiple_of(place.block).min(blocks)
+                end.next_multiple_of(position.block).min(blocks)
             } else {
-                place.size
+                position.size
             };
             let mut request = block_status(client, start, end.saturating_sub(start));
             if let Some(contexts) = contexts() {
@@ -121,10 +121,10 @@ impl<C: Client> Survey<C> {
     /// extents do not end where its blocks do. As in QEMU, a partly allocated block counts as
     /// allocated. For other contexts than `base:allocation` no answer would always be right.
     pub(super) fn rest_of_block(&self, context: &str) -> Option<Extent> {
-        let place = self.place.filter(|_| context == BASE_ALLOCATION)?;
-        let rest = place.block - place.at % place.block;
-        let length = rest.min(place.size - place.at);
-        Some(Extent::new(place.at, length, 0))
+        let position = self.position.filter(|_| context == BASE_ALLOCATION)?;
+        let rest = position.block - position.at % position.block;
+        let length = rest.min(position.size - position.at);
+        Some(Extent::new(position.at, length, 0))
     }
 
     /// Returns the error of a server that makes no progress: it describes nothing beyond what it
@@ -139,7 +139,7 @@ impl<C: Client> fmt::Debug for Survey<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Survey")
             .field("bounds", &self.bounds)
-            .field("place", &self.place)
+            .field("position", &self.position)
             .finish_non_exhaustive()
     }
 }

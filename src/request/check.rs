@@ -18,7 +18,6 @@ pub(super) fn check(
 ) -> Result<(), InvalidRequest> {
     let Range { offset, length } = range;
     let export = transmission.export();
-    let extended = transmission.style() == ReplyStyle::Extended;
     // Not a check of what the server would do, but a promise to the caller.
     if command.changes() && export.read_only {
         return Err(InvalidRequest::ReadOnlyConnection(command));
@@ -28,7 +27,7 @@ pub(super) fn check(
     }
     if strict.contains(Strict::COMMANDS) {
         check_command(export, command)?;
-        check_flags(export, extended, command, flags)?;
+        check_flags(export, transmission.style(), command, flags)?;
     }
     if !command.has_range() {
         return Ok(());
@@ -162,7 +161,7 @@ fn check_command(export: &Export, command: Command) -> Result<(), InvalidRequest
 /// Checks that the server offers the flags (P-132: no others may be sent).
 fn check_flags(
     export: &Export,
-    extended: bool,
+    style: ReplyStyle,
     command: Command,
     flags: CommandFlags,
 ) -> Result<(), InvalidRequest> {
@@ -182,7 +181,7 @@ fn check_flags(
     let announces = flags.contains(CommandFlags::PAYLOAD_LEN);
     let fits = match command {
         // PAYLOAD_LEN announces a payload.
-        Command::WRITE => announces == extended,
+        Command::WRITE => announces == (style == ReplyStyle::Extended),
         // a choice of contexts is a payload.
         Command::BLOCK_STATUS => !announces || export.can_block_status_payload(),
         _ => true,

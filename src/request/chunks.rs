@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use futures::Stream;
 
 use super::check::{check, is_empty, one_piece, step};
@@ -17,7 +16,7 @@ use crate::chunk::Chunk;
 use crate::connection::Connection;
 use crate::driver::timer::Timer;
 use crate::error::{Error, InvalidRequest, Result};
-use crate::session::{self, Assembly, Sink, Submission};
+use crate::session::{self, Claims, Sink, Submission};
 use crate::wire::{Command, CommandFlags};
 
 /// The pieces of a structured read, in the order of their arrival.
@@ -171,7 +170,6 @@ impl Reading {
             .into());
         }
         super::trace(Command::READ, self.range, self.flags);
-        let read = Assembly::new(offset, length, BytesMut::new());
         Ok(Some(Submission {
             command: Command::READ,
             flags: self.flags,
@@ -179,7 +177,7 @@ impl Reading {
             length,
             payload: bytes::Bytes::new(),
             sink: Sink::Chunks(Box::new(session::Chunks {
-                read,
+                claims: Claims::new(offset, length),
                 queue: VecDeque::new(),
             })),
         }))

@@ -5,8 +5,7 @@ use std::collections::TryReserveError;
 use bytes::{BufMut, BytesMut};
 
 use super::buffers::Buffers;
-use super::coverage::{Coverage, Refused};
-use crate::limits::Limits;
+use super::claims::Claims;
 use crate::wire::ProtocolError;
 
 /// A read whose data arrives in one or more pieces, in any order.
@@ -15,11 +14,9 @@ use crate::wire::ProtocolError;
 /// first; only a gap left by a piece that came early is filled with zeroes.
 #[derive(Debug)]
 pub struct Assembly {
-    offset: u64,
-    length: u64,
-    coverage: Coverage,
+    /// The pieces that have come.
+    pub claims: Claims,
     buffer: BytesMut,
-    pieces: u32,
 }
 
 impl Assembly {
@@ -28,50 +25,9 @@ impl Assembly {
     pub fn new(offset: u64, length: u64, mut buffer: BytesMut) -> Self {
         buffer.clear();
         Self {
-            offset,
-            length,
-            coverage: Coverage::new(),
+            claims: Claims::new(offset, length),
             buffer,
-            pieces: 0,
         }
-    }
-
-    /// Records a piece of content and returns its position, in bytes from the start of the read.
-    ///
-    /// # Errors
-    /// If the piece lies outside the request, overlaps an earlier piece, or makes the read consist
-    /// of too many fragments.
-    pub fn claim(
-        &mut self,
-        offset: u64,
-        length: u64,
-        limits: &Limits,
-    ) -> Result<usize, ProtocolError> {
-        // P-160: inside the request, in checked arithmetic.
-        let start = offset.checked_sub(self.offset);
-        let range = start.and_then(|start| Some((start, start.checked_add(length)?)));
-        let Some((start, end)) = range.filter(|(_, end)| *end <= self.length) else {
-            return Err(ProtocolError::OutOfRange {
-                offset,
-                length,
-                start: self.offset,
-                size: self.length,
-            });
-        };
-        // P-160: no overlap with earlier content.
-        self.coverage
-            .insert(start, end, || limits.most_fragments(self.length))
-            .map_err(|refused| match refused {
-                Refused::Overlap => ProtocolError::Overlap { offset, length },
-                Refused::Fragments => ProtocolError::TooFragmented,
-            })?;
-        self.pieces = self.pieces.saturating_add(1);
-        usize::try_from(start).map_err(|_| ProtocolError::length("read", start))
-    }
-
-    /// Returns the number of pieces that were recorded.
-    pub const fn pieces(&self) -> u32 {
-        self.pieces
     }
 
     /// Copies a claimed piece to its position.
@@ -164,29 +120,13 @@ impl Assembly {
     ///
     /// # Errors
     /// If some bytes have not come.
-    pub fn finish(self) -> Result<BytesMut, ProtocolError> {
-        self.check_complete()?;
-        Ok(self.buffer)
-    }
-
-    /// Checks that every byte has come.
-    ///
-    /// # Errors
-    /// If some bytes have not come.
-    pub fn check_complete(&self) -> Result<(), ProtocolError> {
-        // P-162: without an error the content covers the whole request.
-        let missing = self.length.saturating_sub(self.coverage.covered());
-        if missing > 0 {
-            return Err(ProtocolError::IncompleteRead {
-                missing,
-                length: self.length,
-            });
-        }
-        Ok(())
+    pub fn finish(&mut self) -> Result<BytesMut, ProtocolError> {
+        self.claims.check_complete()?;
+        Ok(std::mem::take(&mut self.buffer))
     }
 
     fn reserve(&mut self, buffers: &Buffers) -> Result<(), TryReserveError> {
-        let length = usize::try_from(self.length).unwrap_or(usize::MAX);
+        let length = usize::try_from(self.claims.length()).unwrap_or(usize::MAX);
         if self.buffer.capacity() < length {
             self.buffer = buffers.take(length)?;
         }
@@ -227,9 +167,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limits::Limits;
 
     fn claim(read: &mut Assembly, offset: u64, length: u64) -> Result<usize, ProtocolError> {
-        read.claim(offset, length, &Limits::default())
+        read.claims.claim(offset, length, &Limits::default())
     }
 
     #[test]

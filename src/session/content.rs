@@ -53,17 +53,17 @@ impl Entry {
         length: u64,
         limits: &Limits,
     ) -> Result<usize, ProtocolError> {
-        let read = match &mut self.sink {
-            Sink::Read(read) => read,
-            Sink::Chunks(chunks) => &mut chunks.read,
+        let claims = match &mut self.sink {
+            Sink::Read(read) => &mut read.claims,
+            Sink::Chunks(chunks) => &mut chunks.claims,
             // Only reads have content: `check` has seen to that.
             Sink::None | Sink::Status(_) => return Err(self.no_content()),
         };
         // P-166: DF allows one chunk of content.
-        if self.single_chunk && read.pieces() > 0 {
+        if self.single_chunk && claims.any() {
             return Err(ProtocolError::Fragmented);
         }
-        read.claim(offset, length, limits)
+        claims.claim(offset, length, limits)
     }
 
     /// Returns the error of content for a request that has none. [`check`](Self::check) refuses
@@ -223,14 +223,12 @@ impl Entry {
         let answer = match &mut self.sink {
             // Pieces that the caller has not taken yet stay in the queue.
             Sink::Chunks(chunks) => {
-                chunks.read.check_complete()?;
+                chunks.claims.check_complete()?;
                 Answer::Done
             }
-            sink => match std::mem::replace(sink, Sink::None) {
-                Sink::Read(read) => Answer::Data(read.finish()?),
-                Sink::Status(status) => Answer::Status(status.finish()?),
-                Sink::None | Sink::Chunks(_) => Answer::Done,
-            },
+            Sink::Read(read) => Answer::Data(read.finish()?),
+            Sink::Status(status) => Answer::Status(status.finish()?),
+            Sink::None => Answer::Done,
         };
         Ok(match answer {
             _ if self.abandoned => Ok(Answer::Done),

@@ -255,8 +255,8 @@ impl Session {
                 self.woken.extend(entry.reader());
             }
             ChunkType::BLOCK_STATUS | ChunkType::BLOCK_STATUS_EXT => {
-                let wide = head.chunk == ChunkType::BLOCK_STATUS_EXT;
-                let (context, extents) = StatusExtents::decode(wide, body)?;
+                let extended = head.chunk == ChunkType::BLOCK_STATUS_EXT;
+                let (context, extents) = StatusExtents::decode(extended, body)?;
                 self.take_status(slot, context, extents)?;
             }
             _ => {

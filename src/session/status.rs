@@ -177,8 +177,8 @@ impl StatusAssembly {
     ///
     /// # Errors
     /// If a context has not answered.
-    pub fn finish(self) -> Result<BlockStatus, ProtocolError> {
-        let answers = self.answers.into_iter();
+    pub fn finish(&mut self) -> Result<BlockStatus, ProtocolError> {
+        let answers = std::mem::take(&mut self.answers).into_iter();
         let mut contexts = Vec::with_capacity(answers.len());
         let mut missing = 0_usize;
         for answer in answers {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use super::assembly::Assembly;
+use super::claims::Claims;
 use super::status::StatusAssembly;
 use crate::chunk::Chunk;
 use crate::extent::BlockStatus;
@@ -43,8 +44,8 @@ pub enum Sink {
 /// The pieces of a structured read that wait to be taken.
 #[derive(Debug)]
 pub struct Chunks {
-    /// Records which bytes have arrived; it holds no data.
-    pub read: Assembly,
+    /// The pieces that have come.
+    pub claims: Claims,
     /// The pieces, in the order of their arrival.
     pub queue: VecDeque<Chunk>,
 }

@@ -272,9 +272,9 @@ impl ServerSession<'_> {
         let knobs = &self.server.knobs;
         let one = head.flags.contains(CommandFlags::REQ_ONE);
         let end = head.offset + length;
-        let wide = self.style == ReplyStyle::Extended;
+        let extended = self.style == ReplyStyle::Extended;
         // P-170, P-171: only without REQ_ONE may the last extent go on past the end.
-        let limit = match (knobs.overshoot_extents && !one, wide) {
+        let limit = match (knobs.overshoot_extents && !one, extended) {
             (false, _) => end,
             (true, true) => self.export.size(),
             // An extent of the compact form is at most 32 bits long.
@@ -286,14 +286,14 @@ impl ServerSession<'_> {
             limit,
             most: if one { 1 } else { knobs.max_extents },
         };
-        let kind = match wide {
+        let kind = match extended {
             true => ChunkType::BLOCK_STATUS_EXT,
             false => ChunkType::BLOCK_STATUS,
         };
         // P-169: one chunk per context.
         for (index, (id, context)) in contexts.iter().enumerate() {
             let extents = context.extents(self.export.pages(), range);
-            let body = Body::Bytes(status_body(wide, *id, &extents));
+            let body = Body::Bytes(status_body(extended, *id, &extents));
             emit(self.chunk(head, kind, index + 1 == contexts.len(), body));
         }
         Ok(())

@@ -64,9 +64,9 @@ impl Counts {
         let add = |counter: &AtomicU64, n| {
             counter.fetch_add(n, Ordering::Relaxed);
         };
-        // The last counter is for the commands that have none.
-        let place = usize::from(head.command.0).min(self.commands.len() - 1);
-        add(&self.commands[place], 1);
+        // The last counter is for all unknown commands.
+        let index = usize::from(head.command.0).min(self.commands.len() - 1);
+        add(&self.commands[index], 1);
         match head.command {
             Command::READ => add(&self.bytes_read, head.length),
             Command::WRITE => add(&self.bytes_written, head.length),

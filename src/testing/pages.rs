@@ -198,7 +198,7 @@ fn allocation(page: &Bytes) -> Allocation {
     }
 }
 
-/// A place inside a page.
+/// Converts an offset inside a page.
 #[expect(clippy::cast_possible_truncation, reason = "at most 64 KiB")]
 const fn index(offset: u64) -> usize {
     offset as usize

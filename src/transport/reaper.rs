@@ -19,7 +19,8 @@ const TICK: Duration = Duration::from_millis(10);
 /// (K44).
 static THREAD: Mutex<Option<Reaper>> = Mutex::new(None);
 
-/// A place to leave a child. Got before the child is started, so that leaving it cannot fail.
+/// The way to the thread that reaps children. It is made before a child is started, so that handing the
+/// child over cannot fail.
 #[derive(Clone, Debug)]
 pub(super) struct Reaper(Sender<Doomed>);
 

@@ -24,7 +24,7 @@ impl TryFrom<&OsStr> for Uri {
     type Error = InvalidUse;
 
     fn try_from(text: &OsStr) -> Result<Self, InvalidUse> {
-        // What replaces such bytes is no character of a URI, so the error names their place.
+        // What replaces such bytes is no character of a URI, so the error names their position.
         Self::try_from(&*text.to_string_lossy())
     }
 }

@@ -59,7 +59,7 @@ impl From<SocketAddr> for Endpoint {
 
 impl Endpoint {
     /// The address in a few words, without the user name, for errors.
-    pub(crate) fn place(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         match self {
             Self::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
             Self::Tcp { host, port } => format!("{host}:{port}"),

@@ -34,7 +34,7 @@ pub enum ProtocolError {
         /// The option the reply names.
         echoed: OptionType,
     },
-    /// An option reply of a type that has no place here: one that belongs to other options, or that
+    /// An option reply of a type that is not expected: one that belongs to other options, or that
     /// demands what the connection has already, as `ERR_TLS_REQD` does where TLS is on.
     #[error("reply {reply} to option {option} is not possible here")]
     UnexpectedOptionReply {

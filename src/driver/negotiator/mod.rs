@@ -87,15 +87,14 @@ impl Negotiator {
 
     /// Creates the export from size and flags, as far as the agreed features allow.
     fn export(&self, name: &str, info: ExportInfo) -> Result<Export, ProtocolError> {
-        let chunks = self.style != ReplyStyle::Simple;
-        let extended = self.style == ReplyStyle::Extended;
-        let mut export = Export::new(name, info.size, info.flags, chunks, extended)?;
+        let mut export = Export::new(name, info.size, info.flags, self.style)?;
         export.payload_limit = self.limits().payload;
         export.read_only = self.inner.config.read_only;
         // P-058, P-085: contexts count only for the export that they were selected for; P-062: and
         // only with structured replies.
-        let valid = |selection: &&Selection| chunks && selection.export == name;
-        if let Some(selection) = self.selected.as_ref().filter(valid) {
+        let has_contexts = self.style != ReplyStyle::Simple;
+        let selected = self.selected.as_ref().filter(|_| has_contexts);
+        if let Some(selection) = selected.filter(|selection| selection.export == name) {
             export.contexts.clone_from(&selection.contexts);
             export.strays.clone_from(&selection.strays);
         }

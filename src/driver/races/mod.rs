@@ -45,7 +45,7 @@ fn prepare(room: usize) -> (Arc<Transmission>, Stream, impl Future<Output = Ende
     let stream = Stream::default();
     stream.drain(room);
     let flags = TransmissionFlags::HAS_FLAGS | TransmissionFlags::SEND_FLUSH;
-    let export = Export::new("", 1 << 20, flags, false, false).unwrap();
+    let export = Export::new("", 1 << 20, flags, ReplyStyle::Simple).unwrap();
     let bounds = Bounds {
         requests: 2,
         bytes: 1 << 20,

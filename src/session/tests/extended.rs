@@ -57,8 +57,8 @@ fn x05_status_of_the_other_width_kills_the_connection() {
         (STRUCTURED, Kind::BLOCK_STATUS_EXT),
     ] {
         let cause = fatal(style, status::query, |head| {
-            let wide = kind == Kind::BLOCK_STATUS_EXT;
-            let body = status_body(wide, 10, &[(512, 0)]);
+            let extended = kind == Kind::BLOCK_STATUS_EXT;
+            let body = status_body(extended, 10, &[(512, 0)]);
             chunk(style, head, DONE, kind, body)
         });
         assert_matches!(cause, ProtocolError::UnexpectedChunk { .. });

@@ -237,7 +237,7 @@ fn read(offset: u64, length: u64) -> Submission {
 fn read_chunks(offset: u64, length: u64) -> Submission {
     Submission {
         sink: Sink::Chunks(Box::new(Chunks {
-            read: Assembly::new(offset, length, BytesMut::new()),
+            claims: Claims::new(offset, length),
             queue: VecDeque::new(),
         })),
         ..bare(Command::READ, offset, length)

@@ -30,7 +30,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// to cancel: bytes that arrived are kept. A `send` call that is cancelled may have sent a part.
 ///
 /// # Examples
-/// A server that answers a read with data for another place:
+/// A server that answers a read with data for another offset:
 /// ```
 /// use nbd_client::testing::Peer;
 /// use nbd_client::wire::option::ExportInfo;

@@ -324,10 +324,10 @@ impl Client {
                 answer.content.push((hole.offset, content));
             }
             ChunkType::BLOCK_STATUS | ChunkType::BLOCK_STATUS_EXT => {
-                let wide = head.chunk == ChunkType::BLOCK_STATUS_EXT;
+                let extended = head.chunk == ChunkType::BLOCK_STATUS_EXT;
                 answer
                     .status
-                    .push(StatusChunk::decode(wide, &body).unwrap());
+                    .push(StatusChunk::decode(extended, &body).unwrap());
             }
             other => {
                 let error = ErrorChunk::decode(other, &body).unwrap();

@@ -60,8 +60,8 @@ fn run_stubborn() -> Child {
     child
 }
 
-/// Where a process is, running or not reaped.
-fn place(child: &Child) -> PathBuf {
+/// Returns the directory of a process in /proc. It exists until the process is reaped.
+fn proc_dir(child: &Child) -> PathBuf {
     PathBuf::from(format!("/proc/{}", child.process.number()))
 }
 
@@ -127,8 +127,8 @@ fn members(group: u32) -> Vec<PathBuf> {
     let processes = fs::read_dir("/proc")
         .unwrap()
         .map(|entry| entry.unwrap().path());
-    let is_member = |place: &PathBuf| {
-        let stat = fs::read_to_string(place.join("stat")).unwrap_or_default();
+    let is_member = |proc_dir: &PathBuf| {
+        let stat = fs::read_to_string(proc_dir.join("stat")).unwrap_or_default();
         // After the name: state, parent, group.
         let mut words = stat.rsplit(')').next().unwrap().split_whitespace();
         let state = words.next().unwrap_or("Z");
@@ -243,63 +243,67 @@ async fn terminated_process_gets_a_signal_after_its_time() {
 #[tokio::test]
 async fn k44_stubborn_process_is_killed_and_reaped() {
     let mut child = run_stubborn();
-    let place = place(&child);
+    let proc_dir = proc_dir(&child);
     let start = Instant::now();
     let status = child.terminate().await;
     assert!(start.elapsed() >= TERMS.kill_delay);
     assert_eq!(status.unwrap().signal(), Some(9));
-    assert!(!place.exists());
+    assert!(!proc_dir.exists());
 }
 
 #[tokio::test]
 async fn k44_dropped_processes_are_ended_and_reaped() {
     let children = [run(WILLING), run_stubborn(), run("exit 0"), run_stubborn()];
-    let places = children.each_ref().map(place);
+    let proc_dirs = children.each_ref().map(proc_dir);
     let start = Instant::now();
     drop(children);
     assert!(start.elapsed() < Duration::from_secs(1), "drop has waited");
-    eventually("reaped", || !places.iter().any(|place| place.exists()));
+    eventually("reaped", || {
+        !proc_dirs.iter().any(|proc_dir| proc_dir.exists())
+    });
 }
 
 #[test]
 fn k44_processes_of_a_dropped_runtime_are_ended_and_reaped() {
-    let mut places = Vec::new();
+    let mut proc_dirs = Vec::new();
     for runtime in runtimes() {
         for _ in 0..10 {
             let (sender, started) = std::sync::mpsc::channel();
             runtime.spawn(async move {
                 let mut child = run(WILLING);
-                sender.send(place(&child)).unwrap();
+                sender.send(proc_dir(&child)).unwrap();
                 child.wait().await
             });
             runtime.block_on(tokio::task::yield_now());
-            places.push(started.recv().unwrap());
+            proc_dirs.push(started.recv().unwrap());
         }
-        assert!(places.iter().any(|place| place.exists()));
+        assert!(proc_dirs.iter().any(|proc_dir| proc_dir.exists()));
         runtime.shutdown_background();
     }
-    eventually("reaped", || !places.iter().any(|place| place.exists()));
+    eventually("reaped", || {
+        !proc_dirs.iter().any(|proc_dir| proc_dir.exists())
+    });
 }
 
 #[tokio::test]
 async fn k44_process_of_a_panicking_task_is_ended_and_reaped() {
     let child = run(WILLING);
-    let place = place(&child);
+    let proc_dir = proc_dir(&child);
     let task = tokio::spawn(async move {
         let _child = child;
         panic!("on purpose");
     });
     assert!(task.await.unwrap_err().is_panic());
-    eventually("reaped", || !place.exists());
+    eventually("reaped", || !proc_dir.exists());
 }
 
 #[tokio::test]
 async fn k11_process_of_a_dropped_termination_is_ended_and_reaped() {
     for mut child in [run(WILLING), run_stubborn()] {
-        let place = place(&child);
+        let proc_dir = proc_dir(&child);
         assert!(child.terminate().now_or_never().is_none());
         drop(child);
-        eventually("reaped", || !place.exists());
+        eventually("reaped", || !proc_dir.exists());
     }
 }
 
@@ -335,7 +339,7 @@ fn k47_ignored_sigchld_costs_only_the_status() {
     assert_eq!(report.status(), None);
     assert_eq!(report.stderr().as_str(), "why\n");
     assert_eq!(runtime.block_on(terminated.terminate()), None);
-    let place = place(&dropped);
+    let proc_dir = proc_dir(&dropped);
     drop(dropped);
-    eventually("gone", || !place.exists());
+    eventually("gone", || !proc_dir.exists());
 }

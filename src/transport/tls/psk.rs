@@ -144,8 +144,8 @@ impl TlsPsk {
                 | SslMode::ACCEPT_MOVING_WRITE_BUFFER,
         );
         let (user, key) = (self.user.clone(), self.key.clone());
-        context.set_psk_client_callback(move |_, _, identity, place| {
-            Ok(give(&user, &key, identity, place).unwrap_or(0))
+        context.set_psk_client_callback(move |_, _, identity, secret| {
+            Ok(give(&user, &key, identity, secret).unwrap_or(0))
         });
         Ok(context.build())
     }
@@ -212,12 +212,12 @@ const fn version(version: TlsVersion) -> SslVersion {
 }
 
 /// Copies name and key to where OpenSSL wants them; `None` if there is not enough room.
-fn give(user: &str, key: &[u8], identity: &mut [u8], place: &mut [u8]) -> Option<usize> {
+fn give(user: &str, key: &[u8], identity: &mut [u8], secret: &mut [u8]) -> Option<usize> {
     identity
         .get_mut(..user.len())?
         .copy_from_slice(user.as_bytes());
     *identity.get_mut(user.len())? = 0;
-    place.get_mut(..key.len())?.copy_from_slice(key);
+    secret.get_mut(..key.len())?.copy_from_slice(key);
     Some(key.len())
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Client and server share them: what one encodes the other decodes. The transmission codecs
 //! stop at the head of a message that carries bulk data, so that data can go from the socket to
-//! its place without passing through a frame.
+//! its buffer without passing through a frame.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};

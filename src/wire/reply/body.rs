@@ -95,12 +95,12 @@ pub struct StatusChunk {
 }
 
 impl StatusChunk {
-    /// Reads the body of a `BLOCK_STATUS` chunk, or of a `BLOCK_STATUS_EXT` one if `wide`.
+    /// Reads the body of a `BLOCK_STATUS` chunk, or of a `BLOCK_STATUS_EXT` one if `extended`.
     ///
     /// # Errors
     /// If the body has not the form of its type or an extent is empty.
-    pub fn decode(wide: bool, body: &[u8]) -> Result<Self, ProtocolError> {
-        let (context, extents) = StatusExtents::decode(wide, body)?;
+    pub fn decode(extended: bool, body: &[u8]) -> Result<Self, ProtocolError> {
+        let (context, extents) = StatusExtents::decode(extended, body)?;
         let extents = extents.collect::<Result<_, _>>()?;
         Ok(Self { context, extents })
     }
@@ -109,7 +109,7 @@ impl StatusChunk {
 /// The extents of a status chunk, read one by one as they are taken.
 #[derive(Clone, Debug)]
 pub struct StatusExtents<'a> {
-    wide: bool,
+    extended: bool,
     /// A whole number of extents.
     body: &'a [u8],
 }
@@ -119,11 +119,11 @@ impl<'a> StatusExtents<'a> {
     ///
     /// # Errors
     /// If the body has not the form of its type.
-    pub fn decode(wide: bool, mut body: &'a [u8]) -> Result<(u32, Self), ProtocolError> {
+    pub fn decode(extended: bool, mut body: &'a [u8]) -> Result<(u32, Self), ProtocolError> {
         let length = body.len() as u64;
         let malformed = |_| ProtocolError::length("status chunk", length);
         let context = body.try_get_u32().map_err(malformed)?;
-        if wide {
+        if extended {
             let count = body.try_get_u32().map_err(malformed)?;
             // the count agrees with the length.
             if u64::from(count) * 16 != body.len() as u64 {
@@ -133,7 +133,7 @@ impl<'a> StatusExtents<'a> {
             }
         }
         // P-168: at least one extent, and nothing left over.
-        let extents = Self { wide, body };
+        let extents = Self { extended, body };
         if body.is_empty() || body.len() % extents.size() != 0 {
             return Err(ProtocolError::length("status chunk", length));
         }
@@ -141,7 +141,7 @@ impl<'a> StatusExtents<'a> {
     }
 
     const fn size(&self) -> usize {
-        if self.wide { 16 } else { 8 }
+        if self.extended { 16 } else { 8 }
     }
 }
 
@@ -150,7 +150,7 @@ impl Iterator for StatusExtents<'_> {
     type Item = Result<(u64, u64), ProtocolError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (length, flags) = if self.wide {
+        let (length, flags) = if self.extended {
             (self.body.try_get_u64().ok()?, self.body.try_get_u64().ok()?)
         } else {
             let length = self.body.try_get_u32().ok()?;
@@ -202,16 +202,16 @@ pub fn error_body(error: Errno, message: &str, offset: Option<u64>) -> Bytes {
     body.freeze()
 }
 
-/// The body of a status chunk, in the 64-bit form if `wide`.
+/// The body of a status chunk, in the 64-bit form if `extended`.
 #[must_use]
-pub fn status_body(wide: bool, context: u32, extents: &[(u64, u64)]) -> Bytes {
+pub fn status_body(extended: bool, context: u32, extents: &[(u64, u64)]) -> Bytes {
     let mut body = BytesMut::new();
     body.put_u32(context);
-    if wide {
+    if extended {
         body.put_u32(u32::try_from(extents.len()).unwrap_or(u32::MAX));
     }
     for (length, flags) in extents {
-        if wide {
+        if extended {
             body.put_u64(*length);
             body.put_u64(*flags);
         } else {

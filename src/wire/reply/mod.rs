@@ -198,7 +198,7 @@ impl ChunkHead {
             // P-168: a status is whole extents, at least one; P-175: a chunk has at most 2^20
             // extents.
             ChunkType::BLOCK_STATUS => length >= 12 && length % 8 == 4 && length <= 4 + 8 * extents,
-            // wide status only with extended headers.
+            // extended status only with extended headers.
             ChunkType::BLOCK_STATUS_EXT => {
                 length >= 24 && length % 16 == 8 && length <= 8 + 16 * extents
             }

@@ -21,7 +21,7 @@ fn heads_survive_a_round_trip_and_any_truncation() {
         offset: None,
         length: 520,
     };
-    let wide = ChunkHead {
+    let extended = ChunkHead {
         offset: Some(4096),
         length: 1 << 33,
         ..chunk
@@ -42,7 +42,7 @@ fn heads_survive_a_round_trip_and_any_truncation() {
             },
         ),
         (ReplyStyle::Structured, ReplyHead::Chunk(chunk)),
-        (ReplyStyle::Extended, ReplyHead::Chunk(wide)),
+        (ReplyStyle::Extended, ReplyHead::Chunk(extended)),
     ] {
         let mut bytes = BytesMut::new();
         sent.encode(&mut bytes);
@@ -70,7 +70,7 @@ fn a_magic_of_another_style_is_refused_at_once() {
 
 // P-157: an unexpected chunk ends the connection; P-159: an error has a number and a fitting
 // message; P-160: content is inside the request, without overlap; P-168: a status is whole extents,
-// at least one; X-08: wide status only with extended headers.
+// at least one; X-08: extended status only with extended headers.
 #[test]
 fn chunk_lengths_are_judged_by_type() {
     for (chunk, good, bad) in [
@@ -138,17 +138,17 @@ fn error_chunks_are_checked() {
     }
 }
 
-// P-168: a status is whole extents, at least one; X-08: wide status only with extended headers.
+// P-168: a status is whole extents, at least one; X-08: extended status only with extended headers.
 #[test]
 fn status_chunks_survive_a_round_trip_in_both_widths() {
     let extents = vec![(65536, 0), (4096, 3)];
-    for wide in [false, true] {
-        let body = status_body(wide, 4, &extents);
+    for extended in [false, true] {
+        let body = status_body(extended, 4, &extents);
         let status = StatusChunk {
             context: 4,
             extents: extents.clone(),
         };
-        assert_eq!(StatusChunk::decode(wide, &body), Ok(status));
+        assert_eq!(StatusChunk::decode(extended, &body), Ok(status));
     }
     let empty = status_body(false, 4, &[(0, 0)]);
     assert!(StatusChunk::decode(false, &empty).is_err());
@@ -196,7 +196,7 @@ proptest! {
         message in ".{0,30}",
         context: u32,
         extents in prop::collection::vec((1u32.., any::<u32>()), 1..9),
-        wide: bool,
+        extended: bool,
     ) {
         let hole = Hole { offset, length };
         prop_assert_eq!(Hole::decode(&hole_body(hole)), Ok(hole));
@@ -206,11 +206,11 @@ proptest! {
             let sent = ErrorChunk { error: Errno(error), message, offset };
             prop_assert_eq!(ErrorChunk::decode(kind, &body), Ok(sent));
         }
-        let shift = if wide { 20 } else { 0 };
+        let shift = if extended { 20 } else { 0 };
         let wider = |(length, flags): (u32, u32)| (u64::from(length) << shift, u64::from(flags) << shift);
         let extents = extents.into_iter().map(wider).collect();
         let status = StatusChunk { context, extents };
-        let body = status_body(wide, context, &status.extents);
-        prop_assert_eq!(StatusChunk::decode(wide, &body), Ok(status));
+        let body = status_body(extended, context, &status.extents);
+        prop_assert_eq!(StatusChunk::decode(extended, &body), Ok(status));
     }
 }
