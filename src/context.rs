@@ -8,12 +8,15 @@ use std::fmt;
 
 /// The context that says which parts of an export are allocated, and which read as zeroes. It is
 /// the only one that the protocol defines (section "The `base:` metadata namespace").
+#[doc(alias = "LIBNBD_CONTEXT_BASE_ALLOCATION")]
 pub const BASE_ALLOCATION: &str = "base:allocation";
 
 /// QEMU's context that says how deep in a chain of backing files the data of each part lies.
+#[doc(alias = "LIBNBD_CONTEXT_QEMU_ALLOCATION_DEPTH")]
 pub const QEMU_ALLOCATION_DEPTH: &str = "qemu:allocation-depth";
 
 /// The prefix of the names of QEMU's dirty bitmaps; the name of the bitmap follows.
+#[doc(alias = "LIBNBD_CONTEXT_QEMU_DIRTY_BITMAP")]
 pub const QEMU_DIRTY_BITMAP: &str = "qemu:dirty-bitmap:";
 
 /// The flags of [`BASE_ALLOCATION`].

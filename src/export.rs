@@ -57,10 +57,13 @@ pub struct Export {
 #[non_exhaustive]
 pub struct BlockSize {
     /// The minimum block size in bytes: offset and length of every request are multiples of it.
+    #[doc(alias = "LIBNBD_SIZE_MINIMUM")]
     pub minimum: u32,
     /// The preferred block size in bytes: multiples of it are efficient.
+    #[doc(alias = "LIBNBD_SIZE_PREFERRED")]
     pub preferred: u32,
     /// The largest payload of one request, in bytes; `u32::MAX` means no limit.
+    #[doc(alias = "LIBNBD_SIZE_MAXIMUM")]
     pub maximum: u32,
 }
 
@@ -153,6 +156,7 @@ impl Export {
 
     /// Returns the server's own name of the export, if it was requested with
     /// [`full_info`](crate::Builder::full_info) and the server has one.
+    #[doc(alias = "nbd_get_canonical_export_name")]
     #[must_use]
     pub fn canonical_name(&self) -> Option<&str> {
         self.canonical_name.as_deref()
@@ -160,12 +164,14 @@ impl Export {
 
     /// Returns the server's description of the export for humans, if it was requested with
     /// [`full_info`](crate::Builder::full_info) and the server has one.
+    #[doc(alias = "nbd_get_export_description")]
     #[must_use]
     pub const fn description(&self) -> Option<&Text> {
         self.description.as_ref()
     }
 
     /// Returns the block sizes that the server advertises, or `None` if it advertises none.
+    #[doc(alias = "nbd_get_block_size")]
     #[must_use]
     pub const fn block_size(&self) -> Option<BlockSize> {
         self.block_size
@@ -175,6 +181,7 @@ impl Export {
     ///
     /// It is the maximum block size, or 32 MiB if the server advertises none, and at most
     /// [`Limits::payload`](crate::Limits::payload). Longer reads and writes are split.
+    #[doc(alias = "LIBNBD_SIZE_PAYLOAD")]
     #[must_use]
     pub fn max_payload(&self) -> u32 {
         // P-112: without block sizes, 32 MiB; P-116: a payload is at most the maximum.
@@ -235,6 +242,7 @@ impl Export {
     /// Returns whether this connection cannot write to the export: the server says so, or
     /// [`read_only`](crate::Builder::read_only) is set. In the latter case `can_trim`, `can_zero`,
     /// `can_fast_zero` and `can_fua` are false, too.
+    #[doc(alias = "nbd_is_read_only")]
     #[must_use]
     pub const fn is_read_only(&self) -> bool {
         self.read_only || self.flags.contains(TransmissionFlags::READ_ONLY)
@@ -246,48 +254,56 @@ impl Export {
     }
 
     /// Returns whether the export behaves like a rotating disk.
+    #[doc(alias = "nbd_is_rotational")]
     #[must_use]
     pub const fn is_rotational(&self) -> bool {
         self.flags.contains(TransmissionFlags::ROTATIONAL)
     }
 
     /// Returns whether the server offers `flush`.
+    #[doc(alias = "nbd_can_flush")]
     #[must_use]
     pub const fn can_flush(&self) -> bool {
         self.flags.contains(TransmissionFlags::SEND_FLUSH)
     }
 
     /// Returns whether the server offers `fua`, which makes a single change durable.
+    #[doc(alias = "nbd_can_fua")]
     #[must_use]
     pub const fn can_fua(&self) -> bool {
         self.offers_change(TransmissionFlags::SEND_FUA)
     }
 
     /// Returns whether the server offers `trim`.
+    #[doc(alias = "nbd_can_trim")]
     #[must_use]
     pub const fn can_trim(&self) -> bool {
         self.offers_change(TransmissionFlags::SEND_TRIM)
     }
 
     /// Returns whether the server offers `write_zeroes`.
+    #[doc(alias = "nbd_can_zero")]
     #[must_use]
     pub const fn can_zero(&self) -> bool {
         self.offers_change(TransmissionFlags::SEND_WRITE_ZEROES)
     }
 
     /// Returns whether the server offers `fast_zero`: `write_zeroes` fails rather than be slow.
+    #[doc(alias = "nbd_can_fast_zero")]
     #[must_use]
     pub const fn can_fast_zero(&self) -> bool {
         self.offers_change(TransmissionFlags::SEND_FAST_ZERO)
     }
 
     /// Returns whether the server offers `dont_fragment`: a read is answered in one piece.
+    #[doc(alias = "nbd_can_df")]
     #[must_use]
     pub const fn can_df(&self) -> bool {
         self.flags.contains(TransmissionFlags::SEND_DF)
     }
 
     /// Returns whether the server offers `cache`.
+    #[doc(alias = "nbd_can_cache")]
     #[must_use]
     pub const fn can_cache(&self) -> bool {
         self.flags.contains(TransmissionFlags::SEND_CACHE)
@@ -295,12 +311,14 @@ impl Export {
 
     /// Returns whether several connections to the export see the same data, and a flush of one
     /// covers the others.
+    #[doc(alias = "nbd_can_multi_conn")]
     #[must_use]
     pub const fn can_multi_conn(&self) -> bool {
         self.flags.contains(TransmissionFlags::CAN_MULTI_CONN)
     }
 
     /// Returns whether `block_status` can be limited to some of the contexts.
+    #[doc(alias = "nbd_can_block_status_payload")]
     #[must_use]
     pub const fn can_block_status_payload(&self) -> bool {
         self.flags.contains(TransmissionFlags::BLOCK_STATUS_PAYLOAD)
@@ -308,6 +326,7 @@ impl Export {
 }
 
 /// An export as the server lists it.
+#[doc(alias = "nbd_list_callback")]
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ListedExport {
@@ -326,10 +345,13 @@ pub struct Protocol {
     pub handshake: Handshake,
     /// The handshake flags that both sides agreed on: those that the server offered and
     /// [`handshake_flags`](crate::Builder::handshake_flags) accepts. None in the oldstyle handshake.
+    #[doc(alias = "nbd_get_handshake_flags")]
     pub handshake_flags: HandshakeFlags,
     /// Whether structured replies were negotiated, or extended headers, which include them.
+    #[doc(alias = "nbd_get_structured_replies_negotiated")]
     pub structured_replies: bool,
     /// Whether extended headers were negotiated.
+    #[doc(alias = "nbd_get_extended_headers_negotiated")]
     pub extended_headers: bool,
 }
 

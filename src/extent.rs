@@ -18,6 +18,7 @@ pub struct Context {
 ///
 /// The flags are a plain number, since each context defines its own. The constants and methods here
 /// are for `base:allocation` and QEMU's dirty bitmaps; [`status`](Self::status) knows more contexts.
+#[doc(alias = "nbd_extent")]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub struct Extent {
@@ -31,11 +32,14 @@ pub struct Extent {
 
 impl Extent {
     /// The flag of `base:allocation` for an extent that is not allocated.
+    #[doc(alias = "LIBNBD_STATE_HOLE")]
     pub const HOLE: u64 = context::HOLE;
     /// The flag of `base:allocation` for an extent that reads as zeroes.
+    #[doc(alias = "LIBNBD_STATE_ZERO")]
     pub const ZERO: u64 = context::ZERO;
     /// The flag of `qemu:dirty-bitmap:*` for an extent that has been written since the bitmap was
     /// started.
+    #[doc(alias = "LIBNBD_STATE_DIRTY")]
     pub const DIRTY: u64 = context::DIRTY;
 
     /// Creates an extent.
@@ -126,6 +130,8 @@ impl Extent {
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "nbd_extent_callback")]
+#[doc(alias = "nbd_extent64_callback")]
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct BlockStatus {
     pub(crate) contexts: Vec<(Arc<str>, Vec<Extent>)>,

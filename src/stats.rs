@@ -11,12 +11,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[non_exhaustive]
 pub struct Stats {
     /// The bytes that were written to the network.
+    #[doc(alias = "nbd_stats_bytes_sent")]
     pub bytes_sent: u64,
     /// The bytes that were read from the network.
+    #[doc(alias = "nbd_stats_bytes_received")]
     pub bytes_received: u64,
     /// The messages that were queued to be sent.
+    #[doc(alias = "nbd_stats_chunks_sent")]
     pub messages_sent: u64,
     /// The messages that were received, at least in part.
+    #[doc(alias = "nbd_stats_chunks_received")]
     pub messages_received: u64,
 }
 

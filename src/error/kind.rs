@@ -48,6 +48,7 @@ impl Error {
     ///
     /// For a failed request it is the server's, or `EINVAL` for a number the protocol does not
     /// know.
+    #[doc(alias = "nbd_get_errno")]
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         const ENOTCONN: i32 = 107;

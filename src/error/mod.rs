@@ -77,6 +77,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "nbd_get_error")]
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Error {

@@ -187,6 +187,7 @@ impl Uri {
     /// assert!(!Uri::is_uri("disk.img"));
     /// assert!(!Uri::is_uri("nbd:localhost:10809"));
     /// ```
+    #[doc(alias = "nbd_is_uri")]
     #[must_use]
     pub fn is_uri(text: &str) -> bool {
         scheme::split_scheme(text).is_ok()

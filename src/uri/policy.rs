@@ -89,6 +89,8 @@ impl UriPolicy {
     }
 
     /// Whether `nbd` and `nbds` are allowed. Default: yes.
+    #[doc(alias = "nbd_set_uri_allow_transports")]
+    #[doc(alias = "LIBNBD_ALLOW_TRANSPORT_TCP")]
     pub const fn tcp(mut self, allow: bool) -> Self {
         self.tcp = allow;
         self
@@ -117,12 +119,14 @@ impl UriPolicy {
     }
 
     /// Whether `nbd+unix` and `nbds+unix`, and so any socket path, are allowed. Default: yes.
+    #[doc(alias = "LIBNBD_ALLOW_TRANSPORT_UNIX")]
     pub const fn unix(mut self, allow: bool) -> Self {
         self.unix = allow;
         self
     }
 
     /// Whether `nbd+vsock` and `nbds+vsock` are allowed. Default: yes.
+    #[doc(alias = "LIBNBD_ALLOW_TRANSPORT_VSOCK")]
     pub const fn vsock(mut self, allow: bool) -> Self {
         self.vsock = allow;
         self
@@ -130,6 +134,7 @@ impl UriPolicy {
 
     /// Whether `nbd+ssh` and `nbds+ssh`, which start the `ssh` program with the keys and the
     /// configuration of this user, are allowed. Default: no.
+    #[doc(alias = "LIBNBD_ALLOW_TRANSPORT_SSH")]
     pub const fn ssh(mut self, allow: bool) -> Self {
         self.ssh = allow;
         self
@@ -137,6 +142,7 @@ impl UriPolicy {
 
     /// Whether the URI may name local files to read: `tls-certificates` and `tls-psk-file`.
     /// Default: no.
+    #[doc(alias = "nbd_set_uri_allow_local_file")]
     pub const fn local_files(mut self, allow: bool) -> Self {
         self.local_files = allow;
         self
@@ -153,6 +159,7 @@ impl UriPolicy {
     }
 
     /// Whether the URI may choose TLS. Default: [`UriTls::Allow`].
+    #[doc(alias = "nbd_set_uri_allow_tls")]
     pub const fn tls(mut self, tls: UriTls) -> Self {
         self.tls = tls;
         self

@@ -245,8 +245,10 @@ bitflags! {
     #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
     pub struct HandshakeFlags: u16 {
         /// Options are answered ("fixed newstyle").
+        #[doc(alias = "LIBNBD_HANDSHAKE_FLAG_FIXED_NEWSTYLE")]
         const FIXED_NEWSTYLE = 1 << 0;
         /// The 124 zero bytes after an export can be left out.
+        #[doc(alias = "LIBNBD_HANDSHAKE_FLAG_NO_ZEROES")]
         const NO_ZEROES = 1 << 1;
     }
 
@@ -304,6 +306,7 @@ bitflags! {
         /// Fail rather than zero slowly.
         const FAST_ZERO = 1 << 4;
         /// The length is that of a payload that follows (extended headers).
+        #[doc(alias = "LIBNBD_CMD_FLAG_PAYLOAD_LEN")]
         const PAYLOAD_LEN = 1 << 5;
     }
 
