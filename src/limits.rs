@@ -1,11 +1,21 @@
 //! Limits on the resources that a server can make the client use.
 
-use crate::wire::option::MAX_UNKNOWN_INFO;
-use crate::wire::reply::MAX_EXTENTS;
-
 /// The default of [`Limits::payload`](crate::Limits::payload), 64 MiB: the largest payload of one
 /// message in either direction, whatever the server allows.
 pub const MAX_PAYLOAD: u32 = 64 << 20;
+
+/// The most pieces of information about one export.
+pub(crate) const MAX_INFOS: u32 = 64;
+/// The most error chunks in one reply.
+pub(crate) const MAX_ERROR_CHUNKS: u16 = 64;
+/// The fewest separate fragments that any read may consist of while gaps between them are not
+/// filled. Pieces that touch each other count as one fragment.
+const FRAGMENTS: u64 = 64;
+/// The fewest pieces of any structured read that may wait to be taken.
+const QUEUED_CHUNKS: u64 = 4096;
+/// A read may have one fragment, and one waiting piece, for each of so many bytes: an honest server
+/// splits at blocks, so memory stays in proportion to the read.
+const FRAGMENT_BYTES: u64 = 512;
 
 /// How much a server may send before it counts as hostile.
 ///
@@ -14,6 +24,13 @@ pub const MAX_PAYLOAD: u32 = 64 << 20;
 /// [`Error::Protocol`](crate::Error::Protocol). The defaults leave room for everything that honest
 /// servers do. Raise a limit for a server that does more, or lower it if many connections to
 /// unknown servers share little memory.
+///
+/// Some limits are fixed: 64 pieces of information about an export, of 64 KiB each; 2^20 extents of
+/// one metadata context in one answer, which the protocol expects servers not to exceed ("Request
+/// types"), of which [`max_in_flight_bytes`](crate::Builder::max_in_flight_bytes) decides how many
+/// are kept; 64 error chunks in one reply; 64 separate fragments of a read, and 4096 pieces of a
+/// [structured read](crate::Connection::read_structured) that wait to be taken, or one for each 512
+/// bytes of the read if that is more.
 ///
 /// The bounds on what this side does are options of the builder: requests and bytes in flight
 /// ([`max_in_flight`](crate::Builder::max_in_flight),
@@ -42,11 +59,6 @@ pub struct Limits {
     pub listed_bytes: u32,
     /// The number of metadata contexts in the answer to one query. Default: 1024.
     pub contexts: u32,
-    /// The number of pieces of information about one export. Default: 64.
-    pub infos: u32,
-    /// The bytes of a piece of information of an unknown kind, which is read and dropped. The 4098
-    /// bytes of known kinds are always allowed. Default: 64 KiB.
-    pub info_bytes: u32,
     /// The bytes of payload of one message in either direction, whatever the server allows. Longer
     /// reads and writes are split, see [`max_payload`](crate::Export::max_payload). One block is
     /// always allowed, if the server advertises block sizes. 1 MiB keeps small requests quick beside
@@ -57,24 +69,6 @@ pub struct Limits {
     /// [`TooLong`](crate::InvalidRequest::TooLong), and the connection goes on.
     /// [`read_into`](crate::Connection::read_into) has no limit. Default: 1 GiB.
     pub read: u64,
-    /// The number of extents of one metadata context in the answer to one block status. How many of
-    /// them are kept depends on [`max_in_flight_bytes`](crate::Builder::max_in_flight_bytes).
-    /// Default: 2^20, which the protocol expects servers not to exceed ("Request types").
-    pub extents: u32,
-    /// The number of error chunks in one reply. Default: 64.
-    pub error_chunks: u16,
-    /// The number of separate fragments that a read may consist of at any time, while gaps between
-    /// them are not filled. Pieces that touch each other count as one fragment. Default: 64, or more
-    /// by [`fragment_bytes`](Self::fragment_bytes).
-    pub fragments: u32,
-    /// The bytes of a read for which it may always have one fragment, and
-    /// [`Chunks`](crate::Chunks) one piece in its queue, if that is more than
-    /// [`fragments`](Self::fragments) and [`queued_chunks`](Self::queued_chunks) allow. At least 1.
-    /// Default: 512.
-    pub fragment_bytes: u32,
-    /// The number of pieces of a read that wait in [`Chunks`](crate::Chunks) to be taken. Default:
-    /// 4096, or more by [`fragment_bytes`](Self::fragment_bytes).
-    pub queued_chunks: u32,
 }
 
 impl Default for Limits {
@@ -83,33 +77,32 @@ impl Default for Limits {
             listed_exports: 10_000,
             listed_bytes: 8 << 20,
             contexts: 1024,
-            infos: 64,
-            info_bytes: MAX_UNKNOWN_INFO,
             payload: MAX_PAYLOAD,
             read: 1 << 30,
-            extents: MAX_EXTENTS,
-            error_chunks: 64,
-            fragments: 64,
-            fragment_bytes: 512,
-            queued_chunks: 4096,
         }
     }
 }
 
-impl Limits {
-    /// Returns the largest number of fragments of a read of `length` bytes.
-    pub(crate) fn most_fragments(&self, length: u64) -> u64 {
-        self.by_length(self.fragments, length)
-    }
+/// Returns the most fragments of a read of `length` bytes.
+pub(crate) fn most_fragments(length: u64) -> u64 {
+    FRAGMENTS.max(length / FRAGMENT_BYTES)
+}
 
-    /// Returns the largest number of queued pieces of a read of `length` bytes.
-    pub(crate) fn most_queued(&self, length: u64) -> u64 {
-        self.by_length(self.queued_chunks, length)
-    }
+/// Returns the most waiting pieces of a structured read of `length` bytes.
+pub(crate) fn most_queued(length: u64) -> u64 {
+    QUEUED_CHUNKS.max(length / FRAGMENT_BYTES)
+}
 
-    fn by_length(&self, least: u32, length: u64) -> u64 {
-        // An honest server splits at blocks, so memory stays in proportion to the read.
-        let fragments = length / u64::from(self.fragment_bytes.max(1));
-        fragments.max(least.into())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_reads_may_have_one_piece_for_each_sector() {
+        assert_eq!([0, 64 * 512, 65 * 512].map(most_fragments), [64, 64, 65]);
+        assert_eq!(
+            [0, 4096 * 512, 4097 * 512].map(most_queued),
+            [4096, 4096, 4097]
+        );
     }
 }

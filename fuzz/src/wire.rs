@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use nbd_client::wire::codec::{
     Expect, OptionCodec, ReplyCodec, Request, RequestCodec, ServerMessage, ServerOptionCodec,
 };
-use nbd_client::wire::option::{ClientMessage, Info, MAX_UNKNOWN_INFO, OptionReply};
+use nbd_client::wire::option::{ClientMessage, Info, MAX_INFO, OptionReply};
 use nbd_client::wire::reply::{
     ErrorChunk, Hole, Reply, ReplyHead, StatusChunk, error_body, hole_body, status_body,
 };
@@ -100,7 +100,7 @@ pub fn option_reply(mut data: &[u8]) {
     while let Some((ServerMessage::Reply(reply), used)) = first(data, |src| codec.decode(src)) {
         let again = encoded(server(), ServerMessage::Reply(reply.clone()));
         assert_eq!(again, &data[..used]);
-        assert!(reply.payload.len() <= MAX_UNKNOWN_INFO as usize);
+        assert!(reply.payload.len() <= MAX_INFO as usize);
         assert_printable(&reply.message().to_string());
         if let Ok((name, description)) = reply.parse_server() {
             assert!(name.len() <= 4096 && !name.contains('\0'));

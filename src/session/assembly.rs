@@ -167,10 +167,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::limits::Limits;
 
     fn claim(read: &mut Assembly, offset: u64, length: u64) -> Result<usize, ProtocolError> {
-        read.claims.claim(offset, length, &Limits::default())
+        read.claims.claim(offset, length)
     }
 
     #[test]

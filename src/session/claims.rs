@@ -1,7 +1,7 @@
 //! The pieces of content that the reply to a read consists of.
 
 use super::coverage::{Coverage, Refused};
-use crate::limits::Limits;
+use crate::limits::most_fragments;
 use crate::wire::ProtocolError;
 
 /// The range of a read, and the pieces of content that have come for it.
@@ -29,12 +29,7 @@ impl Claims {
     /// # Errors
     /// If the piece lies outside the request, overlaps an earlier piece, or makes the read consist
     /// of too many fragments.
-    pub fn claim(
-        &mut self,
-        offset: u64,
-        length: u64,
-        limits: &Limits,
-    ) -> Result<usize, ProtocolError> {
+    pub fn claim(&mut self, offset: u64, length: u64) -> Result<usize, ProtocolError> {
         // P-160: inside the request, in checked arithmetic.
         let start = offset.checked_sub(self.offset);
         let range = start.and_then(|start| Some((start, start.checked_add(length)?)));
@@ -48,7 +43,7 @@ impl Claims {
         };
         // P-160: no overlap with earlier content.
         self.coverage
-            .insert(start, end, || limits.most_fragments(self.length))
+            .insert(start, end, || most_fragments(self.length))
             .map_err(|refused| match refused {
                 Refused::Overlap => ProtocolError::Overlap { offset, length },
                 Refused::Fragments => ProtocolError::TooFragmented,

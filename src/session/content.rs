@@ -8,19 +8,14 @@ use super::inflight::Entry;
 use super::receive::Bulk;
 use super::{Answer, Chunk, Error, Sink};
 use crate::error::InvalidRequest;
-use crate::limits::Limits;
+use crate::limits::{MAX_ERROR_CHUNKS, most_queued};
 use crate::wire::reply::{ChunkHead, ErrorChunk, Hole};
 use crate::wire::{ChunkType, Command, ProtocolError, ReplyStyle};
 
 impl Entry {
     /// Checks type and length of a chunk against the request. Nothing is allocated before.
     #[inline]
-    pub fn check(
-        &self,
-        head: &ChunkHead,
-        style: ReplyStyle,
-        limits: &Limits,
-    ) -> Result<(), ProtocolError> {
+    pub fn check(&self, head: &ChunkHead, style: ReplyStyle) -> Result<(), ProtocolError> {
         let (chunk, command) = (head.chunk, self.command);
         let belongs = match chunk {
             ChunkType::NONE => true,
@@ -38,7 +33,7 @@ impl Entry {
         if !belongs {
             return Err(ProtocolError::UnexpectedChunk { command, chunk });
         }
-        head.check_length_within(limits.extents)?;
+        head.check_length()?;
         if chunk == ChunkType::OFFSET_DATA && head.length.saturating_sub(8) > self.length {
             return Err(ProtocolError::length("chunk OFFSET_DATA", head.length));
         }
@@ -47,12 +42,7 @@ impl Entry {
 
     /// Claims the range of a piece of content, and returns its position in the read, in bytes.
     #[inline]
-    pub fn claim(
-        &mut self,
-        offset: u64,
-        length: u64,
-        limits: &Limits,
-    ) -> Result<usize, ProtocolError> {
+    pub fn claim(&mut self, offset: u64, length: u64) -> Result<usize, ProtocolError> {
         let claims = match &mut self.sink {
             Sink::Read(read) => &mut read.claims,
             Sink::Chunks(chunks) => &mut chunks.claims,
@@ -63,7 +53,7 @@ impl Entry {
         if self.single_chunk && claims.any() {
             return Err(ProtocolError::Fragmented);
         }
-        claims.claim(offset, length, limits)
+        claims.claim(offset, length)
     }
 
     /// Returns the error of content for a request that has none. [`check`](Self::check) refuses
@@ -77,14 +67,9 @@ impl Entry {
     }
 
     /// Stores a hole, or queues it for the caller of a structured read.
-    pub fn hole(
-        &mut self,
-        hole: Hole,
-        buffers: &Buffers,
-        limits: &Limits,
-    ) -> Result<(), ProtocolError> {
+    pub fn hole(&mut self, hole: Hole, buffers: &Buffers) -> Result<(), ProtocolError> {
         let (offset, length) = (hole.offset, u64::from(hole.length));
-        let position = self.claim(offset, length, limits)?;
+        let position = self.claim(offset, length)?;
         if !self.is_wanted() {
             return Ok(());
         }
@@ -95,7 +80,7 @@ impl Entry {
                 self.starved = read.put_zeroes(position, length, buffers).is_err();
                 Ok(())
             }
-            _ => self.hand_over(Chunk::Hole { offset, length }, limits),
+            _ => self.hand_over(Chunk::Hole { offset, length }),
         }
     }
 
@@ -106,7 +91,6 @@ impl Entry {
         offset: u64,
         data: &[u8],
         buffers: &Buffers,
-        limits: &Limits,
     ) -> Result<(), ProtocolError> {
         if !self.is_wanted() {
             return Ok(());
@@ -122,7 +106,7 @@ impl Entry {
         };
         copy.extend_from_slice(data);
         let data = buffers.freeze(copy);
-        self.hand_over(Chunk::Data { offset, data }, limits)
+        self.hand_over(Chunk::Data { offset, data })
     }
 
     /// Lends the part of the buffer for a claimed piece of data that is still to come. Returns
@@ -152,12 +136,7 @@ impl Entry {
     }
 
     /// Takes back a part of the buffer that was lent and has been filled.
-    pub fn give_back(
-        &mut self,
-        bulk: Bulk,
-        buffers: &Buffers,
-        limits: &Limits,
-    ) -> Result<(), ProtocolError> {
+    pub fn give_back(&mut self, bulk: Bulk, buffers: &Buffers) -> Result<(), ProtocolError> {
         match &mut self.sink {
             Sink::Read(read) => {
                 read.give_back(bulk.loan);
@@ -165,14 +144,14 @@ impl Entry {
             }
             _ => {
                 let (offset, data) = (bulk.offset, buffers.freeze(bulk.loan.part));
-                self.hand_over(Chunk::Data { offset, data }, limits)
+                self.hand_over(Chunk::Data { offset, data })
             }
         }
     }
 
     /// Queues a piece of a structured read for its caller.
-    fn hand_over(&mut self, piece: Chunk, limits: &Limits) -> Result<(), ProtocolError> {
-        let most = limits.most_queued(self.length);
+    fn hand_over(&mut self, piece: Chunk) -> Result<(), ProtocolError> {
+        let most = most_queued(self.length);
         match &mut self.sink {
             Sink::Chunks(_) if self.abandoned => Ok(()),
             // Each piece takes memory in addition to its data, which may be a single byte.
@@ -197,9 +176,9 @@ impl Entry {
     }
 
     /// Records an error chunk; the first one of a reply counts.
-    pub fn fail(&mut self, chunk: ErrorChunk, limits: &Limits) -> Result<(), ProtocolError> {
+    pub fn fail(&mut self, chunk: ErrorChunk) -> Result<(), ProtocolError> {
         self.errors = self.errors.saturating_add(1);
-        if self.errors > limits.error_chunks {
+        if self.errors > MAX_ERROR_CHUNKS {
             return Err(ProtocolError::TooManyErrors);
         }
         // P-165: an offset outside the request is ignored.

@@ -54,7 +54,6 @@ pub use submission::{Answer, Chunks, Sink, Submission};
 use crate::chunk::Chunk;
 use crate::error::{Delivery, Error};
 pub use crate::extent::Context;
-use crate::limits::Limits;
 use crate::wire::ReplyStyle;
 use crate::wire::codec::ReplyCodec;
 use crate::wire::request::RequestHead;
@@ -86,7 +85,6 @@ pub fn fix_cookies(start: u64) {
 #[derive(Debug)]
 pub struct Session {
     codec: ReplyCodec,
-    limits: Limits,
     inflight: Inflight,
     gate: Gate<Submission>,
     /// The requests that waited at the gate and were admitted, until their callers poll again.
@@ -124,7 +122,6 @@ impl Session {
     pub fn new(style: ReplyStyle, bounds: Bounds, first_cookie: u64) -> Self {
         Self {
             codec: ReplyCodec::new(style),
-            limits: Limits::default(),
             inflight: Inflight::new(first_cookie),
             gate: Gate::new(bounds.requests, bounds.bytes),
             granted: BTreeMap::new(),
@@ -146,12 +143,6 @@ impl Session {
             ended: None,
             woken: Vec::new(),
         }
-    }
-
-    /// Sets the limits on what the server may send.
-    pub const fn with_limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
     }
 
     /// Returns a start for cookies that a server cannot guess.

@@ -115,7 +115,7 @@ impl Session {
                     if input.len() >= length {
                         let data = input.get(..length).unwrap_or_default();
                         let entry = self.inflight.replied(slot)?;
-                        entry.store(offset, data, &self.buffers, &self.limits)?;
+                        entry.store(offset, data, &self.buffers)?;
                         self.woken.extend(entry.reader());
                         input.advance(length);
                         self.end_message(slot, done)?;
@@ -169,7 +169,7 @@ impl Session {
         }
         let (slot, done) = (bulk.entry, bulk.done);
         let entry = self.inflight.replied(slot)?;
-        entry.give_back(bulk, &self.buffers, &self.limits)?;
+        entry.give_back(bulk, &self.buffers)?;
         self.woken.extend(entry.reader());
         self.end_message(slot, done)
     }
@@ -195,7 +195,7 @@ impl Session {
                         got,
                     });
                 }
-                entry.check(&head, self.codec.style(), &self.limits)?;
+                entry.check(&head, self.codec.style())?;
                 if head.length > 0 {
                     return Ok(Some(Awaiting::Body { slot, head }));
                 }
@@ -251,7 +251,7 @@ impl Session {
             ChunkType::OFFSET_HOLE => {
                 let hole = Hole::decode(body)?;
                 let entry = self.inflight.replied(slot)?;
-                entry.hole(hole, &self.buffers, &self.limits)?;
+                entry.hole(hole, &self.buffers)?;
                 self.woken.extend(entry.reader());
             }
             ChunkType::BLOCK_STATUS | ChunkType::BLOCK_STATUS_EXT => {
@@ -261,7 +261,7 @@ impl Session {
             }
             _ => {
                 let error = ErrorChunk::decode(head.chunk, body)?;
-                self.inflight.replied(slot)?.fail(error, &self.limits)?;
+                self.inflight.replied(slot)?.fail(error)?;
             }
         }
         self.end_message(slot, head.is_done())?;
@@ -277,7 +277,7 @@ impl Session {
         done: bool,
     ) -> Result<Awaiting, ProtocolError> {
         let entry = self.inflight.replied(slot)?;
-        entry.claim(offset, length, &self.limits)?;
+        entry.claim(offset, length)?;
         let length = usize::try_from(length).map_err(|_| ProtocolError::length("data", length))?;
         Ok(Awaiting::Data {
             slot,

@@ -114,26 +114,17 @@ fn unknown_info(length: usize) -> OptionReply {
 
 #[tokio::test]
 async fn pieces_of_information_are_bounded_in_number_and_size() {
-    let go =
-        async |limits, replies| answered(limits, replies, async |conn| conn.opt_go().await).await;
-    for most in [1, 3, 65] {
-        let limits = limits(|limits| limits.infos = most);
-        go(limits, vec![export_info(); most as usize])
-            .await
-            .unwrap();
-        too_many(
-            go(limits, vec![export_info(); most as usize + 1]).await,
-            OptionType::GO,
-        );
-    }
-    // What known kinds need is always allowed.
-    for (most, length) in [(0, 4098), (10_000, 10_000), (100_000, 100_000)] {
-        let limits = limits(|limits| limits.info_bytes = most);
-        let replies = |length| vec![unknown_info(length), export_info()];
-        go(limits, replies(length)).await.unwrap();
-        let over = violation(go(limits, replies(length + 1)).await);
-        assert_matches!(over, ProtocolError::Length { .. });
-    }
+    let go = async |replies| {
+        let go = async |conn: &Connection| conn.opt_go().await;
+        answered(Limits::default(), replies, go).await
+    };
+    go(vec![export_info(); 64]).await.unwrap();
+    too_many(go(vec![export_info(); 65]).await, OptionType::GO);
+
+    let replies = |length| vec![unknown_info(length), export_info()];
+    go(replies(64 << 10)).await.unwrap();
+    let over = violation(go(replies((64 << 10) + 1)).await);
+    assert_matches!(over, ProtocolError::Length { .. });
 }
 
 /// A connection with these limits that is ready for all commands.
@@ -247,44 +238,42 @@ async fn reads_are_bounded_unless_they_bring_their_buffer() {
 
 #[tokio::test]
 async fn extents_are_bounded_in_number() {
+    const MOST: usize = 1 << 20;
     for style in CHUNKED {
-        for most in [1, 3, (1 << 20) + 1] {
-            for over in [0, 1] {
-                let limits = limits(|limits| limits.extents = most);
-                let (conn, mut peer) = limited(style, limits).await;
-                let script = async {
-                    let head = peer
-                        .expect_command(Command::BLOCK_STATUS)
-                        .await
-                        .unwrap()
-                        .head;
-                    let extents = vec![(1, 0); most as usize + over];
-                    let wide = style == ReplyStyle::Extended;
-                    let kind = match wide {
-                        true => ChunkType::BLOCK_STATUS_EXT,
-                        false => ChunkType::BLOCK_STATUS,
-                    };
-                    let body = status_body(wide, 7, &extents);
-                    let _ = peer.send_reply(peer.last_chunk(&head, kind, body)).await;
+        for over in [0, 1] {
+            let (conn, mut peer) = limited(style, Limits::default()).await;
+            let script = async {
+                let head = peer
+                    .expect_command(Command::BLOCK_STATUS)
+                    .await
+                    .unwrap()
+                    .head;
+                let extents = vec![(1, 0); MOST + over];
+                let extended = style == ReplyStyle::Extended;
+                let kind = match extended {
+                    true => ChunkType::BLOCK_STATUS_EXT,
+                    false => ChunkType::BLOCK_STATUS,
                 };
-                let status = conn.block_status(0, 1 << 20).into_future();
-                let (status, ()) = tokio::join!(status, script);
-                match over {
-                    0 => assert_eq!(status.unwrap().len(), 1),
-                    _ => assert_matches!(violation(status), ProtocolError::Length { .. }),
-                }
+                let body = status_body(extended, 7, &extents);
+                let _ = peer.send_reply(peer.last_chunk(&head, kind, body)).await;
+            };
+            let status = conn.block_status(0, 1 << 20).into_future();
+            let (status, ()) = tokio::join!(status, script);
+            match over {
+                0 => assert_eq!(status.unwrap().len(), 1),
+                _ => assert_matches!(violation(status), ProtocolError::Length { .. }),
             }
         }
     }
 }
 
-/// What a read of 64 KiB makes of these chunks and an error at the end.
+/// What a read of `length` bytes makes of these chunks and an error at the end.
 async fn read_answered(
     style: ReplyStyle,
-    limits: Limits,
+    length: usize,
     chunks: impl Fn(&Peer, &RequestHead) -> Vec<Reply>,
 ) -> Error {
-    let (conn, mut peer) = limited(style, limits).await;
+    let (conn, mut peer) = limited(style, Limits::default()).await;
     let script = async {
         let head = peer.expect_command(Command::READ).await.unwrap().head;
         for chunk in chunks(&peer, &head) {
@@ -292,27 +281,24 @@ async fn read_answered(
         }
         let _ = peer.send_error(&head, Errno::EIO, "the end").await;
     };
-    let read = conn.read(0, 64 << 10).into_future();
+    let read = conn.read(0, length).into_future();
     tokio::join!(read, script).0.unwrap_err()
 }
 
 #[tokio::test]
 async fn error_chunks_are_bounded_in_number() {
     for style in CHUNKED {
-        for most in [1, 3, 300] {
-            let limits = limits(|limits| limits.error_chunks = most);
-            let errors = |count| {
-                move |peer: &Peer, head: &RequestHead| {
-                    let body = error_body(Errno::EPERM, "", None);
-                    vec![peer.chunk(head, ChunkType::ERROR, body); count]
-                }
-            };
-            let most = most as usize;
-            let just = read_answered(style, limits, errors(most - 1)).await;
-            assert_matches!(just, Error::Request(_));
-            let over = read_answered(style, limits, errors(most)).await;
-            assert_eq!(violation::<()>(Err(over)), ProtocolError::TooManyErrors);
-        }
+        let errors = |count| {
+            move |peer: &Peer, head: &RequestHead| {
+                let body = error_body(Errno::EPERM, "", None);
+                vec![peer.chunk(head, ChunkType::ERROR, body); count]
+            }
+        };
+        // The error at the end is one more.
+        let just = read_answered(style, 512, errors(63)).await;
+        assert_matches!(just, Error::Request(_));
+        let over = read_answered(style, 512, errors(64)).await;
+        assert_eq!(violation::<()>(Err(over)), ProtocolError::TooManyErrors);
     }
 }
 
@@ -330,14 +316,11 @@ fn pieces(count: u32) -> impl Fn(&Peer, &RequestHead) -> Vec<Reply> {
 #[tokio::test]
 async fn fragments_of_a_read_are_bounded_in_number() {
     for style in CHUNKED {
-        for (fragments, bytes, most) in [(3, u32::MAX, 3), (200, u32::MAX, 200), (3, 64, 1024)] {
-            let limits = limits(|limits| {
-                limits.fragments = fragments;
-                limits.fragment_bytes = bytes;
-            });
-            let just = read_answered(style, limits, pieces(most)).await;
+        // 64, or one for each 512 bytes.
+        for (length, most) in [(512, 64), (32 << 10, 64), (64 << 10, 128)] {
+            let just = read_answered(style, length, pieces(most)).await;
             assert_matches!(just, Error::Request(_));
-            let over = read_answered(style, limits, pieces(most + 1)).await;
+            let over = read_answered(style, length, pieces(most + 1)).await;
             assert_eq!(violation::<()>(Err(over)), ProtocolError::TooFragmented);
         }
     }
@@ -346,32 +329,26 @@ async fn fragments_of_a_read_are_bounded_in_number() {
 #[tokio::test]
 async fn pieces_that_nobody_takes_are_bounded_in_number() {
     for style in CHUNKED {
-        for (queued, bytes, most) in [(3, u32::MAX, 3u64), (5000, u32::MAX, 5000), (3, 64, 1024)] {
-            for over in [0, 1] {
-                let limits = limits(|limits| {
-                    limits.queued_chunks = queued;
-                    limits.fragment_bytes = bytes;
-                });
-                let (conn, mut peer) = limited(style, limits).await;
-                let mut chunks = conn.read_structured(0, 64 << 10);
-                // A first poll sends it; nothing is taken until all has come.
-                assert!(chunks.next().now_or_never().is_none());
-                let head = peer.expect_command(Command::READ).await.unwrap().head;
-                for at in 0..most + over {
-                    let body = data_body(at, &[0]);
-                    let _ = peer
-                        .send_reply(peer.chunk(&head, ChunkType::OFFSET_DATA, body))
-                        .await;
-                }
-                let _ = peer.send_error(&head, Errno::EIO, "the end").await;
-                while conn.in_flight() > 0 {
-                    settle().await;
-                }
-                let end = chunks.try_collect::<Vec<_>>().await.unwrap_err();
-                match over {
-                    0 => assert_matches!(end, Error::Request(_)),
-                    _ => assert_eq!(violation::<()>(Err(end)), ProtocolError::TooFragmented),
-                }
+        for over in [0, 1] {
+            let (conn, mut peer) = limited(style, Limits::default()).await;
+            let mut chunks = conn.read_structured(0, 64 << 10);
+            // A first poll sends it; nothing is taken until all has come.
+            assert!(chunks.next().now_or_never().is_none());
+            let head = peer.expect_command(Command::READ).await.unwrap().head;
+            for at in 0..4096 + over {
+                let body = data_body(at, &[0]);
+                let _ = peer
+                    .send_reply(peer.chunk(&head, ChunkType::OFFSET_DATA, body))
+                    .await;
+            }
+            let _ = peer.send_error(&head, Errno::EIO, "the end").await;
+            while conn.in_flight() > 0 {
+                settle().await;
+            }
+            let end = chunks.try_collect::<Vec<_>>().await.unwrap_err();
+            match over {
+                0 => assert_matches!(end, Error::Request(_)),
+                _ => assert_eq!(violation::<()>(Err(end)), ProtocolError::TooFragmented),
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::{Negotiator, unexpected};
 use crate::error::{Error, Phase, Result};
 use crate::export::{BlockSize, Export, ListedExport};
+use crate::limits::MAX_INFOS;
 use crate::wire::codec::{Expect, ServerMessage};
 use crate::wire::option::{ExportInfo, Info, OptionRequest};
 use crate::wire::{InfoType, OptionReplyType, OptionType, ProtocolError, Text};
@@ -85,7 +86,7 @@ impl Negotiator {
                 OptionReplyType::INFO => count += 1,
                 _ => return Err(unexpected(&reply)),
             }
-            if count > self.limits().infos {
+            if count > MAX_INFOS {
                 return Err(ProtocolError::TooManyReplies(option).into());
             }
             said.take(option, Info::decode(&reply.payload)?, ask)?;

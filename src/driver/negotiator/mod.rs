@@ -57,7 +57,7 @@ pub(super) struct Negotiator {
 
 impl Negotiator {
     pub(super) fn new(inner: Arc<Inner>, transport: Transport) -> Self {
-        let codec = OptionCodec::new(inner.config.limits.info_bytes);
+        let codec = OptionCodec::default();
         Self {
             inner,
             framed: Framed::new(transport.join(), codec),

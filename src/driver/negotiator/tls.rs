@@ -48,7 +48,7 @@ impl Negotiator {
 
     /// Replaces the stream by one with TLS.
     async fn upgrade(&mut self, upgrade: &dyn TlsUpgrade, name: Option<&str>) -> Result<TlsInfo> {
-        let codec = OptionCodec::new(self.limits().info_bytes);
+        let codec = OptionCodec::default();
         let framed = &mut self.framed;
         let flushed = poll_fn(|cx| Pin::new(&mut *framed).poll_flush(cx)).await;
         flushed.map_err(|error| fault(Phase::Tls, error))?;

@@ -10,7 +10,6 @@ use super::wake::wake_all;
 pub(super) use serve::Duty;
 
 use crate::chunk::Chunk;
-use crate::config::Config;
 use crate::driver::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::driver::sync::{Mutex, MutexGuard};
 use crate::error::Error;
@@ -42,14 +41,8 @@ struct Core {
 }
 
 impl Transmission {
-    pub(super) fn new(
-        export: SharedExport,
-        style: ReplyStyle,
-        bounds: Bounds,
-        config: &Config,
-    ) -> Self {
-        let session =
-            Session::new(style, bounds, Session::random_cookie()).with_limits(config.limits);
+    pub(super) fn new(export: SharedExport, style: ReplyStyle, bounds: Bounds) -> Self {
+        let session = Session::new(style, bounds, Session::random_cookie());
         Self {
             buffers: session.buffers().clone(),
             export,

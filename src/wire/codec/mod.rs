@@ -10,8 +10,7 @@ use tokio_util::codec::{Decoder, Encoder};
 use super::error::ProtocolError;
 use super::num::{ClientFlags, HandshakeFlags};
 use super::option::{
-    ClientMessage, ExportInfo, Greeting, MAX_OPTION_REQUEST, MAX_UNKNOWN_INFO, OptionReply,
-    OptionRequest,
+    ClientMessage, ExportInfo, Greeting, MAX_OPTION_REQUEST, OptionReply, OptionRequest,
 };
 use super::reply::{Reply, ReplyHead, ReplyStyle};
 use super::request::{RequestHead, header_length};
@@ -69,28 +68,12 @@ pub enum Expect {
 }
 
 /// The client's side of the handshake.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct OptionCodec {
     expect: Expect,
-    max_info: u32,
-}
-
-impl Default for OptionCodec {
-    fn default() -> Self {
-        Self::new(MAX_UNKNOWN_INFO)
-    }
 }
 
 impl OptionCodec {
-    /// A codec that takes pieces of information of unknown types of up to `max_info` bytes.
-    #[must_use]
-    pub const fn new(max_info: u32) -> Self {
-        Self {
-            expect: Expect::Greeting,
-            max_info,
-        }
-    }
-
     /// Says what comes next.
     pub const fn expect(&mut self, expect: Expect) {
         self.expect = expect;
@@ -104,9 +87,7 @@ impl Decoder for OptionCodec {
     fn decode(&mut self, src: &mut BytesMut) -> Result<Option<ServerMessage>, CodecError> {
         Ok(match self.expect {
             Expect::Greeting => Greeting::decode(src)?.map(ServerMessage::Greeting),
-            Expect::Reply => {
-                OptionReply::decode_within(self.max_info, src)?.map(ServerMessage::Reply)
-            }
+            Expect::Reply => OptionReply::decode(src)?.map(ServerMessage::Reply),
             Expect::Export { padding } => {
                 ExportInfo::decode(padding, src).map(ServerMessage::Export)
             }

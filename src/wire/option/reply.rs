@@ -4,7 +4,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::Info;
 use super::string::{put_string, take_string};
-use super::{MAX_KNOWN_INFO, MAX_OPTION_REPLY, MAX_UNKNOWN_INFO};
+use super::{MAX_INFO, MAX_OPTION_REPLY};
 use crate::wire::error::ProtocolError;
 use crate::wire::num::{OPTION_REPLY_MAGIC, OptionReplyType, OptionType};
 use crate::wire::text::{self, MAX_STRING, Text};
@@ -94,14 +94,6 @@ impl OptionReply {
     /// # Errors
     /// If the magic is wrong or the length more than such a reply can have.
     pub fn decode(src: &mut BytesMut) -> Result<Option<Self>, ProtocolError> {
-        Self::decode_within(MAX_UNKNOWN_INFO, src)
-    }
-
-    /// The same, with another limit than [`MAX_UNKNOWN_INFO`] on a piece of information.
-    ///
-    /// # Errors
-    /// As [`decode`](Self::decode).
-    pub fn decode_within(max_info: u32, src: &mut BytesMut) -> Result<Option<Self>, ProtocolError> {
         let mut head = &src[..];
         // P-022: the magic is checked as soon as it is there.
         let Ok(magic) = head.try_get_u64() else {
@@ -119,7 +111,7 @@ impl OptionReply {
         let limit = match reply {
             // P-026: ACK carries no data.
             OptionReplyType::ACK => 0,
-            OptionReplyType::INFO => max_info.max(MAX_KNOWN_INFO),
+            OptionReplyType::INFO => MAX_INFO,
             // P-159, P-023: a message is a string.
             _ if reply.is_error() => 4096,
             _ => MAX_OPTION_REPLY,

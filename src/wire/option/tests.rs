@@ -75,7 +75,7 @@ fn a_reply_too_long_is_refused_before_its_payload_is_there() {
     for (reply, limit) in [
         (OptionReplyType::ACK, 0),
         (OptionReplyType::ERR_POLICY, 4096),
-        (OptionReplyType::INFO, MAX_UNKNOWN_INFO),
+        (OptionReplyType::INFO, MAX_INFO),
         (OptionReplyType::SERVER, MAX_OPTION_REPLY),
         (OptionReplyType(77), MAX_OPTION_REPLY),
     ] {

@@ -180,16 +180,8 @@ impl ChunkHead {
     /// # Errors
     /// If no body of this type has this length, or the type is unknown and not an error.
     pub fn check_length(&self) -> Result<(), ProtocolError> {
-        self.check_length_within(MAX_EXTENTS)
-    }
-
-    /// The same, with another limit than [`MAX_EXTENTS`] on the extents of a status chunk.
-    ///
-    /// # Errors
-    /// As [`check_length`](Self::check_length).
-    pub fn check_length_within(&self, max_extents: u32) -> Result<(), ProtocolError> {
         let length = self.length;
-        let extents = u64::from(max_extents);
+        let extents = u64::from(MAX_EXTENTS);
         let fits = match self.chunk {
             ChunkType::NONE => length == 0,
             // P-160: content is inside the request, without overlap.
