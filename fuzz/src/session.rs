@@ -374,6 +374,7 @@ impl World {
                         Ok(Given::Data(data)) => self.check_data(which, &data),
                         Ok(Given::Done) => assert_ne!(caller.command, Command::READ),
                         Ok(Given::Status(status)) => assert_eq!(status.len(), CONTEXTS.len()),
+                        Ok(Given::Block(_)) => panic!("no caller sees this"),
                         Err(error) => self.check_error(which, &error),
                     }
                     true

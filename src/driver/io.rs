@@ -54,8 +54,9 @@ pub(super) struct Driver {
     busy_poll: BusyPoll,
     /// Whether the last write waits for room in the socket.
     blocked: bool,
-    /// Whether `DISC` was queued, so that the next poll begins to part.
-    parting: bool,
+    /// Whether the session has queued something that no caller has submitted, such as `DISC`, for the
+    /// next poll to write.
+    queued: bool,
     /// Whether a reply came since `idle` was set.
     active: bool,
     /// The time to free memory.
@@ -84,7 +85,7 @@ impl Driver {
             stage: Stage::Serving,
             busy_poll: BusyPoll::new(config.busy_poll),
             blocked: false,
-            parting: false,
+            queued: false,
             active: false,
             idle: Timer::default(),
             stall: config.stall_timeout.map(Stall::new),
@@ -263,8 +264,8 @@ impl Driver {
         Poll::Ready(Ok(count))
     }
 
-    /// Hands what was read to the session. Returns whether there is a caller to wake, or `DISC` to
-    /// write.
+    /// Hands what was read to the session. Returns whether there is a caller to wake, or something
+    /// to write that no caller has submitted.
     fn process(&mut self) -> Result<bool, Error> {
         if !self.stage.is_serving() {
             // Bytes that come after our DISC are ignored.
@@ -276,38 +277,41 @@ impl Driver {
         let taken = self.transmission.change_with(&mut self.woken, |session| {
             session.set_written(written);
             let waits = input.take_in(session)?;
-            let parting = session.try_disconnect();
-            Ok::<_, ProtocolError>((waits, parting, session.has_early(), session.expected()))
+            let queued = session.take_unprompted() | session.try_disconnect();
+            Ok::<_, ProtocolError>((waits, queued, session.has_early(), session.expected()))
         });
-        let (waits, parting, early, expected) = taken?;
-        (self.parting, self.early, self.expected) = (parting, early, expected);
+        let (waits, queued, early, expected) = taken?;
+        (self.queued, self.early, self.expected) = (queued, early, expected);
         if waits && !self.woken.is_empty() {
             self.input.expect_small();
         }
         self.active = true;
-        Ok(!self.woken.is_empty() || self.parting)
+        Ok(!self.woken.is_empty() || self.queued)
     }
 
     /// Completes the answers that waited for their requests to be written. Returns whether there is
-    /// a caller to wake, or `DISC` to write.
+    /// a caller to wake, or something to write that no caller has submitted.
     fn settle(&mut self) -> bool {
         if self.early {
             let written = self.output.written();
-            let (early, parting) = self.transmission.change_with(&mut self.woken, |session| {
+            let (early, queued) = self.transmission.change_with(&mut self.woken, |session| {
                 session.set_written(written);
-                (session.has_early(), session.try_disconnect())
+                (
+                    session.has_early(),
+                    session.take_unprompted() | session.try_disconnect(),
+                )
             });
             self.early = early;
-            self.parting = parting && self.stage.is_serving();
+            self.queued = queued && self.stage.is_serving();
         }
-        !self.woken.is_empty() || self.parting
+        !self.woken.is_empty() || self.queued
     }
 
     /// Wakes the callers whose answers have come. Returns whether to let them run first, so that
-    /// what they ask next, or else `DISC`, leaves in one write.
+    /// what they ask next, or else what is queued, leaves in one write.
     fn wake_callers(&mut self) -> bool {
-        let yields = self.parting || self.woken.len() > 1 || self.transmission.in_flight() > 0;
-        self.parting = false;
+        let yields = self.queued || self.woken.len() > 1 || self.transmission.in_flight() > 0;
+        self.queued = false;
         if yields {
             self.transmission.mark_scheduled();
         }

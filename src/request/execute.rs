@@ -12,6 +12,7 @@ use super::check::Step;
 use super::op::{Cache, Flush, Operation, Read, ReadInto, Status, Trim, Write, WriteZeroes};
 use super::range::Range;
 use super::split::{self, Parts};
+use super::unaligned::{self, Unaligned};
 use crate::connection::Connection;
 use crate::driver::Transmission;
 use crate::error::InvalidRequest;
@@ -53,6 +54,14 @@ pub trait Execute: Operation {
         _range: Range,
         _step: Step,
         _flags: CommandFlags,
+    ) -> Result<Option<Parts<Self::Output>>, InvalidRequest> {
+        Ok(None)
+    }
+
+    /// Divides the command at the ends of blocks, if it can be made for any range.
+    fn unaligned(
+        &mut self,
+        _request: &Unaligned,
     ) -> Result<Option<Parts<Self::Output>>, InvalidRequest> {
         Ok(None)
     }
@@ -126,6 +135,10 @@ impl Execute for Read {
         Ok(Some(parts.map(BytesMut::freeze)))
     }
 
+    fn unaligned(&mut self, request: &Unaligned) -> Result<Option<Parts<Bytes>>, InvalidRequest> {
+        Ok(Some(unaligned::read(request)))
+    }
+
     fn output(&mut self, transmission: &Transmission, answer: Answer) -> Bytes {
         transmission.buffers().freeze(data(answer))
     }
@@ -157,6 +170,14 @@ impl Execute for ReadInto {
     ) -> Result<Option<Parts<BytesMut>>, InvalidRequest> {
         let buffer = std::mem::take(&mut self.0);
         Ok(Some(split::read(connection, buffer, range, step, flags)))
+    }
+
+    fn unaligned(
+        &mut self,
+        request: &Unaligned,
+    ) -> Result<Option<Parts<BytesMut>>, InvalidRequest> {
+        let buffer = std::mem::take(&mut self.0);
+        unaligned::read_into(request, buffer).map(Some)
     }
 
     fn output(&mut self, _transmission: &Transmission, answer: Answer) -> BytesMut {
@@ -200,6 +221,11 @@ impl Execute for Write {
         Some(split::flushed(connection, write, range, flags))
     }
 
+    fn unaligned(&mut self, request: &Unaligned) -> Result<Option<Parts<()>>, InvalidRequest> {
+        let data = std::mem::take(&mut self.0);
+        Ok(Some(unaligned::write(request, data)))
+    }
+
     fn output(&mut self, _transmission: &Transmission, _answer: Answer) {}
 }
 
@@ -238,7 +264,7 @@ macro_rules! bare_operation {
             $($more)*
         });
     };
-    (change $name:ident = $command:ident) => {
+    (change $name:ident = $command:ident { $($more:tt)* }) => {
         bare_operation!(divisible $name = $command {
             fn flushed(
                 &mut self,
@@ -248,14 +274,20 @@ macro_rules! bare_operation {
             ) -> Option<Parts<()>> {
                 Some(split::flushed(connection, Self, range, flags))
             }
+
+            $($more)*
         });
     };
 }
 
 bare_operation!(Flush = FLUSH {});
 bare_operation!(divisible Cache = CACHE {});
-bare_operation!(change Trim = TRIM);
-bare_operation!(change WriteZeroes = WRITE_ZEROES);
+bare_operation!(change Trim = TRIM {});
+bare_operation!(change WriteZeroes = WRITE_ZEROES {
+    fn unaligned(&mut self, request: &Unaligned) -> Result<Option<Parts<()>>, InvalidRequest> {
+        Ok(Some(unaligned::write_zeroes(request)))
+    }
+});
 
 impl Execute for Status {
     const COMMAND: Command = Command::BLOCK_STATUS;
@@ -338,7 +370,7 @@ impl Execute for Status {
     fn output(&mut self, _transmission: &Transmission, answer: Answer) -> BlockStatus {
         match answer {
             Answer::Status(status) => status,
-            Answer::Done | Answer::Data(_) => BlockStatus::default(),
+            Answer::Done | Answer::Data(_) | Answer::Block(_) => BlockStatus::default(),
         }
     }
 }
@@ -347,6 +379,6 @@ impl Execute for Status {
 fn data(answer: Answer) -> BytesMut {
     match answer {
         Answer::Data(data) => data,
-        Answer::Done | Answer::Status(_) => BytesMut::new(),
+        Answer::Done | Answer::Status(_) | Answer::Block(_) => BytesMut::new(),
     }
 }

@@ -11,6 +11,7 @@ pub mod op;
 mod pending;
 mod range;
 mod split;
+mod unaligned;
 
 use std::fmt;
 use std::future::IntoFuture;
@@ -67,6 +68,8 @@ pub struct Request<O: Operation, C = Connection> {
     operation: O,
     range: Range,
     flags: CommandFlags,
+    /// Whether the range need not consist of whole blocks.
+    unaligned: bool,
     timeout: Option<Duration>,
 }
 
@@ -77,6 +80,7 @@ impl<O: Operation, C: Client> Request<O, C> {
             operation,
             range: Range { offset, length },
             flags: CommandFlags::empty(),
+            unaligned: false,
             timeout: None,
         }
     }
@@ -138,6 +142,78 @@ macro_rules! fua {
 }
 
 fua!(Write, Trim, WriteZeroes);
+
+/// Implements `unaligned` for reads.
+macro_rules! unaligned_read {
+    ($($operation:ty),*) => {$(
+        impl<C: Client> Request<$operation, C> {
+            /// Reads any range: the request is made for the whole blocks around it, and the data is
+            /// cut.
+            ///
+            /// Without this, offset and length must be multiples of the server's
+            /// [minimum block size](crate::BlockSize::minimum). It costs nothing where they are.
+            pub const fn unaligned(mut self) -> Self {
+                self.unaligned = true;
+                self
+            }
+        }
+    )*};
+}
+
+unaligned_read!(Read, ReadInto);
+
+/// Implements `unaligned` for changes.
+macro_rules! unaligned_change {
+    ($($operation:ty),*) => {$(
+        impl<C: Client> Request<$operation, C> {
+            /// Changes any range: of a block that the range covers in part, the whole block is read,
+            /// changed, and written.
+            ///
+            /// Without this, offset and length must be multiples of the server's
+            /// [minimum block size](crate::BlockSize::minimum). It costs nothing where they are.
+            ///
+            /// Between the read and the answer to the write, no other change of that block by this
+            /// connection is under way, whichever handle or task makes it: changes of the block wait
+            /// for each other, so none is lost. Whoever changes the block over another connection
+            /// must be kept away by other means; a change of theirs can be undone.
+            ///
+            /// If the future is dropped before a block is written, that block is not written. From
+            /// then on, it is written, as other changes are, and later changes of it wait.
+            ///
+            /// # Errors
+            /// A failure of the server is [`Error::Request`](crate::Error::Request) of the command
+            /// that failed, which may be the read. Like other requests that are sent as several
+            /// messages, a change that fails may have been carried out in part.
+            ///
+            /// # Examples
+            /// ```
+            /// # use nbd_client::{Connection, testing};
+            /// # #[tokio::main(flavor = "current_thread")]
+            /// # async fn main() -> nbd_client::Result<()> {
+            /// let disk = testing::Export::new(1 << 20).block_sizes(4096, 4096, 1 << 20);
+            /// # let server = testing::Server::new(disk);
+            /// # let conn = Connection::new();
+            /// # conn.connect_stream(server.connect()).await?;
+            /// assert!(conn.write(1000, "hello").await.is_err());
+            ///
+            /// // Two neighbours at once, in one block:
+            /// let hello = conn.write(1000, "hello").unaligned();
+            /// let world = conn.write(1005, " world").unaligned();
+            /// tokio::try_join!(hello, world)?;
+            /// conn.write_zeroes(1002, 2).unaligned().await?;
+            /// assert_eq!(&conn.read(1000, 11).unaligned().await?[..], b"he\0\0o world");
+            /// # Ok(())
+            /// # }
+            /// ```
+            pub const fn unaligned(mut self) -> Self {
+                self.unaligned = true;
+                self
+            }
+        }
+    )*};
+}
+
+unaligned_change!(Write, WriteZeroes);
 
 impl<C: Client> Request<WriteZeroes, C> {
     /// Asks the server to allocate the zeroes rather than leave a hole (`NO_HOLE`).
@@ -208,14 +284,14 @@ fn trace(command: Command, range: Range, flags: CommandFlags) {
 /// the rest is not sent.
 ///
 /// Each request is checked before anything is sent: the range must lie inside the export and be
-/// aligned to its minimum block size, and the server must offer the command and its flags. A
-/// request for an empty range that passes the checks succeeds at once, and nothing is sent; its
-/// offset is at most the size of the export, and need not be aligned. Only a block status of an
-/// empty range is refused, since it would have no answer. A request that fails a check fails with
-/// [`Error::Invalid`](crate::Error::Invalid). A failure on the server is
-/// [`Error::Request`](crate::Error::Request). Both leave the connection usable, and so does the
-/// error of a flush after [an earlier one has failed](Self::clear_flush_error). Every other error
-/// ends the connection.
+/// aligned to its minimum block size, unless the request is [`unaligned`](Request::unaligned), and
+/// the server must offer the command and its flags. A request for an empty range that passes the
+/// checks succeeds at once, and nothing is sent; its offset is at most the size of the export, and
+/// need not be aligned. Only a block status of an empty range is refused, since it would have no
+/// answer. A request that fails a check fails with [`Error::Invalid`](crate::Error::Invalid). A
+/// failure on the server is [`Error::Request`](crate::Error::Request). Both leave the connection
+/// usable, and so does the error of a flush after
+/// [an earlier one has failed](Self::clear_flush_error). Every other error ends the connection.
 ///
 /// # Cancel safety
 ///

@@ -39,7 +39,8 @@ operations!(
     Trim => (),
     WriteZeroes => (),
     Cache => (),
-    Status => BlockStatus
+    Status => BlockStatus,
+    Modify => ()
 );
 
 /// `NBD_CMD_READ` into a new buffer, see [`Connection::read`](crate::Connection::read).
@@ -70,6 +71,15 @@ pub struct WriteZeroes;
 /// `NBD_CMD_CACHE`, see [`Connection::cache`](crate::Connection::cache).
 #[derive(Debug)]
 pub struct Cache;
+
+/// A write of a part of a block, see [`unaligned`](crate::Request::unaligned).
+#[derive(Debug)]
+pub(super) struct Modify {
+    /// The position of the data in the block.
+    pub(super) position: usize,
+    pub(super) data: Bytes,
+    pub(super) read_flags: crate::wire::CommandFlags,
+}
 
 /// `NBD_CMD_BLOCK_STATUS`, of all contexts or of some, see
 /// [`Connection::block_status`](crate::Connection::block_status).

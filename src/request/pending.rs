@@ -11,6 +11,7 @@ use super::flight::{Flight, expire};
 use super::op::Operation;
 use super::range::Range;
 use super::split::Parts;
+use super::unaligned::{Blocks, Unaligned};
 use crate::connection::Connection;
 use crate::driver::Transmission;
 use crate::driver::timer::Timer;
@@ -95,6 +96,7 @@ impl<O: Execute> Pending<O> {
             operation,
             range,
             flags,
+            unaligned: false,
             timeout: None,
         })
     }
@@ -140,15 +142,15 @@ impl<O: Execute> Request<O> {
 
     /// Checks the request, and decides how it is sent. If a check fails, nothing is sent.
     fn prepare(&mut self) -> Result<Stage<O>> {
+        if self.unaligned {
+            if let Some(parts) = self.prepare_unaligned()? {
+                return Ok(Stage::Split(parts));
+            }
+        }
         let connection = &self.client;
         let transmission = connection.transmission()?;
         let strict = connection.strict();
-        if strict.contains(Strict::AUTO_FLAG) {
-            // with extended headers, a write announces its payload.
-            let announces =
-                O::COMMAND == Command::WRITE && transmission.style() == ReplyStyle::Extended;
-            self.flags.set(CommandFlags::PAYLOAD_LEN, announces);
-        }
+        self.flags = self.announced(transmission, strict);
         if is_empty(strict, O::COMMAND, self.range) {
             return self.prepare_empty();
         }
@@ -184,24 +186,72 @@ impl<O: Execute> Request<O> {
         Ok(Stage::Single(Flight::new(submission)))
     }
 
+    /// Returns the flags with `PAYLOAD_LEN` as it must be.
+    fn announced(&self, transmission: &Transmission, strict: Strict) -> CommandFlags {
+        let mut flags = self.flags;
+        if strict.contains(Strict::AUTO_FLAG) {
+            // with extended headers, a write announces its payload.
+            let announces =
+                O::COMMAND == Command::WRITE && transmission.style() == ReplyStyle::Extended;
+            flags.set(CommandFlags::PAYLOAD_LEN, announces);
+        }
+        flags
+    }
+
     /// Checks a request for an empty range, as if it were sent.
     fn prepare_empty(&self) -> Result<Stage<O>> {
         let transmission = self.client.transmission()?;
-        let mut flags = self.flags;
-        flags.set(
-            CommandFlags::FUA,
-            flags.contains(CommandFlags::FUA) && !self.emulates_fua(transmission),
-        );
+        let (strict, flags) = (self.client.strict(), self.sent_flags(transmission));
+        check(transmission, strict, O::COMMAND, flags, self.range)?;
+        transmission.refusal().map_or(Ok(Stage::Empty), Err)
+    }
+
+    /// Checks and divides a request that may be for any range. Returns `None` if the range is empty
+    /// or consists of whole blocks.
+    fn prepare_unaligned(&mut self) -> Result<Option<Parts<O::Output>>> {
+        let connection = &self.client;
+        let transmission = connection.transmission()?;
+        let export = transmission.export();
+        let blocks = Blocks {
+            length: export.alignment().into(),
+            size: export.size(),
+        };
+        if blocks.are_whole(self.range) || self.range.length == 0 {
+            return Ok(None);
+        }
+        let strict = connection.strict() - Strict::ALIGN;
+        self.flags = self.announced(transmission, strict);
+        let flags = self.sent_flags(transmission);
+        // What lies beyond the end has no blocks.
         check(
             transmission,
-            self.client.strict(),
+            strict | Strict::BOUNDS,
             O::COMMAND,
             flags,
             self.range,
         )?;
-        match transmission.refusal() {
-            Some(error) => Err(error),
-            None => Ok(Stage::Empty),
+        if let Some(error) = transmission.refusal() {
+            return Err(error);
+        }
+        let request = Unaligned {
+            connection: connection.clone(),
+            blocks,
+            range: self.range,
+            flags,
+            read_flags: one_piece(connection, transmission, Command::READ),
+        };
+        let parts = self.operation.unaligned(&request)?;
+        Ok(match parts {
+            Some(parts) if self.emulates_fua(transmission) => Some(parts.then_flush(connection)),
+            parts => parts,
+        })
+    }
+
+    /// Returns the flags without those that a flush emulates.
+    fn sent_flags(&self, transmission: &Transmission) -> CommandFlags {
+        match self.emulates_fua(transmission) {
+            true => self.flags - CommandFlags::FUA,
+            false => self.flags,
         }
     }
 

@@ -1,8 +1,23 @@
 //! Ranges of the export.
 
 /// A range of the export: offset and length in bytes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Range {
     pub(crate) offset: u64,
     pub(crate) length: u64,
+}
+
+impl Range {
+    /// Returns the range from `start` to `end`.
+    pub(super) const fn between(start: u64, end: u64) -> Self {
+        Self {
+            offset: start,
+            length: end.saturating_sub(start),
+        }
+    }
+
+    /// Returns the end, in bytes from the start of the export.
+    pub(super) const fn end(self) -> u64 {
+        self.offset.saturating_add(self.length)
+    }
 }

@@ -33,7 +33,7 @@ pub(super) struct Parts<T> {
 
 /// Whether any message of a request was sent.
 #[derive(Clone, Default)]
-struct Sent(Arc<AtomicBool>);
+pub(super) struct Sent(Arc<AtomicBool>);
 
 impl Sent {
     fn get(&self) -> bool {
@@ -42,7 +42,7 @@ impl Sent {
 }
 
 impl<T: 'static> Parts<T> {
-    fn new(sent: Sent, whole: impl Future<Output = Result<T>> + Send + 'static) -> Self {
+    pub(super) fn new(sent: Sent, whole: impl Future<Output = Result<T>> + Send + 'static) -> Self {
         let whole = Box::pin(whole);
         Self { whole, sent }
     }
@@ -51,6 +51,22 @@ impl<T: 'static> Parts<T> {
     pub(super) fn map<U: 'static>(self, map: impl FnOnce(T) -> U + Send + 'static) -> Parts<U> {
         let whole = self.whole;
         Parts::new(self.sent, async { whole.await.map(map) })
+    }
+
+    /// Sends a flush after the request, in place of `FUA`.
+    pub(super) fn then_flush(self, connection: &Connection) -> Self
+    where
+        T: Send,
+    {
+        let (whole, sent) = (self.whole, self.sent);
+        let (nowhere, none) = (Range::default(), CommandFlags::empty());
+        let flush = Pending::part(connection.clone(), Flush, nowhere, none);
+        let flush = Part::new(flush, sent.clone());
+        Self::new(sent, async {
+            let result = whole.await?;
+            flush.await?;
+            Ok(result)
+        })
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T>> {
@@ -78,9 +94,15 @@ impl<T: 'static> Parts<T> {
 }
 
 /// One of several messages, which records that it was sent.
-struct Part<O: Operation> {
+pub(super) struct Part<O: Operation> {
     pending: Pending<O>,
     sent: Sent,
+}
+
+impl<O: Execute> Part<O> {
+    pub(super) const fn new(pending: Pending<O>, sent: Sent) -> Self {
+        Self { pending, sent }
+    }
 }
 
 impl<O: Execute> Future for Part<O> {
@@ -147,9 +169,9 @@ impl Cut {
             let range = Range { offset, length };
             offset = offset.saturating_add(length);
             left -= length;
-            let part = |operation| Part {
-                pending: Pending::part(self.connection.clone(), operation, range, self.flags),
-                sent: self.sent.clone(),
+            let part = |operation| {
+                let pending = Pending::part(self.connection.clone(), operation, range, self.flags);
+                Part::new(pending, self.sent.clone())
             };
             (length > 0).then(|| part(make(range)))
         })
@@ -224,17 +246,7 @@ pub(super) fn flushed<O: Execute<Output = ()>>(
     flags: CommandFlags,
 ) -> Parts<()> {
     let sent = Sent::default();
-    let change = Part {
-        pending: Pending::part(connection.clone(), change, range, flags),
-        sent: sent.clone(),
-    };
-    let (nowhere, none) = (Range::default(), CommandFlags::empty());
-    let flush = Part {
-        pending: Pending::part(connection.clone(), Flush, nowhere, none),
-        sent: sent.clone(),
-    };
-    Parts::new(sent, async {
-        change.await?;
-        flush.await
-    })
+    let change = Pending::part(connection.clone(), change, range, flags);
+    let change = Part::new(change, sent.clone());
+    Parts::new(sent, change).then_flush(connection)
 }

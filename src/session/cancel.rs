@@ -2,6 +2,7 @@
 
 use super::inflight::Stage;
 use super::{Cookie, Session};
+use crate::wire::Command;
 
 impl Session {
     /// Removes a waiting request from the gate. Returns its cookie if it was admitted meanwhile.
@@ -19,7 +20,7 @@ impl Session {
     /// Abandons a request. If it is unanswered, its slot stays taken until the reply has come and
     /// was checked.
     pub fn abandon(&mut self, cookie: Cookie) {
-        let Some(slot) = self.inflight.find(cookie.0) else {
+        let Some(slot) = self.inflight.find_request(cookie.0) else {
             return;
         };
         let Some(entry) = self.inflight.get_mut(slot) else {
@@ -33,12 +34,17 @@ impl Session {
             return;
         }
         entry.waker = None;
-        if let Some(changes) = entry.changes() {
+        let Some(changes) = entry.changes() else {
+            return;
+        };
+        if !entry.exclusive {
             self.gate.abandon(&changes, slot as u64);
-            // Changes that now wait for this one no longer hold up the line.
-            if self.gate.has_waiting() {
-                self.grant();
-            }
+        } else if entry.command == Command::READ {
+            self.unlock(slot);
+        }
+        // Changes that now wait for this one no longer hold up the line.
+        if self.gate.has_waiting() {
+            self.grant();
         }
     }
 }

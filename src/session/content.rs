@@ -46,6 +46,7 @@ impl Entry {
         let claims = match &mut self.sink {
             Sink::Read(read) => &mut read.claims,
             Sink::Chunks(chunks) => &mut chunks.claims,
+            Sink::Modify(modify) => &mut modify.read.claims,
             // Only reads have content: `check` has seen to that.
             Sink::None | Sink::Status(_) => return Err(self.no_content()),
         };
@@ -73,15 +74,12 @@ impl Entry {
         if !self.is_wanted() {
             return Ok(());
         }
-        match &mut self.sink {
-            Sink::Read(read) => {
-                let length =
-                    usize::try_from(length).map_err(|_| ProtocolError::length("hole", length))?;
-                self.starved = read.put_zeroes(position, length, buffers).is_err();
-                Ok(())
-            }
-            _ => self.hand_over(Chunk::Hole { offset, length }),
-        }
+        let Some(read) = self.sink.buffered() else {
+            return self.hand_over(Chunk::Hole { offset, length });
+        };
+        let length = usize::try_from(length).map_err(|_| ProtocolError::length("hole", length))?;
+        self.starved = read.put_zeroes(position, length, buffers).is_err();
+        Ok(())
     }
 
     /// Stores a claimed piece of data that has fully arrived.
@@ -96,7 +94,7 @@ impl Entry {
             return Ok(());
         }
         let position = self.position(offset)?;
-        if let Sink::Read(read) = &mut self.sink {
+        if let Some(read) = self.sink.buffered() {
             self.starved = read.put(position, data, buffers).is_err();
             return Ok(());
         }
@@ -118,9 +116,9 @@ impl Entry {
         buffers: &Buffers,
     ) -> Result<Option<Bulk>, ProtocolError> {
         let position = self.position(offset)?;
-        let loan = match &mut self.sink {
-            Sink::Read(read) => read.lend(position, length, buffers),
-            _ => buffers.take(length).map(Loan::own),
+        let loan = match self.sink.buffered() {
+            Some(read) => read.lend(position, length, buffers),
+            None => buffers.take(length).map(Loan::own),
         };
         let Ok(loan) = loan else {
             self.starved = true;
@@ -137,12 +135,12 @@ impl Entry {
 
     /// Takes back a part of the buffer that was lent and has been filled.
     pub fn give_back(&mut self, bulk: Bulk, buffers: &Buffers) -> Result<(), ProtocolError> {
-        match &mut self.sink {
-            Sink::Read(read) => {
+        match self.sink.buffered() {
+            Some(read) => {
                 read.give_back(bulk.loan);
                 Ok(())
             }
-            _ => {
+            None => {
                 let (offset, data) = (bulk.offset, buffers.freeze(bulk.loan.part));
                 self.hand_over(Chunk::Data { offset, data })
             }
@@ -207,6 +205,7 @@ impl Entry {
             }
             Sink::Read(read) => Answer::Data(read.finish()?),
             Sink::Status(status) => Answer::Status(status.finish()?),
+            Sink::Modify(modify) => Answer::Block(modify.finish()?),
             Sink::None => Answer::Done,
         };
         Ok(match answer {

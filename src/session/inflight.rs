@@ -14,6 +14,8 @@ use crate::wire::{Command, Errno, ProtocolError, Text};
 #[derive(Debug)]
 pub struct Entry {
     generation: u32,
+    /// The generation of the first message of the request, which its caller has the cookie of.
+    first_generation: u32,
     /// The command of the request.
     pub command: Command,
     /// The start of its range, in bytes from the start of the export.
@@ -30,6 +32,9 @@ pub struct Entry {
     pub kind: Kind,
     /// Whether the request has the flag `FUA`: a change is durable once it is acknowledged.
     pub fua: bool,
+    /// Whether the request changes a part of a block: no other change of the block is in flight.
+    /// While the block is read, the command is `READ`.
+    pub exclusive: bool,
     /// Whether the reply may have only one chunk of content.
     pub single_chunk: bool,
     /// The destination of the content of the reply.
@@ -81,6 +86,7 @@ impl Entry {
     pub fn new(command: Command, range: (u64, u64), sent: Range<u64>, sink: Sink) -> Self {
         Self {
             generation: 0,
+            first_generation: 0,
             command,
             offset: range.0,
             length: range.1,
@@ -89,6 +95,7 @@ impl Entry {
             bytes: 0,
             kind: Kind::Other,
             fua: false,
+            exclusive: false,
             single_chunk: false,
             sink,
             error: None,
@@ -139,20 +146,14 @@ impl Entry {
 
     /// Returns the range of the export that the request changes, if any.
     pub fn changes(&self) -> Option<Range<u64>> {
-        changes(self.command, self.offset, self.length)
+        let end = self.offset.saturating_add(self.length);
+        matches!(self.kind, Kind::Change { .. }).then_some(self.offset..end)
     }
 }
 
 /// Returns the payload of a command in either direction, in bytes.
 pub const fn payload(command: Command, length: u64) -> u64 {
     if command.has_data() { length } else { 0 }
-}
-
-/// Returns the range of the export that a command changes, if any.
-pub fn changes(command: Command, offset: u64, length: u64) -> Option<Range<u64>> {
-    command
-        .changes()
-        .then(|| offset..offset.saturating_add(length))
 }
 
 /// The table of requests in flight. The cookie of an entry is made of its slot and its generation,
@@ -188,8 +189,12 @@ impl Inflight {
 
     /// Returns the cookie of the next entry.
     pub fn next_cookie(&mut self) -> u64 {
+        self.cookie(self.entries.vacant_key() as u64)
+    }
+
+    /// Returns a new cookie for a slot.
+    fn cookie(&mut self, index: u64) -> u64 {
         loop {
-            let index = self.entries.vacant_key() as u64;
             let number = u64::from(self.generation) << 32 | (index & 0xffff_ffff);
             // P-130: the cookie differs from all pending ones, since the slot does.
             let cookie = self.start.wrapping_add(number);
@@ -200,20 +205,45 @@ impl Inflight {
         }
     }
 
-    /// Adds an entry with the cookie that [`next_cookie`](Self::next_cookie) returned.
-    pub fn insert(&mut self, mut entry: Entry) {
+    /// Adds an entry with the cookie that [`next_cookie`](Self::next_cookie) returned, and returns
+    /// its slot.
+    pub fn insert(&mut self, mut entry: Entry) -> usize {
         entry.generation = self.generation;
+        entry.first_generation = self.generation;
         self.generation = self.generation.wrapping_add(1);
         self.statuses = self.statuses.saturating_add(entry.statuses());
-        self.entries.insert(entry);
+        self.entries.insert(entry)
     }
 
-    /// Returns the slot of the entry with this cookie.
+    /// Gives the entry in a slot another cookie, for another message of its request, and returns it.
+    pub fn renew(&mut self, slot: usize) -> u64 {
+        let cookie = self.cookie(slot as u64);
+        if let Some(entry) = self.entries.get_mut(slot) {
+            entry.generation = self.generation;
+            self.generation = self.generation.wrapping_add(1);
+        }
+        cookie
+    }
+
+    /// Returns the slot of the entry whose message has this cookie.
     pub fn find(&self, cookie: u64) -> Option<usize> {
+        let (slot, generation) = self.parts(cookie)?;
+        let entry = self.entries.get(slot)?;
+        (u64::from(entry.generation) == generation).then_some(slot)
+    }
+
+    /// Returns the slot of the entry whose first message had this cookie.
+    pub fn find_request(&self, cookie: u64) -> Option<usize> {
+        let (slot, generation) = self.parts(cookie)?;
+        let entry = self.entries.get(slot)?;
+        (u64::from(entry.first_generation) == generation).then_some(slot)
+    }
+
+    /// Returns the slot and the generation of a cookie.
+    fn parts(&self, cookie: u64) -> Option<(usize, u64)> {
         let number = cookie.wrapping_sub(self.start);
         let slot = usize::try_from(number & 0xffff_ffff).ok()?;
-        let entry = self.entries.get(slot)?;
-        (u64::from(entry.generation) == number >> 32).then_some(slot)
+        Some((slot, number >> 32))
     }
 
     /// Returns the entry in a slot, to be changed.
@@ -245,6 +275,16 @@ impl Inflight {
     /// Returns all entries.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().map(|(_, entry)| entry)
+    }
+
+    /// Returns the slots and ranges of all unanswered changes.
+    pub fn unanswered_changes(&self) -> impl Iterator<Item = (u64, Range<u64>)> {
+        let waiting = |entry: &&Entry| !matches!(entry.stage, Stage::Done(_));
+        let entries = self.entries.iter();
+        entries.filter_map(move |(slot, entry)| {
+            let entry = Some(entry).filter(waiting)?;
+            Some((slot as u64, entry.changes()?))
+        })
     }
 
     /// Returns the slots of all entries.

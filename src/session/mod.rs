@@ -27,6 +27,7 @@ mod ending;
 mod gate;
 mod inflight;
 mod ledger;
+mod modify;
 mod outbox;
 mod ranges;
 mod receive;
@@ -46,6 +47,7 @@ pub use claims::Claims;
 use gate::Gate;
 use inflight::{Inflight, Kind, Stage};
 use ledger::Ledger;
+pub use modify::Modify;
 pub use outbox::{Outbox, SLICES};
 pub use receive::{Bulk, Intake};
 pub use status::StatusAssembly;
@@ -113,6 +115,8 @@ pub struct Session {
     closing: Option<Error>,
     /// `DISC` is queued: what comes after it is ignored.
     disconnecting: bool,
+    /// Whether bytes were queued that no caller has submitted.
+    unprompted: bool,
     ended: Option<Error>,
     woken: Vec<Waker>,
 }
@@ -140,6 +144,7 @@ impl Session {
             awaiting: None,
             closing: None,
             disconnecting: false,
+            unprompted: false,
             ended: None,
             woken: Vec::new(),
         }
@@ -176,7 +181,7 @@ impl Session {
 
     /// Takes the answer to a request. It can be taken once.
     pub fn poll_answer(&mut self, cookie: Cookie, waker: &Waker) -> Poll<Result<Answer, Error>> {
-        let Some(slot) = self.inflight.find(cookie.0) else {
+        let Some(slot) = self.inflight.find_request(cookie.0) else {
             return Poll::Ready(Err(self.ended.clone().unwrap_or_else(Error::closed)));
         };
         if let Some(entry) = self.inflight.get_mut(slot) {
@@ -200,7 +205,7 @@ impl Session {
         cookie: Cookie,
         waker: &Waker,
     ) -> Poll<Option<Result<Chunk, Error>>> {
-        let slot = self.inflight.find(cookie.0);
+        let slot = self.inflight.find_request(cookie.0);
         if let Some(entry) = slot.and_then(|slot| self.inflight.get_mut(slot)) {
             if let Sink::Chunks(chunks) = &mut entry.sink {
                 if let Some(chunk) = chunks.queue.pop_front() {
@@ -246,6 +251,11 @@ impl Session {
     /// Returns whether bytes are queued.
     pub fn has_output(&self) -> bool {
         !self.outbox.is_empty()
+    }
+
+    /// Returns whether bytes were queued that no caller has submitted, since the last call.
+    pub const fn take_unprompted(&mut self) -> bool {
+        std::mem::replace(&mut self.unprompted, false)
     }
 
     /// Records how many bytes have been written since the start, and completes the requests that
@@ -301,8 +311,16 @@ impl Session {
         }
     }
 
-    /// Completes a request: frees its room at the gate, and keeps the answer for its caller.
+    /// Completes a request: frees its room at the gate, and keeps the answer for its caller. A block
+    /// that was read to be changed is written first.
     fn complete(&mut self, slot: usize, result: Result<Answer, Error>) {
+        let result = match result {
+            Ok(Answer::Block(block)) => match self.write_back(slot, *block) {
+                Ok(()) => return,
+                Err(result) => result,
+            },
+            result => result,
+        };
         let Some(entry) = self.inflight.get_mut(slot) else {
             return;
         };
@@ -318,10 +336,12 @@ impl Session {
             }
             _ => result,
         };
-        if entry.abandoned {
+        if entry.abandoned || self.gate.tracks_changes() {
             if let Some(changes) = entry.changes() {
                 self.gate.answered(&changes, slot as u64);
             }
+        }
+        if entry.abandoned {
             self.inflight.remove(slot);
         } else {
             entry.stage = Stage::Done(result);

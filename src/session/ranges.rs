@@ -91,6 +91,21 @@ impl Ranges {
         next
     }
 
+    /// Returns the least number of the ranges that begin at `start`.
+    pub fn first(&self, start: u64) -> Option<u64> {
+        let (mut tree, mut first) = (&self.root, None);
+        while let Some(node) = tree {
+            count_step();
+            if node.start >= start {
+                first = Some(node).filter(|node| node.start == start).or(first);
+                tree = &node.left;
+            } else {
+                tree = &node.right;
+            }
+        }
+        first.map(|node| node.number)
+    }
+
     /// Returns the number of a range that lies inside `range`.
     pub fn inside(&self, range: &Range<u64>) -> Option<u64> {
         let ends = |tree: &Tree| tree.as_ref().is_some_and(|node| node.least <= range.end);
@@ -281,6 +296,8 @@ mod tests {
                 prop_assert_eq!(ranges.reach(start), before.map(|(r, _)| r.end).max().unwrap_or(0));
                 let later = list.iter().filter(|(r, _)| r.start >= start);
                 prop_assert_eq!(ranges.next(start), later.map(|(r, _)| r.start).min());
+                let beginning = list.iter().filter(|(r, _)| r.start == start);
+                prop_assert_eq!(ranges.first(start), beginning.map(|(_, number)| *number).min());
                 let is_inside = |r: &Range<u64>| range.start <= r.start && r.end <= range.end;
                 match ranges.inside(&range) {
                     Some(found) => {

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::assembly::Assembly;
 use super::claims::Claims;
+use super::modify::{Block, Modify};
 use super::status::StatusAssembly;
 use crate::chunk::Chunk;
 use crate::extent::BlockStatus;
@@ -39,6 +40,20 @@ pub enum Sink {
     Chunks(Box<Chunks>),
     /// Lists of extents.
     Status(Box<StatusAssembly>),
+    /// A block that is changed and written when it has been read.
+    Modify(Box<Modify>),
+}
+
+impl Sink {
+    /// Returns the read that is put together in one buffer, if it is one.
+    #[inline]
+    pub(super) fn buffered(&mut self) -> Option<&mut Assembly> {
+        match self {
+            Self::Read(read) => Some(read),
+            Self::Modify(modify) => Some(&mut modify.read),
+            Self::None | Self::Chunks(_) | Self::Status(_) => None,
+        }
+    }
 }
 
 /// The pieces of a structured read that wait to be taken.
@@ -59,4 +74,6 @@ pub enum Answer {
     Data(BytesMut),
     /// The extents of a block status.
     Status(BlockStatus),
+    /// A block that is to be written. Callers never see this.
+    Block(Box<Block>),
 }

@@ -4,7 +4,7 @@
 use std::task::{Poll, Waker};
 
 use super::gate::{Waiter, Want};
-use super::inflight::{Entry, Kind, changes, payload};
+use super::inflight::{Entry, Kind, payload};
 use super::{Cookie, Error, Session, Sink, Submission};
 use crate::wire::request::RequestHead;
 use crate::wire::{Command, CommandFlags};
@@ -51,7 +51,12 @@ impl Session {
     /// Returns what the gate needs to know of a request.
     fn want(&mut self, submission: &Submission) -> Want {
         let (command, offset, length) = (submission.command, submission.offset, submission.length);
-        let changes = changes(command, offset, length);
+        let exclusive = matches!(submission.sink, Sink::Modify(_));
+        let changes =
+            (command.changes() || exclusive).then(|| offset..offset.saturating_add(length));
+        if exclusive && !self.gate.tracks_changes() {
+            self.gate.track_changes(self.inflight.unanswered_changes());
+        }
         Want {
             bytes: match &submission.sink {
                 Sink::Status(status) => status.expected(),
@@ -63,6 +68,7 @@ impl Session {
                 _ => 0,
             },
             changes,
+            exclusive,
         }
     }
 
@@ -123,10 +129,14 @@ impl Session {
         };
         entry.epoch = self.epoch;
         entry.fua = flags.contains(CommandFlags::FUA);
+        entry.exclusive = want.exclusive;
         entry.single_chunk = flags.contains(CommandFlags::DF);
         entry.waker = Some(waker.clone());
         self.expected = self.expected.saturating_add(entry.data());
-        self.inflight.insert(entry);
+        let slot = self.inflight.insert(entry);
+        if let Some(changes) = want.changes.as_ref().filter(|_| self.gate.tracks_changes()) {
+            self.gate.begin(changes, want.exclusive, slot as u64);
+        }
         self.pending = self.pending.saturating_add(1);
         Cookie(cookie)
     }

@@ -41,6 +41,7 @@ mod talk;
 mod timeouts;
 mod truncation;
 mod types;
+mod unaligned;
 mod uri;
 
 #[path = "../shared/long.rs"]

@@ -14,6 +14,9 @@ pub struct Want {
     /// The range that it changes, in bytes from the start of the export. Abandoned changes that
     /// overlap this range must be answered first.
     pub changes: Option<Range<u64>>,
+    /// Whether the request changes a part of a block: no change of the block may be in flight beside
+    /// it.
+    pub exclusive: bool,
     /// Of a change its span, see [`Barrier`](super::barrier::Barrier); of a flush the span before
     /// which all changes must be answered.
     pub span: u64,
@@ -21,10 +24,10 @@ pub struct Want {
 
 /// A bound on requests and bytes in flight, first come, first served.
 ///
-/// A waiting request is in one of three sets: in the line for room; [`Blocked`], because it overlaps
-/// an unanswered abandoned change; or, as a flush, held until earlier changes are answered. Only the
-/// first request of the line can be next. It becomes blocked if a change that it overlaps was
-/// abandoned meanwhile, and returns to the line, in the order of tickets, when all such changes are
+/// A waiting request is in one of three sets: in the line for room; [`Blocked`], because of changes
+/// that it overlaps; or, as a flush, held until earlier changes are answered. Only the
+/// first request of the line can be next. It becomes blocked if it overlaps what has become a reason
+/// to wait meanwhile, and returns to the line, in the order of tickets, when all such changes are
 /// answered. Every step costs the logarithm of the number of waiting requests, for
 /// each request that is admitted or moved.
 #[derive(Debug)]
@@ -70,7 +73,7 @@ impl<T> Gate<T> {
 
     /// Admits a request if possible, and returns whether it was admitted.
     pub fn enter(&mut self, want: &Want) -> bool {
-        let passes = self.fits(want) && !self.blocked.must_wait(want) && !self.has_turn();
+        let passes = self.fits(want) && !self.blocked.must_queue(want) && !self.has_turn();
         if passes {
             self.take(want);
         }
@@ -80,7 +83,7 @@ impl<T> Gate<T> {
     /// Adds a request that cannot be admitted yet, and returns its ticket.
     pub fn wait(&mut self, waiter: Waiter<T>) -> u64 {
         let ticket = self.ticket();
-        if self.blocked.must_wait(&waiter.want) {
+        if self.blocked.must_queue(&waiter.want) {
             self.blocked.wait(ticket, waiter);
         } else {
             self.line.insert(ticket, waiter);
@@ -119,8 +122,24 @@ impl<T> Gate<T> {
         self.blocked.abandon(changes, slot);
     }
 
-    /// Marks an abandoned change as answered: changes that waited for it alone return to the line,
-    /// in the order of their tickets.
+    /// Returns whether all changes in flight are known by their ranges.
+    pub const fn tracks_changes(&self) -> bool {
+        self.blocked.tracks_changes()
+    }
+
+    /// Makes all changes in flight known by their ranges, from now on. `changes` are those that are
+    /// in flight now, each with its slot.
+    pub fn track_changes(&mut self, changes: impl Iterator<Item = (u64, Range<u64>)>) {
+        self.blocked.track_changes(changes);
+    }
+
+    /// Makes a change known that was admitted.
+    pub fn begin(&mut self, changes: &Range<u64>, exclusive: bool, slot: u64) {
+        self.blocked.begin(changes, exclusive, slot);
+    }
+
+    /// Marks a change as answered: changes that waited for it alone return to the line, in the order
+    /// of their tickets.
     pub fn answered(&mut self, changes: &Range<u64>, slot: u64) {
         self.blocked.answered(changes, slot, &mut self.line);
     }
@@ -154,7 +173,17 @@ impl<T> Gate<T> {
     pub fn cancel(&mut self, ticket: u64) -> Option<Waiter<T>> {
         let waiter = self.line.remove(&ticket);
         let waiter = waiter.or_else(|| self.blocked.remove(ticket));
-        waiter.or_else(|| self.held.remove(&ticket))
+        let waiter = waiter.or_else(|| self.held.remove(&ticket))?;
+        if let Some(changes) = waiter
+            .want
+            .changes
+            .as_ref()
+            .filter(|_| waiter.want.exclusive)
+        {
+            // Others may have waited for this one.
+            self.blocked.free(changes, &mut self.line);
+        }
+        Some(waiter)
     }
 
     /// Returns whether a request waits for room.
@@ -185,7 +214,7 @@ impl<T> Gate<T> {
         self.blocked.wake_all(woken);
     }
 
-    /// Moves requests that an abandoned change blocks from the line to the blocked ones, until the
+    /// Moves requests that changes block from the line to the blocked ones, until the
     /// first one is not. Returns whether there is such a first request.
     fn has_turn(&mut self) -> bool {
         while let Some(first) = self.line.first_entry() {

@@ -7,6 +7,7 @@ fn want(bytes: u64) -> Want {
     Want {
         bytes,
         changes: None,
+        exclusive: false,
         span: 0,
     }
 }

@@ -8,6 +8,8 @@ mod flow;
 mod flush;
 #[cfg(target_pointer_width = "64")]
 mod memory;
+mod modify;
+mod neighbours;
 mod pieces;
 mod random;
 mod replies;

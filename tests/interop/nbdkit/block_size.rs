@@ -121,3 +121,57 @@ async fn commands_without_data_are_as_long_as_the_caller_likes() {
         conn.disconnect().await.unwrap();
     }
 }
+
+both_runtimes!(any_range_can_be_read_and_changed_where_the_server_insists_on_blocks);
+async fn any_range_can_be_read_and_changed_where_the_server_insists_on_blocks() {
+    let (conn, _server) = connect_strict("1M").await;
+    let mut random = Random::new(5);
+    let size = 8 << 20;
+    let mut model = random.bytes(size);
+    conn.write(0, model.clone()).await.unwrap();
+    for round in 0..100u64 {
+        let offset = random.below(size as u64 - 1);
+        let most = if round % 10 == 0 { 3 << 20 } else { 9000 };
+        let length = 1 + random.below(most.min(size as u64 - offset));
+        let range = offset as usize..(offset + length) as usize;
+        let data = random.bytes(length as usize);
+        match round % 4 {
+            0 => {
+                conn.write_zeroes(offset, length).unaligned().await.unwrap();
+                model[range.clone()].fill(0);
+            }
+            _ => {
+                conn.write(offset, data.clone()).unaligned().await.unwrap();
+                model[range.clone()].copy_from_slice(&data);
+            }
+        }
+        let held = conn.read(offset, range.len()).unaligned().await.unwrap();
+        assert!(held == model[range], "round {round}");
+    }
+    assert!(conn.read(0, size).await.unwrap() == model);
+}
+
+both_runtimes!(neighbours_in_a_block_are_changed_at_once_and_none_is_lost);
+async fn neighbours_in_a_block_are_changed_at_once_and_none_is_lost() {
+    let (conn, _server) = connect_strict("1M").await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..8u64 {
+        let conn = conn.clone();
+        tasks.spawn(async move {
+            let offset = 4096 + 100 + task * 700;
+            for round in 0..100u64 {
+                let data = vec![(round * 8 + task) as u8; 700];
+                conn.write(offset, data.clone()).unaligned().await.unwrap();
+                let held = conn.read(offset, 700).unaligned().await.unwrap();
+                assert!(held == data, "task {task}, round {round}");
+            }
+        });
+    }
+    let all = async {
+        while let Some(result) = tasks.join_next().await {
+            result.unwrap();
+        }
+    };
+    let result = tokio::time::timeout(std::time::Duration::from_secs(120), all).await;
+    result.expect("they wait for each other");
+}
