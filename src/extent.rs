@@ -51,14 +51,6 @@ impl Extent {
             flags,
         }
     }
-
-    /// Returns the part of the extent that lies in `start..end`, or `None` if there is none.
-    pub(crate) fn cut(self, start: u64, end: u64) -> Option<Self> {
-        let (start, end) = (self.offset.max(start), self.end().min(end));
-        let length = end.checked_sub(start).filter(|length| *length > 0)?;
-        Some(Self::new(start, length, self.flags))
-    }
-
     /// Returns whether the extent is not allocated, in `base:allocation`. It need not read as
     /// zeroes.
     #[must_use]

@@ -1,6 +1,6 @@
 //! Streams of the extents of several contexts side by side.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,10 +10,11 @@ use std::time::Duration;
 use futures::Stream;
 
 use super::merge::{Merge, Piece};
-use super::survey::{Position, Survey};
+use super::survey::Survey;
+use super::walk::Walk;
 use crate::connection::Connection;
-use crate::error::{InvalidRequest, Result};
-use crate::extent::{BlockStatus, Extent};
+use crate::error::Result;
+use crate::extent::Extent;
 use crate::request::Client;
 
 /// A range over which the status of no metadata context changes.
@@ -84,11 +85,7 @@ pub struct JointExtents<C: Client = Connection> {
 impl<C: Client> JointExtents<C> {
     pub(super) fn new(survey: Survey<C>) -> Self {
         Self {
-            walk: Walk {
-                survey,
-                names: Arc::default(),
-                known: Vec::new(),
-            },
+            walk: Walk::new(survey, None),
             merge: Merge::new(),
         }
     }
@@ -102,110 +99,8 @@ impl<C: Client> JointExtents<C> {
 
     /// Sets the timeout of each request, see [`Request::timeout`](crate::Request::timeout).
     pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.walk.survey.set_timeout(timeout);
+        self.walk.set_timeout(timeout);
         self
-    }
-}
-
-/// The extents as the server sends them.
-#[derive(Debug)]
-struct Walk<C: Client> {
-    survey: Survey<C>,
-    names: Arc<[Arc<str>]>,
-    /// The known extents of each context, from the current position on.
-    known: Vec<VecDeque<Extent>>,
-}
-
-impl<C: Client> Walk<C> {
-    /// Returns the position of the walk. The first call also looks up the contexts.
-    fn position(&mut self) -> Result<Position> {
-        let position = self.survey.position()?;
-        if self.known.is_empty() {
-            let export = self.survey.client().exported()?;
-            self.names = export.contexts().map(Arc::from).collect();
-            if self.names.is_empty() {
-                return Err(InvalidRequest::NoContexts.into());
-            }
-            self.known.resize_with(self.names.len(), VecDeque::new);
-        }
-        Ok(position)
-    }
-
-    /// Returns the next piece that is known in all contexts, if there is one.
-    fn take(&mut self, position: Position) -> Option<JointExtent> {
-        for known in &mut self.known {
-            while known
-                .front()
-                .is_some_and(|first| first.end() <= position.at)
-            {
-                known.pop_front();
-            }
-        }
-        let mut end = position.end;
-        let mut flags = Vec::with_capacity(self.known.len());
-        for known in &self.known {
-            let first = known.front()?;
-            end = end.min(first.end());
-            flags.push(first.flags);
-        }
-        self.survey.advance(end);
-        Some(JointExtent {
-            offset: position.at,
-            length: end - position.at,
-            names: self.names.clone(),
-            flags,
-        })
-    }
-
-    fn poll_extent(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<JointExtent>>> {
-        loop {
-            let position = self.position()?;
-            if position.at >= position.end {
-                return Poll::Ready(None);
-            }
-            if let Some(extent) = self.take(position) {
-                return Poll::Ready(Some(Ok(extent)));
-            }
-            let lacking = self.known.iter().filter(|known| known.is_empty()).count();
-            let some = lacking < self.known.len();
-            // If the server cannot leave out known contexts, the request ends where the known
-            // extents end, so that little is sent twice.
-            let end = if some && !position.filters {
-                let ends = self.known.iter().filter_map(VecDeque::back);
-                ends.map(Extent::end).fold(position.end, u64::min)
-            } else {
-                position.end
-            };
-            let (names, known) = (&self.names, &self.known);
-            let contexts = || {
-                let empty = names
-                    .iter()
-                    .zip(known)
-                    .filter(|(_, known)| known.is_empty());
-                (some && position.filters)
-                    .then(|| empty.map(|(name, _)| name.to_string()).collect())
-            };
-            let answer = std::task::ready!(self.survey.poll_ask(cx, end, contexts))?;
-            if !self.fill(answer, position) {
-                return Poll::Ready(Some(Err(self.survey.stuck())));
-            }
-        }
-    }
-
-    /// Adds an answer to the known extents. Returns whether there was progress.
-    fn fill(&mut self, mut answer: BlockStatus, position: Position) -> bool {
-        let mut progress = true;
-        for (name, known) in self.names.iter().zip(&mut self.known) {
-            if known.is_empty() {
-                let mut extents = answer.take(name).unwrap_or_default();
-                if extents.last().is_none_or(|last| last.end() <= position.at) {
-                    extents = self.survey.rest_of_block(name).into_iter().collect();
-                }
-                progress &= !extents.is_empty();
-                *known = extents.into();
-            }
-        }
-        progress
     }
 }
 
@@ -225,6 +120,13 @@ impl<C: Client> Stream for JointExtents<C> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         let (merge, walk) = (&mut this.merge, &mut this.walk);
-        merge.poll(|| walk.poll_extent(cx))
+        merge.poll(|| {
+            walk.poll_piece(cx).map_ok(|(offset, length)| JointExtent {
+                offset,
+                length,
+                names: walk.names().clone(),
+                flags: walk.flags().collect(),
+            })
+        })
     }
 }

@@ -3,6 +3,7 @@
 mod joint;
 mod merge;
 mod survey;
+mod walk;
 
 use std::ops::RangeBounds;
 use std::pin::Pin;
@@ -14,9 +15,10 @@ use futures::Stream;
 pub use joint::{JointExtent, JointExtents};
 use merge::{Merge, Piece};
 use survey::Survey;
+use walk::Walk;
 
 use crate::connection::Connection;
-use crate::error::{InvalidRequest, Result};
+use crate::error::Result;
 use crate::extent::Extent;
 use crate::request::Client;
 
@@ -89,11 +91,7 @@ pub struct Extents<C: Client = Connection> {
 impl<C: Client> Extents<C> {
     pub(crate) fn new(client: C, context: impl Into<String>, range: impl RangeBounds<u64>) -> Self {
         Self {
-            walk: Walk {
-                survey: Survey::new(client, range),
-                context: context.into(),
-                answer: Vec::new().into_iter(),
-            },
+            walk: Walk::new(Survey::new(client, range), Some(context.into())),
             merge: Merge::new(),
         }
     }
@@ -107,51 +105,8 @@ impl<C: Client> Extents<C> {
 
     /// Sets the timeout of each request, see [`Request::timeout`](crate::Request::timeout).
     pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.walk.survey.set_timeout(timeout);
+        self.walk.set_timeout(timeout);
         self
-    }
-}
-
-/// The extents as the server sends them.
-#[derive(Debug)]
-struct Walk<C: Client> {
-    survey: Survey<C>,
-    context: String,
-    /// The rest of the last answer.
-    answer: std::vec::IntoIter<Extent>,
-}
-
-impl<C: Client> Walk<C> {
-    /// Returns the next extent, cut to the rest of the range.
-    fn poll_extent(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Extent>>> {
-        loop {
-            let position = self.survey.position()?;
-            if position.at >= position.end {
-                return Poll::Ready(None);
-            }
-            for extent in self.answer.by_ref() {
-                if let Some(extent) = extent.cut(position.at, position.end) {
-                    self.survey.advance(extent.end());
-                    return Poll::Ready(Some(Ok(extent)));
-                }
-            }
-            let context = &self.context;
-            let others = self.survey.client().exported()?.contexts().count() > 1;
-            let contexts = || (position.filters && others).then(|| vec![context.clone()]);
-            let mut answer = std::task::ready!(self.survey.poll_ask(cx, position.end, contexts))?;
-            let extents = answer
-                .take(&self.context)
-                .ok_or_else(|| InvalidRequest::UnknownContext(self.context.clone()))?;
-            // There is progress if the answer reaches beyond what is known.
-            let extents = match extents.last() {
-                Some(last) if last.end() > position.at => extents,
-                _ => match self.survey.rest_of_block(&self.context) {
-                    Some(rest) => vec![rest],
-                    None => return Poll::Ready(Some(Err(self.survey.stuck()))),
-                },
-            };
-            self.answer = extents.into_iter();
-        }
     }
 }
 
@@ -171,6 +126,11 @@ impl<C: Client> Stream for Extents<C> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         let (merge, walk) = (&mut this.merge, &mut this.walk);
-        merge.poll(|| walk.poll_extent(cx))
+        merge.poll(|| {
+            walk.poll_piece(cx).map_ok(|(offset, length)| {
+                let flags = walk.flags().next().unwrap_or_default();
+                Extent::new(offset, length, flags)
+            })
+        })
     }
 }
