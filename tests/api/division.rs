@@ -2,7 +2,7 @@
 
 use nbd_client::wire::ReplyStyle;
 
-use crate::long;
+use crate::shared::long;
 use crate::support::*;
 use crate::talk::Talk;
 

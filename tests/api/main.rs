@@ -6,8 +6,8 @@
 )]
 
 #[macro_use]
-#[path = "../shared/runtimes.rs"]
-mod runtimes;
+#[path = "../shared/mod.rs"]
+mod shared;
 
 mod addresses;
 mod buffering;
@@ -43,11 +43,3 @@ mod truncation;
 mod types;
 mod unaligned;
 mod uri;
-
-#[path = "../shared/long.rs"]
-mod long;
-#[path = "../shared/loopback.rs"]
-mod loopback;
-#[cfg(feature = "tls")]
-#[path = "../shared/upgrade.rs"]
-mod upgrade;

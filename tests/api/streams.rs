@@ -11,7 +11,7 @@ use nbd_client::wire::{Command, Errno};
 use nbd_client::{Chunk, Connection, Error, Extent, InvalidRequest, context};
 use tokio::time::timeout;
 
-use crate::long;
+use crate::shared::long;
 use crate::support::*;
 
 const SIZE: usize = 3 << 20;

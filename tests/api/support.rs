@@ -22,10 +22,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 #[cfg(feature = "tls")]
 use tokio::net::TcpStream;
 
-use crate::long;
-use crate::loopback::loopback;
+use crate::shared::long;
+use crate::shared::loopback::loopback;
 #[cfg(feature = "tls")]
-use crate::upgrade::{behind_tls, upgrade};
+use crate::shared::upgrade::{behind_tls, upgrade};
 
 pub(crate) const CHUNKED: [ReplyStyle; 2] = [ReplyStyle::Structured, ReplyStyle::Extended];
 pub(crate) const STYLES: [ReplyStyle; 3] = [

@@ -10,7 +10,7 @@ use nbd_client::{Connection, Error, InvalidRequest};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::long;
+use crate::shared::long;
 use crate::support::*;
 
 const SIZE: u64 = 1 << 18;

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use crate::answer::To;
 pub(crate) use crate::ask::{Ask, BARE, Got};
-use crate::long;
 pub(crate) use crate::random::Random;
+use crate::shared::long;
 pub(crate) use crate::transport::Transport;
 
 pub(crate) const SIMPLE: [ReplyStyle; 1] = [ReplyStyle::Simple];

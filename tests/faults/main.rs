@@ -10,8 +10,8 @@
 )]
 
 #[macro_use]
-#[path = "../shared/runtimes.rs"]
-mod runtimes;
+#[path = "../shared/mod.rs"]
+mod shared;
 
 mod answer;
 mod ask;
@@ -27,11 +27,3 @@ mod status;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
-
-#[path = "../shared/long.rs"]
-mod long;
-#[path = "../shared/loopback.rs"]
-mod loopback;
-#[cfg(feature = "tls")]
-#[path = "../shared/upgrade.rs"]
-mod upgrade;

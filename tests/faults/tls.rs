@@ -6,8 +6,8 @@ use nbd_client::wire::{OptionReplyType, OptionType, ReplyStyle};
 use nbd_client::{Builder, Connection};
 
 use crate::harness::CONTEXTS;
-use crate::loopback::loopback;
-use crate::upgrade::{behind_tls, upgrade};
+use crate::shared::loopback::loopback;
+use crate::shared::upgrade::{behind_tls, upgrade};
 
 /// Connects, and plays the handshake.
 pub(crate) async fn ready(

@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 use tokio::runtime::RuntimeFlavor;
 
 use crate::harness::{CONTEXTS, SIZE, info};
-use crate::loopback::loopback;
+use crate::shared::loopback::loopback;
 #[cfg(feature = "tls")]
 use crate::tls;
 

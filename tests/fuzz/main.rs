@@ -3,9 +3,9 @@
 //! `NBD_SEED=number` says where the random inputs start; they print it.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../shared/random.rs"]
-#[allow(dead_code)]
-mod random;
+#[path = "../shared/mod.rs"]
+mod shared;
+
 #[path = "../../fuzz/src/lib.rs"]
 #[allow(unreachable_pub, unnameable_types, unused_imports, dead_code)]
 mod targets;
@@ -14,7 +14,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
-use random::Random;
+use shared::random::Random;
 use targets::{TARGETS, Target};
 
 /// Random inputs for each target.

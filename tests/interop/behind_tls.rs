@@ -2,8 +2,8 @@
 
 use nbd_client::{Builder, Connection, TlsMode};
 
-use crate::pki;
-use crate::server::Server;
+use crate::shared::pki;
+use crate::shared::server::Server;
 
 /// nbdkit, for clients with a certificate.
 pub(crate) fn nbdkit(args: &[&str]) -> Server {

@@ -4,7 +4,7 @@ use std::fs;
 
 use nbd_client::Connection;
 
-use crate::random::Random;
+use crate::shared::random::Random;
 
 /// Sizes and offsets are multiples of this, which suits every server.
 const BLOCK: u64 = 512;

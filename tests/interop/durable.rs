@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use nbd_client::{Connection, ErrorKind};
 use tokio::task::JoinSet;
 
-use crate::random::Random;
-use crate::server::{Dir, Server};
+use crate::shared::random::Random;
+use crate::shared::server::{Dir, Server};
 
 /// What a server writes as a whole or not at all: a page.
 const UNIT: usize = 4096;

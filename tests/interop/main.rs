@@ -9,8 +9,8 @@
 )]
 
 #[macro_use]
-#[path = "../shared/runtimes.rs"]
-mod runtimes;
+#[path = "../shared/mod.rs"]
+mod shared;
 
 #[cfg(feature = "tls")]
 mod behind_tls;
@@ -19,21 +19,6 @@ mod durable;
 mod memory;
 mod nbd_server;
 mod nbdkit;
-#[cfg(feature = "tls")]
-#[path = "../shared/pki.rs"]
-mod pki;
-#[path = "../shared/process.rs"]
-mod process;
 mod qemu;
-#[path = "../shared/random.rs"]
-mod random;
-#[path = "../shared/server.rs"]
-#[allow(dead_code, reason = "shared with the tests that need more of it")]
-mod server;
 mod soak;
 mod state;
-
-#[path = "../shared/load.rs"]
-mod load;
-#[path = "../shared/long.rs"]
-mod long;

@@ -10,7 +10,7 @@ use nbd_client::wire::{Command, HandshakeFlags, ReplyStyle, TransmissionFlags};
 use nbd_client::{Connecting, Connection};
 use tokio::io::{AsyncWriteExt, DuplexStream};
 
-use crate::process::{Baseline, in_a_process_of_its_own, memory, times};
+use crate::shared::process::{Baseline, in_a_process_of_its_own, memory, times};
 
 /// What one connection may cost, with the buffers of its server.
 const EACH: u64 = 64 << 10;

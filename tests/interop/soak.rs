@@ -13,9 +13,9 @@ use nbd_client::{Connection, Error, Result};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::process::times;
-use crate::random::Random;
-use crate::server::{Dir, Server};
+use crate::shared::process::times;
+use crate::shared::random::Random;
+use crate::shared::server::{Dir, Server};
 
 const TASKS: u64 = 8;
 const BLOCK: u64 = 4096;

@@ -83,18 +83,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[macro_use]
-#[path = "../shared/runtimes.rs"]
-mod runtimes;
-
-#[allow(dead_code, reason = "shared with the tests that need more of it")]
-#[path = "../shared/process.rs"]
-mod process;
-#[allow(dead_code, reason = "shared with the tests that need more of it")]
-#[path = "../shared/server.rs"]
-mod server;
+#[path = "../shared/mod.rs"]
+mod shared;
 
 mod nbdkit;
 mod qemu;
-
-#[path = "../shared/long.rs"]
-mod long;

@@ -11,9 +11,9 @@ use nbd_client::{Builder, Connection, TlsMode, testing};
 use tokio::runtime::{self, Runtime};
 
 use crate::content::{DISK, READ, content};
-use crate::pki;
-use crate::server::{Dir, Server};
 use crate::shape::{Program, Transport, Way};
+use crate::shared::pki;
+use crate::shared::server::{Dir, Server};
 use crate::watch::{Step, Watch};
 use crate::{Outcome, ensure};
 

@@ -8,8 +8,8 @@ use futures::TryStreamExt as _;
 use nbd_client::{Chunk, Connection};
 
 use crate::content::{READ, WRITTEN, ZEROED, content, place};
-use crate::random::Random;
 use crate::shape::{COMMANDS, Command, Load, Shape};
+use crate::shared::random::Random;
 use crate::watch::Watch;
 use crate::{Outcome, ensure};
 

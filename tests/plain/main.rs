@@ -12,6 +12,9 @@
     reason = "a test that cannot go on has failed"
 )]
 
+#[path = "../shared/mod.rs"]
+mod shared;
+
 mod content;
 mod fleet;
 mod lane;
@@ -22,16 +25,6 @@ mod shape;
 mod visit;
 mod watch;
 
-#[path = "../shared/pki.rs"]
-#[allow(dead_code, reason = "shared with the tests that need more of it")]
-mod pki;
-#[path = "../shared/random.rs"]
-#[allow(dead_code, reason = "shared with the tests that need more of it")]
-mod random;
-#[path = "../shared/server.rs"]
-#[allow(dead_code, reason = "shared with the tests that need more of it")]
-mod server;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -40,8 +33,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use fleet::Fleet;
 use plan::Plan;
-use random::Random;
 use report::Report;
+use shared::random::Random;
 use visit::Visitor;
 use watch::Watch;
 

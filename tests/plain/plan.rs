@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::random::Random;
 use crate::shape::{Command, Load, Place, Program, THREADS, Threads, Transport, loads, ways};
+use crate::shared::random::Random;
 
 /// So many loads share a connection,
 const GROUP: usize = 6;

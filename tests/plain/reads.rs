@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nbd_client::Connection;
 use tokio::time::timeout;
 
-use crate::server::{Dir, Server};
+use crate::shared::server::{Dir, Server};
 
 /// How many of each size. `NBD_READS` says otherwise.
 const READS: u64 = 1_000_000;

@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 use crate::content::{WRITTEN, ZEROED, content, reach};
 use crate::fleet::Fleet;
 use crate::lane::{Lane, Tally, check};
-use crate::random::Random;
 use crate::shape::{Command, Load, Place, Shape, Threads};
+use crate::shared::random::Random;
 use crate::watch::{Step, Watch};
 use crate::{Outcome, ensure};
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::long;
+use super::long;
 
 /// Says to a test that it runs in a process of its own.
 const ALONE: &str = "NBD_TEST_ALONE";

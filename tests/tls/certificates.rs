@@ -2,8 +2,8 @@
 
 use nbd_client::{Connection, Error, TlsConfigBuilder, TlsFailure, TlsMode};
 
-use crate::tls::pki;
-use crate::tls::server::{Over, Server};
+use crate::shared::pki;
+use crate::shared::server::{Over, Server};
 use crate::tls::servers;
 use crate::tls::wire::failure;
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use nbd_client::{Connection, Error, TlsConfig, TlsMode, TlsVersion};
 
-use crate::tls::pki;
+use crate::shared::pki;
 
 #[tokio::test]
 async fn t28_no_name_to_check_is_an_error_before_anything_is_connected() {

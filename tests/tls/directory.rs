@@ -9,8 +9,8 @@ use tokio_rustls::rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
 };
 
-use crate::tls::pki;
-use crate::tls::server::{Over, Server};
+use crate::shared::pki;
+use crate::shared::server::{Over, Server};
 use crate::tls::servers;
 use crate::tls::wire::failure;
 

@@ -5,26 +5,17 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[macro_use]
-#[path = "../shared/runtimes.rs"]
-mod runtimes;
+#[path = "../shared/mod.rs"]
+mod shared;
 
 #[path = "."]
 mod tls {
     mod clear;
     mod config;
     mod hostile;
-    #[path = "../shared/load.rs"]
-    mod load;
-    #[path = "../shared/long.rs"]
-    mod long;
     mod matrix;
-    #[path = "../shared/pki.rs"]
-    mod pki;
     #[cfg(feature = "tls-psk")]
     mod psk;
-    #[path = "../shared/server.rs"]
-    #[allow(dead_code, reason = "shared with the tests that need more of it")]
-    mod server;
     mod servers;
     mod truncation;
     mod turned_away;

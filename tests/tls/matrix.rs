@@ -2,9 +2,9 @@
 
 use nbd_client::{ClientCertificate, Connection, TlsMode, TlsVersion};
 
-use crate::tls::server::{Over, Server};
+use crate::shared::server::{Over, Server};
+use crate::shared::{load, pki};
 use crate::tls::servers;
-use crate::tls::{load, pki};
 
 /// Who proves who they are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

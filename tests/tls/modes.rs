@@ -4,8 +4,8 @@ use nbd_client::{
     ClientCertificate, Connection, Error, InvalidRequest, TlsInfo, TlsMode, TlsUpgrade, Upgrading,
 };
 
-use crate::tls::pki;
-use crate::tls::server::{Over, Server};
+use crate::shared::pki;
+use crate::shared::server::{Over, Server};
 use crate::tls::servers;
 
 /// nbdkit with `--tls=` off, on or require.

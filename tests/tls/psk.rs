@@ -13,10 +13,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
 use tokio_openssl::SslStream;
 
-use crate::tls::server::{Over, Server};
+use crate::shared::server::{Over, Server};
+use crate::shared::{load, pki};
 use crate::tls::servers;
 use crate::tls::wire::{self, SECRET, agree, failure};
-use crate::tls::{load, pki};
 
 const KEY: [u8; 32] = [0x5a; 32];
 

@@ -1,6 +1,6 @@
 //! The servers of these tests.
 
-use super::server::{Dir, Over, Server};
+use crate::shared::server::{Dir, Over, Server};
 
 /// nbdkit, which tells what it does.
 pub(crate) fn nbdkit(over: Over, args: &[&str]) -> Server {

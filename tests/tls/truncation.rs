@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
-use crate::tls::long;
+use crate::shared::long;
 use crate::tls::wire::{self, requiring};
 
 /// More than any conversation takes; under a paused clock, more than all deadlines together.

@@ -2,8 +2,8 @@
 
 use nbd_client::{Connection, TlsConfigBuilder, TlsFailure, TlsMode, TlsVersion};
 
-use crate::tls::pki;
-use crate::tls::server::{Over, Server};
+use crate::shared::pki;
+use crate::shared::server::{Over, Server};
 use crate::tls::servers;
 use crate::tls::wire::failure;
 

@@ -6,8 +6,8 @@ use std::path::Path;
 use nbd_client::{Connection, Error, TlsConfig, TlsFailure, TlsMode, UriPolicy};
 use tempfile::TempDir;
 
-use crate::tls::pki;
-use crate::tls::server::{Over, Server};
+use crate::shared::pki;
+use crate::shared::server::{Over, Server};
 use crate::tls::servers;
 use crate::tls::wire::failure;
 

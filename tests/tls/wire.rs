@@ -17,7 +17,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::version::TLS12;
 use tokio_rustls::server::TlsStream;
 
-use crate::tls::pki;
+use crate::shared::pki;
 
 /// The name that must not be heard.
 pub(crate) const SECRET: &str = "canary-export";

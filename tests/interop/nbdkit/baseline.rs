@@ -6,8 +6,8 @@ use tokio::task::JoinSet;
 
 #[cfg(feature = "tls")]
 use crate::behind_tls;
-use crate::process::{Baseline, in_a_process_of_its_own, memory, times};
-use crate::server::Server;
+use crate::shared::process::{Baseline, in_a_process_of_its_own, memory, times};
+use crate::shared::server::Server;
 
 const MEMORY: [&str; 5] = ["nbdkit", "-s", "--exit-with-parent", "memory", "1M"];
 /// So many servers are started at the same time.

@@ -4,8 +4,8 @@ use nbd_client::{Connection, Error, InvalidRequest};
 
 use super::connect;
 use crate::disk::ten_gibibytes;
-use crate::random::Random;
-use crate::server::Server;
+use crate::shared::random::Random;
+use crate::shared::server::Server;
 
 /// A server that refuses whatever does not keep to these sizes.
 fn strict(maximum: &str) -> Vec<String> {

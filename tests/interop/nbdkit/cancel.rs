@@ -19,9 +19,9 @@ use nbd_client::Connection;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::process::times;
-use crate::random::Random;
-use crate::server::Server;
+use crate::shared::process::times;
+use crate::shared::random::Random;
+use crate::shared::server::Server;
 
 const TASKS: u64 = 32;
 const CANCELLATIONS: u64 = 100_000;

@@ -5,7 +5,7 @@ use std::future::IntoFuture;
 use nbd_client::{Connection, Delivery, ErrorKind, State};
 use tokio::task::{JoinSet, yield_now};
 
-use crate::process::{descriptors, eventually, in_a_process_of_its_own, is_gone};
+use crate::shared::process::{descriptors, eventually, in_a_process_of_its_own, is_gone};
 
 pub(super) const MEMORY: [&str; 5] = ["nbdkit", "-s", "--exit-with-parent", "memory", "1M"];
 

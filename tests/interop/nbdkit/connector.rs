@@ -9,7 +9,7 @@ use nbd_client::{
 };
 use tokio::net::UnixStream;
 
-use crate::server::Server;
+use crate::shared::server::Server;
 
 const SIZE: u64 = 1 << 20;
 

@@ -10,8 +10,8 @@ use futures::future::{join, join_all};
 use nbd_client::{Connection, Delivery, Error};
 
 use super::connect;
-use crate::process::times;
-use crate::server::{Dir, Server};
+use crate::shared::process::times;
+use crate::shared::server::{Dir, Server};
 
 const BLOCK: usize = 4096;
 const BLOCKS: u64 = 64;

@@ -4,7 +4,7 @@ use nbd_client::wire::{Command, Errno, OptionReplyType, OptionType};
 use nbd_client::{Connection, Error, Phase};
 
 use super::{connect, request_error};
-use crate::server::{Dir, Server};
+use crate::shared::server::{Dir, Server};
 
 /// A server on which every command fails in its own way.
 const FAILING: [&str; 11] = [

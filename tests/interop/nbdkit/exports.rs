@@ -3,7 +3,7 @@
 use nbd_client::wire::OptionReplyType;
 use nbd_client::{Connection, Error};
 
-use crate::server::{Dir, Server};
+use crate::shared::server::{Dir, Server};
 
 const NAMED: [&str; 9] = [
     "--filter=exportname",

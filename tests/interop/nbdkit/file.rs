@@ -7,9 +7,9 @@ use nbd_client::Connection;
 
 use super::connect;
 use crate::disk::Model;
-use crate::load;
-use crate::random::Random;
-use crate::server::{Dir, Server};
+use crate::shared::load;
+use crate::shared::random::Random;
+use crate::shared::server::{Dir, Server};
 
 const SIZE: u64 = 1 << 20;
 

@@ -8,11 +8,11 @@ use nbd_client::{Builder, Connection, Error, ErrorKind, State};
 use tokio::time::timeout;
 
 use super::child::MEMORY;
-use crate::process::{
+use crate::shared::process::{
     Baseline, again, eventually, group_of, has_ended, in_a_process_of_its_own, is_alone, is_gone,
     members,
 };
-use crate::server::{Dir, run};
+use crate::shared::server::{Dir, run};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// What nobody is to wait for.

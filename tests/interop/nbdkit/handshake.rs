@@ -3,7 +3,7 @@
 use nbd_client::wire::HandshakeFlags;
 use nbd_client::{Connection, Handshake, Protocol};
 
-use crate::server::Server;
+use crate::shared::server::Server;
 
 /// What was agreed, once data has gone both ways over it.
 async fn agreed(conn: &Connection) -> Protocol {

@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 #[cfg(feature = "tls")]
 use crate::behind_tls;
 use crate::durable::Disk;
-use crate::process::{again, eventually, has_ended, is_alone, times};
-use crate::random::Random;
-use crate::server::{Dir, Server};
+use crate::shared::process::{again, eventually, has_ended, is_alone, times};
+use crate::shared::random::Random;
+use crate::shared::server::{Dir, Server};
 
 // nbdkit keeps what is written to itself until it is flushed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

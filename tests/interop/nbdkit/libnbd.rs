@@ -3,7 +3,7 @@
 use futures::TryStreamExt;
 use nbd_client::{Builder, Chunk, Connection, Extent, Handshake};
 
-use crate::server::Dir;
+use crate::shared::server::Dir;
 
 const BASE: &str = "base:allocation";
 const MEMORY: [&str; 2] = ["memory", "1M"];

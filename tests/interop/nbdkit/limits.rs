@@ -11,9 +11,9 @@ use tokio::process::Command;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
-use crate::process::{Baseline, again, in_a_process_of_its_own, is_alone, times};
-use crate::random::Random;
-use crate::server::{Dir, Server};
+use crate::shared::process::{Baseline, again, in_a_process_of_its_own, is_alone, times};
+use crate::shared::random::Random;
+use crate::shared::server::{Dir, Server};
 
 /// Far beyond what anything here takes: whoever waits longer waits for ever.
 const WATCHDOG: Duration = Duration::from_secs(120);

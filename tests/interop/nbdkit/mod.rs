@@ -22,7 +22,7 @@ mod uri;
 
 use nbd_client::{Connection, Error};
 
-use crate::server::Server;
+use crate::shared::server::Server;
 
 /// A connection to nbdkit with these arguments, and the server.
 async fn connect(args: &[&str]) -> (Connection, Server) {

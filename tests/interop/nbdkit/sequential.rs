@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::long;
-use crate::server::Server;
+use crate::shared::long;
+use crate::shared::server::Server;
 
 /// Far longer than any read takes.
 const WATCHDOG: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use nbd_client::{Connection, IntoSocket};
 
-use crate::server::Server;
+use crate::shared::server::Server;
 
 /// Takes the socket over and uses it.
 async fn connect(socket: impl IntoSocket) {

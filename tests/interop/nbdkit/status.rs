@@ -3,7 +3,7 @@
 use futures::TryStreamExt;
 use nbd_client::{Chunk, Connection, Error, Extent, InvalidRequest};
 
-use crate::server::Server;
+use crate::shared::server::Server;
 
 const BASE: &str = "base:allocation";
 

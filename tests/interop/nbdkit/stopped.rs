@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use nbd_client::Connection;
 
-use crate::process::{again, is_alone, times};
-use crate::server::{Server, run};
+use crate::shared::process::{again, is_alone, times};
+use crate::shared::server::{Server, run};
 
 const STOPPED: &str = "nbdkit::stopped::what_came_while_the_client_was_stopped_counts";
 const LIMIT: Duration = Duration::from_millis(500);

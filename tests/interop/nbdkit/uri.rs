@@ -2,7 +2,7 @@
 
 use nbd_client::{Connection, Error};
 
-use crate::server::{Dir, Server, run};
+use crate::shared::server::{Dir, Server, run};
 
 /// Names that a URI cannot hold as they are, and the sizes of the exports.
 const NAMES: [(&str, u64); 5] = [

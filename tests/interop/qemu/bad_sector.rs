@@ -6,8 +6,8 @@ use nbd_client::wire::Errno;
 use nbd_client::{Builder, Connection, Error, ErrorKind};
 
 use super::connect;
-use crate::random::Random;
-use crate::server::{Dir, Server};
+use crate::shared::random::Random;
+use crate::shared::server::{Dir, Server};
 
 const SIZE: usize = 1 << 20;
 /// Where the bad sector begins.

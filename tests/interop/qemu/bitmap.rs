@@ -3,7 +3,7 @@
 use nbd_client::{Builder, Connection, Error, Extent};
 
 use super::connect;
-use crate::server::{Dir, Server, run};
+use crate::shared::server::{Dir, Server, run};
 
 pub(super) const BASE: &str = "base:allocation";
 pub(super) const DEPTH: &str = "qemu:allocation-depth";

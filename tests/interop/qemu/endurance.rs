@@ -4,9 +4,9 @@
 use crate::behind_tls;
 use crate::durable::{Disk, SIZE};
 use crate::nbdkit::baseline::connect_often_unix;
-use crate::process::{in_a_process_of_its_own, times};
-use crate::random::Random;
-use crate::server::{Dir, Server};
+use crate::shared::process::{in_a_process_of_its_own, times};
+use crate::shared::random::Random;
+use crate::shared::server::{Dir, Server};
 
 // qemu-nbd hands what is written to the system at once: nothing is lost when it is killed, and
 // nothing may be torn.

@@ -4,7 +4,7 @@ use nbd_client::wire::{Errno, OptionReplyType};
 use nbd_client::{Connection, Delivery, Error, ErrorKind, Handshake};
 
 use super::connect;
-use crate::server::{Dir, Server};
+use crate::shared::server::{Dir, Server};
 
 fn server() -> (Server, Dir) {
     let dir = Dir::new();

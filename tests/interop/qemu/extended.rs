@@ -4,8 +4,8 @@ use nbd_client::{Connection, Error, Extent, InvalidRequest};
 
 use super::bitmap::{self, BASE, DEPTH, DIRTY};
 use super::connect;
-use crate::random::Random;
-use crate::server::{Dir, Server, run};
+use crate::shared::random::Random;
+use crate::shared::server::{Dir, Server, run};
 
 const TIB: u64 = 1 << 40;
 

@@ -5,10 +5,10 @@ use nbd_client::{Builder, Connection, Error, Strict};
 
 use super::connect;
 use crate::disk::{Model, ten_gibibytes};
-use crate::load;
-use crate::process::is_gone;
-use crate::random::Random;
-use crate::server::{Dir, Server, run};
+use crate::shared::load;
+use crate::shared::process::is_gone;
+use crate::shared::random::Random;
+use crate::shared::server::{Dir, Server, run};
 
 const SIZE: u64 = 1 << 20;
 

@@ -9,7 +9,7 @@ mod file;
 
 use nbd_client::{Builder, Connection};
 
-use crate::server::Server;
+use crate::shared::server::Server;
 
 /// A connection to a server with what the builder says.
 async fn connect(server: &Server, builder: Builder) -> Connection {

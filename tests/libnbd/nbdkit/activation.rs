@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use nbd_client::{Connection, State};
 
-use crate::process::is_gone;
-use crate::server::Dir;
+use crate::shared::process::is_gone;
+use crate::shared::server::Dir;
 
 both_runtimes!(server_takes_over_a_socket);
 async fn server_takes_over_a_socket() {

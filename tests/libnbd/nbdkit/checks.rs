@@ -6,7 +6,7 @@ use nbd_client::wire::{Command, CommandFlags};
 use nbd_client::{Connection, Error, InvalidRequest, State, Strict};
 
 use super::connect;
-use crate::server::Server;
+use crate::shared::server::Server;
 
 /// A server that insists on blocks of 512 bytes, and on no more than 16 MiB at a time.
 const BLOCKS: [&str; 7] = [

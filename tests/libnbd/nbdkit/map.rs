@@ -4,7 +4,7 @@ use futures::TryStreamExt;
 use nbd_client::{Connection, Extent, context};
 
 use super::connect;
-use crate::server::Dir;
+use crate::shared::server::Dir;
 
 const BASE: &str = context::BASE_ALLOCATION;
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nbd_client::{Connection, UriPolicy};
 
-use crate::server::Dir;
+use crate::shared::server::Dir;
 
 const ALONE: &str = "LIBNBD_SSH_ALONE";
 

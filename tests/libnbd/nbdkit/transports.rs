@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use nbd_client::{AddressFamily, Connection};
 
-use crate::server::{Dir, Server};
+use crate::shared::server::{Dir, Server};
 
 /// nbdkit on a port of `::1`.
 struct Tcp6(Child, u16);

@@ -3,8 +3,8 @@
 use nbd_client::Connection;
 
 use super::image;
-use crate::process::is_gone;
-use crate::server::Dir;
+use crate::shared::process::is_gone;
+use crate::shared::server::Dir;
 
 both_runtimes!(server_takes_over_a_socket);
 async fn server_takes_over_a_socket() {

@@ -4,7 +4,7 @@ use futures::TryStreamExt;
 use nbd_client::{Chunk, Connection, Error};
 
 use super::connect;
-use crate::server::{Dir, Server, run};
+use crate::shared::server::{Dir, Server, run};
 
 /// Negotiating, with neither form of reply asked for.
 async fn plain(server: &Server) -> Connection {

@@ -7,7 +7,7 @@ mod storage_daemon;
 
 use nbd_client::{Builder, Connection};
 
-use crate::server::{Dir, Server, run};
+use crate::shared::server::{Dir, Server, run};
 
 async fn connect(server: &Server, builder: Builder) -> Connection {
     let conn = builder.build();

@@ -4,7 +4,7 @@ use futures::TryStreamExt;
 use nbd_client::{Connection, Error, Extent, InvalidRequest, context};
 
 use super::{connect, image};
-use crate::server::{Dir, Server};
+use crate::shared::server::{Dir, Server};
 
 const BASE: &str = context::BASE_ALLOCATION;
 const DEPTH: &str = context::QEMU_ALLOCATION_DEPTH;

@@ -6,8 +6,8 @@ use std::process::{Child, Command};
 
 use nbd_client::Connection;
 
-use crate::process::is_gone;
-use crate::server::Dir;
+use crate::shared::process::is_gone;
+use crate::shared::server::Dir;
 
 /// A daemon that is ended with the test.
 struct Daemon(Child);

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[allow(dead_code, reason = "shared with the tests that need more of it")]
-#[path = "../../../tests/shared/server.rs"]
+#[path = "../../../tests/shared/server/mod.rs"]
 mod server;
 
 mod nbdinfo;
