@@ -251,6 +251,22 @@ async fn contexts_that_lag_behind_are_asked_for_alone() {
 }
 
 #[tokio::test]
+async fn one_context_of_several_is_asked_for_alone() {
+    for (contexts, payload) in [(&[WIDE, DIRTY][..], 8 + 4), (&[DIRTY], 1 << 20)] {
+        let disk = disk();
+        let conn = connect(Server::builder(), &disk, contexts).await;
+        let extents: Vec<_> = conn.extents(DIRTY, ..).try_collect().await.unwrap();
+        lengths(&extents, 0, 1 << 20);
+        let asked: Vec<_> = disk.log().iter().map(|head| head.length).collect();
+        assert_eq!(
+            asked,
+            [payload],
+            "the length of the range, or of a list of contexts"
+        );
+    }
+}
+
+#[tokio::test]
 async fn hole_of_many_terabytes_is_one_request() {
     let disk = Export::new(10 << 40).log_requests(100);
     disk.fill(5 << 40, 65_536, 1);
