@@ -152,6 +152,8 @@ pub mod wire;
 
 pub use chunk::Chunk;
 pub use connection::{Builder, Connecting, Connection, Connector, IntoSocket};
+#[cfg(unix)]
+pub use connection::{IntoCommand, IntoProgram};
 pub use error::*;
 pub use export::{BlockSize, Export, Handshake, ListedExport, Protocol};
 pub use extent::{BlockStatus, Extent};
@@ -162,6 +164,8 @@ pub use state::State;
 pub use stats::Stats;
 pub use stream::{Pieces, ReadStream};
 pub use strict::Strict;
+#[cfg(unix)]
+pub use transport::program::Program;
 pub use transport::tcp::{AddressFamily, KeepAlive};
 #[cfg(feature = "tls-psk")]
 pub use transport::tls::TlsPsk;

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 pub use builder::Builder;
 pub use connect::{Connecting, Connector, IntoSocket};
+#[cfg(unix)]
+pub use connect::{IntoCommand, IntoProgram};
 
 use crate::driver::{Inner, Transmission};
 use crate::error::{Error, InvalidRequest, Result};

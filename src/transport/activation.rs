@@ -17,7 +17,8 @@ use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use super::child::{Child, Terms};
-use super::command::{Argv, not_run};
+use super::command::not_run;
+use super::program::Program;
 use super::reaper::Reaper;
 use super::socket::Socket;
 use crate::error::trying;
@@ -35,10 +36,10 @@ const MAX_NAME: usize = 32;
 const SCRIPT: &str = r#"LISTEN_PID=$$; export LISTEN_PID; exec "$@" 3<&0 0</dev/null"#;
 
 /// Refuses what cannot be started in this way, or a socket cannot be called.
-pub(crate) fn check(argv: &Argv, name: Option<&str>) -> Result<()> {
-    if argv.program.as_bytes().starts_with(b"-") {
+pub(crate) fn check(program: &Program, name: Option<&str>) -> Result<()> {
+    if program.name().as_bytes().starts_with(b"-") {
         // Some shells take it for an option of `exec`, and not all know `--`.
-        let program = argv.program.to_string_lossy().into_owned();
+        let program = program.name().to_string_lossy().into_owned();
         return Err(InvalidUse::ProgramName(program).into());
     }
     match name {
@@ -66,20 +67,20 @@ pub(crate) fn check(argv: &Argv, name: Option<&str>) -> Result<()> {
 ///
 /// Must be called inside a Tokio runtime.
 pub(crate) fn spawn(
-    argv: Argv,
+    program: &Program,
     name: Option<&str>,
     kill_delay: Duration,
 ) -> Result<(Socket<UnixStream>, Child)> {
-    start(&argv, name, kill_delay, io::stderr())
+    start(program, name, kill_delay, io::stderr())
 }
 
 fn start(
-    argv: &Argv,
+    program: &Program,
     name: Option<&str>,
     kill_delay: Duration,
     stderr: impl Write + Send + 'static,
 ) -> Result<(Socket<UnixStream>, Child)> {
-    check(argv, name)?;
+    check(program, name)?;
     let failed = |what, error| Error::io(Phase::Connect, trying(what, error));
     let root = env::temp_dir();
     let (listener, stream) = listen(&root)
@@ -90,8 +91,8 @@ fn start(
         kill_delay,
         leads: true,
     };
-    launch(argv, name, terms, (listener, stream), stderr)
-        .map_err(|error| not_run(&argv.program, error))
+    launch(program, name, terms, (listener, stream), stderr)
+        .map_err(|error| not_run(program.name(), error))
 }
 
 /// A listening socket, and a connection that waits to be accepted.
@@ -108,7 +109,7 @@ fn listen(root: &Path) -> io::Result<(net::UnixListener, net::UnixStream)> {
 }
 
 fn launch(
-    argv: &Argv,
+    program: &Program,
     name: Option<&str>,
     terms: Terms,
     (listener, stream): (net::UnixListener, net::UnixStream),
@@ -120,10 +121,7 @@ fn launch(
     let stream = UnixStream::from_std(stream)?;
 
     let name = name.filter(|name| !name.is_empty()).unwrap_or("unknown");
-    let child = Command::new("/bin/sh")
-        .args(["-c", SCRIPT, "sh"])
-        .arg(&argv.program)
-        .args(&argv.arguments)
+    let child = Command::from(program.command_by_shell(SCRIPT))
         .env("LISTEN_FDS", "1")
         .env("LISTEN_FDNAMES", name)
         // Not for this process, if we have been activated ourselves.
@@ -137,7 +135,7 @@ fn launch(
     // The command is gone, and with it our copy of the listening socket.
     Ok((
         Socket::new(stream),
-        Child::new(child, reaper, stderr, terms)?.by_shell(&argv.program),
+        Child::new(child, reaper, stderr, terms)?.by_shell(program.name()),
     ))
 }
 
@@ -184,12 +182,12 @@ mod tests {
     use super::*;
     use crate::error::ChildReport;
     use crate::transport::testing::{alone, descriptors, installed};
-    use crate::transport::{Joined, Transport, command};
+    use crate::transport::{Joined, Transport};
 
     const DELAY: Duration = Duration::from_secs(10);
 
     fn run<const N: usize>(argv: [&str; N], name: Option<&str>) -> (Joined, Child) {
-        let argv = command::check(argv).unwrap();
+        let argv = Program::from_argv(argv);
         let (socket, child) = start(&argv, name, DELAY, io::sink()).unwrap();
         (Transport::from(socket).join(), child)
     }
@@ -233,7 +231,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn server_that_listens_is_told_to_go_at_once() {
         let start = tokio::time::Instant::now();
-        let argv = command::check(["sleep", "1000"]).unwrap();
+        let argv = Program::new("sleep").arg("1000");
         let (_stream, mut child) = super::start(&argv, None, Duration::MAX, io::sink()).unwrap();
         assert!(child.terminate().await.is_some());
         assert!(start.elapsed() < Duration::from_millis(100));
@@ -241,7 +239,7 @@ mod tests {
 
     #[test]
     fn impossible_names_are_refused_with_a_reason() {
-        let argv = command::check(["true"]).unwrap();
+        let argv = Program::new("true");
         let refused = |name| check(&argv, Some(name)).unwrap_err().to_string();
         for name in ["a b", "a:b", "\u{e4}", "a\n"] {
             let text = format!("the socket name {name:?} must consist of ASCII letters and digits");
@@ -257,8 +255,8 @@ mod tests {
 
     #[test]
     fn k41_program_that_looks_like_an_option_is_refused() {
-        let argv = command::check(["-c", "true"]).unwrap();
-        let error = spawn(argv, None, DELAY).unwrap_err();
+        let argv = Program::new("-c").arg("true");
+        let error = spawn(&argv, None, DELAY).unwrap_err();
         let text = "must not begin with \"-\"";
         assert!(error.to_string().contains(text), "{error}");
     }

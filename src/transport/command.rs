@@ -1,58 +1,21 @@
 //! A server as child process that speaks on its standard input and output.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net;
-use std::process::Stdio;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use tokio::process::Command;
+use tokio::process;
 
 use super::child::{Child, Terms};
 use super::reaper::Reaper;
 use super::socket::Socket;
 use crate::error::trying;
-use crate::error::{Error, InvalidUse, Phase, Result};
-
-/// A program and its arguments, checked.
-#[derive(Clone, Debug)]
-pub(crate) struct Argv {
-    pub(super) program: OsString,
-    pub(super) arguments: Vec<OsString>,
-}
-
-impl Argv {
-    /// The program, as errors name it.
-    pub(crate) fn program_name(&self) -> String {
-        format!("{:?}", self.program)
-    }
-}
-
-/// Refuses what no system could run.
-pub(crate) fn check<I>(argv: I) -> Result<Argv>
-where
-    I: IntoIterator<Item: AsRef<OsStr>>,
-{
-    let mut argv = argv.into_iter().map(|word| word.as_ref().to_owned());
-    let Some(program) = argv.next() else {
-        return Err(InvalidUse::Empty { what: "command" }.into());
-    };
-    if program.is_empty() {
-        return Err(InvalidUse::Empty {
-            what: "name of the program",
-        }
-        .into());
-    }
-    let arguments = argv.collect::<Vec<_>>();
-    let nul = |word: &OsString| word.as_bytes().contains(&0);
-    if nul(&program) || arguments.iter().any(nul) {
-        return Err(InvalidUse::ContainsNul { what: "command" }.into());
-    }
-    Ok(Argv { program, arguments })
-}
+use crate::error::{Error, Phase, Result};
 
 /// How long a server may take to exit by itself once its standard input is at its end.
 const GRACE: Duration = Duration::from_millis(500);
@@ -67,14 +30,14 @@ pub(crate) enum Group {
     Ours,
 }
 
-/// Starts a program, one argument after the other and never through a shell, with a socket as
-/// its standard input and output.
+/// Starts a program, never through a shell, with a socket as its standard input and output. What
+/// the command says of its standard streams and its process group is replaced.
 ///
 /// What it writes to its standard error goes to ours; the end of it is kept for the report.
 ///
 /// Must be called inside a Tokio runtime.
 pub(crate) fn spawn(
-    argv: Argv,
+    command: Command,
     group: Group,
     kill_delay: Duration,
 ) -> Result<(Socket<UnixStream>, Child)> {
@@ -83,15 +46,16 @@ pub(crate) fn spawn(
         kill_delay,
         leads: group == Group::Own,
     };
-    start(&argv, terms, io::stderr())
+    start(command, terms, io::stderr())
 }
 
 fn start(
-    argv: &Argv,
+    command: Command,
     terms: Terms,
     stderr: impl Write + Send + 'static,
 ) -> Result<(Socket<UnixStream>, Child)> {
-    launch(argv, terms, stderr).map_err(|error| not_run(&argv.program, error))
+    let program = command.get_program().to_owned();
+    launch(command, terms, stderr).map_err(|error| not_run(&program, error))
 }
 
 /// The program could not be run.
@@ -101,7 +65,7 @@ pub(super) fn not_run(program: &OsStr, error: io::Error) -> Error {
 }
 
 fn launch(
-    argv: &Argv,
+    mut command: Command,
     terms: Terms,
     stderr: impl Write + Send + 'static,
 ) -> io::Result<(Socket<UnixStream>, Child)> {
@@ -116,17 +80,15 @@ fn launch(
     let ours = UnixStream::from_std(ours)?;
     let theirs = OwnedFd::from(theirs);
 
-    let mut command = Command::new(&argv.program);
     command
-        .args(&argv.arguments)
         .stdin(theirs.try_clone()?)
         .stdout(theirs)
-        .stderr(Stdio::piped())
-        // It has its own way to end, see `Child`.
-        .kill_on_drop(false);
+        .stderr(Stdio::piped());
     if terms.leads {
         command.process_group(0);
     }
+    // Tokio does not kill it on drop: it has its own way to end, see `Child`.
+    let mut command = process::Command::from(command);
     let child = command.spawn()?;
     // With the command go the copies of the child's end that would hide its exit.
     drop(command);
@@ -143,6 +105,7 @@ mod tests {
 
     use super::*;
     use crate::error::raw_os_error;
+    use crate::transport::program::Program;
     use crate::transport::testing::{alone, descriptors, eventually};
     use crate::transport::{Joined, Transport};
 
@@ -153,19 +116,27 @@ mod tests {
     };
 
     fn run<const N: usize>(argv: [&str; N]) -> (Joined, Child) {
-        let (socket, child) = start(&check(argv).unwrap(), TERMS, io::sink()).unwrap();
+        let program = Program::from_argv(argv);
+        let (socket, child) = start(program.command(), TERMS, io::sink()).unwrap();
         (Transport::from(socket).join(), child)
     }
 
     #[test]
     fn k41_impossible_commands_are_refused_with_a_reason() {
-        let refused = |argv: &[&str]| check(argv).unwrap_err().to_string();
+        let refused = |argv: &[&str]| Program::from_argv(argv).check().unwrap_err().to_string();
         assert_eq!(refused(&[]), "the command is empty");
         let empty = "the name of the program is empty";
         assert_eq!(refused(&["", "x"]), empty);
         let nul = "the command contains a NUL character";
         assert_eq!(refused(&["tr\0ue"]), nul);
         assert_eq!(refused(&["true", "\0"]), nul);
+        let refused = |program: Program| program.check().unwrap_err().to_string();
+        let program = || Program::new("true");
+        let nul = "the environment of the command contains a NUL character";
+        assert_eq!(refused(program().env("A", "\0")), nul);
+        assert_eq!(refused(program().env_remove("\0")), nul);
+        let nul = "the directory of the command contains a NUL character";
+        assert_eq!(refused(program().current_dir("\0")), nul);
     }
 
     #[tokio::test]
@@ -179,7 +150,7 @@ mod tests {
             (plain, io::ErrorKind::PermissionDenied, 13),
             ("no-such-nbd-server".into(), io::ErrorKind::NotFound, 2),
         ] {
-            let error = start(&check([&program]).unwrap(), TERMS, io::sink()).unwrap_err();
+            let error = start(Command::new(&program), TERMS, io::sink()).unwrap_err();
             let Error::Disconnected(lost, _) = &error else {
                 panic!("{error:?}");
             };
@@ -278,7 +249,7 @@ mod tests {
         // Some of it may still be on its way out.
         let before = descriptors().len();
         for _ in 0..100 {
-            start(&check(["/nonexistent"]).unwrap(), TERMS, io::sink()).unwrap_err();
+            start(Command::new("/nonexistent"), TERMS, io::sink()).unwrap_err();
         }
         assert!(descriptors().len() <= before);
         for _ in 0..50 {

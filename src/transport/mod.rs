@@ -19,6 +19,8 @@ pub(crate) mod fd;
 #[cfg(unix)]
 pub(crate) mod process;
 #[cfg(unix)]
+pub(crate) mod program;
+#[cfg(unix)]
 mod reaper;
 pub(crate) mod socket;
 #[cfg(unix)]

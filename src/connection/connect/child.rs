@@ -5,22 +5,26 @@ use std::ffi::OsStr;
 use tokio::net::UnixStream;
 
 use super::Connecting;
+use super::program::{IntoCommand, IntoProgram, Runnable};
 use crate::connection::Connection;
 use crate::driver;
 use crate::error::Result;
 use crate::state::State;
 use crate::transport::activation;
 use crate::transport::child::Child;
-use crate::transport::command::{self, Argv, Group};
+use crate::transport::command::{self, Group};
 use crate::transport::socket::Socket;
 
 /// Connecting to a server that the connection starts and ends. Not on Windows.
 impl Connection {
     /// Runs a server as child process and begins to connect over its standard input and output.
     ///
-    /// `argv` is the program, looked up in `PATH`, and its arguments; no shell is involved. The
-    /// server gets one end of a Unix socket pair as its standard input and output, as from inetd.
-    /// Its standard error is copied to that of this program.
+    /// `server` is a list of the program, looked up in `PATH`, and its arguments; or a
+    /// [`Program`](crate::Program), which has an environment, a directory and a user as well; or a
+    /// `Command` of `std` or Tokio. No shell is involved. The server gets one end of a Unix socket
+    /// pair as its standard input and output, as from inetd. Its standard error is copied to that of
+    /// this program. Whatever a `Command` says of its standard streams, its process group and
+    /// `kill_on_drop` is replaced.
     ///
     /// The server leads a process group of its own, and must stay in the foreground. When the
     /// connection ends, in whatever way, the server sees the end of its input. If it does not exit
@@ -51,18 +55,21 @@ impl Connection {
     /// ```
     ///
     /// # Errors
-    /// If the handle is not new, there is no runtime, `argv` is empty or contains NUL, or the
+    /// If the handle is not new, there is no runtime, the list is empty or contains NUL, or the
     /// program cannot be started.
-    pub fn aio_connect_command<I>(&self, argv: I) -> Result<Connecting>
-    where
-        I: IntoIterator<Item: AsRef<OsStr>>,
-    {
+    pub fn aio_connect_command<Kind>(&self, server: impl IntoCommand<Kind>) -> Result<Connecting> {
         self.prepare()?;
-        let argv = command::check(argv)?;
+        let command = match server.into_runnable() {
+            Runnable::Program(program) => {
+                program.check()?;
+                program.command()
+            }
+            Runnable::Command(command) => command,
+        };
         self.inner().begin()?;
-        self.set_program(&argv);
+        self.set_program(command.get_program());
         let delay = self.inner().config.child_kill_delay;
-        self.start_child(command::spawn(argv, Group::Own, delay))
+        self.start_child(command::spawn(command, Group::Own, delay))
     }
 
     /// Runs a server as child process and connects over its standard input and output; see
@@ -70,16 +77,17 @@ impl Connection {
     ///
     /// # Errors
     /// As there, and if the handshake fails.
-    pub async fn connect_command<I>(&self, argv: I) -> Result<()>
-    where
-        I: IntoIterator<Item: AsRef<OsStr>>,
-    {
-        let connecting = self.aio_connect_command(argv)?;
+    pub async fn connect_command<Kind>(&self, server: impl IntoCommand<Kind>) -> Result<()> {
+        let connecting = self.aio_connect_command(server)?;
         connecting.await
     }
 
     /// Runs a server as child process that takes over a listening socket, and begins to connect to
     /// that socket: "socket activation", as by systemd.
+    ///
+    /// `server` is a list of the program and its arguments, or a [`Program`](crate::Program), which
+    /// has an environment, a directory and a user as well. A `Command` cannot be taken: a shell sets
+    /// `LISTEN_PID` and becomes the server, and the program of a `Command` cannot be changed.
     ///
     /// This is for servers that do not serve on their standard input and output, such as
     /// `qemu-nbd`. The server gets the socket as its descriptor 3, and `LISTEN_PID`, `LISTEN_FDS`
@@ -100,21 +108,22 @@ impl Connection {
     /// ```
     ///
     /// # Errors
-    /// If the handle is not new, there is no runtime, `argv` is empty or contains NUL, the name
+    /// If the handle is not new, there is no runtime, the list is empty or contains NUL, the name
     /// of the socket cannot be one, or the program cannot be started.
     #[doc(alias = "connect_activation")]
-    pub fn aio_connect_systemd_socket_activation<I>(&self, argv: I) -> Result<Connecting>
-    where
-        I: IntoIterator<Item: AsRef<OsStr>>,
-    {
+    pub fn aio_connect_systemd_socket_activation<Kind>(
+        &self,
+        server: impl IntoProgram<Kind>,
+    ) -> Result<Connecting> {
         self.prepare()?;
-        let argv = command::check(argv)?;
+        let program = server.into_program();
+        program.check()?;
         let name = self.inner().config.socket_name.as_deref();
-        activation::check(&argv, name)?;
+        activation::check(&program, name)?;
         self.inner().begin()?;
-        self.set_program(&argv);
+        self.set_program(program.name());
         let delay = self.inner().config.child_kill_delay;
-        self.start_child(activation::spawn(argv, name, delay))
+        self.start_child(activation::spawn(&program, name, delay))
     }
 
     /// Runs a server as child process that takes over a listening socket, and connects to that;
@@ -122,17 +131,17 @@ impl Connection {
     ///
     /// # Errors
     /// As there, and if the handshake fails.
-    pub async fn connect_systemd_socket_activation<I>(&self, argv: I) -> Result<()>
-    where
-        I: IntoIterator<Item: AsRef<OsStr>>,
-    {
-        let connecting = self.aio_connect_systemd_socket_activation(argv)?;
+    pub async fn connect_systemd_socket_activation<Kind>(
+        &self,
+        server: impl IntoProgram<Kind>,
+    ) -> Result<()> {
+        let connecting = self.aio_connect_systemd_socket_activation(server)?;
         connecting.await
     }
 
     /// Notes the program for errors, without its arguments, which may be secret.
-    fn set_program(&self, argv: &Argv) {
-        self.inner().lock_facts().program = Some(argv.program_name());
+    fn set_program(&self, program: &OsStr) {
+        self.inner().lock_facts().program = Some(format!("{program:?}"));
     }
 
     /// Begins the handshake with a server that was started, or ends the connection if it was not.

@@ -12,11 +12,15 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Connecting;
+#[cfg(unix)]
+use super::program::{IntoCommand, IntoProgram, Runnable};
 use super::way::open_late;
 use crate::connection::{Builder, Connection};
 use crate::driver;
 use crate::error::{Error, Phase, Result};
 use crate::transport::Transport;
+#[cfg(unix)]
+use crate::transport::program::Program;
 use crate::uri::{Endpoint, Uri};
 
 /// A way to connect to a server, as a value that can be used again.
@@ -47,9 +51,11 @@ enum How {
     Uri(Box<Uri>),
     Endpoint(Endpoint),
     #[cfg(unix)]
-    Command(Vec<OsString>),
+    Command(Program),
     #[cfg(unix)]
-    SocketActivation(Vec<OsString>),
+    CommandWith(Arc<dyn Fn() -> Runnable + Send + Sync>),
+    #[cfg(unix)]
+    SocketActivation(Program),
     Stream(Closure<Transport>),
     Address(Closure<Endpoint>),
 }
@@ -86,25 +92,51 @@ impl Connector {
         Self::endpoint(Endpoint::Unix { path })
     }
 
-    /// Runs a server as child process for each connection, as `Connection::connect_command` does.
+    /// Runs a server as child process for each connection, as `Connection::connect_command` does:
+    /// a list of the program and its arguments, or a [`Program`], which has an environment, a
+    /// directory and a user as well.
     #[cfg(unix)]
     #[must_use]
-    pub fn command<I>(argv: I) -> Self
-    where
-        I: IntoIterator<Item: AsRef<OsStr>>,
-    {
-        Self(How::Command(own(argv)))
+    pub fn command<Kind>(server: impl IntoProgram<Kind>) -> Self {
+        Self(How::Command(server.into_program()))
+    }
+
+    /// Calls `make` for each connection to get the command of a server, which is run as
+    /// `Connection::connect_command` does.
+    ///
+    /// This is for what a [`Program`] cannot say, and for arguments that change. A `Command` of `std`
+    /// or Tokio can be run once only, since it has no clone.
+    ///
+    /// ```no_run
+    /// use nbd_client::{Connection, Connector};
+    /// use tokio::process::Command;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// let connector = Connector::command_with(|| {
+    ///     let mut command = Command::new("nbdkit");
+    ///     command.args(["-s", "memory", "1M"]).env_clear();
+    ///     command
+    /// });
+    /// let conn = Connection::builder().connect(&connector).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(unix)]
+    #[must_use]
+    pub fn command_with<Kind, C: IntoCommand<Kind>>(
+        make: impl Fn() -> C + Send + Sync + 'static,
+    ) -> Self {
+        Self(How::CommandWith(Arc::new(move || make().into_runnable())))
     }
 
     /// Runs a server as child process for each connection, and gives it a listening socket, as
-    /// `Connection::connect_systemd_socket_activation` does.
+    /// `Connection::connect_systemd_socket_activation` does: a list of the program and its
+    /// arguments, or a [`Program`].
     #[cfg(unix)]
     #[must_use]
-    pub fn socket_activation<I>(argv: I) -> Self
-    where
-        I: IntoIterator<Item: AsRef<OsStr>>,
-    {
-        Self(How::SocketActivation(own(argv)))
+    pub fn socket_activation<Kind>(server: impl IntoProgram<Kind>) -> Self {
+        Self(How::SocketActivation(server.into_program()))
     }
 
     /// Calls `open` for each connection, and takes over the byte stream that it returns.
@@ -157,12 +189,6 @@ impl Connector {
     }
 }
 
-#[cfg(unix)]
-fn own(argv: impl IntoIterator<Item: AsRef<OsStr>>) -> Vec<OsString> {
-    let owned = argv.into_iter().map(|word| word.as_ref().to_owned());
-    owned.collect()
-}
-
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Connector::")?;
@@ -170,9 +196,13 @@ impl fmt::Debug for Connector {
             How::Uri(uri) => f.debug_tuple("uri").field(uri).finish(),
             How::Endpoint(endpoint) => f.debug_tuple("endpoint").field(endpoint).finish(),
             #[cfg(unix)]
-            How::Command(argv) => f.debug_tuple("command").field(argv).finish(),
+            How::Command(program) => f.debug_tuple("command").field(program).finish(),
             #[cfg(unix)]
-            How::SocketActivation(argv) => f.debug_tuple("socket_activation").field(argv).finish(),
+            How::CommandWith(_) => f.write_str("command_with(_)"),
+            #[cfg(unix)]
+            How::SocketActivation(program) => {
+                f.debug_tuple("socket_activation").field(program).finish()
+            }
             How::Stream(_) => f.write_str("stream(_)"),
             How::Address(_) => f.write_str("address(_)"),
         }
@@ -279,9 +309,11 @@ impl Connection {
             How::Uri(uri) => self.aio_connect_uri(*uri),
             How::Endpoint(endpoint) => self.aio_connect_endpoint(endpoint),
             #[cfg(unix)]
-            How::Command(argv) => self.aio_connect_command(argv),
+            How::Command(program) => self.aio_connect_command(program),
             #[cfg(unix)]
-            How::SocketActivation(argv) => self.aio_connect_systemd_socket_activation(argv),
+            How::CommandWith(make) => self.aio_connect_command(make()),
+            #[cfg(unix)]
+            How::SocketActivation(program) => self.aio_connect_systemd_socket_activation(program),
             How::Stream(open) => {
                 self.check_created()?;
                 self.inner().tls().check(None)?;

@@ -7,6 +7,8 @@
 mod child;
 mod connecting;
 mod connector;
+#[cfg(unix)]
+mod program;
 mod socket;
 #[cfg(unix)]
 mod unix;
@@ -20,6 +22,8 @@ use std::net::SocketAddr;
 
 pub use connecting::Connecting;
 pub use connector::Connector;
+#[cfg(unix)]
+pub use program::{IntoCommand, IntoProgram};
 pub use socket::IntoSocket;
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -10,7 +10,8 @@ use crate::error::{InvalidUse, Result};
 use crate::transport::{Transport, tcp};
 #[cfg(unix)]
 use crate::transport::{
-    command::{self, Argv, Group},
+    command::{self, Group},
+    program::Program,
     unix,
 };
 use crate::uri::{Endpoint, Uri};
@@ -23,7 +24,7 @@ pub(super) enum Way {
     #[cfg(all(feature = "vsock", target_os = "linux"))]
     Vsock(u32, u32),
     #[cfg(unix)]
-    Command(Argv),
+    Command(Program),
 }
 
 impl Way {
@@ -31,8 +32,9 @@ impl Way {
         match uri.endpoint() {
             #[cfg(unix)]
             Endpoint::Ssh { .. } => {
-                let ssh = uri.ssh_command().unwrap_or_default();
-                Ok(Self::Command(command::check(ssh)?))
+                let ssh = Program::from_argv(uri.ssh_command().unwrap_or_default());
+                ssh.check()?;
+                Ok(Self::Command(ssh))
             }
             #[cfg(not(unix))]
             Endpoint::Ssh { .. } => Err(InvalidUse::NotBuilt(
@@ -94,9 +96,9 @@ impl Connection {
     pub(super) fn go(&self, way: Way) -> Result<Connecting> {
         match way {
             #[cfg(unix)]
-            Way::Command(argv) => {
+            Way::Command(program) => {
                 let delay = self.inner().config.child_kill_delay;
-                self.start_child(command::spawn(argv, Group::Ours, delay))
+                self.start_child(command::spawn(program.command(), Group::Ours, delay))
             }
             way => {
                 let options = self.inner().config.tcp.clone();

@@ -14,6 +14,7 @@ mod handshake;
 mod killed;
 mod libnbd;
 mod limits;
+mod program;
 mod sequential;
 mod socket;
 mod status;
