@@ -21,6 +21,7 @@ pub(crate) struct Config {
     pub(crate) shutdown_timeout: Duration,
     #[cfg(unix)]
     pub(crate) child_kill_delay: Duration,
+    pub(crate) request_timeout: Option<Duration>,
     pub(crate) stall_timeout: Option<Duration>,
     pub(crate) reply_timeout: Option<Duration>,
     pub(crate) busy_poll: Option<Duration>,
@@ -49,6 +50,7 @@ impl Default for Config {
             shutdown_timeout: Duration::from_secs(5),
             #[cfg(unix)]
             child_kill_delay: Duration::from_secs(2),
+            request_timeout: None,
             stall_timeout: None,
             reply_timeout: None,
             busy_poll: None,

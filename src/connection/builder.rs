@@ -254,6 +254,40 @@ impl Builder {
         self
     }
 
+    /// Sets how long each request may take, as if [`timeout`](crate::Request::timeout) were called on
+    /// it. By default there is no limit; `Duration::MAX` means none, too.
+    ///
+    /// The time counts from when the request is first polled, so that the wait for room counts as
+    /// well; a request that is sent in several messages, and one with the flush of
+    /// [`emulate_fua`](Self::emulate_fua), has this time for all of it. A request's own `timeout` is
+    /// used instead of this one, and `timeout(Duration::MAX)` on a request lifts the limit. Streams
+    /// of extents and of data apply it to each of their requests;
+    /// [`disconnect`](Connection::disconnect) has a timeout of its own.
+    ///
+    /// As with `timeout`, a request that was sent and is not answered in time ends the connection,
+    /// and requests must then be awaited where there is a Tokio runtime. Each request costs a timer,
+    /// which [`reply_timeout`](Self::reply_timeout) and [`stall_timeout`](Self::stall_timeout) do not.
+    ///
+    /// ```
+    /// # use nbd_client::testing;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// use std::time::Duration;
+    /// use nbd_client::Connection;
+    ///
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// let conn = Connection::builder().request_timeout(Duration::from_secs(30)).build();
+    /// conn.connect_stream(server.connect()).await?;
+    /// conn.write(0, "data").await?; // within 30 seconds
+    /// conn.flush().timeout(Duration::MAX).await?; // as long as it takes
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.config.request_timeout = Some(timeout);
+        self
+    }
+
     /// Sets how long the server may be silent while it owes replies. If no byte comes for this long
     /// with at least one request in flight, the connection is ended with
     /// [`Error::Timeout`](crate::Error::Timeout) in [`Phase::Stall`](crate::Phase::Stall). By

@@ -1,6 +1,7 @@
 //! The server process of a connection.
 
 use rustix::io::Errno;
+use rustix::process::Signal;
 
 use super::Connection;
 use crate::error::{Error, InvalidUse, Phase, Result};
@@ -34,6 +35,29 @@ impl Connection {
         Some(Text::from_bytes(&child.words.tail()))
     }
 
+    /// Asks the server process to end, with SIGTERM. It does the same as `kill_child(15)`.
+    ///
+    /// The connection ends when the server does. Some servers first serve their client to the end,
+    /// as nbdkit does: disconnect, or drop the connection, for these.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// let conn = nbd_client::Connection::new();
+    /// conn.connect_command(["nbdkit", "-s", "memory", "1M"]).await?;
+    /// conn.terminate_child()?;
+    /// conn.disconnect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If this connection runs no process, or it has ended.
+    #[doc(alias = "kill_subprocess")]
+    pub fn terminate_child(&self) -> Result<()> {
+        self.kill_child(Signal::TERM.as_raw())
+    }
+
     /// Sends a signal, by number, to the server process. This is for servers that do not exit when
     /// the connection ends, if they should end before [`disconnect`](Self::disconnect) ends them.
     ///
@@ -42,7 +66,10 @@ impl Connection {
     /// anyway, see [`aio_connect_command`](Self::aio_connect_command).
     ///
     /// # Errors
-    /// If this connection runs no process, it has ended, or the number is no signal.
+    /// If this connection runs no process, it has ended, or the number is no signal. The number 0
+    /// sends nothing, and only tells whether the process runs; for libnbd it means SIGTERM, which is
+    /// [`terminate_child`](Self::terminate_child) here.
+    #[doc(alias = "kill_subprocess")]
     pub fn kill_child(&self, signal: i32) -> Result<()> {
         let child = self.inner().lock_facts().child.clone();
         let Some(child) = child else {

@@ -85,7 +85,9 @@ impl<C: Client> Chunks<C> {
         self
     }
 
-    /// Fails the read if its end has not come within `timeout`, counted from the first poll. If the
+    /// Fails the read if its end has not come within `timeout`, counted from the first poll. By
+    /// default the limit is [`request_timeout`](crate::Builder::request_timeout), and without that
+    /// there is none; `Duration::MAX` lifts it. If the
     /// read was sent, this ends the connection.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);

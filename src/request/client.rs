@@ -66,7 +66,8 @@ impl Client for Connection {
     type Pending<O: Execute> = Pending<O>;
     type Reading = Reading;
 
-    fn start<O: Execute>(request: Request<O>) -> Pending<O> {
+    fn start<O: Execute>(mut request: Request<O>) -> Pending<O> {
+        request.timeout = deadline(&request.client, request.timeout);
         Pending::new(request)
     }
 
@@ -77,6 +78,7 @@ impl Client for Connection {
         flags: CommandFlags,
         timeout: Option<Duration>,
     ) -> Reading {
+        let timeout = deadline(self, timeout);
         Reading::new(self.clone(), Range { offset, length }, flags, timeout)
     }
 
@@ -97,6 +99,12 @@ impl Client for Connection {
             Err(_) => error,
         }
     }
+}
+
+/// Returns the time that a request has: its own, or that of the connection. `Duration::MAX` is none.
+fn deadline(connection: &Connection, own: Option<Duration>) -> Option<Duration> {
+    own.or(connection.inner().config.request_timeout)
+        .filter(|timeout| *timeout != Duration::MAX)
 }
 
 /// The future that a [`Request`] becomes: [`Pending`], if a [`Connection`] carries it out.

@@ -85,7 +85,8 @@ impl<O: Operation, C: Client> Request<O, C> {
     }
 
     /// Fails the request if it is not answered within `timeout`, counted from the first poll. By
-    /// default there is no limit.
+    /// default the limit is [`request_timeout`](crate::Builder::request_timeout), and without that
+    /// there is none; `Duration::MAX` lifts it.
     ///
     /// If the request was sent, this ends the connection: the server may still carry the request
     /// out, and nothing else says when it is safe to go on. If the request was still waiting for

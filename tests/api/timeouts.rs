@@ -82,6 +82,92 @@ async fn k12_r17_a_request_that_is_not_answered_in_time_ends_the_connection() {
     }
 }
 
+/// Connects to a server that answers nothing, with a deadline for all requests.
+async fn connected_to_silence(timeout: Duration) -> (Connection, Server) {
+    let server = Server::new(Export::new(1 << 20));
+    let builder = Connection::builder().request_timeout(timeout);
+    let conn = builder.meta_context("base:allocation").build();
+    conn.connect_stream(server.connect()).await.unwrap();
+    server.pause();
+    (conn, server)
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_request_has_the_deadline_of_its_connection() {
+    let limit = Duration::from_secs(3);
+    for what in 0..7 {
+        let (conn, _server) = connected_to_silence(limit).await;
+        let start = Instant::now();
+        let request = async {
+            match what {
+                0 => conn.read(0, 512).await.map(drop),
+                1 => conn.write(0, vec![1; 512]).await,
+                2 => conn.flush().await,
+                3 => conn.block_status(0, 512).await.map(drop),
+                // Its parts have it together.
+                4 => conn.read(0, 1 << 20).await.map(drop),
+                5 => {
+                    let mut chunks = conn.read_structured(0, 512);
+                    let chunk = futures::StreamExt::next(&mut chunks).await;
+                    chunk.unwrap().map(drop)
+                }
+                _ => {
+                    let mut extents = conn.extents("base:allocation", ..);
+                    let extent = futures::StreamExt::next(&mut extents).await;
+                    extent.unwrap().map(drop)
+                }
+            }
+        };
+        let watched = tokio::time::timeout(10 * limit, request).await;
+        let error = watched.unwrap().unwrap_err();
+        assert_matches!(&error, Error::Timeout(Phase::Request, Some(_)));
+        assert_eq!(start.elapsed(), limit, "{what}");
+        assert!(error.to_string().contains("within 3 s"), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadline_of_a_request_wins_over_that_of_its_connection() {
+    let (short, long) = (Duration::from_secs(1), Duration::from_secs(9));
+    for (default, own) in [(long, short), (short, long)] {
+        let (conn, _server) = connected_to_silence(default).await;
+        let start = Instant::now();
+        conn.read(0, 512).timeout(own).await.unwrap_err();
+        assert_eq!(start.elapsed(), own);
+        let (conn, _server) = connected_to_silence(default).await;
+        let start = Instant::now();
+        let mut chunks = conn.read_structured(0, 512).timeout(own);
+        let chunk = futures::StreamExt::next(&mut chunks);
+        let chunk = tokio::time::timeout(10 * long, chunk).await.unwrap();
+        chunk.unwrap().unwrap_err();
+        assert_eq!(start.elapsed(), own);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadline_of_a_connection_can_be_lifted() {
+    for (default, own) in [
+        (Duration::from_secs(1), Some(Duration::MAX)),
+        (Duration::MAX, None),
+    ] {
+        let (conn, server) = connected_to_silence(default).await;
+        let mut flush = conn.flush();
+        let mut chunks = conn.read_structured(0, 512);
+        if let Some(own) = own {
+            flush = flush.timeout(own);
+            chunks = chunks.timeout(own);
+        }
+        let both = async move { tokio::join!(flush, futures::StreamExt::next(&mut chunks)) };
+        let both = tokio::spawn(async move { both.await.0 });
+        server.held(2).await;
+        tokio::time::advance(Duration::from_secs(1 << 30)).await;
+        settle().await;
+        assert!(!both.is_finished());
+        server.resume();
+        both.await.unwrap().unwrap();
+    }
+}
+
 /// It was not sent, and the connection goes on.
 #[track_caller]
 fn expired_alone(error: &Error) {

@@ -28,6 +28,39 @@ async fn closing_waits_until_the_server_is_reaped() {
     assert_eq!(conn.child_id(), None);
 }
 
+both_runtimes!(server_can_be_asked_to_end);
+async fn server_can_be_asked_to_end() {
+    let error = Connection::new().terminate_child().unwrap_err();
+    assert_eq!(error.errno(), Some(22), "{error}");
+
+    let (conn, pid) = connect(&MEMORY).await;
+    conn.terminate_child().unwrap();
+    // It serves its client to the end.
+    conn.disconnect().await.unwrap();
+    assert!(is_gone(pid));
+    let error = conn.terminate_child().unwrap_err();
+    assert_eq!(error.errno(), Some(3), "{error}");
+
+    // By SIGTERM, which is what this script notices.
+    let script = "trap 'echo told >&2; exit 7' TERM; sleep 1000 & wait";
+    let conn = Connection::new();
+    let connecting = conn.aio_connect_command(["sh", "-c", script]).unwrap();
+    while conn.child_id().is_none() {
+        yield_now().await;
+    }
+    // Once it waits, it listens.
+    let children = format!("/proc/{0}/task/{0}/children", conn.child_id().unwrap());
+    eventually("the script waits", || {
+        std::fs::read_to_string(&children).is_ok_and(|children| !children.is_empty())
+    })
+    .await;
+    conn.terminate_child().unwrap();
+    let error = connecting.await.unwrap_err();
+    let child = error.child().unwrap();
+    assert_eq!(child.status().unwrap().code(), Some(7), "{error}");
+    assert_eq!(child.stderr().as_str(), "told\n");
+}
+
 both_runtimes!(k44_dropping_the_last_handle_ends_the_server);
 async fn k44_dropping_the_last_handle_ends_the_server() {
     let (conn, pid) = connect(&MEMORY).await;
