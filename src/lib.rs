@@ -30,6 +30,7 @@
 //! | [`Request`], [`Pending`] | A command before and after it is sent. [`op`] has the commands as types. |
 //! | [`Chunks`], [`Chunk`] | A read that arrives piece by piece. |
 //! | [`ReadStream`], [`Pieces`] | The bytes of a range in order, read ahead; with zeroes apart. |
+//! | [`WriteSink`] | Data and zeroes to write, a bounded amount at a time. |
 //! | [`Extents`], [`Extent`] | Where data is, and where it was changed; [`context`] names the metadata contexts. |
 //! | [`Export`] | What the server says about the disk: size, features, block sizes. |
 //! | [`Limits`] | How much a server may send before it counts as hostile. |
@@ -162,7 +163,7 @@ pub use limits::{Limits, MAX_PAYLOAD};
 pub use request::{Chunks, Client, Disconnect, Pending, Request, op};
 pub use state::State;
 pub use stats::Stats;
-pub use stream::{Pieces, ReadStream};
+pub use stream::{Pieces, ReadStream, WriteSink};
 pub use strict::Strict;
 #[cfg(unix)]
 pub use transport::program::Program;

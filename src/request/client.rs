@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::Stream;
 
 use super::chunks::Reading;
@@ -126,4 +127,24 @@ pub(crate) fn block_status<C: Client>(
 /// Makes a request for a read, for streams that read ahead.
 pub(crate) fn read<C: Client>(client: &C, offset: u64, length: u64) -> Request<op::Read, C> {
     Request::new(client, op::Read, offset, length)
+}
+
+/// Makes a request for a write, for sinks and cursors.
+pub(crate) fn write<C: Client>(client: &C, offset: u64, data: Bytes) -> Request<op::Write, C> {
+    let length = data.len() as u64;
+    Request::new(client, op::Write(data), offset, length)
+}
+
+/// Makes a request for zeroes, for sinks and cursors.
+pub(crate) fn write_zeroes<C: Client>(
+    client: &C,
+    offset: u64,
+    length: u64,
+) -> Request<op::WriteZeroes, C> {
+    Request::new(client, op::WriteZeroes, offset, length)
+}
+
+/// Makes a request for a flush, for sinks and cursors.
+pub(crate) fn flush<C: Client>(client: &C) -> Request<op::Flush, C> {
+    Request::new(client, op::Flush, 0, 0)
 }

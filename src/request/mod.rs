@@ -21,7 +21,7 @@ use std::time::Duration;
 pub(crate) use bounds::{Bounds, bounds, resolve};
 pub use chunks::Chunks;
 pub use client::Client;
-pub(crate) use client::{Started, block_status, read};
+pub(crate) use client::{Started, block_status, flush, read, write, write_zeroes};
 pub use disconnect::Disconnect;
 use execute::Execute;
 use op::{Operation, Read, ReadInto, Status, Trim, Write, WriteZeroes};

@@ -10,7 +10,8 @@ use std::time::Duration;
 use futures::Stream;
 use futures::stream::FuturesUnordered;
 
-use super::fetch::{Blocks, Fetch};
+use super::blocks::Blocks;
+use super::fetch::Fetch;
 use super::source::{Source, Span};
 use crate::chunk::Chunk;
 use crate::error::Result;

@@ -1,13 +1,17 @@
 //! Streams that read a range in order, and sinks that write one.
 
 mod ahead;
+mod blocks;
 mod fetch;
 mod pieces;
 mod read;
+mod sink;
 mod source;
+mod writes;
 
 pub use pieces::Pieces;
 pub use read::ReadStream;
+pub use sink::WriteSink;
 
 /// The settings of a stream that reads ahead.
 macro_rules! settings {

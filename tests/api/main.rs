@@ -30,6 +30,7 @@ mod logging;
 mod options;
 mod read_only;
 mod runtime;
+mod sinks;
 mod smoke;
 mod sockets;
 mod split;

@@ -1,6 +1,6 @@
 //! Streams that read a range in order: exact cover, read-ahead, zeroes that are not read.
 
-use std::future::{Future, IntoFuture, ready};
+use std::future::{IntoFuture, ready};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -9,7 +9,6 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use nbd_client::testing::{Builder, Export, ReplyOrder, Server};
 use nbd_client::wire::{Command, Errno};
 use nbd_client::{Chunk, Connection, Error, Extent, InvalidRequest, context};
-use tokio::time::timeout;
 
 use crate::shared::long;
 use crate::support::*;
@@ -43,12 +42,6 @@ fn unruly(random: &mut Random) -> Builder {
         })
 }
 
-/// Waits for something that must happen.
-async fn within<F: Future>(future: F) -> F::Output {
-    let limit = Duration::from_secs(60);
-    timeout(limit, future).await.expect("it takes too long")
-}
-
 /// Collects a stream, whose items must come in time and must not be empty.
 async fn collect(stream: impl Stream<Item = nbd_client::Result<Bytes>>) -> Vec<u8> {
     let all = stream.try_fold(Vec::new(), |mut all, bytes| {
@@ -56,10 +49,7 @@ async fn collect(stream: impl Stream<Item = nbd_client::Result<Bytes>>) -> Vec<u
         all.extend_from_slice(&bytes);
         ready(Ok(all))
     });
-    timeout(Duration::from_secs(60), all)
-        .await
-        .unwrap()
-        .unwrap()
+    within(all).await.unwrap()
 }
 
 /// A range of the export, often a short one or one that begins or ends where the export does.

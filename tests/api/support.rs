@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use nbd_client::testing::Peer;
@@ -196,6 +197,13 @@ pub(crate) async fn drop_after<F: Future>(polls: usize, future: F) -> Option<F::
         future.as_mut().poll(cx).map(Some)
     })
     .await
+}
+
+/// Waits for something that must happen, but not for ever.
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
+    let limit = Duration::from_secs(60);
+    let result = tokio::time::timeout(limit, future).await;
+    result.expect("it has not happened after a minute")
 }
 
 /// Lets every other task run until it waits for something.
