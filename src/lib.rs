@@ -31,6 +31,7 @@
 //! | [`Chunks`], [`Chunk`] | A read that arrives piece by piece. |
 //! | [`ReadStream`], [`Pieces`] | The bytes of a range in order, read ahead; with zeroes apart. |
 //! | [`WriteSink`] | Data and zeroes to write, a bounded amount at a time. |
+//! | [`Cursor`] | An export, or a part of it, as a file of Tokio: read, write, seek. |
 //! | [`Extents`], [`Extent`] | Where data is, and where it was changed; [`context`] names the metadata contexts. |
 //! | [`Export`] | What the server says about the disk: size, features, block sizes. |
 //! | [`Limits`] | How much a server may send before it counts as hostile. |
@@ -125,6 +126,7 @@ mod chunk;
 mod config;
 mod connection;
 pub mod context;
+mod cursor;
 mod driver;
 mod error;
 mod export;
@@ -155,6 +157,7 @@ pub use chunk::Chunk;
 pub use connection::{Builder, Connecting, Connection, Connector, IntoSocket};
 #[cfg(unix)]
 pub use connection::{IntoCommand, IntoProgram};
+pub use cursor::Cursor;
 pub use error::*;
 pub use export::{BlockSize, Export, Handshake, ListedExport, Protocol};
 pub use extent::{BlockStatus, Extent};

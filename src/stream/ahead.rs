@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::fetch::Fetch;
 use super::source::{Source, Span};
 use crate::chunk::Chunk;
 use crate::error::Result;
-use crate::request::Client;
+use crate::request::{Client, bounds};
 
 /// What a request counts at least, so that there are not too many small ones.
 const LEAST_COST: u64 = 4096;
@@ -63,6 +64,10 @@ pub(crate) struct ReadAhead<C: Client> {
     first: u64,
     /// The sum of what the slots count.
     charged: u64,
+    /// The offset up to which requests are made.
+    pub(crate) until: u64,
+    /// The end of the last request.
+    reached: Option<u64>,
     is_over: bool,
 }
 
@@ -84,8 +89,25 @@ impl<C: Client> ReadAhead<C> {
             slots: VecDeque::new(),
             first: 0,
             charged: 0,
+            until: u64::MAX,
+            reached: None,
             is_over: false,
         }
+    }
+
+    /// Reads a range that lies inside the export.
+    pub(crate) fn range(client: C, range: Range<u64>) -> Self {
+        Self::new(client, Source::Whole(bounds(&range)))
+    }
+
+    /// Returns the offset up to which bytes were requested, if any were.
+    pub(crate) const fn reached(&self) -> Option<u64> {
+        self.reached
+    }
+
+    /// Returns whether everything that was requested has been taken.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.slots.is_empty()
     }
 
     /// Requests what there is room for, and stores the answers that have come.
@@ -134,16 +156,18 @@ impl<C: Client> ReadAhead<C> {
             Some(blocks) => blocks,
             None => *self.blocks.insert(Blocks::of(&self.client)?),
         };
-        let step = blocks.cut(offset, self.settings.request, length);
+        let left = length.min(self.until.saturating_sub(offset));
+        let step = blocks.cut(offset, self.settings.request, left);
         let cost = step.max(LEAST_COST);
-        if !self.has_room(cost) {
+        if step == 0 || !self.has_room(cost) {
             return Ok(false);
         }
         let number = self.first + self.slots.len() as u64;
         let range = (offset, step);
-        let fetch = Fetch::new(&self.client, blocks, number, range, self.settings.timeout);
+        let fetch = Fetch::new(&self.client, number, range, self.settings.timeout);
         self.in_flight.push(fetch);
         self.push(offset, cost, None);
+        self.reached = Some(offset + step);
         self.rest = Some(Span {
             offset: offset + step,
             length: length - step,
@@ -152,7 +176,7 @@ impl<C: Client> ReadAhead<C> {
         Ok(true)
     }
 
-    /// Returns whether a request that counts `cost` may be made. One may always be.
+    /// Returns whether a request that counts `cost` may be made. One may be in any case.
     fn has_room(&self, cost: u64) -> bool {
         self.slots.is_empty() || self.charged + cost <= self.settings.window()
     }

@@ -9,9 +9,11 @@ mod sink;
 mod source;
 mod writes;
 
+pub(crate) use ahead::{ReadAhead, Settings};
 pub use pieces::Pieces;
 pub use read::ReadStream;
 pub use sink::WriteSink;
+pub(crate) use writes::{Change, Writes};
 
 /// The settings of a stream that reads ahead.
 macro_rules! settings {

@@ -155,6 +155,16 @@ impl<C: Client> Writes<C> {
         Poll::Ready(result)
     }
 
+    /// Returns whether there is nothing to wait for, and nothing has failed.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.in_flight.is_empty() && self.error.is_none()
+    }
+
+    /// Forgets the failure, and goes on.
+    pub(crate) fn clear_error(&mut self) {
+        self.error = None;
+    }
+
     /// Starts what may be started, and takes the answers that have come.
     fn advance(&mut self, cx: &mut Context<'_>) -> Result<()> {
         loop {
@@ -228,7 +238,7 @@ impl<C: Client> Writes<C> {
         let timeout = self.timeout;
         match self.queue.front_mut()? {
             Change::Data { offset, data } => {
-                let request = write(&self.client, *offset, std::mem::take(data));
+                let request = write(&self.client, *offset, std::mem::take(data)).unaligned();
                 self.queue.pop_front();
                 (length > 0).then(|| Pending::Write(timed(request, timeout).into_future()))
             }
@@ -242,14 +252,14 @@ impl<C: Client> Writes<C> {
                     self.queue.pop_front();
                 }
                 if by_command {
-                    let request = write_zeroes(&self.client, start, length);
+                    let request = write_zeroes(&self.client, start, length).unaligned();
                     return Some(Pending::Zeroes(timed(request, timeout).into_future()));
                 }
                 if self.zeroes.is_empty() {
                     self.zeroes = vec![0; ZEROES].into();
                 }
                 let length = usize::try_from(length).unwrap_or(0).min(ZEROES);
-                let request = write(&self.client, start, self.zeroes.slice(..length));
+                let request = write(&self.client, start, self.zeroes.slice(..length)).unaligned();
                 (length > 0).then(|| Pending::Write(timed(request, timeout).into_future()))
             }
         }
@@ -280,7 +290,7 @@ impl Facts {
         let (offset, length, by_command) = match change {
             Change::Data { offset, data } => (*offset, data.len() as u64, false),
             Change::Zeroes { offset, length } => {
-                let (length, by_command) = self.zeroes(*offset, *length);
+                let (length, by_command) = self.zeroes(*length);
                 (*offset, length, by_command)
             }
         };
@@ -291,22 +301,11 @@ impl Facts {
         }
     }
 
-    /// Returns how many zeroes the next request writes, and whether by the command for zeroes, which
-    /// needs whole blocks.
-    fn zeroes(self, offset: u64, length: u64) -> (u64, bool) {
-        let Blocks { minimum, size, .. } = self.blocks;
-        if !self.can_zero {
-            return (length.min(ZEROES as u64), false);
-        }
-        let before = offset % minimum;
-        if before != 0 {
-            return (length.min(minimum - before), false);
-        }
-        let is_tail = offset.checked_add(length) == Some(size);
-        match length - length % minimum {
-            _ if is_tail => (length, length > 0),
-            0 => (length, false),
-            whole => (whole, true),
+    /// Returns how many zeroes the next request writes, and whether by the command for zeroes.
+    fn zeroes(self, length: u64) -> (u64, bool) {
+        match self.can_zero {
+            true => (length, length > 0),
+            false => (length.min(ZEROES as u64), false),
         }
     }
 }

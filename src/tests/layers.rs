@@ -103,6 +103,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
+    (
+        "cursor",
+        &["chunk", "connection", "error", "request", "stream", "wire"],
+    ),
     // The other side.
     ("testing", &["wire"]),
     ("tests", &[]),

@@ -14,6 +14,7 @@ mod buffering;
 mod cancel;
 mod commands;
 mod controls;
+mod cursors;
 mod cut;
 mod disconnect;
 mod division;
