@@ -9,6 +9,8 @@ use super::ending::{Facts, Phase};
 pub(super) struct Deadline<'a> {
     pub(super) phase: Phase,
     pub(super) facts: &'a Facts,
+    /// Whether the request was sent, if it is about one.
+    pub(super) is_sent: bool,
 }
 
 impl fmt::Display for Deadline<'_> {
@@ -30,11 +32,11 @@ impl fmt::Display for Deadline<'_> {
                 }
             }
             Phase::Tls => write!(f, "the TLS handshake was not done within {limit}"),
-            Phase::Request => match self.facts.request {
-                Some((command, offset, length)) => {
-                    RequestName(command, offset, length).fmt(f)?;
-                    write!(f, " was not answered within {limit}")
+            Phase::Request => match self.facts.overdue {
+                Some(request) if !self.is_sent => {
+                    write!(f, "{request} timed out after {limit}, before it was sent")
                 }
+                Some(request) => write!(f, "{request} was not answered within {limit}"),
                 None => write!(f, "a request was not answered within {limit}"),
             },
             Phase::Stall => write!(
@@ -47,24 +49,6 @@ impl fmt::Display for Deadline<'_> {
             ),
             Phase::Shutdown => write!(f, "the connection was not shut down within {limit}"),
         }
-    }
-}
-
-/// A request as errors name it: command and range.
-pub(super) struct RequestName(
-    pub(super) crate::wire::Command,
-    pub(super) u64,
-    pub(super) u64,
-);
-
-impl fmt::Display for RequestName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(command, offset, length) = *self;
-        write!(f, "{command}")?;
-        if command == crate::wire::Command::FLUSH {
-            return Ok(());
-        }
-        write!(f, " of {length} bytes at offset {offset}")
     }
 }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::ending::Facts;
 use super::lost::ShuttingDown;
 use super::{
-    ChildReport, Delivery, Ending, Error, InvalidRequest, LostConnection, Phase, Site, TlsError,
+    ChildReport, Delivery, Ending, Error, FailedRequest, InvalidRequest, LostConnection, Phase,
+    Site, TlsError,
 };
 use crate::state::State;
-use crate::wire::{Command, OptionType};
+use crate::wire::OptionType;
 
 impl Error {
     pub(crate) fn io(phase: Phase, error: io::Error) -> Self {
@@ -37,21 +38,24 @@ impl Error {
     pub(crate) fn timeout(phase: Phase, limit: Duration) -> Self {
         let mut ending = Ending::default();
         ending.facts_mut().limit = Some(limit);
-        Self::Timeout(phase, Some(ending))
+        Self::Timeout(phase, ending)
     }
 
     /// A request was not answered within its deadline.
-    pub(crate) fn overdue(limit: Duration, command: Command, offset: u64, length: u64) -> Self {
+    pub(crate) fn overdue(limit: Duration, request: FailedRequest) -> Self {
         let mut error = Self::timeout(Phase::Request, limit);
         if let Some(facts) = error.facts_mut() {
-            facts.request = Some((command, offset, length));
+            facts.overdue = Some(request);
         }
         error
     }
 
-    /// A request timed out before any of it was sent.
-    pub(crate) const fn unsent() -> Self {
-        Self::Timeout(Phase::Request, None)
+    /// The same error of a request of which nothing was sent: the connection goes on.
+    pub(crate) const fn unsent(mut self) -> Self {
+        if let Some(ending) = self.details_mut() {
+            ending.goes_on = true;
+        }
+        self
     }
 
     pub(crate) fn closed() -> Self {
@@ -82,19 +86,31 @@ impl Error {
         matches!(self, Self::Refused(_) | Self::MissingContext(_)) || self.ending().is_some()
     }
 
-    const fn ending_mut(&mut self) -> Option<&mut Ending> {
+    /// What is known of the end, or of a request that timed out alone.
+    pub(super) const fn details(&self) -> Option<&Ending> {
         match self {
             Self::Protocol(_, ending)
             | Self::Disconnected(_, ending)
             | Self::Tls(_, ending)
-            | Self::Timeout(_, Some(ending))
+            | Self::Timeout(_, ending)
+            | Self::Closed(ending) => Some(ending),
+            _ => None,
+        }
+    }
+
+    const fn details_mut(&mut self) -> Option<&mut Ending> {
+        match self {
+            Self::Protocol(_, ending)
+            | Self::Disconnected(_, ending)
+            | Self::Tls(_, ending)
+            | Self::Timeout(_, ending)
             | Self::Closed(ending) => Some(ending),
             _ => None,
         }
     }
 
     fn facts_mut(&mut self) -> Option<&mut Facts> {
-        self.ending_mut().map(Ending::facts_mut)
+        self.details_mut().map(Ending::facts_mut)
     }
 
     /// The same error, which has ended the connection.
@@ -109,7 +125,7 @@ impl Error {
 
     /// The same error for a request of which this much is known.
     pub(crate) fn delivered(mut self, delivery: Delivery) -> Self {
-        if let Some(ending) = self.ending_mut() {
+        if let Some(ending) = self.details_mut() {
             ending.delivery = delivery;
         }
         self
@@ -117,7 +133,7 @@ impl Error {
 
     /// The same error for a connection that ended like this.
     pub(crate) fn with_unflushed(mut self, unflushed: bool) -> Self {
-        if let Some(ending) = self.ending_mut() {
+        if let Some(ending) = self.details_mut() {
             ending.unflushed |= unflushed;
         }
         self
@@ -153,6 +169,15 @@ impl Error {
         self
     }
 
+    /// The same error as the answer to a request. An error of the server's already names the
+    /// request.
+    pub(crate) fn of(mut self, request: FailedRequest) -> Self {
+        if let Some(facts) = self.facts_mut() {
+            facts.request = Some(request);
+        }
+        self
+    }
+
     /// Adds the server and the export to the error, unless it has them.
     pub(crate) fn at(mut self, site: &Arc<Site>) -> Self {
         if self.site().is_some() {
@@ -177,7 +202,7 @@ impl Error {
             Self::Refused(refusal) => refusal.site.as_ref(),
             Self::MissingContext(missing) => missing.site.as_ref(),
             Self::Request(request) | Self::DurabilityUnknown(request) => request.site.as_ref(),
-            _ => self.ending().and_then(Ending::site),
+            _ => self.details().and_then(Ending::site),
         }
     }
 }

@@ -5,9 +5,9 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Site;
+use super::{FailedRequest, Site};
 use crate::platform;
-use crate::wire::{Command, OptionType, Text};
+use crate::wire::{OptionType, Text};
 
 /// Whether a request may have reached the server.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -68,6 +68,8 @@ impl fmt::Display for Phase {
 pub struct Ending {
     pub(super) delivery: Delivery,
     pub(super) unflushed: bool,
+    /// The connection has not ended: a request timed out before it was sent.
+    pub(super) goes_on: bool,
     pub(super) facts: Option<Arc<Facts>>,
 }
 
@@ -79,7 +81,9 @@ pub(super) struct Facts {
     /// How long the deadline was that has passed.
     pub(super) limit: Option<Duration>,
     /// The request whose deadline it was.
-    pub(super) request: Option<(Command, u64, u64)>,
+    pub(super) overdue: Option<FailedRequest>,
+    /// The request that this error answers.
+    pub(super) request: Option<FailedRequest>,
     /// The option that was sent last.
     pub(super) asked: Option<OptionType>,
 }

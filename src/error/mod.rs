@@ -27,7 +27,7 @@ pub use kind::ErrorKind;
 pub use lost::LostConnection;
 pub use misuse::InvalidUse;
 pub use refusal::Refusal;
-pub use request::RequestError;
+pub use request::{FailedRequest, RequestError};
 pub(crate) use site::Site;
 pub use tls::{ClientCertificate, TlsError, TlsFailure};
 
@@ -42,13 +42,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// [`Invalid`](Self::Invalid), [`InvalidUse`](Self::InvalidUse), [`Request`](Self::Request) and
 /// [`DurabilityUnknown`](Self::DurabilityUnknown) leave an established connection usable, and in
 /// option mode so do [`Refused`](Self::Refused) and [`MissingContext`](Self::MissingContext). The
-/// others are about the connection as a whole: it has ended, once, and everybody who was waiting gets the same cause. (A request that timed
-/// out before it was sent fails alone.) [`is_fatal`](Self::is_fatal) tells which it is.
+/// others are about the connection as a whole: it has ended, once, and every request that was waiting
+/// gets the same cause. (A request that timed out before it was sent fails alone.)
+/// [`is_fatal`](Self::is_fatal) tells which it is, and [`request`](Self::request) names the request.
 ///
 /// The text is one sentence, fit for a log or a user: where, what and why, and what to do next where
-/// that is known. It includes the cause, and what the server said, escaped. So [`source`](std::error::Error::source) gives nothing: whoever prints an
-/// error with its sources would print the cause twice. The error of the operating system or of the
-/// TLS library is [`LostConnection::io`] or [`TlsError::io`]. `Debug` gives the same sentence, so that
+/// that is known. It includes the cause, and what the server said, escaped. So
+/// [`source`](std::error::Error::source) gives nothing: whoever prints an error with its sources would
+/// print the cause twice. The error of the operating system or of the TLS library is [`LostConnection::io`] or [`TlsError::io`]. `Debug` gives the same sentence, so that
 /// a `main` that returns a [`Result`] ends with it; with `{:#?}` it shows the structure.
 ///
 /// # Examples
@@ -105,9 +106,9 @@ pub enum Error {
     Disconnected(LostConnection, Ending),
     /// The connection could not be made secure; it is dead.
     Tls(TlsError, Ending),
-    /// A deadline passed. The connection is dead; or, without an [`Ending`], a request timed out
-    /// before it was sent, and the connection goes on.
-    Timeout(Phase, Option<Ending>),
+    /// A deadline passed. The connection is dead; or a request timed out before it was sent, and
+    /// the connection goes on: then [`ending`](Self::ending) is `None`.
+    Timeout(Phase, Ending),
     /// The connection was closed by this side.
     Closed(Ending),
 }
@@ -221,7 +222,7 @@ impl Error {
             Self::MissingContext(missing) => missing.fatal,
             // The connection ends as soon as what is in flight has been answered.
             Self::Request(request) => request.errno == Errno::ESHUTDOWN,
-            Self::Timeout(_, ending) => ending.is_some(),
+            Self::Timeout(_, ending) => !ending.goes_on,
             Self::Protocol(..) | Self::Disconnected(..) | Self::Tls(..) | Self::Closed(_) => true,
         }
     }
@@ -230,13 +231,41 @@ impl Error {
     /// server's answer that ended it.
     #[must_use]
     pub const fn ending(&self) -> Option<&Ending> {
-        match self {
-            Self::Protocol(_, ending)
-            | Self::Disconnected(_, ending)
-            | Self::Tls(_, ending)
-            | Self::Timeout(_, Some(ending))
-            | Self::Closed(ending) => Some(ending),
+        match self.details() {
+            Some(ending) if !ending.goes_on => Some(ending),
             _ => None,
+        }
+    }
+
+    /// Which request failed; `None` if the error is not that of a request, but of a connection, an
+    /// option, or an argument.
+    ///
+    /// If the request [failed on the server](Self::Request), this is the message that failed, which
+    /// may be a part of what was asked for, see [`RequestError`].
+    ///
+    /// ```
+    /// # use nbd_client::{Connection, testing};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// # let conn = Connection::new();
+    /// # conn.connect_stream(server.connect()).await?;
+    /// server.hang_up();
+    /// let error = conn.read(8192, 512).await.unwrap_err();
+    /// let request = error.request().unwrap();
+    /// assert_eq!((request.offset(), request.length()), (8192, 512));
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "READ of 512 bytes at offset 8192 failed: the server closed the connection"
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn request(&self) -> Option<FailedRequest> {
+        match self {
+            Self::Request(failed) | Self::DurabilityUnknown(failed) => Some(failed.request()),
+            _ => self.details()?.facts.as_ref()?.request,
         }
     }
 

@@ -4,8 +4,50 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Site;
-use super::deadline::RequestName;
 use crate::wire::{Command, Errno, Text};
+
+/// Which request an error is about, see [`Error::request`](crate::Error::request).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct FailedRequest {
+    pub(crate) command: Command,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+}
+
+impl FailedRequest {
+    /// The command of the request.
+    #[must_use]
+    pub const fn command(&self) -> Command {
+        self.command
+    }
+
+    /// The start of its range, in bytes from the start of the export; 0 for a flush.
+    #[must_use]
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The length of its range, in bytes; 0 for a flush.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+/// Command and range, such as "READ of 4096 bytes at offset 8192".
+impl fmt::Display for FailedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            command,
+            offset,
+            length,
+        } = self;
+        match *command {
+            Command::FLUSH => write!(f, "{command}"),
+            _ => write!(f, "{command} of {length} bytes at offset {offset}"),
+        }
+    }
+}
 
 /// A request that failed on the server.
 ///
@@ -87,10 +129,19 @@ impl RequestError {
     }
 }
 
+impl RequestError {
+    pub(super) const fn request(&self) -> FailedRequest {
+        FailedRequest {
+            command: self.command,
+            offset: self.offset,
+            length: self.length,
+        }
+    }
+}
+
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        RequestName(self.command, self.offset, self.length).fmt(f)?;
-        f.write_str(" failed on the server: ")?;
+        write!(f, "{} failed on the server: ", self.request())?;
         if self.errno.name().is_none() {
             f.write_str("error ")?;
         }

@@ -10,6 +10,7 @@ use crate::wire::{OptionType, ProtocolError};
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fmt_site(f)?;
+        self.fmt_request(f)?;
         match self {
             Self::Invalid(invalid) => invalid.fmt(f)?,
             Self::InvalidUse(invalid) => invalid.fmt(f)?,
@@ -26,13 +27,15 @@ impl fmt::Display for Error {
             }
             Self::Disconnected(lost, ending) => fmt_lost(lost, ending, f)?,
             Self::Tls(error, _) => error.fmt(f)?,
-            Self::Timeout(_, None) => f.write_str("the request timed out before it was sent")?,
-            Self::Timeout(phase, Some(ending)) => {
+            Self::Timeout(phase, ending) => {
+                let phase = *phase;
                 let none = Facts::default();
                 let facts = ending.facts.as_deref().unwrap_or(&none);
+                let is_sent = !ending.goes_on;
                 Deadline {
-                    phase: *phase,
+                    phase,
                     facts,
+                    is_sent,
                 }
                 .fmt(f)?;
             }
@@ -49,6 +52,17 @@ impl fmt::Display for Error {
 }
 
 impl Error {
+    /// The request that failed, unless the rest of the sentence names it.
+    fn fmt_request(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(facts) = self.details().and_then(|ending| ending.facts.as_deref()) else {
+            return Ok(());
+        };
+        match facts.request {
+            Some(request) if facts.overdue != Some(request) => write!(f, "{request} failed: "),
+            _ => Ok(()),
+        }
+    }
+
     /// Server and export, unless the rest of the sentence names them.
     fn fmt_site(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(site) = self.site() else {

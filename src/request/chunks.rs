@@ -221,16 +221,17 @@ impl Stream for Reading {
             Poll::Ready(item) => item,
             Poll::Pending if this.timer.poll_over(cx) => {
                 let was_sent = this.abandon();
-                let Range { offset, length } = this.range;
                 let limit = this.timeout.unwrap_or_default();
-                let overdue = Error::overdue(limit, Command::READ, offset, length);
+                let overdue = Error::overdue(limit, this.range.of(Command::READ));
                 Some(Err(expire(&this.connection, was_sent, overdue)))
             }
             Poll::Pending => return Poll::Pending,
         };
         this.is_over = !matches!(item, Some(Ok(_)));
         let inner = this.connection.inner();
-        Poll::Ready(item.map(|item| item.map_err(|error| error.at(&inner.site()))))
+        let request = this.range.of(Command::READ);
+        let named = |error: Error| error.of(request).at(&inner.site());
+        Poll::Ready(item.map(|item| item.map_err(named)))
     }
 }
 

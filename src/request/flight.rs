@@ -95,7 +95,7 @@ impl Flight {
 /// connection: the server may still carry the request out.
 pub(super) fn expire(connection: &Connection, was_sent: bool, overdue: Error) -> Error {
     if !was_sent {
-        return Error::unsent();
+        return overdue.unsent();
     }
     match connection.transmission() {
         Ok(transmission) => transmission.fail(overdue).delivered(Delivery::MaybeSent),

@@ -15,7 +15,7 @@ use super::unaligned::{Blocks, Unaligned};
 use crate::connection::Connection;
 use crate::driver::Transmission;
 use crate::driver::timer::Timer;
-use crate::error::{Error, InvalidRequest, Result};
+use crate::error::{Error, FailedRequest, InvalidRequest, Result};
 use crate::session::Answer;
 use crate::strict::Strict;
 use crate::wire::{Command, CommandFlags, ReplyStyle};
@@ -135,9 +135,12 @@ impl<O: Execute> Pending<O> {
 impl<O: Execute> Request<O> {
     /// The error if it is not answered in time.
     fn overdue(&self) -> Error {
-        let Range { offset, length } = self.range;
-        let limit = self.timeout.unwrap_or_default();
-        Error::overdue(limit, O::COMMAND, offset, length)
+        Error::overdue(self.timeout.unwrap_or_default(), self.named())
+    }
+
+    /// Names the request in errors.
+    const fn named(&self) -> FailedRequest {
+        self.range.of(O::COMMAND)
     }
 
     /// Checks the request, and decides how it is sent. If a check fails, nothing is sent.
@@ -290,7 +293,8 @@ impl<O: Execute> Future for Pending<O> {
         };
         this.abandon();
         let inner = this.request.client.inner();
-        Poll::Ready(result.map_err(|error| error.at(&inner.site())))
+        let request = this.request.named();
+        Poll::Ready(result.map_err(|error| error.of(request).at(&inner.site())))
     }
 }
 

@@ -1,5 +1,8 @@
 //! Ranges of the export.
 
+use crate::error::FailedRequest;
+use crate::wire::Command;
+
 /// A range of the export: offset and length in bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Range {
@@ -13,6 +16,15 @@ impl Range {
         Self {
             offset: start,
             length: end.saturating_sub(start),
+        }
+    }
+
+    /// Names the request of a command for this range in errors.
+    pub(super) const fn of(self, command: Command) -> FailedRequest {
+        FailedRequest {
+            command,
+            offset: self.offset,
+            length: self.length,
         }
     }
 

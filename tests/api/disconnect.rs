@@ -58,7 +58,13 @@ async fn r08_after_eshutdown_disc_follows_at_once() {
 /// The server is shutting down: it is no failure of the request, which can be made elsewhere.
 #[track_caller]
 fn is_shutting_down(error: &Error) {
-    assert_eq!(error.to_string(), "the server is shutting down");
+    let failed = error
+        .request()
+        .map_or_else(String::new, |request| format!("{request} failed: "));
+    assert_eq!(
+        error.to_string(),
+        format!("{failed}the server is shutting down")
+    );
     assert_eq!(error.kind(), ErrorKind::Disconnected);
     assert_eq!(error.delivery(), Delivery::NotSent);
     assert!(error.is_retryable() && error.is_fatal());

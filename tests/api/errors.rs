@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::join_all;
 use nbd_client::testing::{Export, Server};
-use nbd_client::wire::{Command, Errno};
+use nbd_client::wire::{Command, Errno, ReplyStyle};
 use nbd_client::{Error, RequestError};
 
 use crate::support::*;
@@ -78,5 +79,48 @@ async fn of_a_request_in_several_messages_the_error_names_the_one_that_failed() 
         let whole = conn.read(256 << 10, 1 << 20).timeout(WATCHDOG);
         let error = request_error(whole.await);
         assert_eq!((error.offset(), error.length()), (1 << 20, 256 << 10));
+    }
+}
+
+both_runtimes!(requests_of_a_lost_connection_are_told_apart);
+async fn requests_of_a_lost_connection_are_told_apart() {
+    for style in STYLES {
+        let (conn, mut peer) = ready(style).await;
+        let reads = (1..4).map(|i| conn.read(512 * i, 512).into_future());
+        let write = conn.write(8192, vec![1; 1024]).into_future();
+        let script = async {
+            for _ in 0..4 {
+                peer.expect_request().await.unwrap();
+            }
+            drop(peer);
+        };
+        let all = async { tokio::join!(join_all(reads), write, script) };
+        let (reads, write, ()) = tokio::time::timeout(WATCHDOG, all).await.unwrap();
+        let mut errors: Vec<_> = reads.into_iter().map(Result::unwrap_err).collect();
+        errors.push(write.unwrap_err());
+        if style != ReplyStyle::Simple {
+            let chunk = conn.read_structured(4096, 512).next().await.unwrap();
+            errors.push(chunk.unwrap_err());
+        }
+        let expected = [
+            (Command::READ, 512, 512),
+            (Command::READ, 1024, 512),
+            (Command::READ, 1536, 512),
+            (Command::WRITE, 8192, 1024),
+            (Command::READ, 4096, 512),
+        ];
+        for (error, (command, offset, length)) in errors.iter().zip(expected) {
+            let request = error.request().unwrap();
+            assert_eq!((request.command(), request.offset()), (command, offset));
+            assert_eq!(request.length(), length);
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "{command} of {length} bytes at offset {offset} failed: the server closed the \
+                     connection"
+                )
+            );
+        }
+        assert_eq!(conn.closed().await.request(), None);
     }
 }

@@ -127,8 +127,8 @@ async fn a_lost_connection_is_a_warning_with_its_cause() {
     let conn = Connection::new();
     let stream = hang_up.build().connect();
     conn.connect_stream(stream).await.unwrap();
-    let error = conn.read(0, 1).await.unwrap_err();
-    conn.closed().await;
+    conn.read(0, 1).await.unwrap_err();
+    let error = conn.closed().await;
     let warning = log.at(Level::WARN);
     assert!(warning.contains("message=connection lost;"), "{warning}");
     assert!(warning.contains(&error.to_string()), "{warning}");

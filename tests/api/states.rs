@@ -126,7 +126,9 @@ async fn k08_after_a_failure_everything_fails_with_its_cause() {
             if index == 8 && style == ReplyStyle::Simple {
                 continue;
             }
-            assert_eq!(error.to_string(), cause, "{index}");
+            let request = error.request().unwrap();
+            let text = error.to_string();
+            assert_eq!(text, format!("{request} failed: {cause}"), "{index}");
             assert_eq!(error.delivery(), nbd_client::Delivery::NotSent);
         }
         assert_eq!(conn.opt_list().await.unwrap_err().to_string(), cause);

@@ -77,12 +77,12 @@ fn an_error_tells_whether_the_connection_is_over() {
             | Error::Refused(_)
             | Error::MissingContext(_)
             | Error::Request(_)
-            | Error::DurabilityUnknown(_)
-            | Error::Timeout(_, None) => (false, false),
+            | Error::DurabilityUnknown(_) => (false, false),
+            Error::Timeout(_, ending) if ending.goes_on => (false, false),
             Error::Protocol(..)
             | Error::Disconnected(..)
             | Error::Tls(..)
-            | Error::Timeout(_, Some(_))
+            | Error::Timeout(..)
             | Error::Closed(_) => (true, true),
         };
         assert_eq!(error.is_fatal(), is_over, "{error}");
@@ -108,17 +108,27 @@ fn an_error_tells_whether_the_connection_is_over() {
 
 #[test]
 fn a_request_that_timed_out_before_it_was_sent_says_so() {
-    let error = Error::unsent();
+    let error = Error::overdue(LIMIT, READ).unsent();
     assert_eq!(
         error.to_string(),
-        "the request timed out before it was sent"
+        "READ of 4096 bytes at offset 8192 timed out after 30 s, before it was sent"
     );
+    assert!(error.ending().is_none());
     assert_eq!(error.delivery(), Delivery::NotSent);
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.is_retryable());
-    let error = Error::overdue(LIMIT, Command::READ, 8192, 512).to_string();
+    let error = Error::overdue(LIMIT, READ);
+    let text = "READ of 4096 bytes at offset 8192 was not answered within 30 s";
+    assert_eq!(error.to_string(), text);
+    assert_eq!(error.request(), None, "it is the cause of an ending");
+    let own = error.clone().of(READ);
     assert_eq!(
-        error,
-        "READ of 512 bytes at offset 8192 was not answered within 30 s"
+        (own.to_string().as_str(), own.request()),
+        (text, Some(READ))
+    );
+    assert_eq!(
+        error.of(FLUSH).to_string(),
+        format!("FLUSH failed: {text}"),
+        "another request that was in flight"
     );
 }

@@ -307,6 +307,18 @@ pub(super) const TLS_FAILURES: [TlsFailure; 16] = [
     TlsFailure::Handshake,
 ];
 
+pub(super) const READ: FailedRequest = FailedRequest {
+    command: Command::READ,
+    offset: 8192,
+    length: 4096,
+};
+
+pub(super) const FLUSH: FailedRequest = FailedRequest {
+    command: Command::FLUSH,
+    offset: 0,
+    length: 0,
+};
+
 pub(super) const PHASES: [Phase; 8] = [
     Phase::Connect,
     Phase::Greeting,
@@ -344,7 +356,7 @@ pub(super) fn every() -> Vec<Error> {
         Error::DurabilityUnknown(request_error()),
         ProtocolError::NotDone.into(),
         Error::timeout(Phase::Request, LIMIT),
-        Error::unsent(),
+        Error::overdue(LIMIT, READ).unsent(),
         Error::closed(),
     ]);
     for failure in failures() {

@@ -102,6 +102,8 @@ fn lost() -> Vec<Error> {
     all.push(Error::io(Phase::Request, os(113)).at(&site()));
     all.push(Error::eof(Phase::Request).with_unflushed(true).at(&site()));
     all.push(Error::shutting_down().at(&site()));
+    all.push(Error::eof(Phase::Request).of(READ).at(&site()));
+    all.push(Error::shutting_down().of(FLUSH));
     for phase in [Phase::Connect, Phase::Request] {
         let error = io::Error::other("the Tokio runtime was shut down");
         all.push(Error::io(phase, error).at(&site()));
@@ -196,9 +198,11 @@ fn timeouts() -> Vec<Error> {
     all.extend(PHASES.map(|phase| Error::timeout(phase, millis).at(&site())));
     let go = Some(OptionType::GO);
     all.push(Error::timeout(Phase::Handshake, LIMIT).after_option(go));
-    all.push(Error::overdue(LIMIT, Command::READ, 8192, 4096).at(&site()));
-    all.push(Error::overdue(LIMIT, Command::FLUSH, 0, 0));
-    all.push(Error::unsent());
+    all.push(Error::overdue(LIMIT, READ).at(&site()));
+    all.push(Error::overdue(LIMIT, FLUSH));
+    all.push(Error::overdue(LIMIT, FLUSH).of(READ));
+    all.push(Error::overdue(LIMIT, FLUSH).unsent());
+    all.push(Error::overdue(LIMIT, READ).unsent().of(READ).at(&site()));
     all
 }
 
@@ -208,6 +212,7 @@ fn groups() -> Vec<(&'static str, Vec<Error>)> {
     invalid.push(Error::state(State::Ready, "created"));
     let mut closed = vec![Error::closed()];
     closed.push(Error::closed().with_unflushed(true).at(&site()));
+    closed.push(Error::closed().of(READ));
     let from_uri = |error: UriError| Error::from(error);
     let mut protocol: Vec<_> = violations().into_iter().map(Error::from).collect();
     protocol.extend([0, 22].map(|at| protocol[at].clone().at(&site())));
