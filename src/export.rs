@@ -327,7 +327,7 @@ impl Export {
 
 /// An export as the server lists it.
 #[doc(alias = "nbd_list_callback")]
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub struct ListedExport {
     /// The name of the export.
@@ -338,7 +338,7 @@ pub struct ListedExport {
 
 /// The protocol features that were negotiated, see
 /// [`Connection::protocol`](crate::Connection::protocol).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub struct Protocol {
     /// The kind of handshake.
@@ -356,7 +356,7 @@ pub struct Protocol {
 }
 
 /// The kinds of handshake.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Handshake {
     /// Oldstyle: the server has one export, and there are no options.

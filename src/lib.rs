@@ -133,6 +133,7 @@ mod export;
 mod extent;
 mod extents;
 mod limits;
+mod names;
 mod platform;
 mod request;
 #[cfg(not(feature = "__internals"))]
@@ -162,6 +163,7 @@ pub use error::*;
 pub use export::{BlockSize, Export, Handshake, ListedExport, Protocol};
 pub use extent::{BlockStatus, Extent};
 pub use extents::{Extents, JointExtent, JointExtents};
+pub use names::UnknownName;
 pub use limits::{Limits, MAX_PAYLOAD};
 pub use request::{Chunks, Client, Disconnect, Pending, Request, op};
 pub use state::State;

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{FailedRequest, Site};
+use crate::names::names;
 use crate::platform;
 use crate::wire::{OptionType, Text};
 
 /// Whether a request may have reached the server.
+///
+/// `Display` writes `not-sent` or `maybe-sent`, and `FromStr` reads it.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Delivery {
     /// No byte of it was sent: repeating it is safe.
@@ -18,6 +21,12 @@ pub enum Delivery {
     /// At least a part of it was handed to the network: its outcome is unknown.
     MaybeSent,
 }
+
+names!(
+    Delivery, "delivery",
+    NotSent = "not-sent",
+    MaybeSent = "maybe-sent",
+);
 
 /// What was going on when a connection ended or a deadline passed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

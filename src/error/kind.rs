@@ -4,9 +4,12 @@
 use std::io;
 
 use super::{Error, InvalidRequest, TlsFailure, raw_os_error};
+use crate::names::names;
 use crate::wire::Errno;
 
 /// Who is at fault, see [`Error::kind`].
+///
+/// `Display` writes the name in lower case, such as `disconnected`, and `FromStr` reads it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -27,6 +30,18 @@ pub enum ErrorKind {
     /// This side closed the connection.
     Closed,
 }
+
+names!(
+    ErrorKind, "kind of error",
+    Invalid = "invalid",
+    Refused = "refused",
+    Request = "request",
+    Protocol = "protocol",
+    Disconnected = "disconnected",
+    Tls = "tls",
+    Timeout = "timeout",
+    Closed = "closed",
+);
 
 impl Error {
     /// Who is at fault.

@@ -122,7 +122,7 @@ impl Disconnect {
 
 impl IntoFuture for Disconnect {
     type Output = Result<()>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<()>> + Send + Sync>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.run())

@@ -3,8 +3,8 @@
 
 use std::future::{Future, ready};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -27,8 +27,28 @@ const MOST_AHEAD: u64 = 256;
 
 /// A request that is sent as several messages.
 pub(super) struct Parts<T> {
-    whole: Pin<Box<dyn Future<Output = Result<T>> + Send>>,
+    whole: Whole<T>,
     sent: Sent,
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+
+/// The future of all messages. Whoever polls it has it alone, so that its lock is never waited for:
+/// it makes the request `Sync`, whatever the future holds.
+struct Whole<T>(Mutex<Boxed<T>>);
+
+impl<T> Whole<T> {
+    fn new(future: impl Future<Output = Result<T>> + Send + 'static) -> Self {
+        Self(Mutex::new(Box::pin(future)))
+    }
+
+    fn get(&mut self) -> &mut Boxed<T> {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn into_inner(self) -> Boxed<T> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Whether any message of a request was sent.
@@ -43,13 +63,13 @@ impl Sent {
 
 impl<T: 'static> Parts<T> {
     pub(super) fn new(sent: Sent, whole: impl Future<Output = Result<T>> + Send + 'static) -> Self {
-        let whole = Box::pin(whole);
+        let whole = Whole::new(whole);
         Self { whole, sent }
     }
 
     /// Converts the result.
     pub(super) fn map<U: 'static>(self, map: impl FnOnce(T) -> U + Send + 'static) -> Parts<U> {
-        let whole = self.whole;
+        let whole = self.whole.into_inner();
         Parts::new(self.sent, async { whole.await.map(map) })
     }
 
@@ -58,7 +78,7 @@ impl<T: 'static> Parts<T> {
     where
         T: Send,
     {
-        let (whole, sent) = (self.whole, self.sent);
+        let (whole, sent) = (self.whole.into_inner(), self.sent);
         let (nowhere, none) = (Range::default(), CommandFlags::empty());
         let flush = Pending::part(connection.clone(), Flush, nowhere, none);
         let flush = Part::new(flush, sent.clone());
@@ -70,10 +90,10 @@ impl<T: 'static> Parts<T> {
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T>> {
-        let result = std::task::ready!(self.whole.as_mut().poll(cx));
+        let result = std::task::ready!(self.whole.get().as_mut().poll(cx));
         Poll::Ready(result.map_err(|error| {
             // If one message was not sent, others may have been.
-            self.whole = Box::pin(std::future::pending());
+            self.whole = Whole::new(std::future::pending());
             match self.is_sent() {
                 true => error.delivered(Delivery::MaybeSent),
                 false => error,

@@ -13,16 +13,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("stats", &[]),
     ("strict", &[]),
     ("limits", &["wire"]),
+    ("names", &[]),
     ("export", &["extent", "limits", "wire"]),
     ("config", &["limits", "strict", "transport", "uri", "wire"]),
     // From bytes to messages, and what differs between operating systems.
     ("wire", &[]),
     ("platform", &[]),
-    ("error", &["platform", "state", "uri", "wire"]),
+    ("error", &["names", "platform", "state", "uri", "wire"]),
     ("uri", &["error", "platform", "wire"]),
     // The rules of the protocol, without I/O; and I/O, without the protocol.
     ("session", &["chunk", "error", "extent", "limits", "wire"]),
-    ("transport", &["error", "platform", "wire"]),
+    ("transport", &["error", "names", "platform", "wire"]),
     // The task of a connection.
     (
         "driver",

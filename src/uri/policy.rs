@@ -42,7 +42,7 @@ use super::{Endpoint, TlsType, Uri, UriError};
 /// );
 /// # Ok::<(), nbd_client::UriError>(())
 /// ```
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[must_use]
 pub struct UriPolicy {
     tcp: bool,

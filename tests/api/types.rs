@@ -29,10 +29,17 @@ fn k17_handles_futures_and_errors_go_wherever_they_are_wanted() {
     shared::<nbd::ListedExport>();
     shared::<nbd::testing::Server>();
     shared::<nbd::testing::Export>();
-    sent::<nbd::Connecting>();
-    sent::<nbd::Chunks>();
-    sent::<nbd::Pending<nbd::op::Read>>();
-    sent::<nbd::Pending<nbd::op::Write>>();
+    shared::<nbd::Connecting>();
+    shared::<nbd::Connector>();
+    shared::<nbd::Program>();
+    shared::<nbd::Request<nbd::op::Write>>();
+    shared::<nbd::Pending<nbd::op::Read>>();
+    shared::<nbd::Pending<nbd::op::Write>>();
+    shared::<nbd::Pending<nbd::op::Status>>();
+    shared::<nbd::Chunks>();
+    shared::<nbd::Extents>();
+    shared::<nbd::JointExtents>();
+    shared::<nbd::Disconnect>();
     sent::<nbd::testing::Peer>();
     sent_value(|conn| conn.read(0, 1));
     sent_value(|conn| conn.write(0, "x"));
@@ -43,6 +50,26 @@ fn k17_handles_futures_and_errors_go_wherever_they_are_wanted() {
     // Not `Error`: `io::Error`, which it may hold, is none either.
     unwinds::<nbd::Export>();
     unwinds::<nbd::Uri>();
+}
+
+const fn is_key<T: Copy + Eq + std::hash::Hash + std::fmt::Debug>() {}
+
+#[test]
+fn small_values_can_be_keys_of_a_map() {
+    is_key::<nbd::AddressFamily>();
+    is_key::<nbd::BlockSize>();
+    is_key::<nbd::Delivery>();
+    is_key::<nbd::ErrorKind>();
+    is_key::<nbd::Extent>();
+    is_key::<nbd::Handshake>();
+    is_key::<nbd::KeepAlive>();
+    is_key::<nbd::Phase>();
+    is_key::<nbd::Protocol>();
+    is_key::<nbd::State>();
+    is_key::<nbd::Strict>();
+    is_key::<nbd::TlsMode>();
+    is_key::<nbd::TlsVersion>();
+    is_key::<nbd::UriPolicy>();
 }
 
 /// Compiles only if the type is not `IntoSocket`: otherwise it is not clear which

@@ -35,7 +35,7 @@ use crate::state::State;
 /// # }
 /// ```
 #[must_use = "await this, or watch the state of the connection"]
-pub struct Connecting(Pin<Box<dyn Future<Output = Result<()>> + Send>>);
+pub struct Connecting(Pin<Box<dyn Future<Output = Result<()>> + Send + Sync>>);
 
 impl Connecting {
     pub(super) fn new(inner: Arc<Inner>) -> Self {

@@ -16,6 +16,7 @@ pub use self::keep_alive::KeepAlive;
 use super::socket::Socket;
 use crate::error::trying;
 use crate::error::{Error, InvalidUse, Phase, Result};
+use crate::names::names;
 use crate::platform;
 
 /// How long an address has before the next one is tried beside it (RFC 8305, section 5).
@@ -25,6 +26,8 @@ const STAGGER: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// Which addresses of a host may be used.
+///
+/// `Display` writes `any`, `ipv4` or `ipv6`, and `FromStr` reads it.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum AddressFamily {
@@ -36,6 +39,13 @@ pub enum AddressFamily {
     /// IPv6 only.
     V6,
 }
+
+names!(
+    AddressFamily, "address family",
+    Any = "any",
+    V4 = "ipv4",
+    V6 = "ipv6",
+);
 
 impl AddressFamily {
     /// What addresses of the family are called.

@@ -34,8 +34,11 @@ pub use info::TlsInfo;
 pub use psk::TlsPsk;
 
 use crate::error::{Result, TlsError};
+use crate::names::names;
 
 /// When a connection uses TLS, see [`Builder::tls`](crate::Builder::tls).
+///
+/// `Display` writes `disable`, `prefer` or `require`, and `FromStr` reads it.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum TlsMode {
@@ -52,6 +55,13 @@ pub enum TlsMode {
     /// export is not sent.
     Require,
 }
+
+names!(
+    TlsMode, "TLS mode",
+    Disable = "disable",
+    Prefer = "prefer",
+    Require = "require",
+);
 
 /// A version of TLS. Versions older than these are not supported.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
