@@ -44,12 +44,11 @@ const FRAGMENT_BYTES: u64 = 512;
 /// ```
 /// use nbd_client::{Connection, Limits};
 ///
-/// let mut limits = Limits::default();
-/// limits.listed_exports = 100;
-/// limits.payload = 1 << 20;
+/// let limits = Limits::default().listed_exports(100).payload(1 << 20);
+/// assert_eq!(limits.payload, 1 << 20);
 /// let conn = Connection::builder().limits(limits).build();
 /// ```
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
     /// The number of exports in the answer to one `LIST`. Default: 10 000.
@@ -83,6 +82,43 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Sets the number of exports in the answer to one `LIST`, see the [field](#structfield.listed_exports) of the same name.
+    #[must_use]
+    pub const fn listed_exports(mut self, listed_exports: u32) -> Self {
+        self.listed_exports = listed_exports;
+        self
+    }
+
+    /// Sets the bytes of names and descriptions in the answer to one `LIST`, see the [field](#structfield.listed_bytes) of the same name.
+    #[must_use]
+    pub const fn listed_bytes(mut self, listed_bytes: u32) -> Self {
+        self.listed_bytes = listed_bytes;
+        self
+    }
+
+    /// Sets the number of metadata contexts in the answer to one query, see the [field](#structfield.contexts) of the same name.
+    #[must_use]
+    pub const fn contexts(mut self, contexts: u32) -> Self {
+        self.contexts = contexts;
+        self
+    }
+
+    /// Sets the bytes of payload of one message in either direction, see the [field](#structfield.payload) of the same name.
+    #[must_use]
+    pub const fn payload(mut self, payload: u32) -> Self {
+        self.payload = payload;
+        self
+    }
+
+    /// Sets the length of one [`read`](crate::Connection::read) in bytes, see the [field](#structfield.read) of the same name.
+    #[must_use]
+    pub const fn read(mut self, read: u64) -> Self {
+        self.read = read;
+        self
+    }
+}
+
 /// Returns the most fragments of a read of `length` bytes.
 pub(crate) fn most_fragments(length: u64) -> u64 {
     FRAGMENTS.max(length / FRAGMENT_BYTES)
@@ -104,5 +140,27 @@ mod tests {
             [0, 4096 * 512, 4097 * 512].map(most_queued),
             [4096, 4096, 4097]
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setter_sets_its_limit_and_no_other() {
+        let default = Limits::default();
+        let mut expected = default;
+        expected.listed_exports = 1;
+        assert_eq!(default.listed_exports(1), expected);
+        expected.listed_bytes = 2;
+        let limits = default.listed_exports(1).listed_bytes(2);
+        assert_eq!(limits, expected);
+        expected.contexts = 3;
+        assert_eq!(limits.contexts(3), expected);
+        expected.payload = 4;
+        assert_eq!(limits.contexts(3).payload(4), expected);
+        expected.read = 5;
+        assert_eq!(limits.contexts(3).payload(4).read(5), expected);
     }
 }

@@ -63,6 +63,7 @@ fn small_values_can_be_keys_of_a_map() {
     is_key::<nbd::Extent>();
     is_key::<nbd::Handshake>();
     is_key::<nbd::KeepAlive>();
+    is_key::<nbd::Limits>();
     is_key::<nbd::Phase>();
     is_key::<nbd::Protocol>();
     is_key::<nbd::State>();
