@@ -83,35 +83,40 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Sets the number of exports in the answer to one `LIST`, see the [field](#structfield.listed_exports) of the same name.
+    /// Sets the number of exports in the answer to one `LIST`, see the
+    /// [field](#structfield.listed_exports).
     #[must_use]
     pub const fn listed_exports(mut self, listed_exports: u32) -> Self {
         self.listed_exports = listed_exports;
         self
     }
 
-    /// Sets the bytes of names and descriptions in the answer to one `LIST`, see the [field](#structfield.listed_bytes) of the same name.
+    /// Sets the bytes of names and descriptions in the answer to one `LIST`,
+    /// see the [field](#structfield.listed_bytes).
     #[must_use]
     pub const fn listed_bytes(mut self, listed_bytes: u32) -> Self {
         self.listed_bytes = listed_bytes;
         self
     }
 
-    /// Sets the number of metadata contexts in the answer to one query, see the [field](#structfield.contexts) of the same name.
+    /// Sets the number of metadata contexts in the answer to one query, see the
+    /// [field](#structfield.contexts).
     #[must_use]
     pub const fn contexts(mut self, contexts: u32) -> Self {
         self.contexts = contexts;
         self
     }
 
-    /// Sets the bytes of payload of one message in either direction, see the [field](#structfield.payload) of the same name.
+    /// Sets the bytes of payload of one message in either direction, see the
+    /// [field](#structfield.payload).
     #[must_use]
     pub const fn payload(mut self, payload: u32) -> Self {
         self.payload = payload;
         self
     }
 
-    /// Sets the length of one [`read`](crate::Connection::read) in bytes, see the [field](#structfield.read) of the same name.
+    /// Sets the length of one [`read`](crate::Connection::read) in bytes, see the
+    /// [field](#structfield.read).
     #[must_use]
     pub const fn read(mut self, read: u64) -> Self {
         self.read = read;
@@ -141,11 +146,6 @@ mod tests {
             [4096, 4096, 4097]
         );
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn each_setter_sets_its_limit_and_no_other() {

@@ -9,6 +9,8 @@ use std::os::unix::ffi::OsStringExt;
 #[cfg(feature = "tls-psk")]
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use rustix::fs::{FileType, fstat};
@@ -85,4 +87,39 @@ pub(crate) fn os_string(bytes: Vec<u8>) -> Option<OsString> {
 #[cfg(feature = "tls-psk")]
 pub(crate) fn mode(file: &Metadata) -> u32 {
     file.mode()
+}
+
+/// The directories that may have certificates for TLS, as for libnbd.
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+pub(crate) fn certificate_directories() -> Vec<PathBuf> {
+    let is_root = rustix::process::geteuid().is_root();
+    certificates_of(is_root, std::env::var_os("HOME"))
+}
+
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+fn certificates_of(is_root: bool, home: Option<OsString>) -> Vec<PathBuf> {
+    if is_root {
+        return vec!["/etc/pki/libnbd".into()];
+    }
+    // A relative one would be wherever the program happens to run.
+    let home = home.map(PathBuf::from).filter(|home| home.is_absolute());
+    let inside = |home: PathBuf| [".pki/libnbd", ".config/pki/libnbd"].map(|name| home.join(name));
+    home.map_or_else(Vec::new, |home| inside(home).into())
+}
+
+#[cfg(all(test, any(feature = "tls", feature = "tls-aws-lc-rs")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_looked_for_where_libnbd_does() {
+        let of = |is_root, home: &str| certificates_of(is_root, Some(home.into()));
+        let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<Vec<_>>();
+        let system = paths(&["/etc/pki/libnbd"]);
+        assert_eq!(of(true, "/root"), system);
+        let own = paths(&["/home/a/.pki/libnbd", "/home/a/.config/pki/libnbd"]);
+        assert_eq!(of(false, "/home/a"), own);
+        assert!(of(false, "").is_empty() && of(false, "a").is_empty());
+        assert!(certificates_of(false, None).is_empty());
+    }
 }

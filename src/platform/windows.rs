@@ -74,3 +74,9 @@ pub(crate) fn os_string(bytes: Vec<u8>) -> Option<OsString> {
 pub(crate) fn mode(_: &Metadata) -> u32 {
     0
 }
+
+/// The directories that may have certificates for TLS: libnbd is not for Windows.
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+pub(crate) const fn certificate_directories() -> Vec<std::path::PathBuf> {
+    Vec::new()
+}

@@ -18,6 +18,7 @@ use super::rustls::provider;
 use super::verify::{AnyName, AnyServer};
 use super::{TlsVersion, directory, pem};
 use crate::error::{Error, InvalidUse, Result};
+use crate::platform;
 
 /// TLS with certificates, by rustls: for [`Builder::tls`](crate::Builder::tls).
 ///
@@ -28,7 +29,8 @@ use crate::error::{Error, InvalidUse, Result};
 /// connected to; for transports without host names set [`server_name`](Self::server_name), or
 /// connecting fails.
 ///
-/// TLS 1.3 and 1.2 are supported. Sessions are not resumed: each connection verifies anew.
+/// TLS 1.3 and 1.2 are supported. With the feature `tls-aws-lc-rs`, the key exchange
+/// X25519MLKEM768, which is meant to withstand quantum computers, is offered first. Sessions are not resumed: each connection verifies anew.
 ///
 /// The configuration is cheap to clone, and can be used for any number of connections.
 ///
@@ -75,6 +77,38 @@ impl TlsConfig {
     /// If a file is missing, cannot be read, or is not what its name says.
     pub fn from_directory(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder().directory(path).build()
+    }
+
+    /// Creates a configuration from the first of libnbd's default directories that has a
+    /// `ca-cert.pem`. If there is none, the authorities that the system trusts are used, with the
+    /// feature `tls-native-roots`.
+    ///
+    /// For root, the directory is `/etc/pki/libnbd`. For other users, they are `.pki/libnbd` and
+    /// `.config/pki/libnbd` in the directory that the variable `HOME` names. On Windows there are
+    /// none. They are laid out as [`TlsConfigBuilder::directory`] says.
+    ///
+    /// ```no_run
+    /// # async fn example() -> nbd_client::Result<()> {
+    /// use nbd_client::{Connection, TlsConfig, TlsMode};
+    ///
+    /// let tls = TlsConfig::from_default_directories()?;
+    /// let builder = Connection::builder().tls(TlsMode::Disable, tls);
+    /// // Required by the URI; without TLS, the certificates are not used.
+    /// let conn = builder.connect("nbds://storage.example.com/disk0").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If a file of the directory cannot be read or is not what its name says, or if there is no
+    /// directory and the system trusts no authority, or is not asked.
+    #[doc(alias = "set_tls_certificates")]
+    pub fn from_default_directories() -> Result<Self> {
+        let builder = Self::builder();
+        match directory::first(platform::certificate_directories()) {
+            Some(directory) => builder.directory(directory).build(),
+            None => builder.build(),
+        }
     }
 
     /// Uses a configuration of rustls 0.23 as it is.

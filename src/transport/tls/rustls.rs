@@ -9,6 +9,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::ResolvesClientCert;
 use tokio_rustls::rustls::crypto::CryptoProvider;
+#[cfg(feature = "tls-aws-lc-rs")]
+use tokio_rustls::rustls::{NamedGroup, crypto::SupportedKxGroup};
 use tokio_rustls::rustls::pki_types::{IpAddr, Ipv4Addr, ServerName};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{
@@ -261,11 +263,34 @@ impl ResolvesClientCert for Watch {
 /// The cryptography, chosen here: a process-wide choice could be missing, or anybody's.
 #[cfg(feature = "tls-aws-lc-rs")]
 pub(super) fn provider() -> CryptoProvider {
-    tokio_rustls::rustls::crypto::aws_lc_rs::default_provider()
+    let mut provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
+    // Where rustls has it, it comes last unless a feature of rustls says otherwise.
+    let is_hybrid = |group: &&dyn SupportedKxGroup| group.name() == NamedGroup::X25519MLKEM768;
+    provider.kx_groups.sort_by_key(|group| !is_hybrid(group));
+    provider
 }
 
 /// The cryptography, chosen here: a process-wide choice could be missing, or anybody's.
 #[cfg(not(feature = "tls-aws-lc-rs"))]
 pub(super) fn provider() -> CryptoProvider {
     tokio_rustls::rustls::crypto::ring::default_provider()
+}
+
+#[cfg(all(test, feature = "tls-aws-lc-rs"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_exchange_that_withstands_quantum_computers_is_offered_first() {
+        let names: Vec<_> = provider()
+            .kx_groups
+            .iter()
+            .map(|group| group.name())
+            .collect();
+        assert_eq!(names.first(), Some(&NamedGroup::X25519MLKEM768));
+        // Servers that do not have it are left a choice.
+        assert!(names.contains(&NamedGroup::X25519), "{names:?}");
+        let hybrid = |name: &&NamedGroup| **name == NamedGroup::X25519MLKEM768;
+        assert_eq!(names.iter().filter(hybrid).count(), 1);
+    }
 }

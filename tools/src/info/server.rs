@@ -6,6 +6,7 @@ use nbd_client::{Builder, Connection, Uri, UriPolicy};
 
 use super::Result;
 use super::args::Target;
+use crate::tls::with_default_certificates;
 
 pub(crate) enum Server {
     Uri(Box<Uri>),
@@ -23,9 +24,13 @@ impl Server {
     pub(crate) async fn connect(&self, set: impl FnOnce(Builder) -> Builder) -> Result<Connection> {
         // Whoever types the URI in may do with it what they like.
         let builder = Connection::builder().uri_policy(UriPolicy::trusted());
-        let conn = set(builder).build();
+        let mut builder = set(builder);
+        if let Self::Uri(uri) = self {
+            builder = with_default_certificates(builder, uri)?;
+        }
+        let conn = builder.build();
         match self {
-            Self::Uri(uri) => conn.connect_uri(Uri::clone(uri)).await?,
+            Self::Uri(uri) => conn.connect_uri(&**uri).await?,
             Self::Command(command) => conn.connect_systemd_socket_activation(command).await?,
         }
         Ok(conn)

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nbd_client::{Connection, Limits, Result, UriPolicy};
+use nbd_client::{Connection, Limits, Result, Uri, UriPolicy};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -30,6 +30,7 @@ use tokio::task::JoinHandle;
 pub(crate) use args::LoadArgs as Args;
 
 use crate::out::complain;
+use crate::tls::with_default_certificates;
 use args::{Runtime, Server};
 use plan::{Plan, Random};
 use report::Report;
@@ -201,11 +202,15 @@ async fn finish(tasks: Vec<JoinHandle<Result<Outcome>>>) -> Result<Outcome> {
 
 async fn connect(args: &Args) -> Result<Connection> {
     let wanted = (args.qd as u64).saturating_mul(args.bs as u64) + args.beside;
-    let mut limits = Limits::default();
-    limits.payload = args.payload.unwrap_or(limits.payload);
+    let limits = Limits::default();
+    let limits = limits.payload(args.payload.unwrap_or(limits.payload));
     let mut builder = Connection::builder();
     if let Some(us) = args.busy_poll {
         builder = builder.busy_poll(Duration::from_micros(us));
+    }
+    let server = args.server();
+    if let Server::Uri(uri) = &server {
+        builder = with_default_certificates(builder, &Uri::try_from(*uri)?)?;
     }
     let conn = builder
         .limits(limits)
@@ -216,7 +221,7 @@ async fn connect(args: &Args) -> Result<Connection> {
         .max_in_flight_bytes(wanted.max(128 << 20))
         .uri_policy(UriPolicy::trusted())
         .build();
-    match args.server() {
+    match server {
         Server::Unix(path) => conn.connect_unix(path).await?,
         Server::Tcp(host, port) => conn.connect_tcp(host, port).await?,
         Server::Uri(uri) => conn.connect_uri(uri).await?,
