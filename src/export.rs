@@ -35,6 +35,11 @@ const DEFAULT_PAYLOAD: u32 = 32 << 20;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// With the feature `serde` it is written as a map of `name`, `canonical_name`, `description`, `size`,
+/// `flags` (the number of the protocol), `block_size`, `contexts` (each with `id` and `name`), and
+/// what this side has decided: `read_only` and `payload_limit`. Contexts that nobody asked for are
+/// `stray_contexts`. A size or flags that no server may send are refused when it is read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Export {
     pub(crate) name: String,
@@ -53,6 +58,10 @@ pub struct Export {
 }
 
 /// The block sizes that a server advertises ("Size constraints").
+///
+/// With the feature `serde` they are written as `minimum`, `preferred` and `maximum`. What no server
+/// may advertise is refused when it is read.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub struct BlockSize {

@@ -19,7 +19,10 @@ pub struct Context {
 /// The flags are a plain number, since each context defines its own. The constants and methods here
 /// are for `base:allocation` and QEMU's dirty bitmaps; [`status`](Self::status) knows more contexts.
 #[doc(alias = "nbd_extent")]
+///
+/// With the feature `serde` it is written as `offset`, `length` and `flags`.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
 #[non_exhaustive]
 pub struct Extent {
     /// The start, in bytes from the start of the export.

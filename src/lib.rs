@@ -116,6 +116,7 @@
 //! | `tls-native-roots` | off | With either: the authorities that the system trusts, where none is given. |
 //! | `tls-psk` | off | TLS with pre-shared keys: `TlsPsk`, by OpenSSL, which must be installed. |
 //! | `vsock` | off | `Connection::connect_vsock`, between a virtual machine and its host (Linux). |
+//! | `serde` | off | `Serialize` and `Deserialize` for [`Uri`], [`Export`], [`BlockSize`], [`Extent`] and [`Stats`]: see there for the forms. |
 //! | `wire` | off | The messages of the protocol and their codecs, in the module `wire`: for authors of servers and tests. |
 //! | `test-util` | off | The module `testing`, without further dependencies; and `wire`. |
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -142,6 +143,8 @@ mod session;
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod session;
+#[cfg(feature = "serde")]
+mod serial;
 mod state;
 mod stats;
 mod stream;

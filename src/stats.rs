@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 ///
 /// Bytes are counted before encryption. A message is a unit with a magic of its own: a request with
 /// its payload, a simple reply, a chunk, an option, an option reply, the greeting.
+///
+/// With the feature `serde` it is written as a map of its fields.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
 #[non_exhaustive]
 pub struct Stats {
     /// The bytes that were written to the network.

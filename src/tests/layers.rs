@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("platform", &[]),
     ("error", &["names", "platform", "state", "uri", "wire"]),
     ("uri", &["error", "platform", "wire"]),
+    ("serial", &["export", "extent", "stats", "uri", "wire"]),
     // The rules of the protocol, without I/O; and I/O, without the protocol.
     ("session", &["chunk", "error", "extent", "limits", "wire"]),
     ("transport", &["error", "names", "platform", "wire"]),

@@ -83,6 +83,8 @@ const DEFAULT_PORT: u16 = 10809;
 /// Parameters are separated by `&` or `;`. Others are an error, as is the same one twice: a URI
 /// whose meaning is a matter of taste is not used. libnbd's `tls-priority` is a GnuTLS priority
 /// string, which nothing here can follow: the error names what to use instead.
+///
+/// With the feature `serde` a URI is its text, user names included.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub struct Uri {
     endpoint: Endpoint,
