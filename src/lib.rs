@@ -137,14 +137,14 @@ mod limits;
 mod names;
 mod platform;
 mod request;
+#[cfg(feature = "serde")]
+mod serial;
 #[cfg(not(feature = "__internals"))]
 mod session;
 /// For the benches and fuzz targets of this crate; not part of its interface.
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod session;
-#[cfg(feature = "serde")]
-mod serial;
 mod state;
 mod stats;
 mod stream;
@@ -166,8 +166,8 @@ pub use error::*;
 pub use export::{BlockSize, Export, Handshake, ListedExport, Protocol};
 pub use extent::{BlockStatus, Extent};
 pub use extents::{Extents, JointExtent, JointExtents};
-pub use names::UnknownName;
 pub use limits::{Limits, MAX_PAYLOAD};
+pub use names::UnknownName;
 pub use request::{Chunks, Client, Disconnect, Pending, Request, op};
 pub use state::State;
 pub use stats::Stats;

@@ -23,7 +23,8 @@ pub enum Delivery {
 }
 
 names!(
-    Delivery, "delivery",
+    Delivery,
+    "delivery",
     NotSent = "not-sent",
     MaybeSent = "maybe-sent",
 );

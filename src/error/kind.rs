@@ -32,7 +32,8 @@ pub enum ErrorKind {
 }
 
 names!(
-    ErrorKind, "kind of error",
+    ErrorKind,
+    "kind of error",
     Invalid = "invalid",
     Refused = "refused",
     Request = "request",

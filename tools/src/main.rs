@@ -8,6 +8,7 @@
 mod info;
 mod load;
 mod out;
+mod size;
 mod tls;
 
 use std::process::ExitCode;

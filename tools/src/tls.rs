@@ -7,7 +7,9 @@ use nbd_client::{Builder, Result, Uri};
 pub(crate) fn with_default_certificates(builder: Builder, uri: &Uri) -> Result<Builder> {
     let names_some = uri.tls_certificates().is_some()
         || uri.tls_psk_file().is_some()
-        || uri.tls_type().is_some_and(|kind| kind != nbd_client::TlsType::X509)
+        || uri
+            .tls_type()
+            .is_some_and(|kind| kind != nbd_client::TlsType::X509)
         || uri.tls_verify_peer() == Some(false);
     if uri.is_tls() && !names_some {
         return default(builder);

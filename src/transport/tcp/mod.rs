@@ -41,7 +41,8 @@ pub enum AddressFamily {
 }
 
 names!(
-    AddressFamily, "address family",
+    AddressFamily,
+    "address family",
     Any = "any",
     V4 = "ipv4",
     V6 = "ipv6",

@@ -80,7 +80,11 @@ mod tests {
     fn first_directory_with_an_authority_is_taken() {
         let root = tempfile::tempdir().unwrap();
         let path = |name: &str| root.path().join(name);
-        let all = || ["none", "empty", "wrong", "first", "second"].map(path).to_vec();
+        let all = || {
+            ["none", "empty", "wrong", "first", "second"]
+                .map(path)
+                .to_vec()
+        };
         assert_eq!(first(all()), None);
         for name in ["empty", "wrong", "first", "second"] {
             fs::create_dir(path(name)).unwrap();

@@ -57,7 +57,8 @@ pub enum TlsMode {
 }
 
 names!(
-    TlsMode, "TLS mode",
+    TlsMode,
+    "TLS mode",
     Disable = "disable",
     Prefer = "prefer",
     Require = "require",

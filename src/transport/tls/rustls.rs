@@ -9,14 +9,14 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::ResolvesClientCert;
 use tokio_rustls::rustls::crypto::CryptoProvider;
-#[cfg(feature = "tls-aws-lc-rs")]
-use tokio_rustls::rustls::{NamedGroup, crypto::SupportedKxGroup};
 use tokio_rustls::rustls::pki_types::{IpAddr, Ipv4Addr, ServerName};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{
     AlertDescription, CertificateError, ClientConfig, Error as RustlsError, ProtocolVersion,
     SignatureScheme,
 };
+#[cfg(feature = "tls-aws-lc-rs")]
+use tokio_rustls::rustls::{NamedGroup, crypto::SupportedKxGroup};
 
 use super::config::TlsConfig;
 use super::{ByteStream, TlsInfo, TlsUpgrade, Upgrading, unaccepted};

@@ -1,18 +1,21 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use nbd_client::{Connection, context};
 
 use super::Result;
+use crate::size::size;
 
 const AFTER_HELP: &str = "\
 The server is an NBD URI, or a command in brackets that is started by socket
 activation: [ nbdkit memory 1M ].
 
 --is, --can and --has print nothing and exit with 0 for yes, 2 for no and 1 for
-a failure. All else exits with 0 or 1, as nbdinfo does.";
+a failure; --isnt, --cannot and --hasnt exit with 0 for no and 2 for yes. All
+else exits with 0 or 1, as nbdinfo does.";
 
 /// Prints what an NBD server says about itself and its exports, as nbdinfo does
 #[derive(Args, Debug)]
@@ -23,6 +26,12 @@ pub(crate) struct InfoArgs {
     /// With --map: print how many bytes there are of each type
     #[arg(long, alias = "total", requires = "map")]
     totals: bool,
+    /// With --map: begin at this byte
+    #[arg(long, value_name = "SIZE", requires = "map", value_parser = size::<u64>, default_value = "0", hide_default_value = true)]
+    offset: u64,
+    /// With --map: look at so many bytes [default: to the end of the export]
+    #[arg(long, value_name = "SIZE", requires = "map", value_parser = size::<u64>)]
+    length: Option<u64>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -32,11 +41,11 @@ pub(crate) struct InfoArgs {
     /// Do not look at the first bytes of an export
     #[arg(long, overrides_with = "content")]
     no_content: bool,
-    /// Accepted and ignored: the output has no colours
-    #[arg(long, aliases = ["colors", "colour", "colours"])]
+    /// Use colours [default: on a terminal, unless NO_COLOR is set]
+    #[arg(long, aliases = ["colors", "colour", "colours"], overrides_with = "no_color")]
     color: bool,
-    /// Accepted and ignored
-    #[arg(long, aliases = ["no-colors", "no-colour", "no-colours"])]
+    /// Use no colours
+    #[arg(long, aliases = ["no-colors", "no-colour", "no-colours"], overrides_with = "color")]
     no_color: bool,
     /// Where the server is
     #[arg(value_name = "URI | [ COMMAND ARG... ]", required = true)]
@@ -49,28 +58,42 @@ struct ModeArgs {
     /// Print the size of the export in bytes
     #[arg(long)]
     size: bool,
+    /// Print the URI of the export in its canonical form
+    #[arg(long)]
+    uri: bool,
     /// Describe every export that the server lists
     #[arg(short = 'L', long)]
     list: bool,
-    /// Print the map of the export in a metadata context [default: base:allocation]
+    /// Print the map of the export in a metadata context [default: base:allocation]; can be given
+    /// several times
     #[arg(
         long,
+        action = ArgAction::Append,
         value_name = "CONTEXT",
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = context::BASE_ALLOCATION,
     )]
-    map: Option<String>,
+    map: Vec<String>,
     /// Ask whether the export or the connection is: read-only, rotational, tls
     #[arg(long, value_name = "WORD", value_parser = Question::parse)]
     is: Option<Question>,
+    /// Ask whether it is not
+    #[arg(long, value_name = "WORD", value_parser = Question::parse)]
+    isnt: Option<Question>,
     /// Ask whether one can: connect, read, write, cache, df, fast-zero, flush, fua, multi-conn,
     /// trim, zero, block-status-payload
     #[arg(long, value_name = "WORD", value_parser = Question::parse)]
     can: Option<Question>,
-    /// Ask whether the connection has: structured-reply, extended-headers
+    /// Ask whether one cannot
+    #[arg(long, value_name = "WORD", value_parser = Question::parse)]
+    cannot: Option<Question>,
+    /// Ask whether the connection has: structured-reply (sr), extended-headers (eh)
     #[arg(long, value_name = "WORD", value_parser = Question::parse)]
     has: Option<Question>,
+    /// Ask whether it has not
+    #[arg(long, value_name = "WORD", value_parser = Question::parse)]
+    hasnt: Option<Question>,
 }
 
 /// Where the server is.
@@ -80,14 +103,27 @@ pub(crate) enum Target {
     Command(Vec<OsString>),
 }
 
+/// What to print a map of.
+#[derive(Debug)]
+pub(crate) struct MapOf<'a> {
+    pub(crate) contexts: &'a [String],
+    /// In bytes.
+    pub(crate) offset: u64,
+    /// In bytes; to the end if not given.
+    pub(crate) length: Option<u64>,
+    pub(crate) totals: bool,
+}
+
 /// What to do.
 #[derive(Debug)]
 pub(crate) enum Mode<'a> {
     Show,
     List,
     Size,
-    Map { context: &'a str, totals: bool },
-    Question(Question),
+    Uri,
+    Map(MapOf<'a>),
+    /// A question, and the answer that is hoped for.
+    Question(Question, bool),
 }
 
 impl InfoArgs {
@@ -95,16 +131,22 @@ impl InfoArgs {
         match &self.mode {
             ModeArgs { size: true, .. } => Mode::Size,
             ModeArgs { list: true, .. } => Mode::List,
-            ModeArgs {
-                map: Some(context), ..
-            } => Mode::Map {
-                context,
+            ModeArgs { uri: true, .. } => Mode::Uri,
+            ModeArgs { map, .. } if !map.is_empty() => Mode::Map(MapOf {
+                contexts: map,
+                offset: self.offset,
+                length: self.length,
                 totals: self.totals,
-            },
-            mode => match mode.is.or(mode.can).or(mode.has) {
-                Some(question) => Mode::Question(question),
-                None => Mode::Show,
-            },
+            }),
+            mode => {
+                let affirmed = mode.is.or(mode.can).or(mode.has);
+                let denied = mode.isnt.or(mode.cannot).or(mode.hasnt);
+                match (affirmed, denied) {
+                    (Some(question), _) => Mode::Question(question, true),
+                    (None, Some(question)) => Mode::Question(question, false),
+                    (None, None) => Mode::Show,
+                }
+            }
         }
     }
 
@@ -114,6 +156,15 @@ impl InfoArgs {
             (false, false) => None,
             (content, _) => Some(content),
         }
+    }
+
+    /// Whether to print in colours.
+    pub(crate) fn colours(&self) -> bool {
+        let wanted = || {
+            let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            std::io::stdout().is_terminal() && !refused
+        };
+        self.color || !self.no_color && wanted()
     }
 
     pub(crate) fn target(&self) -> Result<Target> {
@@ -145,15 +196,17 @@ pub(crate) struct Question(fn(&Connection) -> nbd_client::Result<bool>);
 
 impl Question {
     fn parse(word: &str) -> Result<Self, &'static str> {
-        // Hyphens and underscores are as good as nothing.
-        let plain = word.replace(['-', '_'], "").to_ascii_lowercase();
+        // Hyphens, underscores and spaces are as good as nothing.
+        let plain = word.replace(['-', '_', ' '], "").to_ascii_lowercase();
         Ok(Self(match plain.as_str() {
             "connect" | "read" => |_| Ok(true),
             "tls" => |conn| Ok(conn.is_tls()),
-            "structuredreply" | "structuredreplies" => {
+            "sr" | "structured" | "structuredreply" | "structuredreplies" => {
                 |conn| Ok(conn.protocol()?.structured_replies)
             }
-            "extendedheaders" | "extendedheader" => |conn| Ok(conn.protocol()?.extended_headers),
+            "eh" | "extended" | "extendedheader" | "extendedheaders" => {
+                |conn| Ok(conn.protocol()?.extended_headers)
+            }
             "readonly" => |conn| Ok(conn.export()?.is_read_only()),
             "write" => |conn| Ok(!conn.export()?.is_read_only()),
             "rotational" => |conn| Ok(conn.export()?.is_rotational()),

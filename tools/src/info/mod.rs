@@ -4,6 +4,7 @@
 //! ```text
 //! nbd info nbd://localhost
 //! nbd info --json --list 'nbd+unix:///?socket=/tmp/nbd.sock'
+//! nbd info --map --offset 1G --length 64M nbd://localhost
 //! nbd info --map [ qemu-nbd -r -f qcow2 disk.qcow2 ]
 //! ```
 
@@ -12,6 +13,7 @@ mod fields;
 mod map;
 mod print;
 mod server;
+mod style;
 
 use std::process::ExitCode;
 
@@ -22,6 +24,7 @@ pub(crate) use args::{InfoArgs as Args, separate_command};
 use crate::out::{self, complain};
 use args::Mode;
 use server::Server;
+use style::Style;
 
 /// The exit code of a failure, a wrong command line included: 2 is an answer.
 pub(crate) const FAILURE: u8 = 1;
@@ -51,30 +54,46 @@ async fn run(args: &Args) -> Result<bool> {
     // Printed at the end, so that there is all of it or nothing.
     let mut text = String::new();
     let mode = args.mode();
+    let style = Style::new(args.colours() && !args.json);
     match &mode {
-        Mode::Question(question) => {
+        Mode::Question(question, wanted) => {
             let conn = server.connect(|builder| builder).await?;
             let answer = question.answer(&conn);
             conn.disconnect().await?;
-            return answer;
+            return Ok(answer? == *wanted);
+        }
+        Mode::Uri => {
+            let conn = server.connect(|builder| builder).await?;
+            let uri = conn.uri()?.to_string();
+            conn.disconnect().await?;
+            text = match args.json {
+                true => format!("{}\n", print::quoted(&uri)),
+                false => format!("{uri}\n"),
+            };
         }
         Mode::Size => {
             let conn = server.connect(|builder| builder).await?;
             text = format!("{}\n", conn.size()?);
             conn.disconnect().await?;
         }
-        Mode::Map { context, totals } => {
-            let conn = server.connect(|b| b.meta_context(*context)).await?;
-            let map = map::Map::of(&conn, context, *totals).await?;
+        Mode::Map(wanted) => {
+            let ask = |builder: nbd_client::Builder| {
+                let contexts = wanted.contexts.iter();
+                contexts.fold(builder, |builder, context| {
+                    builder.require_meta_context(context)
+                })
+            };
+            let conn = server.connect(ask).await?;
+            let maps = map::all(&conn, wanted).await?;
             conn.disconnect().await?;
-            map.print(args.json, &mut text);
+            map::print(&maps, args.json, &style, &mut text);
         }
         Mode::Show | Mode::List => {
             let is_list = matches!(mode, Mode::List);
             // Reading a little of every export of a long list takes long.
             let content = args.content().unwrap_or(!is_list);
             let report = fields::Report::of(&server, is_list, content).await?;
-            print::report(&report, args.json, &mut text);
+            print::report(&report, args.json, &style, &mut text);
         }
     }
     out::print(format_args!("{text}"));

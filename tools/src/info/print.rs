@@ -3,16 +3,17 @@
 use std::fmt::Write;
 
 use super::fields::{Fields, Report, Value};
+use super::style::Style;
 
-pub(crate) fn report(report: &Report, json: bool, out: &mut String) {
+pub(crate) fn report(report: &Report, json: bool, style: &Style, out: &mut String) {
     let _ = if json {
         as_json(report, out)
     } else {
-        as_text(report, out)
+        as_text(report, *style, out)
     };
 }
 
-fn as_text(report: &Report, out: &mut String) -> std::fmt::Result {
+fn as_text(report: &Report, style: Style, out: &mut String) -> std::fmt::Result {
     let protocol = report.protocol.handshake.name();
     let tls = if report.tls { "with" } else { "without" };
     let packets = match (
@@ -25,17 +26,20 @@ fn as_text(report: &Report, out: &mut String) -> std::fmt::Result {
     };
     writeln!(
         out,
-        "protocol: {protocol} {tls} TLS, using {packets} packets"
+        "{}: {protocol} {tls} TLS, using {packets} packets",
+        style.heading("protocol")
     )?;
     for Fields { name, fields } in &report.exports {
-        writeln!(out, "export={}:", quoted(name))?;
+        let heading = format!("export={}", quoted(name));
+        writeln!(out, "{}:", style.heading(&heading))?;
         for (key, value) in fields {
+            let key = style.key(key);
             match value {
                 // From the server, and on its way to a terminal.
                 Value::Text(text) => {
                     writeln!(out, "\t{key}: {}", nbd_client::wire::Text::from(&**text))?
                 }
-                Value::Flag(flag) => writeln!(out, "\t{key}: {flag}")?,
+                Value::Flag(flag) => writeln!(out, "\t{key}: {}", style.flag(*flag))?,
                 Value::Number(number) => writeln!(out, "\t{key}: {number}")?,
                 Value::Size(size) => match human(*size) {
                     short if short.ends_with(char::is_alphabetic) => {

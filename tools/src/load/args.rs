@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+
+use crate::size::size;
 
 /// How long to go on if the command line does not say.
 const DEFAULT_TIME: Duration = Duration::from_secs(5);
@@ -197,19 +198,6 @@ fn address(text: &str) -> Result<(String, u16), &'static str> {
     let address = text.rsplit_once(':');
     let address = address.and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
     address.ok_or("expected HOST:PORT")
-}
-
-fn size<T: TryFrom<u64>>(text: &str) -> Result<T, &'static str> {
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
-        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
-        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let number = u64::from_str(digits);
-    let number = number.map_err(|_| "expected a size such as 512, 64K or 1M")?;
-    let bytes = number.checked_mul(1 << shift).map(T::try_from);
-    bytes.and_then(Result::ok).ok_or("too large")
 }
 
 #[cfg(test)]

@@ -9,4 +9,5 @@
 mod server;
 
 mod nbdinfo;
+mod newer;
 mod run;
