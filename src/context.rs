@@ -37,6 +37,7 @@ pub(crate) const DIRTY: u64 = 1;
 /// assert_eq!(context::qemu_dirty_bitmap("monday"), "qemu:dirty-bitmap:monday");
 /// # drop(conn);
 /// ```
+#[doc(alias = "LIBNBD_CONTEXT_QEMU_DIRTY_BITMAP")]
 #[must_use]
 pub fn qemu_dirty_bitmap(bitmap: &str) -> String {
     format!("{QEMU_DIRTY_BITMAP}{bitmap}")

@@ -152,6 +152,7 @@ impl Export {
     }
 
     /// Returns the size in bytes.
+    #[doc(alias = "nbd_get_size")]
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.size
@@ -190,6 +191,7 @@ impl Export {
     ///
     /// It is the maximum block size, or 32 MiB if the server advertises none, and at most
     /// [`Limits::payload`](crate::Limits::payload). Longer reads and writes are split.
+    #[doc(alias = "nbd_get_block_size")]
     #[doc(alias = "LIBNBD_SIZE_PAYLOAD")]
     #[must_use]
     pub fn max_payload(&self) -> u32 {
@@ -224,6 +226,7 @@ impl Export {
     }
 
     /// Returns whether this metadata context was negotiated.
+    #[doc(alias = "nbd_can_meta_context")]
     #[must_use]
     pub fn has_context(&self, name: &str) -> bool {
         self.contexts().any(|context| context == name)
@@ -378,6 +381,7 @@ pub enum Handshake {
 
 impl Handshake {
     /// Returns the name that libnbd uses: `oldstyle`, `newstyle` or `newstyle-fixed`.
+    #[doc(alias = "nbd_get_protocol")]
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -56,12 +56,14 @@ impl Extent {
     }
     /// Returns whether the extent is not allocated, in `base:allocation`. It need not read as
     /// zeroes.
+    #[doc(alias = "LIBNBD_STATE_HOLE")]
     #[must_use]
     pub const fn is_hole(&self) -> bool {
         self.flags & Self::HOLE != 0
     }
 
     /// Returns whether the extent reads as zeroes, in `base:allocation`.
+    #[doc(alias = "LIBNBD_STATE_ZERO")]
     #[must_use]
     pub const fn is_zero(&self) -> bool {
         self.flags & Self::ZERO != 0
@@ -69,6 +71,7 @@ impl Extent {
 
     /// Returns whether the extent has been written since the bitmap was started, in
     /// `qemu:dirty-bitmap:*`.
+    #[doc(alias = "LIBNBD_STATE_DIRTY")]
     #[must_use]
     pub const fn is_dirty(&self) -> bool {
         self.flags & Self::DIRTY != 0

@@ -42,7 +42,7 @@
 //! | `testing` | With the feature `test-util`: an in-process server, and a scripted peer. |
 //!
 //! For programs that use libnbd, `docs/libnbd.md` in the repository has a row for each of its functions,
-//! constants and tools.
+//! constants and tools. The search of this documentation finds items by the names of libnbd, too.
 //!
 //! # How it behaves
 //!

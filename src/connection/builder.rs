@@ -45,6 +45,7 @@ impl Builder {
     ///
     /// If the name has more than 4096 bytes or contains NUL, connecting fails. A URI replaces the
     /// name.
+    #[doc(alias = "nbd_set_export_name")]
     pub fn export_name(mut self, name: impl Into<String>) -> Self {
         self.export_options.export_name = name.into();
         self
@@ -58,6 +59,7 @@ impl Builder {
     /// has more than 4096 bytes or contains NUL, connecting fails.
     ///
     /// See section "Metadata querying" of the protocol.
+    #[doc(alias = "nbd_add_meta_context")]
     pub fn meta_context(mut self, name: impl Into<String>) -> Self {
         self.export_options.contexts.push(name.into());
         self
@@ -102,6 +104,7 @@ impl Builder {
     /// Sets whether the requested contexts are selected before an export is entered or asked about;
     /// by default they are. If not, a selection made by
     /// [`opt_set_meta_context`](Connection::opt_set_meta_context) stays in force.
+    #[doc(alias = "nbd_set_request_meta_context")]
     pub fn request_meta_context(mut self, request: bool) -> Self {
         self.export_options.request_meta_context = request;
         self
@@ -123,6 +126,7 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "nbd_set_tls")]
     pub fn tls(mut self, mode: TlsMode, with: impl TlsUpgrade + 'static) -> Self {
         self.tls.mode = mode;
         self.tls.upgrade = Some(Arc::new(with));
@@ -131,6 +135,7 @@ impl Builder {
 
     /// Sets whether the handshake stops in [`State::Negotiating`](crate::State::Negotiating), where
     /// options can be sent one by one. By default the handshake runs to its end.
+    #[doc(alias = "nbd_set_opt_mode")]
     pub const fn opt_mode(mut self, opt_mode: bool) -> Self {
         self.config.opt_mode = opt_mode;
         self
@@ -140,6 +145,7 @@ impl Builder {
     ///
     /// Without them there are no extended headers and no metadata contexts, holes are sent as
     /// zeroes, and a server that fails in the middle of a read can only end the connection.
+    #[doc(alias = "nbd_set_request_structured_replies")]
     pub const fn structured_replies(mut self, request: bool) -> Self {
         self.config.structured_replies = request;
         self
@@ -149,6 +155,7 @@ impl Builder {
     ///
     /// With them, one message can trim or zero more than 4 GiB, or ask for the status of more.
     /// Servers that do not know them are asked for structured replies instead.
+    #[doc(alias = "nbd_set_request_extended_headers")]
     pub const fn extended_headers(mut self, request: bool) -> Self {
         self.config.extended_headers = request;
         self
@@ -198,6 +205,7 @@ impl Builder {
 
     /// Sets whether to ask for the [canonical name](crate::Export::canonical_name) and the
     /// [description](crate::Export::description) of the export; by default no.
+    #[doc(alias = "nbd_set_full_info")]
     pub const fn full_info(mut self, request: bool) -> Self {
         self.export_options.full_info = request;
         self
@@ -205,6 +213,7 @@ impl Builder {
 
     /// Sets whether to ask for block sizes and obey them; by default yes. See section "Size
     /// constraints" of the protocol.
+    #[doc(alias = "nbd_set_request_block_size")]
     pub const fn request_block_size(mut self, request: bool) -> Self {
         self.export_options.request_block_size = request;
         self
@@ -214,6 +223,7 @@ impl Builder {
     /// tests of servers.
     ///
     /// Without `FIXED_NEWSTYLE`, nothing but the name of the export can be negotiated.
+    #[doc(alias = "nbd_set_handshake_flags")]
     pub const fn handshake_flags(mut self, accept: HandshakeFlags) -> Self {
         self.config.handshake_flags = accept;
         self
@@ -413,6 +423,7 @@ impl Builder {
 
     /// Sets the checks that requests must pass before they are sent; by default all. This is for
     /// tests of servers, see [`set_strict`](Connection::set_strict).
+    #[doc(alias = "nbd_set_strict_mode")]
     pub const fn strict(mut self, strict: Strict) -> Self {
         self.config.strict = strict;
         self
@@ -432,6 +443,7 @@ impl Builder {
     ///
     /// If the name has more than 32 characters, or others than ASCII letters and digits, connecting
     /// fails.
+    #[doc(alias = "nbd_set_socket_activation_name")]
     #[cfg(unix)]
     pub fn socket_activation_name(mut self, name: impl Into<String>) -> Self {
         self.config.socket_name = Some(name.into());

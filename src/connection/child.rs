@@ -10,6 +10,7 @@ use crate::wire::Text;
 /// The server process, if the connection has started one. Not on Windows.
 impl Connection {
     /// Returns the process id of the server, if this connection runs it and it has not ended.
+    #[doc(alias = "nbd_get_subprocess_pid")]
     #[must_use]
     pub fn child_id(&self) -> Option<u32> {
         self.inner().lock_facts().child.as_ref()?.process.id()
@@ -53,7 +54,7 @@ impl Connection {
     ///
     /// # Errors
     /// If this connection runs no process, or it has ended.
-    #[doc(alias = "kill_subprocess")]
+    #[doc(alias = "nbd_kill_subprocess")]
     pub fn terminate_child(&self) -> Result<()> {
         self.kill_child(Signal::TERM.as_raw())
     }
@@ -69,7 +70,7 @@ impl Connection {
     /// If this connection runs no process, it has ended, or the number is no signal. The number 0
     /// sends nothing, and only tells whether the process runs; for libnbd it means SIGTERM, which is
     /// [`terminate_child`](Self::terminate_child) here.
-    #[doc(alias = "kill_subprocess")]
+    #[doc(alias = "nbd_kill_subprocess")]
     pub fn kill_child(&self, signal: i32) -> Result<()> {
         let child = self.inner().lock_facts().child.clone();
         let Some(child) = child else {

@@ -30,6 +30,7 @@ impl Connection {
     ///
     /// # Errors
     /// If it is not known yet.
+    #[doc(alias = "nbd_get_size")]
     pub fn size(&self) -> Result<u64> {
         match &self.inner().lock_facts().export {
             Some(export) => Ok(export.size()),
@@ -41,6 +42,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the server has not greeted yet.
+    #[doc(alias = "nbd_get_protocol")]
     pub fn protocol(&self) -> Result<Protocol> {
         self.inner()
             .lock_facts()
@@ -50,6 +52,7 @@ impl Connection {
 
     /// Returns whether this crate encrypts the connection. A stream that was given to
     /// [`connect_stream`](Self::connect_stream) may do so by itself, which is not known here.
+    #[doc(alias = "nbd_get_tls_negotiated")]
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.inner().lock_facts().tls.is_some()
@@ -58,6 +61,7 @@ impl Connection {
     /// Returns how the connection is encrypted and with which server, or `None` if it is not.
     ///
     /// It stays known after the connection has ended.
+    #[doc(alias = "nbd_get_tls_negotiated")]
     #[must_use]
     pub fn tls_info(&self) -> Option<TlsInfo> {
         self.inner().lock_facts().tls.clone()
@@ -70,6 +74,7 @@ impl Connection {
     }
 
     /// Returns the name of the export that is or will be requested.
+    #[doc(alias = "nbd_get_export_name")]
     #[must_use]
     pub fn export_name(&self) -> String {
         self.inner().lock_export_options().export_name.clone()
@@ -84,6 +89,7 @@ impl Connection {
     /// # Errors
     /// If the handle is not connected yet, or was connected over something that has no address: a
     /// socket, a stream, or a command.
+    #[doc(alias = "nbd_get_uri")]
     pub fn uri(&self) -> Result<Uri> {
         if self.is_created() {
             return Err(self.not("connected"));
@@ -118,6 +124,7 @@ impl Connection {
     }
 
     /// Returns the checks that requests must pass before they are sent.
+    #[doc(alias = "nbd_get_strict_mode")]
     #[must_use]
     pub fn strict(&self) -> Strict {
         self.inner().strict()
@@ -148,7 +155,7 @@ impl Connection {
     /// # #[cfg(not(feature = "test-util"))]
     /// # fn main() {}
     /// ```
-    #[doc(alias = "set_strict_mode")]
+    #[doc(alias = "nbd_set_strict_mode")]
     pub fn set_strict(&self, strict: Strict) {
         self.inner().set_strict(strict);
     }

@@ -62,6 +62,8 @@ use crate::wire::MAX_STRING;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "nbd_close")]
+#[doc(alias = "nbd_handle")]
 #[derive(Clone)]
 #[must_use = "dropping the last handle closes the connection"]
 pub struct Connection(Arc<Handle>);
@@ -82,11 +84,13 @@ const _: () = {
 
 impl Connection {
     /// Creates a connection with default options, which is not connected yet.
+    #[doc(alias = "nbd_create")]
     pub fn new() -> Self {
         Builder::default().build()
     }
 
     /// Returns a builder for a connection with other options.
+    #[doc(alias = "nbd_create")]
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -117,12 +121,14 @@ impl Connection {
     }
 
     /// Returns the state of the connection. It is lock-free, and may be out of date at once.
+    #[doc(alias = "nbd_connection_state")]
     #[must_use]
     pub fn state(&self) -> State {
         self.inner().state()
     }
 
     /// Returns whether the connection is new, so that the connect calls are allowed.
+    #[doc(alias = "nbd_aio_is_created")]
     #[must_use]
     pub fn is_created(&self) -> bool {
         self.state() == State::Created
@@ -130,12 +136,14 @@ impl Connection {
 
     /// Returns whether the connection is being connected, or runs an option in option mode. After
     /// that it is ready, negotiating, or ended.
+    #[doc(alias = "nbd_aio_is_connecting")]
     #[must_use]
     pub fn is_connecting(&self) -> bool {
         self.state() == State::Connecting
     }
 
     /// Returns whether an option can be sent, in option mode.
+    #[doc(alias = "nbd_aio_is_negotiating")]
     #[must_use]
     pub fn is_negotiating(&self) -> bool {
         self.state() == State::Negotiating
@@ -143,12 +151,14 @@ impl Connection {
 
     /// Returns whether the handshake is done and commands are accepted, regardless of how many are
     /// in flight.
+    #[doc(alias = "nbd_aio_is_ready")]
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.state() == State::Ready
     }
 
     /// Returns whether the connection is ready and at least one request is in flight.
+    #[doc(alias = "nbd_aio_is_processing")]
     #[must_use]
     pub fn is_processing(&self) -> bool {
         self.is_ready() && self.in_flight() > 0
@@ -156,12 +166,14 @@ impl Connection {
 
     /// Returns whether the connection has ended in an orderly way: by this side, or by a server that
     /// owed nothing.
+    #[doc(alias = "nbd_aio_is_closed")]
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.state() == State::Closed
     }
 
     /// Returns whether the connection has ended by a failure.
+    #[doc(alias = "nbd_aio_is_dead")]
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.state() == State::Dead
@@ -169,6 +181,7 @@ impl Connection {
 
     /// Returns the number of unanswered requests, including those whose futures were dropped. It is
     /// zero unless the connection is ready.
+    #[doc(alias = "nbd_aio_in_flight")]
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.inner()

@@ -51,6 +51,8 @@ impl Connection {
     ///
     /// # Errors
     /// If the server refuses, or the handle is not negotiating.
+    #[doc(alias = "nbd_opt_list")]
+    #[doc(alias = "nbd_aio_opt_list")]
     pub async fn opt_list(&self) -> Result<Vec<ListedExport>> {
         self.call(OptionCall::List).await
     }
@@ -66,6 +68,8 @@ impl Connection {
     ///
     /// # Errors
     /// If the server refuses, or the handle is not negotiating.
+    #[doc(alias = "nbd_opt_info")]
+    #[doc(alias = "nbd_aio_opt_info")]
     pub async fn opt_info(&self) -> Result<Export> {
         self.call(OptionCall::Info).await
     }
@@ -76,6 +80,8 @@ impl Connection {
     /// # Errors
     /// If the server refuses, which leaves the negotiation usable, or the handle is not
     /// negotiating.
+    #[doc(alias = "nbd_opt_go")]
+    #[doc(alias = "nbd_aio_opt_go")]
     pub async fn opt_go(&self) -> Result<()> {
         self.call(OptionCall::Go).await
     }
@@ -84,6 +90,8 @@ impl Connection {
     ///
     /// # Errors
     /// If the handle is not negotiating.
+    #[doc(alias = "nbd_opt_abort")]
+    #[doc(alias = "nbd_aio_opt_abort")]
     pub async fn opt_abort(&self) -> Result<()> {
         self.call(OptionCall::Abort).await
     }
@@ -99,6 +107,8 @@ impl Connection {
     /// If the handle is not negotiating, there is no TLS implementation, there is no name to check
     /// the server's certificate against, or the connection is encrypted already. These errors leave
     /// the negotiation usable. A TLS handshake that fails ends the connection.
+    #[doc(alias = "nbd_opt_starttls")]
+    #[doc(alias = "nbd_aio_opt_starttls")]
     pub async fn opt_starttls(&self) -> Result<bool> {
         self.call(OptionCall::StartTls).await
     }
@@ -108,6 +118,8 @@ impl Connection {
     ///
     /// # Errors
     /// If the handle is not negotiating, or the server breaks the protocol.
+    #[doc(alias = "nbd_opt_structured_reply")]
+    #[doc(alias = "nbd_aio_opt_structured_reply")]
     pub async fn opt_structured_reply(&self) -> Result<bool> {
         self.call(|answer| OptionCall::Feature(OptionType::STRUCTURED_REPLY, answer))
             .await
@@ -118,6 +130,8 @@ impl Connection {
     ///
     /// # Errors
     /// If the handle is not negotiating, or the server breaks the protocol.
+    #[doc(alias = "nbd_opt_extended_headers")]
+    #[doc(alias = "nbd_aio_opt_extended_headers")]
     pub async fn opt_extended_headers(&self) -> Result<bool> {
         self.call(|answer| OptionCall::Feature(OptionType::EXTENDED_HEADERS, answer))
             .await
@@ -130,6 +144,10 @@ impl Connection {
     /// # Errors
     /// If the server refuses, the handle is not negotiating, or a query is longer than 4096
     /// bytes.
+    #[doc(alias = "nbd_opt_list_meta_context")]
+    #[doc(alias = "nbd_opt_list_meta_context_queries")]
+    #[doc(alias = "nbd_aio_opt_list_meta_context")]
+    #[doc(alias = "nbd_aio_opt_list_meta_context_queries")]
     pub async fn opt_list_meta_context<I>(&self, queries: I) -> Result<Vec<String>>
     where
         I: IntoIterator<Item: Into<String>>,
@@ -147,6 +165,10 @@ impl Connection {
     /// # Errors
     /// If the server refuses, the handle is not negotiating, or a query is longer than 4096
     /// bytes.
+    #[doc(alias = "nbd_opt_set_meta_context")]
+    #[doc(alias = "nbd_opt_set_meta_context_queries")]
+    #[doc(alias = "nbd_aio_opt_set_meta_context")]
+    #[doc(alias = "nbd_aio_opt_set_meta_context_queries")]
     pub async fn opt_set_meta_context<I>(&self, queries: I) -> Result<Vec<String>>
     where
         I: IntoIterator<Item: Into<String>>,
@@ -199,6 +221,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the handle is in another state, or the name is longer than 4096 bytes or contains NUL.
+    #[doc(alias = "nbd_set_export_name")]
     pub fn set_export_name(&self, name: impl Into<String>) -> Result<()> {
         let name = name.into();
         check_string("export name", &name)?;
@@ -216,6 +239,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the handle is in another state, or the name is longer than 4096 bytes or contains NUL.
+    #[doc(alias = "nbd_add_meta_context")]
     pub fn add_meta_context(&self, name: impl Into<String>) -> Result<()> {
         let name = name.into();
         check_string("metadata context", &name)?;
@@ -229,6 +253,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the handle is in another state.
+    #[doc(alias = "nbd_clear_meta_contexts")]
     pub fn clear_meta_contexts(&self) -> Result<()> {
         self.check_changeable()?;
         let mut options = self.inner().lock_export_options();
@@ -242,6 +267,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the handle is in another state.
+    #[doc(alias = "nbd_set_request_meta_context")]
     pub fn set_request_meta_context(&self, request: bool) -> Result<()> {
         self.check_changeable()?;
         self.inner().lock_export_options().request_meta_context = request;
@@ -252,6 +278,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the handle is in another state.
+    #[doc(alias = "nbd_set_full_info")]
     pub fn set_full_info(&self, request: bool) -> Result<()> {
         self.check_changeable()?;
         self.inner().lock_export_options().full_info = request;
@@ -262,6 +289,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the handle is in another state.
+    #[doc(alias = "nbd_set_request_block_size")]
     pub fn set_request_block_size(&self, request: bool) -> Result<()> {
         self.check_changeable()?;
         self.inner().lock_export_options().request_block_size = request;
@@ -269,6 +297,8 @@ impl Connection {
     }
 
     /// Returns the metadata contexts to ask for.
+    #[doc(alias = "nbd_get_nr_meta_contexts")]
+    #[doc(alias = "nbd_get_meta_context")]
     #[must_use]
     pub fn meta_contexts(&self) -> Vec<String> {
         self.inner().lock_export_options().contexts.clone()
@@ -281,6 +311,7 @@ impl Connection {
     /// # Errors
     /// If this is not known: contexts are requested, but neither call has succeeded since the name
     /// was set, or the handle is not connected.
+    #[doc(alias = "nbd_can_meta_context")]
     pub fn can_meta_context(&self, context: &str) -> Result<bool> {
         let state = self.state();
         let facts = self.inner().lock_facts();

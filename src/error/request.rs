@@ -123,6 +123,7 @@ impl RequestError {
 
     /// Where it failed, in bytes from the start of the export, if the server said so: an offset
     /// inside the request.
+    #[doc(alias = "LIBNBD_READ_ERROR")]
     #[must_use]
     pub const fn failed_at(&self) -> Option<u64> {
         self.failed_at

@@ -119,6 +119,7 @@ impl UriPolicy {
     }
 
     /// Whether `nbd+unix` and `nbds+unix`, and so any socket path, are allowed. Default: yes.
+    #[doc(alias = "nbd_set_uri_allow_transports")]
     #[doc(alias = "LIBNBD_ALLOW_TRANSPORT_UNIX")]
     pub const fn unix(mut self, allow: bool) -> Self {
         self.unix = allow;
@@ -126,6 +127,7 @@ impl UriPolicy {
     }
 
     /// Whether `nbd+vsock` and `nbds+vsock` are allowed. Default: yes.
+    #[doc(alias = "nbd_set_uri_allow_transports")]
     #[doc(alias = "LIBNBD_ALLOW_TRANSPORT_VSOCK")]
     pub const fn vsock(mut self, allow: bool) -> Self {
         self.vsock = allow;
@@ -134,6 +136,7 @@ impl UriPolicy {
 
     /// Whether `nbd+ssh` and `nbds+ssh`, which start the `ssh` program with the keys and the
     /// configuration of this user, are allowed. Default: no.
+    #[doc(alias = "nbd_set_uri_allow_transports")]
     #[doc(alias = "LIBNBD_ALLOW_TRANSPORT_SSH")]
     pub const fn ssh(mut self, allow: bool) -> Self {
         self.ssh = allow;

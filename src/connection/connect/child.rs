@@ -57,6 +57,7 @@ impl Connection {
     /// # Errors
     /// If the handle is not new, there is no runtime, the list is empty or contains NUL, or the
     /// program cannot be started.
+    #[doc(alias = "nbd_aio_connect_command")]
     pub fn aio_connect_command<Kind>(&self, server: impl IntoCommand<Kind>) -> Result<Connecting> {
         self.prepare()?;
         let command = match server.into_runnable() {
@@ -77,6 +78,7 @@ impl Connection {
     ///
     /// # Errors
     /// As there, and if the handshake fails.
+    #[doc(alias = "nbd_connect_command")]
     pub async fn connect_command<Kind>(&self, server: impl IntoCommand<Kind>) -> Result<()> {
         let connecting = self.aio_connect_command(server)?;
         connecting.await
@@ -110,6 +112,7 @@ impl Connection {
     /// # Errors
     /// If the handle is not new, there is no runtime, the list is empty or contains NUL, the name
     /// of the socket cannot be one, or the program cannot be started.
+    #[doc(alias = "nbd_aio_connect_systemd_socket_activation")]
     #[doc(alias = "connect_activation")]
     pub fn aio_connect_systemd_socket_activation<Kind>(
         &self,
@@ -131,6 +134,7 @@ impl Connection {
     ///
     /// # Errors
     /// As there, and if the handshake fails.
+    #[doc(alias = "nbd_connect_systemd_socket_activation")]
     pub async fn connect_systemd_socket_activation<Kind>(
         &self,
         server: impl IntoProgram<Kind>,

@@ -283,6 +283,7 @@ impl Builder {
     ///
     /// # Cancel safety
     /// Dropping the future stops the attempt.
+    #[doc(alias = "nbd_connect_uri")]
     pub async fn connect<T>(&self, server: T) -> Result<Connection>
     where
         T: TryInto<Connector, Error: Into<Error>>,

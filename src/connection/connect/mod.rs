@@ -60,6 +60,7 @@ impl Connection {
     /// # Errors
     /// If the handle is not new, there is no runtime, the runtime of a Tokio stream cannot
     /// deregister it, or the descriptor is not a connected stream socket; the error says what it is.
+    #[doc(alias = "nbd_aio_connect_socket")]
     pub fn aio_connect_socket(&self, socket: impl IntoSocket) -> Result<Connecting> {
         self.prepare()?;
         let unusable = |error: io::Error| InvalidUse::Socket(Reason(&error).to_string());
@@ -72,6 +73,7 @@ impl Connection {
     ///
     /// # Errors
     /// As there, and if the handshake fails.
+    #[doc(alias = "nbd_connect_socket")]
     pub async fn connect_socket(&self, socket: impl IntoSocket) -> Result<()> {
         let connecting = self.aio_connect_socket(socket)?;
         connecting.await
@@ -86,6 +88,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the handle is not new or there is no runtime.
+    #[doc(alias = "nbd_aio_connect_socket")]
     pub fn aio_connect_stream<S>(&self, stream: S) -> Result<Connecting>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -102,6 +105,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the handle is not new, there is no runtime, or the handshake fails.
+    #[doc(alias = "nbd_connect_socket")]
     pub async fn connect_stream<S>(&self, stream: S) -> Result<()>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -117,6 +121,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the handle is not new, there is no runtime, or the host is empty.
+    #[doc(alias = "nbd_aio_connect_tcp")]
     pub fn aio_connect_tcp(&self, host: &str, port: u16) -> Result<Connecting> {
         let host = host.to_owned();
         self.aio_connect_endpoint(Endpoint::Tcp { host, port })
@@ -126,6 +131,7 @@ impl Connection {
     ///
     /// # Errors
     /// As there, and if the connection or the handshake fails.
+    #[doc(alias = "nbd_connect_tcp")]
     pub async fn connect_tcp(&self, host: &str, port: u16) -> Result<()> {
         let connecting = self.aio_connect_tcp(host, port)?;
         connecting.await
@@ -156,7 +162,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the handle is not new or there is no runtime.
-    #[doc(alias = "aio_connect")]
+    #[doc(alias = "nbd_aio_connect")]
     pub fn aio_connect_addr(&self, address: impl Into<SocketAddr>) -> Result<Connecting> {
         self.aio_connect_endpoint(address.into().into())
     }
@@ -175,6 +181,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the handle is not new or there is no runtime.
+    #[doc(alias = "nbd_aio_connect_vsock")]
     #[cfg(all(feature = "vsock", target_os = "linux"))]
     pub fn aio_connect_vsock(&self, cid: u32, port: u32) -> Result<Connecting> {
         self.aio_connect_endpoint(Endpoint::Vsock { cid, port })
@@ -184,6 +191,7 @@ impl Connection {
     ///
     /// # Errors
     /// As there, and if the connection or the handshake fails.
+    #[doc(alias = "nbd_connect_vsock")]
     #[cfg(all(feature = "vsock", target_os = "linux"))]
     pub async fn connect_vsock(&self, cid: u32, port: u32) -> Result<()> {
         let connecting = self.aio_connect_vsock(cid, port)?;

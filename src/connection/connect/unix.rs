@@ -16,6 +16,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the handle is not new, there is no runtime, or the path cannot be that of a socket.
+    #[doc(alias = "nbd_aio_connect_unix")]
     pub fn aio_connect_unix(&self, path: impl AsRef<Path>) -> Result<Connecting> {
         let path = path.as_ref().to_owned();
         self.aio_connect_endpoint(Endpoint::Unix { path })
@@ -25,6 +26,7 @@ impl Connection {
     ///
     /// # Errors
     /// As there, and if the connection or the handshake fails.
+    #[doc(alias = "nbd_connect_unix")]
     pub async fn connect_unix(&self, path: impl AsRef<Path>) -> Result<()> {
         let connecting = self.aio_connect_unix(path)?;
         connecting.await

@@ -29,6 +29,7 @@ impl Connection {
     ///
     /// # Cancel safety
     /// Dropping the future stops the attempt.
+    #[doc(alias = "nbd_connect_uri")]
     pub async fn connect<U>(uri: U) -> Result<Self>
     where
         U: TryInto<Uri, Error: Into<Error>>,
@@ -88,6 +89,7 @@ impl Connection {
     /// If the handle is not new, there is no runtime, the text is no NBD URI, the policy does not
     /// allow it, it needs something that this build cannot do, or TLS has no credentials, usable
     /// files, or name to check.
+    #[doc(alias = "nbd_aio_connect_uri")]
     pub fn aio_connect_uri<U>(&self, uri: U) -> Result<Connecting>
     where
         U: TryInto<Uri, Error: Into<Error>>,
@@ -121,6 +123,7 @@ impl Connection {
     ///
     /// # Errors
     /// As there, and if the connection or the handshake fails.
+    #[doc(alias = "nbd_connect_uri")]
     pub async fn connect_uri<U>(&self, uri: U) -> Result<()>
     where
         U: TryInto<Uri, Error: Into<Error>>,

@@ -75,6 +75,7 @@ impl TlsConfig {
     ///
     /// # Errors
     /// If a file is missing, cannot be read, or is not what its name says.
+    #[doc(alias = "nbd_set_tls_certificates")]
     pub fn from_directory(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder().directory(path).build()
     }
@@ -102,7 +103,7 @@ impl TlsConfig {
     /// # Errors
     /// If a file of the directory cannot be read or is not what its name says, or if there is no
     /// directory and the system trusts no authority, or is not asked.
-    #[doc(alias = "set_tls_certificates")]
+    #[doc(alias = "nbd_set_tls_certificates")]
     pub fn from_default_directories() -> Result<Self> {
         let builder = Self::builder();
         match directory::first(platform::certificate_directories()) {
@@ -116,6 +117,7 @@ impl TlsConfig {
     /// This is for settings that this crate does not have. It ties your program to that version of
     /// rustls, and the configuration decides what is verified. This crate only sets the name of the
     /// server.
+    #[doc(alias = "nbd_set_tls_priority")]
     #[must_use]
     pub fn from_rustls_0_23(config: Arc<ClientConfig>) -> Self {
         Self {
@@ -128,6 +130,7 @@ impl TlsConfig {
 
     /// Sets the name or IP address that the server's certificate must be valid for, instead of the
     /// host that is connected to. A name is also sent to the server (SNI), an address is not.
+    #[doc(alias = "nbd_set_tls_hostname")]
     #[must_use]
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
@@ -265,6 +268,7 @@ impl TlsConfigBuilder {
     }
 
     /// Sets the oldest version of TLS to use; by default 1.2.
+    #[doc(alias = "nbd_set_tls_priority")]
     pub fn min_version(self, version: TlsVersion) -> Self {
         self.with(|parts| {
             parts.versions.0 = version;
@@ -273,6 +277,7 @@ impl TlsConfigBuilder {
     }
 
     /// Sets the newest version of TLS to use; by default 1.3.
+    #[doc(alias = "nbd_set_tls_priority")]
     pub fn max_version(self, version: TlsVersion) -> Self {
         self.with(|parts| {
             parts.versions.1 = version;
@@ -285,6 +290,7 @@ impl TlsConfigBuilder {
     /// Everyone with a certificate from a trusted authority can then impersonate the server. This is
     /// safe only with an authority that certifies no one else. It is better to set the name, see
     /// [`TlsConfig::server_name`].
+    #[doc(alias = "nbd_set_tls_verify_peer")]
     pub fn danger_accept_any_name(self) -> Self {
         self.with(|parts| {
             parts.trust = parts.trust.max(Trust::AnyName);
@@ -294,6 +300,7 @@ impl TlsConfigBuilder {
 
     /// Accepts any server: the connection is encrypted, but an active attacker can read and change
     /// everything.
+    #[doc(alias = "nbd_set_tls_verify_peer")]
     pub fn danger_accept_any_server(self) -> Self {
         self.with(|parts| {
             parts.trust = Trust::AnyServer;

@@ -74,6 +74,7 @@ impl TlsInfo {
 
     /// Returns the name that the server's certificate was verified for, or `None` if no name was
     /// verified.
+    #[doc(alias = "nbd_get_tls_hostname")]
     #[must_use]
     pub fn server_name(&self) -> Option<&str> {
         self.server_name.as_deref()
@@ -91,6 +92,7 @@ impl TlsInfo {
     }
 
     /// Returns the identity of the pre-shared key, or `None` with certificates.
+    #[doc(alias = "nbd_get_tls_username")]
     #[must_use]
     pub fn psk_identity(&self) -> Option<&str> {
         self.psk_identity.as_deref()

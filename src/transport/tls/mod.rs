@@ -39,10 +39,12 @@ use crate::names::names;
 /// When a connection uses TLS, see [`Builder::tls`](crate::Builder::tls).
 ///
 /// `Display` writes `disable`, `prefer` or `require`, and `FromStr` reads it.
+#[doc(alias = "nbd_set_tls")]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum TlsMode {
     /// TLS is not used, unless [`opt_starttls`](crate::Connection::opt_starttls) is called.
+    #[doc(alias = "LIBNBD_TLS_DISABLE")]
     #[default]
     Disable,
     /// TLS is used if the server agrees to it; otherwise the connection goes on in clear.
@@ -50,9 +52,11 @@ pub enum TlsMode {
     /// This protects against eavesdropping, not against an active attacker, who can answer in place
     /// of the server that it has no TLS. If the server agrees and cannot prove its identity,
     /// connecting fails.
+    #[doc(alias = "LIBNBD_TLS_ALLOW")]
     Prefer,
     /// TLS is always used: if the server does not agree, connecting fails, and the name of the
     /// export is not sent.
+    #[doc(alias = "LIBNBD_TLS_REQUIRE")]
     Require,
 }
 

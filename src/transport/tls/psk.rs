@@ -72,6 +72,7 @@ impl TlsPsk {
     ///
     /// # Errors
     /// If the name or the key is empty or too long, or there is a NUL in the name.
+    #[doc(alias = "nbd_set_tls_username")]
     pub fn new(user: &str, key: impl Into<Vec<u8>>) -> Result<Self> {
         let key = Zeroizing::new(key.into());
         if user.is_empty() || user.len() > MAX_USER || user.contains('\0') {
@@ -98,6 +99,8 @@ impl TlsPsk {
     /// # Errors
     /// If the file cannot be read, others have access to it, or it has no usable key for the
     /// user.
+    #[doc(alias = "nbd_set_tls_psk_file")]
+    #[doc(alias = "nbd_set_tls_username")]
     pub fn from_file(path: impl AsRef<Path>, user: Option<&str>) -> Result<Self> {
         let own;
         let user = match user {
