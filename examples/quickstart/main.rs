@@ -17,9 +17,9 @@
 mod latency;
 mod load;
 mod options;
-#[path = "../../tools/src/out.rs"]
-mod out;
 
+use std::fmt;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,6 @@ use nbd_client::{Connecting, Connection, Export, Uri, UriPolicy, testing};
 
 use load::{Load, Tally};
 use options::{Invocation, Options, SERVE, Target};
-use out::{complain, say};
 
 /// An error of the client says who is at fault; here it is enough to print it.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -44,22 +43,32 @@ async fn main() -> ExitCode {
     let result = match options::parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Run(options)) => run(&options).await,
         Ok(Invocation::Help) => {
-            say!("{}", options::HELP);
+            say(options::HELP);
             Ok(())
         }
         Ok(Invocation::Serve) => serve().await,
         Err(why) => {
-            complain!("quickstart: {why}\nTry --help.");
+            say_error(format_args!("quickstart: {why}\nTry --help."));
             return ExitCode::from(2);
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain!("quickstart: {error}");
+            say_error(format_args!("quickstart: {error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints a line. If the reader has closed the pipe, the program goes on: its exit code says how its
+/// work ended.
+fn say(line: impl fmt::Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+fn say_error(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// The other half of the default run: a server on the standard input and output.
@@ -77,7 +86,7 @@ async fn run(options: &Options) -> Result<()> {
         .uri_policy(UriPolicy::trusted())
         .build();
 
-    say!("connecting  to {}", options.target);
+    say(format_args!("connecting  to {}", options.target));
     let start = Instant::now();
     let connecting = begin(&conn, &options.target)?;
     // This task is free to do other things meanwhile, and any other may look, too.
@@ -87,14 +96,14 @@ async fn run(options: &Options) -> Result<()> {
         tokio::time::sleep(Duration::from_micros(200)).await;
     }
     connecting.await?;
-    say!(
+    say(format_args!(
         "connected   in {:.1} ms; is_connecting() said so {looks} times meanwhile",
         start.elapsed().as_secs_f64() * 1e3,
-    );
+    ));
 
     let export = conn.export()?;
     let protocol = conn.protocol()?;
-    say!(
+    say(format_args!(
         "export      {:?}, {} bytes{}; {}, {} replies",
         export.name(),
         export.size(),
@@ -111,7 +120,7 @@ async fn run(options: &Options) -> Result<()> {
         } else {
             "simple"
         },
-    );
+    ));
 
     let result = put_load_on(&conn, &export, options).await;
     // Also if it failed: servers may mind not being told.
@@ -124,13 +133,16 @@ async fn run(options: &Options) -> Result<()> {
 
 async fn put_load_on(conn: &Connection, export: &Export, options: &Options) -> Result<Tally> {
     let load = Load::new(export, options)?;
-    say!("load        {load}");
+    say(format_args!("load        {load}"));
     let work = load.run(conn);
     let (mut work, start) = (std::pin::pin!(work), Instant::now());
     loop {
         match tokio::time::timeout(PROGRESS, &mut work).await {
             Ok(result) => return result,
-            Err(_) => say!("working     for {} s so far", start.elapsed().as_secs()),
+            Err(_) => say(format_args!(
+                "working     for {} s so far",
+                start.elapsed().as_secs()
+            )),
         }
     }
 }
@@ -152,7 +164,7 @@ fn begin(conn: &Connection, target: &Target) -> Result<Connecting> {
 fn report(tally: &Tally) {
     let seconds = tally.elapsed.as_secs_f64();
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    say!(
+    say(format_args!(
         "operations  {} in {seconds:.2} s, {:.0}/s: {} reads, {} writes, {} zeroes, {} trims, \
          {} flush",
         tally.operations(),
@@ -162,22 +174,22 @@ fn report(tally: &Tally) {
         tally.zeroes,
         tally.trims,
         tally.flushes,
-    );
-    say!(
+    ));
+    say(format_args!(
         "throughput  {:.0} MiB/s: {:.0} MiB read, {:.0} MiB written",
         mib(tally.bytes_read + tally.bytes_written) / seconds,
         mib(tally.bytes_read),
         mib(tally.bytes_written),
-    );
+    ));
     let micros = |share| tally.latencies.per_mille(share).as_secs_f64() * 1e6;
-    say!(
+    say(format_args!(
         "latency     p50 {:.0} µs, p99 {:.0} µs, p99.9 {:.0} µs",
         micros(500),
         micros(990),
         micros(999),
-    );
-    say!(
+    ));
+    say(format_args!(
         "verified    {:.0} MiB read back, every byte as it should be",
         mib(tally.bytes_verified),
-    );
+    ));
 }

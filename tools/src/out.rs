@@ -1,11 +1,5 @@
 //! What a program prints. Who closes the pipe has seen enough: the program goes on, and its exit
 //! code says how its work ended.
-#![allow(
-    dead_code,
-    unused_macros,
-    unused_imports,
-    reason = "not every program needs all"
-)]
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write as _};

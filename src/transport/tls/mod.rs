@@ -9,6 +9,8 @@ mod failure;
 mod identities;
 mod info;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+mod parts;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 mod pem;
 #[cfg(feature = "tls-psk")]
 mod psk;

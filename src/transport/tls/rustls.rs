@@ -95,7 +95,6 @@ impl TlsConfig {
     }
 }
 
-/// An address without the brackets and the zone that certificates do not have.
 impl TlsConfig {
     /// Adds what may help to a failure, if the server was sent this name.
     fn advise(&self, error: TlsError, sent: Option<&str>) -> TlsError {
@@ -116,6 +115,7 @@ impl TlsConfig {
     }
 }
 
+/// Returns an address without the brackets and the zone that certificates do not have.
 fn without_zone(name: &str) -> &str {
     let bare = name
         .strip_prefix('[')

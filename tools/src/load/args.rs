@@ -11,6 +11,10 @@ use crate::size::size;
 /// How long to go on if the command line does not say.
 const DEFAULT_TIME: Duration = Duration::from_secs(5);
 
+/// clap leaves out the two dashes before a command.
+const USAGE: &str =
+    "nbd load [OPTIONS] <--unix <PATH> | --tcp <HOST:PORT> | --uri <URI> | -- <COMMAND>...>";
+
 const AFTER_HELP: &str = "\
 SIZE is a number of bytes, such as 512, 64K or 1M.
 
@@ -20,7 +24,7 @@ the program at once, with exit code 130.";
 
 /// Puts a load on a server and reports speed and latencies, as fio does
 #[derive(Args, Debug)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, override_usage = USAGE)]
 pub(crate) struct LoadArgs {
     #[command(flatten)]
     server: ServerArgs,

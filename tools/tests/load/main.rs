@@ -57,6 +57,20 @@ mod nbdkit {
 }
 
 #[test]
+fn the_usage_of_load_says_how_to_run_a_server() {
+    for args in [&["load", "--help"][..], &["load"]] {
+        let output = Command::new(NBD).args(args).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).unwrap();
+        let usage = text
+            .lines()
+            .find(|line| line.starts_with("Usage: "))
+            .unwrap();
+        assert!(usage.contains("| -- <COMMAND>...>"), "{text}");
+    }
+}
+
+#[test]
 fn a_wrong_command_line_is_told_from_an_answer() {
     for (args, status, complaint) in [
         (
