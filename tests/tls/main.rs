@@ -25,6 +25,8 @@ mod tls {
     mod nbdkit {
         mod certificates;
         mod directory;
+        mod hints;
+        mod late;
         mod modes;
         mod uri;
     }
