@@ -8,6 +8,13 @@
 #[path = "../../../tests/shared/server/mod.rs"]
 mod server;
 
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+#[allow(dead_code, reason = "shared with the tests that need more of it")]
+#[path = "../../../tests/shared/pki.rs"]
+mod pki;
+
 mod nbdinfo;
 mod newer;
 mod run;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+mod tls;
