@@ -39,6 +39,7 @@
 //! | [`TlsMode`], [`TlsUpgrade`], [`TlsInfo`] | TLS: when to use it, which implementation, and what was negotiated. |
 //! | [`Error`], [`ErrorKind`] | What failed, and who is at fault. |
 //! | [`wire`] | The protocol's numbers and messages, for authors of servers and tests. |
+//! | `blocking` | With the feature `blocking`: a disk for programs that are not async. |
 //! | `testing` | With the feature `test-util`: an in-process server, and a scripted peer. |
 //!
 //! For programs that use libnbd, `docs/libnbd.md` in the repository has a row for each of its functions,
@@ -117,12 +118,16 @@
 //! | `tls-psk` | off | TLS with pre-shared keys: `TlsPsk`, by OpenSSL, which must be installed. |
 //! | `vsock` | off | `Connection::connect_vsock`, between a virtual machine and its host (Linux). |
 //! | `serde` | off | `Serialize` and `Deserialize` for [`Uri`], [`Export`], [`BlockSize`], [`Extent`] and [`Stats`]: see there for the forms. |
+//! | `blocking` | off | The module `blocking`: a disk for programs that are not async. |
 //! | `wire` | off | The messages of the protocol and their codecs, in the module `wire`: for authors of servers and tests. |
 //! | `test-util` | off | The module `testing`, without further dependencies; and `wire`. |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg(feature = "blocking")]
+#[cfg_attr(docsrs, doc(cfg(feature = "blocking")))]
+pub mod blocking;
 mod chunk;
 mod config;
 mod connection;

@@ -24,6 +24,23 @@ pub enum InvalidUse {
     /// without time, or without I/O.
     #[error("{0}")]
     NoRuntime(&'static str),
+    /// A call of the feature `blocking` in a task of a Tokio runtime, or in `block_on`.
+    #[error(
+        "`blocking::{call}` would block the Tokio runtime: await `{twin}`, or make the call in \
+         `tokio::task::spawn_blocking`"
+    )]
+    InRuntime {
+        /// The call.
+        call: &'static str,
+        /// What to use in its place.
+        twin: &'static str,
+    },
+    /// A call of the feature `blocking` in a process that was forked after its parent had made one.
+    #[error(
+        "blocking disks do not work after `fork`, since their thread is in the parent process: \
+         fork before the first of them is opened, or execute a program"
+    )]
+    Forked,
     /// This build of the library, or this system, cannot do it.
     #[error("{0}")]
     NotBuilt(&'static str),

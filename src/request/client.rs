@@ -148,3 +148,9 @@ pub(crate) fn write_zeroes<C: Client>(
 pub(crate) fn flush<C: Client>(client: &C) -> Request<op::Flush, C> {
     Request::new(client, op::Flush, 0, 0)
 }
+
+/// Makes a request for a trim, for blocking disks.
+#[cfg(feature = "blocking")]
+pub(crate) fn trim<C: Client>(client: &C, offset: u64, length: u64) -> Request<op::Trim, C> {
+    Request::new(client, op::Trim, offset, length)
+}

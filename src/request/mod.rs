@@ -21,9 +21,11 @@ use std::time::Duration;
 pub(crate) use bounds::{Bounds, bounds, resolve};
 pub use chunks::Chunks;
 pub use client::Client;
+#[cfg(feature = "blocking")]
+pub(crate) use client::trim;
 pub(crate) use client::{Started, block_status, flush, read, write, write_zeroes};
 pub use disconnect::Disconnect;
-use execute::Execute;
+pub(crate) use execute::Execute;
 use op::{Operation, Read, ReadInto, Status, Trim, Write, WriteZeroes};
 pub use pending::Pending;
 use range::Range;

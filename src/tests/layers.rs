@@ -109,6 +109,19 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cursor",
         &["chunk", "connection", "error", "request", "stream", "wire"],
     ),
+    (
+        "blocking",
+        &[
+            "connection",
+            "cursor",
+            "error",
+            "export",
+            "extent",
+            "extents",
+            "request",
+            "wire",
+        ],
+    ),
     // The other side.
     ("testing", &["wire"]),
     ("tests", &[]),

@@ -10,6 +10,8 @@
 mod shared;
 
 mod addresses;
+#[cfg(feature = "blocking")]
+mod blocking;
 mod buffering;
 mod cancel;
 mod commands;

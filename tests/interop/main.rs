@@ -14,6 +14,8 @@ mod shared;
 
 #[cfg(feature = "tls")]
 mod behind_tls;
+#[cfg(feature = "blocking")]
+mod blocking;
 mod disk;
 mod durable;
 mod memory;

@@ -14,3 +14,4 @@ pub(crate) mod random;
 pub(crate) mod server;
 #[cfg(feature = "tls")]
 pub(crate) mod upgrade;
+pub(crate) mod watchdog;

@@ -124,6 +124,11 @@ pub(super) fn misuse() -> Vec<InvalidUse> {
     let host = || "host";
     vec![
         U::NoRuntime("connecting requires a Tokio runtime"),
+        U::InRuntime {
+            call: "Disk::read_at",
+            twin: "Connection::read",
+        },
+        U::Forked,
         U::NotBuilt("this build has no vsock"),
         U::Empty { what: host() },
         U::ContainsNul { what: host() },

@@ -2,6 +2,8 @@
 
 pub(crate) mod baseline;
 mod block_size;
+#[cfg(feature = "blocking")]
+mod blocking;
 mod cancel;
 mod child;
 mod connector;

@@ -2,6 +2,8 @@
 
 mod bad_sector;
 mod bitmap;
+#[cfg(feature = "blocking")]
+mod blocking;
 mod endurance;
 mod exports;
 mod extended;

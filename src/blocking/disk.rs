@@ -1,0 +1,450 @@
+//! The disk.
+
+use std::fmt;
+use std::ops::RangeBounds;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::runtime::{Call, check_process, wait, was_forked};
+use super::{Cursor, Extents};
+use crate::connection::{Builder, Connection, Connector};
+use crate::error::{Error, InvalidRequest, Result};
+use crate::export::Export;
+use crate::request::op::Operation;
+use crate::request::{Client, Execute, Request, flush, read, trim, write, write_zeroes};
+use crate::wire::Command;
+
+/// The longest request, in bytes. Longer reads and writes are made of several, one after the other,
+/// so that a buffer of any size needs only this much memory beside it.
+const LONGEST: usize = 32 << 20;
+
+/// An export that is read and written by ordinary calls, which return when they are done.
+///
+/// It is a handle that is cheap to clone. Any number of threads can use it, or clones of it, at the
+/// same time; they do not wait for each other. The disk has no position:
+/// [`read_at`](Self::read_at) and [`write_at`](Self::write_at) take an offset, as those of
+/// `std::os::unix::fs::FileExt` do. A [`Cursor`] is a file with a position.
+///
+/// Offsets and lengths are in bytes. Any range can be read and written, whatever the block size of
+/// the export is; see [`unaligned`](Request::unaligned).
+///
+/// Dropping the last handle disconnects in the background and never waits. It does not flush, and if
+/// the process ends at once, the server may not be told: call [`flush`](Self::flush) and
+/// [`close`](Self::close).
+///
+/// # Errors
+/// Those of the async requests. All calls can also fail with
+/// [`InvalidUse::InRuntime`](crate::InvalidUse::InRuntime) and
+/// [`InvalidUse::Forked`](crate::InvalidUse::Forked), where nothing is done: see the
+/// [module](crate::blocking).
+///
+/// # Examples
+/// ```
+/// # use nbd_client::{Connector, testing};
+/// # fn main() -> nbd_client::Result<()> {
+/// use nbd_client::blocking::Disk;
+///
+/// # let server = testing::Server::new(testing::Export::new(1 << 20));
+/// # let server = Connector::stream(move || { let s = server.connect(); async move { Ok(s) } });
+/// let disk = Disk::open(server)?; // or a URI
+/// std::thread::scope(|scope| {
+///     for number in 0..4 {
+///         let disk = &disk;
+///         scope.spawn(move || disk.write_all_at(&[number; 4096], u64::from(number) * 4096));
+///     }
+/// });
+/// let mut block = [0; 4096];
+/// disk.read_exact_at(&mut block, 3 * 4096)?;
+/// assert_eq!(block, [3; 4096]);
+/// disk.flush()?;
+/// disk.close()?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "dropping the last handle closes the disk"]
+pub struct Disk<C: Client = Connection> {
+    shared: Arc<Shared<C>>,
+    timeout: Option<Duration>,
+}
+
+/// What all handles own together.
+struct Shared<C: Client> {
+    client: C,
+    export: Export,
+}
+
+impl<C: Client> Drop for Shared<C> {
+    fn drop(&mut self) {
+        if was_forked() {
+            // The last handle of the client is never dropped.
+            std::mem::forget(self.client.clone());
+        }
+    }
+}
+
+impl Disk {
+    /// Connects with default options: to the server and export that a URI names, to a `SocketAddr`
+    /// or an [`Endpoint`](crate::Endpoint), or by a [`Connector`]. To get
+    /// [extents](Self::extents), use [`open_with`](Self::open_with).
+    ///
+    /// # Errors
+    /// As [`Builder::connect`]; and if the background thread cannot be started.
+    pub fn open<T>(server: T) -> Result<Self>
+    where
+        T: TryInto<Connector, Error: Into<Error>>,
+    {
+        Self::open_with(&Connection::builder(), server)
+    }
+
+    /// Connects with these options.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use nbd_client::blocking::Disk;
+    /// use nbd_client::{Connection, context};
+    ///
+    /// let options = Connection::builder()
+    ///     .meta_context(context::BASE_ALLOCATION)
+    ///     .handshake_timeout(Duration::from_secs(5));
+    /// let disk = Disk::open_with(&options, "nbd://storage/vm-17")?;
+    /// # Ok::<(), nbd_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open`](Self::open). In [`opt_mode`](Builder::opt_mode) it fails, since there is no
+    /// export then.
+    pub fn open_with<T>(options: &Builder, server: T) -> Result<Self>
+    where
+        T: TryInto<Connector, Error: Into<Error>>,
+    {
+        let call = Call {
+            name: "Disk::open",
+            twin: "Builder::connect",
+        };
+        Self::new(wait(call, || options.connect(server))?)
+    }
+
+    /// Waits until requests in flight are answered, and disconnects. It does not flush: see
+    /// [`Connection::disconnect`]. Other handles of the disk cannot be used after that.
+    ///
+    /// # Errors
+    /// As [`Disconnect`](crate::Disconnect). After a [`timeout`](Self::timeout), the connection
+    /// ends at once.
+    pub fn close(&self) -> Result<()> {
+        let call = Call {
+            name: "Disk::close",
+            twin: "Connection::disconnect",
+        };
+        wait(call, || {
+            let disconnect = self.client().disconnect();
+            match self.timeout {
+                Some(timeout) => disconnect.timeout(timeout),
+                None => disconnect,
+            }
+        })
+    }
+}
+
+impl<C: Client> Disk<C> {
+    /// Makes a disk of an async client, for code that an async program runs in
+    /// `tokio::task::spawn_blocking`. The client stays usable. This call works in async code, too.
+    ///
+    /// ```
+    /// # use nbd_client::{Connection, testing};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use nbd_client::blocking::Disk;
+    ///
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// # let conn = Connection::new();
+    /// # conn.connect_stream(server.connect()).await?;
+    /// conn.write(510, b"\x55\xaa".as_slice()).await?;
+    /// let client = conn.clone();
+    /// let signature = tokio::task::spawn_blocking(move || {
+    ///     let disk = Disk::new(client)?;
+    ///     let mut sector = [0; 512];
+    ///     disk.read_exact_at(&mut sector, 0)?;
+    ///     Ok::<_, nbd_client::Error>([sector[510], sector[511]])
+    /// });
+    /// assert_eq!(signature.await??, [0x55, 0xaa]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the client is not ready.
+    pub fn new(client: C) -> Result<Self> {
+        check_process()?;
+        let export = client.exported()?;
+        Ok(Self {
+            shared: Arc::new(Shared { client, export }),
+            timeout: None,
+        })
+    }
+
+    /// Sets the timeout of each call over this handle, and over clones that are made of it later. By
+    /// default there is no limit. See [`Request::timeout`] for what happens to the connection.
+    ///
+    /// A read or write of more than 32 MiB is made of several requests, and the timeout is that of
+    /// each.
+    ///
+    /// ```
+    /// # use nbd_client::{Connector, testing};
+    /// # fn main() -> nbd_client::Result<()> {
+    /// # use nbd_client::blocking::Disk;
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// # let server = Connector::stream(move || { let s = server.connect(); async move { Ok(s) } });
+    /// use std::time::Duration;
+    ///
+    /// let disk = Disk::open(server)?.timeout(Duration::from_secs(30));
+    /// disk.clone().timeout(Duration::from_secs(300)).flush()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Returns what the server says about the export.
+    #[must_use]
+    pub fn export(&self) -> &Export {
+        &self.shared.export
+    }
+
+    /// Returns the size of the export in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.export().size()
+    }
+
+    /// Returns what carries out the requests. Async code can use a clone of it at the same time.
+    #[must_use]
+    pub fn client(&self) -> &C {
+        &self.shared.client
+    }
+
+    /// Reads at most `buf.len()` bytes at `offset`, and returns how many were read. As with a file,
+    /// that is fewer at the end of the export, and zero beyond it; a long read may also be cut
+    /// short, but never to nothing.
+    ///
+    /// # Errors
+    /// If the request fails. Then `buf` is unchanged.
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        let call = Call {
+            name: "Disk::read_at",
+            twin: "Connection::read",
+        };
+        let (offset, length) = self.fitting(offset, buf.len());
+        self.read_part(call, buf.split_at_mut(length).0, offset)?;
+        Ok(length)
+    }
+
+    /// Fills `buf` with the bytes at `offset`.
+    ///
+    /// # Errors
+    /// If the range is not inside the export, which is checked first, or a request fails. Then `buf`
+    /// may have been filled in part.
+    pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let call = Call {
+            name: "Disk::read_exact_at",
+            twin: "Connection::read",
+        };
+        self.check_range(Command::READ, offset, buf.len())?;
+        let mut offset = offset;
+        for part in buf.chunks_mut(LONGEST) {
+            self.read_part(call, part, offset)?;
+            offset += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes at most `buf.len()` bytes at `offset`, and returns how many were written: fewer at the
+    /// end of the export, and zero beyond it. A long write may also be cut short, but never to
+    /// nothing. The data is durable only after a [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// If the request fails. Then any part of the range may have been written.
+    pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize> {
+        let call = Call {
+            name: "Disk::write_at",
+            twin: "Connection::write",
+        };
+        let (offset, length) = self.fitting(offset, buf.len());
+        self.write_part(call, buf.split_at(length).0, offset)?;
+        Ok(length)
+    }
+
+    /// Writes all of `buf` at `offset`. The data is durable only after a [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// If the range is not inside the export, which is checked before anything is written, or a
+    /// request fails. Then any part of the range may have been written.
+    pub fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        let call = Call {
+            name: "Disk::write_all_at",
+            twin: "Connection::write",
+        };
+        self.check_range(Command::WRITE, offset, buf.len())?;
+        let mut offset = offset;
+        for part in buf.chunks(LONGEST) {
+            self.write_part(call, part, offset)?;
+            offset += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Makes the changes durable that were begun before, by any thread; see [`Connection::flush`].
+    ///
+    /// # Errors
+    /// If the request fails, or the server [cannot flush](Export::can_flush).
+    pub fn flush(&self) -> Result<()> {
+        let call = Call {
+            name: "Disk::flush",
+            twin: "Connection::flush",
+        };
+        self.wait(call, || flush(self.client()))
+    }
+
+    /// Discards `length` bytes at `offset`. Their content is undefined until they are written
+    /// again. Offset and length must be multiples of the server's
+    /// [minimum block size](crate::BlockSize::minimum); see [`Connection::trim`].
+    ///
+    /// # Errors
+    /// If the request fails, or the server [cannot trim](Export::can_trim).
+    pub fn trim(&self, offset: u64, length: u64) -> Result<()> {
+        let call = Call {
+            name: "Disk::trim",
+            twin: "Connection::trim",
+        };
+        self.wait(call, || trim(self.client(), offset, length))
+    }
+
+    /// Writes `length` zeroes at `offset` without sending them; see [`Connection::write_zeroes`].
+    ///
+    /// # Errors
+    /// If the request fails, or the server [cannot do this](Export::can_zero).
+    pub fn write_zeroes(&self, offset: u64, length: u64) -> Result<()> {
+        let call = Call {
+            name: "Disk::write_zeroes",
+            twin: "Connection::write_zeroes",
+        };
+        self.wait(call, || {
+            write_zeroes(self.client(), offset, length).unaligned()
+        })
+    }
+
+    /// Returns a file over the export, with a position of its own. Nothing is sent before it is used.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor<C> {
+        Cursor::new(self.clone())
+    }
+
+    /// Returns the extents of a range in one metadata context, in order; `..` is the whole export.
+    /// The context must have been asked for when the disk was [opened](Self::open_with).
+    ///
+    /// ```
+    /// # use nbd_client::{Connector, testing};
+    /// # fn main() -> nbd_client::Result<()> {
+    /// # use nbd_client::blocking::Disk;
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// # let server = Connector::stream(move || { let s = server.connect(); async move { Ok(s) } });
+    /// use nbd_client::{Connection, context};
+    ///
+    /// let options = Connection::builder().meta_context(context::BASE_ALLOCATION);
+    /// let disk = Disk::open_with(&options, server)?;
+    /// disk.write_all_at(&[1; 65536], 131_072)?;
+    /// let mut data = 0;
+    /// for extent in disk.extents(context::BASE_ALLOCATION, ..) {
+    ///     let extent = extent?;
+    ///     if !extent.is_hole() {
+    ///         data += extent.length;
+    ///     }
+    /// }
+    /// assert_eq!(data, 65536);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The last item is an error if the range is not inside the export, the context was not
+    /// negotiated, or a request fails.
+    pub fn extents(&self, context: impl Into<String>, range: impl RangeBounds<u64>) -> Extents<C> {
+        Extents::new(self.clone(), context.into(), range)
+    }
+
+    pub(super) const fn limit(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// Waits for a request.
+    fn wait<O: Execute>(
+        &self,
+        call: Call,
+        request: impl FnOnce() -> Request<O, C>,
+    ) -> Result<<O as Operation>::Output> {
+        wait(call, || match self.timeout {
+            Some(timeout) => request().timeout(timeout),
+            None => request(),
+        })
+    }
+
+    fn read_part(&self, call: Call, buf: &mut [u8], offset: u64) -> Result<()> {
+        let length = buf.len() as u64;
+        let data = self.wait(call, || read(self.client(), offset, length).unaligned())?;
+        buf.copy_from_slice(&data);
+        Ok(())
+    }
+
+    fn write_part(&self, call: Call, buf: &[u8], offset: u64) -> Result<()> {
+        self.wait(call, || {
+            let data = Bytes::copy_from_slice(buf);
+            write(self.client(), offset, data).unaligned()
+        })
+    }
+
+    /// Returns the part of a range of any length that one request can be for. Beyond the end of the
+    /// export, it is empty and at the end.
+    fn fitting(&self, offset: u64, length: usize) -> (u64, usize) {
+        let offset = offset.min(self.size());
+        let rest = usize::try_from(self.size() - offset).unwrap_or(usize::MAX);
+        (offset, length.min(LONGEST).min(rest))
+    }
+
+    /// Checks that a range of any length lies inside the export.
+    fn check_range(&self, command: Command, offset: u64, length: usize) -> Result<()> {
+        let (length, size) = (length as u64, self.size());
+        if offset.checked_add(length).is_some_and(|end| end <= size) {
+            return Ok(());
+        }
+        Err(InvalidRequest::OutOfBounds {
+            command,
+            offset,
+            length,
+            size,
+        }
+        .into())
+    }
+}
+
+impl<C: Client> Clone for Disk<C> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            timeout: self.timeout,
+        }
+    }
+}
+
+impl<C: Client> fmt::Debug for Disk<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk")
+            .field("export", &self.export().name())
+            .field("size", &self.size())
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
