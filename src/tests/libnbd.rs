@@ -212,6 +212,32 @@ fn every_item_that_the_text_names_exists() {
     assert!(unknown.is_empty(), "there are no {unknown:#?}");
 }
 
+/// A subcommand has no alias. Requests have theirs where they are described.
+fn is_elsewhere(item: &str) -> bool {
+    const COMMANDS: &str = "block_status cache disconnect extents flush read read_into \
+                            read_structured trim write write_zeroes";
+    match item.split_once("::") {
+        Some(("Connection", method)) => COMMANDS.split(' ').any(|command| command == method),
+        Some((of, _)) => ["Chunk", "Chunks", "Request"].contains(&of),
+        None => ["Chunks", "Pending"].contains(&item) || item.starts_with("nbd "),
+    }
+}
+
+#[test]
+fn every_item_of_a_row_is_found_by_libnbds_name() {
+    let known = items();
+    let mut lacking = Vec::new();
+    for Row { name, items, .. } in rows() {
+        for item in items.iter().filter(|item| !is_elsewhere(item)) {
+            let aliases = known.get(without_module(item));
+            if !aliases.is_some_and(|aliases| aliases.contains(&name)) {
+                lacking.push(format!("{item}: #[doc(alias = \"{name}\")]"));
+            }
+        }
+    }
+    assert!(lacking.is_empty(), "{lacking:#?}");
+}
+
 #[test]
 fn every_alias_is_a_name_of_libnbd() {
     let names = names();
