@@ -32,6 +32,10 @@ pub trait Client: sealed::Sealed + Clone + Send + Sync + Unpin + 'static {
     #[doc(hidden)]
     fn start<O: Execute>(request: Request<O, Self>) -> Self::Pending<O>;
 
+    /// Starts a request, and queues it at once.
+    #[doc(hidden)]
+    fn submit<O: Execute>(request: Request<O, Self>) -> Self::Pending<O>;
+
     /// Starts a structured read, which is sent when its stream is polled.
     #[doc(hidden)]
     fn read_chunks(
@@ -70,6 +74,12 @@ impl Client for Connection {
     fn start<O: Execute>(mut request: Request<O>) -> Pending<O> {
         request.timeout = deadline(&request.client, request.timeout);
         Pending::new(request)
+    }
+
+    fn submit<O: Execute>(request: Request<O>) -> Pending<O> {
+        let mut pending = Pending::new(request);
+        pending.begin();
+        pending
     }
 
     fn read_chunks(

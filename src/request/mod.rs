@@ -249,6 +249,48 @@ impl<C: Client> Request<Status, C> {
     }
 }
 
+impl<O: Execute, C: Client> Request<O, C> {
+    /// Queues the request now, and returns the future of its answer, which can be awaited later.
+    ///
+    /// Without this, a request is queued when its future is polled for the first time. If there is
+    /// no room among the requests in flight, the request waits in line, and is sent when it is its
+    /// turn; nobody need poll for that. A [`timeout`](Self::timeout) counts from this call on, and is
+    /// noticed when the future is polled.
+    ///
+    /// A request that is sent as several messages begins now, but all messages after the first ones
+    /// are sent only while the future is polled.
+    ///
+    /// # Errors
+    /// The future has them, including those of requests that fail a check.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the request up, as for any other [`Pending`]: what still waits in
+    /// line is not sent.
+    ///
+    /// # Examples
+    /// ```
+    /// # use nbd_client::{Connection, testing};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// # let conn = Connection::new();
+    /// # conn.connect_stream(server.connect()).await?;
+    /// // The next block is on its way while this one is worked on.
+    /// let mut next = conn.read(0, 4096).submit();
+    /// for block in 1..=8 {
+    ///     let data = next.await?;
+    ///     next = conn.read(block * 4096, 4096).submit();
+    ///     assert_eq!(data.len(), 4096);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use = "the request is given up when the future is dropped"]
+    pub fn submit(self) -> Started<O, C> {
+        C::submit(self)
+    }
+}
+
 impl<O: Execute, C: Client> IntoFuture for Request<O, C> {
     type Output = Result<O::Output>;
     type IntoFuture = Started<O, C>;

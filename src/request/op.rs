@@ -12,7 +12,7 @@ use crate::session::Context;
 /// A command of the protocol. The trait is sealed: the types in this module are all there are.
 pub trait Operation: sealed::Sealed + Send + Unpin + 'static {
     /// The result of a successful command.
-    type Output: Send + 'static;
+    type Output: Send + Unpin + 'static;
 }
 
 mod sealed {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use super::Request;
 use super::check::{check, is_empty, one_piece, step};
@@ -55,7 +55,10 @@ use crate::wire::{Command, CommandFlags, ReplyStyle};
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "a request is sent only when it is awaited"]
+///
+/// A program can also queue a request first and await it later, with
+/// [`submit`](crate::Request::submit).
+#[must_use = "a request is sent only when it is awaited, and given up when its future is dropped"]
 pub struct Pending<O: Operation> {
     request: Request<O>,
     timer: Timer,
@@ -71,6 +74,8 @@ enum Stage<O: Operation> {
     Single(Flight),
     /// Several messages.
     Split(Parts<O::Output>),
+    /// The request was over when it was begun, and its result was not taken yet.
+    Known(Result<O::Output>),
     /// The answer was taken.
     Over,
 }
@@ -101,6 +106,14 @@ impl<O: Execute> Pending<O> {
         })
     }
 
+    /// Queues the request, or waits in line, before anybody waits for the answer.
+    pub(super) fn begin(&mut self) {
+        let mut nobody = Context::from_waker(Waker::noop());
+        if let Poll::Ready(result) = Pin::new(&mut *self).poll(&mut nobody) {
+            self.stage = Stage::Known(result);
+        }
+    }
+
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<O::Output>> {
         if matches!(self.stage, Stage::New) {
             self.stage = self.request.prepare()?;
@@ -121,6 +134,10 @@ impl<O: Execute> Pending<O> {
                 )
             }
             Stage::Split(parts) => parts.poll(cx),
+            stage @ Stage::Known(_) => match std::mem::replace(stage, Stage::Over) {
+                Stage::Known(result) => Poll::Ready(result),
+                _ => Poll::Pending,
+            },
             Stage::New | Stage::Over => {
                 let why = "it was polled although it is over";
                 Poll::Ready(Err(Error::from(InvalidRequest::Argument {
@@ -304,7 +321,7 @@ impl<O: Operation> Pending<O> {
         match &self.stage {
             Stage::Single(flight) => flight.is_sent(),
             Stage::Split(parts) => parts.is_sent(),
-            Stage::New | Stage::Empty | Stage::Over => false,
+            Stage::New | Stage::Empty | Stage::Known(_) | Stage::Over => false,
         }
     }
 
@@ -313,7 +330,7 @@ impl<O: Operation> Pending<O> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Single(mut flight) => flight.abandon(&self.request.client),
             Stage::Split(parts) => parts.give_up(),
-            Stage::New | Stage::Empty | Stage::Over => false,
+            Stage::New | Stage::Empty | Stage::Known(_) | Stage::Over => false,
         }
     }
 }

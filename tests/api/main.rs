@@ -40,6 +40,7 @@ mod split;
 mod states;
 mod streams;
 mod strict;
+mod submit;
 mod support;
 mod talk;
 mod timeouts;
