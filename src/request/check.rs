@@ -79,6 +79,15 @@ pub(super) struct Step {
 }
 
 impl Step {
+    /// Returns the steps with messages of at most `most` bytes, which must be one block at least.
+    pub(super) const fn at_most(self, most: u64) -> Self {
+        let most = if self.most < most { self.most } else { most };
+        Self {
+            most: most - most % self.block,
+            ..self
+        }
+    }
+
     /// Returns the largest length of a message at this offset.
     pub(super) const fn reach(self, offset: u64) -> u64 {
         let end = offset.saturating_add(self.most);

@@ -151,7 +151,8 @@ pub(crate) fn write_zeroes<C: Client>(
     offset: u64,
     length: u64,
 ) -> Request<op::WriteZeroes, C> {
-    Request::new(client, op::WriteZeroes, offset, length)
+    let zeroes = op::WriteZeroes { or_write: false };
+    Request::new(client, zeroes, offset, length)
 }
 
 /// Makes a request for a flush, for sinks and cursors.

@@ -169,7 +169,8 @@ impl Connection {
     /// sent as several messages; if such a request fails, any part of it may have been zeroed.
     #[doc(alias = "zero")]
     pub fn write_zeroes(&self, offset: u64, length: u64) -> Request<WriteZeroes> {
-        Request::new(self, WriteZeroes, offset, length)
+        let zeroes = WriteZeroes { or_write: false };
+        Request::new(self, zeroes, offset, length)
     }
 
     /// Tells the server that `length` bytes at `offset` will be read soon (`NBD_CMD_CACHE`).

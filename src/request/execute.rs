@@ -15,7 +15,8 @@ use super::split::{self, Parts};
 use super::unaligned::{self, Unaligned};
 use crate::connection::Connection;
 use crate::driver::Transmission;
-use crate::error::InvalidRequest;
+use crate::error::{InvalidRequest, Result};
+use crate::export::Export;
 use crate::extent::BlockStatus;
 use crate::limits::Limits;
 use crate::session::{Answer, Assembly, Sink, StatusAssembly, Submission, reserve};
@@ -55,6 +56,21 @@ pub trait Execute: Operation {
         _step: Step,
         _flags: CommandFlags,
     ) -> Result<Option<Parts<Self::Output>>, InvalidRequest> {
+        Ok(None)
+    }
+
+    /// Returns whether writes replace the command, since the server does not offer it.
+    fn is_written(&self, _export: &Export, _flags: CommandFlags) -> bool {
+        false
+    }
+
+    /// Returns the command as writes, or as an attempt that writes may follow, if it needs either.
+    fn or_write(
+        &self,
+        _connection: &Connection,
+        _range: Range,
+        _flags: CommandFlags,
+    ) -> Result<Option<Parts<Self::Output>>> {
         Ok(None)
     }
 
@@ -250,6 +266,9 @@ macro_rules! bare_operation {
         }
     };
     (divisible $name:ident = $command:ident { $($more:tt)* }) => {
+        bare_operation!(divisible $name {} = $command { $($more)* });
+    };
+    (divisible $name:ident $value:tt = $command:ident { $($more:tt)* }) => {
         bare_operation!($name = $command {
             fn split(
                 &mut self,
@@ -258,21 +277,22 @@ macro_rules! bare_operation {
                 step: Step,
                 flags: CommandFlags,
             ) -> Result<Option<Parts<()>>, InvalidRequest> {
-                Ok(Some(split::several(connection, range, step, flags, |_| Self)))
+                Ok(Some(split::several(connection, range, step, flags, |_| Self $value)))
             }
 
             $($more)*
         });
     };
-    (change $name:ident = $command:ident { $($more:tt)* }) => {
-        bare_operation!(divisible $name = $command {
+    (change $name:ident $value:tt = $command:ident { $($more:tt)* }) => {
+        bare_operation!(divisible $name $value = $command {
             fn flushed(
                 &mut self,
                 connection: &Connection,
                 range: Range,
                 flags: CommandFlags,
             ) -> Option<Parts<()>> {
-                Some(split::flushed(connection, Self, range, flags))
+                let change = std::mem::replace(self, Self $value);
+                Some(split::flushed(connection, change, range, flags))
             }
 
             $($more)*
@@ -282,10 +302,23 @@ macro_rules! bare_operation {
 
 bare_operation!(Flush = FLUSH {});
 bare_operation!(divisible Cache = CACHE {});
-bare_operation!(change Trim = TRIM {});
-bare_operation!(change WriteZeroes = WRITE_ZEROES {
+bare_operation!(change Trim {} = TRIM {});
+bare_operation!(change WriteZeroes { or_write: false } = WRITE_ZEROES {
+    fn is_written(&self, export: &Export, flags: CommandFlags) -> bool {
+        Self::is_written(self, export, flags)
+    }
+
+    fn or_write(
+        &self,
+        connection: &Connection,
+        range: Range,
+        flags: CommandFlags,
+    ) -> Result<Option<Parts<()>>> {
+        Self::or_write(self, connection, range, flags)
+    }
+
     fn unaligned(&mut self, request: &Unaligned) -> Result<Option<Parts<()>>, InvalidRequest> {
-        Ok(Some(unaligned::write_zeroes(request)))
+        Ok(Some(unaligned::write_zeroes(request, self.or_write)))
     }
 });
 

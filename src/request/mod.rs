@@ -13,6 +13,7 @@ mod pending;
 mod range;
 mod split;
 mod unaligned;
+mod zeroes;
 
 use std::fmt;
 use std::future::IntoFuture;
@@ -228,6 +229,35 @@ impl<C: Client> Request<WriteZeroes, C> {
     /// refusal of the first one leaves the data unchanged.
     pub fn fast_zero(self) -> Self {
         self.flag(CommandFlags::FAST_ZERO)
+    }
+
+    /// Writes zeroes as data where the server does not offer
+    /// [`write_zeroes`](crate::Export::can_zero); with [`fast_zero`](Self::fast_zero), also where it
+    /// does not offer that, or refuses with `ENOTSUP`.
+    ///
+    /// The zeroes are sent in messages of at most 256 KiB, a few at a time, which all share one buffer.
+    /// Like other requests that are sent as several messages, one that fails may have been carried
+    /// out in part.
+    ///
+    /// # Examples
+    /// ```
+    /// # use nbd_client::{Connection, testing, wire::TransmissionFlags};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> nbd_client::Result<()> {
+    /// let disk = testing::Export::new(1 << 20).flags(TransmissionFlags::HAS_FLAGS);
+    /// # let server = testing::Server::new(disk);
+    /// # let conn = Connection::new();
+    /// # conn.connect_stream(server.connect()).await?;
+    /// assert!(!conn.export()?.can_zero());
+    /// conn.write(0, vec![1; 1 << 20]).await?;
+    /// conn.write_zeroes(4096, 65536).or_write().await?;
+    /// assert_eq!(&conn.read(4096, 65536).await?[..], vec![0; 65536]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn or_write(mut self) -> Self {
+        self.operation.or_write = true;
+        self
     }
 }
 

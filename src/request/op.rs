@@ -66,7 +66,10 @@ pub struct Trim;
 
 /// `NBD_CMD_WRITE_ZEROES`, see [`Connection::write_zeroes`](crate::Connection::write_zeroes).
 #[derive(Debug)]
-pub struct WriteZeroes;
+pub struct WriteZeroes {
+    /// Whether zeroes are written where the server does not offer the command.
+    pub(super) or_write: bool,
+}
 
 /// `NBD_CMD_CACHE`, see [`Connection::cache`](crate::Connection::cache).
 #[derive(Debug)]

@@ -181,6 +181,12 @@ impl<O: Execute> Request<O> {
                 return Ok(Stage::Split(parts));
             }
         }
+        if let Some(parts) = self
+            .operation
+            .or_write(connection, self.range, self.flags)?
+        {
+            return Ok(Stage::Split(parts));
+        }
         let one_piece = one_piece(connection, transmission, O::COMMAND);
         self.flags |= self.operation.check(transmission)? | one_piece;
         check(transmission, strict, O::COMMAND, self.flags, self.range)?;
@@ -221,8 +227,14 @@ impl<O: Execute> Request<O> {
     /// Checks a request for an empty range, as if it were sent.
     fn prepare_empty(&self) -> Result<Stage<O>> {
         let transmission = self.client.transmission()?;
-        let (strict, flags) = (self.client.strict(), self.sent_flags(transmission));
-        check(transmission, strict, O::COMMAND, flags, self.range)?;
+        let (command, flags) = self.sent(transmission);
+        check(
+            transmission,
+            self.client.strict(),
+            command,
+            flags,
+            self.range,
+        )?;
         transmission.refusal().map_or(Ok(Stage::Empty), Err)
     }
 
@@ -241,15 +253,11 @@ impl<O: Execute> Request<O> {
         }
         let strict = connection.strict() - Strict::ALIGN;
         self.flags = self.announced(transmission, strict);
-        let flags = self.sent_flags(transmission);
+        let (command, flags) = self.sent(transmission);
         // What lies beyond the end has no blocks.
-        check(
-            transmission,
-            strict | Strict::BOUNDS,
-            O::COMMAND,
-            flags,
-            self.range,
-        )?;
+        let strict = strict | Strict::BOUNDS;
+        check(transmission, strict, command, flags, self.range)?;
+        let flags = self.sent_flags(transmission);
         if let Some(error) = transmission.refusal() {
             return Err(error);
         }
@@ -265,6 +273,18 @@ impl<O: Execute> Request<O> {
             Some(parts) if self.emulates_fua(transmission) => Some(parts.then_flush(connection)),
             parts => parts,
         })
+    }
+
+    /// Returns the command that is sent, and its flags.
+    fn sent(&self, transmission: &Transmission) -> (Command, CommandFlags) {
+        let flags = self.sent_flags(transmission);
+        if !self.operation.is_written(transmission.export(), flags) {
+            return (O::COMMAND, flags);
+        }
+        let mut flags = flags & CommandFlags::FUA;
+        let announces = transmission.style() == ReplyStyle::Extended;
+        flags.set(CommandFlags::PAYLOAD_LEN, announces);
+        (Command::WRITE, flags)
     }
 
     /// Returns the flags without those that a flush emulates.

@@ -101,6 +101,11 @@ impl<T: 'static> Parts<T> {
         }))
     }
 
+    /// Waits for the result.
+    pub(super) async fn finish(mut self) -> Result<T> {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
     /// Abandons the request. Returns whether any part of it was sent.
     pub(super) fn give_up(self) -> bool {
         drop(self.whole);

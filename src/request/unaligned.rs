@@ -161,14 +161,15 @@ pub(super) fn write(request: &Unaligned, mut data: Bytes) -> Parts<()> {
     Parts::new(sent, all(head, whole, tail))
 }
 
-/// Zeroes a range.
-pub(super) fn write_zeroes(request: &Unaligned) -> Parts<()> {
+/// Zeroes a range. With `or_write`, zeroes are written where the server does not offer the command.
+pub(super) fn write_zeroes(request: &Unaligned, or_write: bool) -> Parts<()> {
     let sent = Sent::default();
     let Division { head, whole, tail } = request.blocks.divide(request.range);
     let zeroes = |part: Range| Bytes::from(vec![0; bytes(part.length)]);
     let head = request.modify(&sent, head, zeroes(head));
     let tail = request.modify(&sent, tail, zeroes(tail));
-    let whole = (whole.length > 0).then(|| request.part(&sent, WriteZeroes, whole));
+    let zeroes_ahead = || request.part(&sent, WriteZeroes { or_write }, whole);
+    let whole = (whole.length > 0).then(zeroes_ahead);
     if !request.flags.contains(CommandFlags::FAST_ZERO) {
         return Parts::new(sent, all(head, whole, tail));
     }

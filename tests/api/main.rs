@@ -48,3 +48,4 @@ mod truncation;
 mod types;
 mod unaligned;
 mod uri;
+mod zeroes;

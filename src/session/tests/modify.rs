@@ -182,6 +182,27 @@ fn given_up_while_it_is_read_it_is_not_written_and_nobody_waits_any_more() {
 }
 
 #[test]
+fn given_up_after_an_answer_that_came_early_it_is_not_written() {
+    for style in STYLES {
+        let mut wire = Wire::new(style);
+        let cookie = wire.submit(modify(style, 0, 4, b"new"));
+        wire.write_out(10);
+        let head = RequestHead {
+            flags: CommandFlags::empty(),
+            command: Command::READ,
+            cookie: cookie.0,
+            offset: 0,
+            length: BLOCK,
+        };
+        ones(&mut wire, &head);
+        wire.session.abandon(cookie);
+        wire.session.set_written(1 << 20);
+        assert!(!wire.session.has_output());
+        assert_eq!(wire.session.in_flight(), 0);
+    }
+}
+
+#[test]
 fn given_up_while_it_waits_it_holds_up_nobody() {
     let style = STRUCTURED;
     let mut wire = Wire::new(style);

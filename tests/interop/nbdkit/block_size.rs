@@ -175,3 +175,14 @@ async fn neighbours_in_a_block_are_changed_at_once_and_none_is_lost() {
     let result = tokio::time::timeout(std::time::Duration::from_secs(120), all).await;
     result.expect("they wait for each other");
 }
+
+both_runtimes!(zeroes_are_written_where_the_server_has_none);
+async fn zeroes_are_written_where_the_server_has_none() {
+    let (conn, _server) = connect(&["--filter=nozero", "memory", "8M"]).await;
+    assert!(!conn.export().unwrap().can_zero());
+    let mut model = Random::new(9).bytes(8 << 20);
+    conn.write(0, model.clone()).await.unwrap();
+    conn.write_zeroes(1000, 5 << 20).or_write().await.unwrap();
+    model[1000..][..5 << 20].fill(0);
+    assert!(conn.read(0, 8 << 20).await.unwrap() == model);
+}
