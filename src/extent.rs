@@ -99,6 +99,75 @@ impl Extent {
     }
 }
 
+/// What a part of an export holds, in the metadata context `base:allocation`.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Allocation {
+    /// Allocated, and not known to read as zeroes.
+    Data,
+    /// Allocated, and reads as zeroes.
+    Zero,
+    /// Not allocated, and reads as zeroes.
+    Hole,
+    /// Not allocated, and reads as anything.
+    Undefined,
+}
+
+impl Allocation {
+    /// Returns whether the part is known to read as zeroes, so that it need not be read.
+    #[must_use]
+    pub const fn is_zero(self) -> bool {
+        matches!(self, Self::Zero | Self::Hole)
+    }
+
+    /// Returns whether the part is allocated.
+    #[must_use]
+    pub const fn is_allocated(self) -> bool {
+        matches!(self, Self::Data | Self::Zero)
+    }
+}
+
+/// A range of the export that is allocated in the same way, see
+/// [`Connection::allocation`](crate::Connection::allocation).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub struct AllocationExtent {
+    /// The start, in bytes from the start of the export.
+    pub offset: u64,
+    /// The length in bytes; never zero.
+    pub length: u64,
+    /// What the range holds.
+    pub kind: Allocation,
+}
+
+/// A range of the export that has been written since a dirty bitmap was started, or one that has not,
+/// see [`Connection::dirty_extents`](crate::Connection::dirty_extents).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub struct DirtyExtent {
+    /// The start, in bytes from the start of the export.
+    pub offset: u64,
+    /// The length in bytes; never zero.
+    pub length: u64,
+    /// Whether the range has been written, in part or as a whole.
+    pub is_dirty: bool,
+}
+
+impl AllocationExtent {
+    /// Returns the end, in bytes from the start of the export.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.offset.saturating_add(self.length)
+    }
+}
+
+impl DirtyExtent {
+    /// Returns the end, in bytes from the start of the export.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.offset.saturating_add(self.length)
+    }
+}
+
 /// The answer to a block status request: the extents of each metadata context.
 ///
 /// A server may describe less than the requested range, and a different part in each context

@@ -117,14 +117,33 @@ pub enum InvalidRequest {
     #[error("no metadata context was negotiated: ask for one with `Builder::meta_context`")]
     NoContexts,
     /// A context that was not negotiated.
-    #[error("metadata context {0:?} was not negotiated")]
-    UnknownContext(String),
+    #[error(
+        "metadata context {name:?} was not negotiated: ask for it with `Builder::meta_context` ({})",
+        Negotiated(.negotiated)
+    )]
+    UnknownContext {
+        /// The context.
+        name: String,
+        /// The contexts that were negotiated.
+        negotiated: Vec<String>,
+    },
     /// Something the connection was not negotiated for.
     #[error("{0}")]
     NotNegotiated(&'static str),
 }
 
 impl InvalidRequest {
+    /// Returns the error of a context that is not among those that were negotiated.
+    pub(crate) fn unknown_context<'a>(
+        name: &str,
+        negotiated: impl Iterator<Item = &'a str>,
+    ) -> Self {
+        Self::UnknownContext {
+            name: name.to_owned(),
+            negotiated: negotiated.map(str::to_owned).collect(),
+        }
+    }
+
     /// The number libnbd gives in this case.
     pub(super) fn errno(&self) -> i32 {
         match self {
@@ -142,6 +161,28 @@ impl InvalidRequest {
             Self::TooLongString { .. } => 36,
             Self::NotNegotiated(_) => 95,
             _ => 22,
+        }
+    }
+}
+
+/// The contexts that were negotiated.
+struct Negotiated<'a>(&'a [String]);
+
+impl fmt::Display for Negotiated<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// The most contexts that a sentence can name.
+        const MOST: usize = 8;
+        f.write_str("there is ")?;
+        let Some((first, others)) = self.0.split_first() else {
+            return f.write_str("none");
+        };
+        write!(f, "{first:?}")?;
+        for other in others.iter().take(MOST - 1) {
+            write!(f, ", {other:?}")?;
+        }
+        match self.0.len().saturating_sub(MOST) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod joint;
 mod merge;
 mod survey;
+mod typed;
 mod walk;
 
 use std::ops::RangeBounds;
@@ -15,6 +16,7 @@ use futures::Stream;
 pub use joint::{JointExtent, JointExtents};
 use merge::{Merge, Piece};
 use survey::Survey;
+pub use typed::{Allocations, DirtyExtents};
 use walk::Walk;
 
 use crate::connection::Connection;

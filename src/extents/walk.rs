@@ -89,15 +89,13 @@ impl<C: Client> Walk<C> {
         if self.known.is_empty() {
             let export = self.survey.client().exported()?;
             let all: Arc<[Arc<str>]> = export.contexts().map(Arc::from).collect();
-            if all.is_empty() {
-                return Err(InvalidRequest::NoContexts.into());
-            }
             self.names = match &self.only {
                 Some(name) => {
                     let found = all.iter().find(|known| ***known == **name);
-                    let unknown = || InvalidRequest::UnknownContext(name.clone());
+                    let unknown = || InvalidRequest::unknown_context(name, export.contexts());
                     Arc::new([found.ok_or_else(unknown)?.clone()])
                 }
+                None if all.is_empty() => return Err(InvalidRequest::NoContexts.into()),
                 None => all.clone(),
             };
             self.has_others = self.names.len() < all.len();

@@ -339,7 +339,7 @@ impl Execute for Status {
         let find = |name: &String| {
             export
                 .find_context(name)
-                .ok_or_else(|| InvalidRequest::UnknownContext(name.clone()))
+                .ok_or_else(|| InvalidRequest::unknown_context(name, export.contexts()))
         };
         self.contexts.clear();
         for name in filter {

@@ -315,7 +315,7 @@ async fn x10_a_choice_of_no_context_is_refused_here() {
     let unknown = conn.block_status(0, 4096).contexts(["z:z"]).await;
     assert_matches!(
         unknown,
-        Err(Error::Invalid(InvalidRequest::UnknownContext(_)))
+        Err(Error::Invalid(InvalidRequest::UnknownContext { .. }))
     );
     assert_eq!(peer.received().len(), before);
 }

@@ -149,7 +149,10 @@ async fn range_outside_of_the_export_is_an_error() {
 async fn context_that_was_not_negotiated_is_an_error() {
     let conn = connect(Server::builder(), &disk(), &[DIRTY]).await;
     let error = conn.extents(WIDE, ..).try_next().await.unwrap_err();
-    let unknown = Error::from(InvalidRequest::UnknownContext(WIDE.into()));
+    let unknown = Error::from(InvalidRequest::UnknownContext {
+        name: WIDE.into(),
+        negotiated: vec![DIRTY.into()],
+    });
     assert_eq!(error.to_string(), unknown.to_string());
 
     let conn = connect(Server::builder(), &disk(), &[]).await;

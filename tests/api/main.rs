@@ -45,6 +45,7 @@ mod support;
 mod talk;
 mod timeouts;
 mod truncation;
+mod typed;
 mod types;
 mod unaligned;
 mod uri;

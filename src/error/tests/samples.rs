@@ -114,7 +114,14 @@ pub(super) fn invalid() -> Vec<InvalidRequest> {
         },
         I::OutOfMemory { length },
         I::NoContexts,
-        I::UnknownContext("x:y".into()),
+        I::UnknownContext {
+            name: "x:y".into(),
+            negotiated: vec!["base:allocation".into(), "a:b".into()],
+        },
+        I::UnknownContext {
+            name: "x:y".into(),
+            negotiated: Vec::new(),
+        },
         I::NotNegotiated("extended headers"),
     ]
 }

@@ -138,3 +138,33 @@ async fn a_mistyped_bitmap_is_told_with_those_that_there_are() {
     conn.connect_unix(server.socket()).await.unwrap();
     assert!(conn.export().unwrap().has_context(DIRTY));
 }
+
+both_runtimes!(the_bitmap_and_the_allocation_are_streamed_with_their_meaning);
+async fn the_bitmap_and_the_allocation_are_streamed_with_their_meaning() {
+    use futures::TryStreamExt;
+    use nbd_client::{Allocation, InvalidRequest};
+
+    let (server, _dir) = server();
+    let conn = connect(&server, contexts()).await;
+    let extents: Vec<_> = conn.dirty_extents("b0", ..).try_collect().await.unwrap();
+    let found = extents
+        .iter()
+        .map(|extent| (extent.offset, extent.length, extent.is_dirty));
+    let expected: Vec<_> = dirty()
+        .iter()
+        .map(|extent| (extent.offset, extent.length, extent.is_dirty()))
+        .collect();
+    assert_eq!(found.collect::<Vec<_>>(), expected);
+    let extents: Vec<_> = conn.allocation(..).try_collect().await.unwrap();
+    let data = extents
+        .iter()
+        .filter(|extent| extent.kind == Allocation::Data);
+    let data: u64 = data.map(|extent| extent.length).sum();
+    assert_eq!(data, MIB + MIB / 16 + MIB / 8);
+    let mistyped = conn.dirty_extents("bo", ..).try_next().await;
+    assert!(matches!(
+        mistyped,
+        Err(Error::Invalid(InvalidRequest::UnknownContext { negotiated, .. }))
+            if negotiated.len() == 3
+    ));
+}

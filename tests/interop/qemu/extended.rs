@@ -141,6 +141,9 @@ async fn a_context_that_was_not_negotiated_is_refused_without_asking_the_server(
     let (server, _dir) = bitmap::server();
     let conn = connect(&server, Connection::builder().meta_context(BASE)).await;
     let error = conn.block_status(0, 4096).contexts([DIRTY]).await;
-    let expected = Error::from(InvalidRequest::UnknownContext(DIRTY.to_owned()));
+    let expected = Error::from(InvalidRequest::UnknownContext {
+        name: DIRTY.to_owned(),
+        negotiated: vec![BASE.to_owned()],
+    });
     assert_eq!(error.unwrap_err().to_string(), expected.to_string());
 }

@@ -122,7 +122,7 @@ async fn status_is_told_for_the_contexts_that_are_wanted() {
         .await;
     assert!(matches!(
         unknown,
-        Err(Error::Invalid(InvalidRequest::UnknownContext(_)))
+        Err(Error::Invalid(InvalidRequest::UnknownContext { .. }))
     ));
     assert_eq!(conn.stats().messages_sent, sent);
     let none: [&str; 0] = [];
