@@ -8,6 +8,7 @@ use futures::Stream;
 
 use super::chunks::Reading;
 use super::execute::Execute;
+use super::health::Settle;
 use super::pending::Pending;
 use super::range::Range;
 use super::{Request, op};
@@ -45,6 +46,10 @@ pub trait Client: sealed::Sealed + Clone + Send + Sync + Unpin + 'static {
         flags: CommandFlags,
         timeout: Option<Duration>,
     ) -> Self::Reading;
+
+    /// Waits until all changes that were begun before are answered.
+    #[doc(hidden)]
+    fn settle(&self) -> impl Future<Output = Result<()>> + Send + 'static;
 
     /// Returns the export that commands are for.
     #[doc(hidden)]
@@ -91,6 +96,10 @@ impl Client for Connection {
     ) -> Reading {
         let timeout = deadline(self, timeout);
         Reading::new(self.clone(), Range { offset, length }, flags, timeout)
+    }
+
+    fn settle(&self) -> impl Future<Output = Result<()>> + Send + 'static {
+        Settle::new(self.clone())
     }
 
     fn exported(&self) -> Result<Export> {

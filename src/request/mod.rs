@@ -8,6 +8,7 @@ mod commands;
 mod disconnect;
 mod execute;
 mod flight;
+mod health;
 pub mod op;
 mod pending;
 mod range;

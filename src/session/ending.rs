@@ -101,6 +101,7 @@ impl Session {
             self.ended = Some(error.clone());
             self.outbox = Outbox::default();
             self.gate.wake_all(&mut self.woken);
+            self.settling.wake_all(&mut self.woken);
         }
         error
     }

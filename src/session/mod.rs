@@ -31,6 +31,7 @@ mod modify;
 mod outbox;
 mod ranges;
 mod receive;
+mod settle;
 mod status;
 mod submission;
 mod submit;
@@ -50,6 +51,8 @@ use ledger::Ledger;
 pub use modify::Modify;
 pub use outbox::{Outbox, SLICES};
 pub use receive::{Bulk, Intake};
+pub use settle::Place;
+use settle::Settling;
 pub use status::StatusAssembly;
 pub use submission::{Answer, Chunks, Sink, Submission};
 
@@ -93,6 +96,7 @@ pub struct Session {
     granted: BTreeMap<u64, Cookie>,
     barrier: Barrier,
     ledger: Ledger,
+    settling: Settling,
     outbox: Outbox,
     buffers: Buffers,
     /// Bytes queued since the start.
@@ -131,6 +135,7 @@ impl Session {
             granted: BTreeMap::new(),
             barrier: Barrier::default(),
             ledger: Ledger::default(),
+            settling: Settling::default(),
             outbox: Outbox::default(),
             buffers: Buffers::default(),
             queued: 0,

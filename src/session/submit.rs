@@ -78,6 +78,7 @@ impl Session {
         if self.barrier.end(span) {
             let barrier = &self.barrier;
             self.gate.release(|span| barrier.is_past(span));
+            self.settling.wake(barrier, &mut self.woken);
         }
     }
 

@@ -27,6 +27,7 @@ mod extents;
 mod fairness;
 mod flow;
 mod handshake;
+mod health;
 mod limits;
 mod load;
 mod logging;

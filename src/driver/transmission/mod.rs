@@ -14,7 +14,7 @@ use crate::driver::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::driver::sync::{Mutex, MutexGuard};
 use crate::error::Error;
 use crate::export::SharedExport;
-use crate::session::{Answer, Bounds, Buffers, Cookie, Session, Submission};
+use crate::session::{Answer, Bounds, Buffers, Cookie, Place, Session, Submission};
 use crate::stats::Stats;
 use crate::wire::ReplyStyle;
 
@@ -158,6 +158,19 @@ impl Transmission {
             self.wake_driver();
         }
         cookie
+    }
+
+    /// Waits for earlier changes, see [`Session::poll_settled`].
+    pub(crate) fn poll_settled(
+        &self,
+        place: &mut Option<Place>,
+        waker: &Waker,
+    ) -> Poll<Result<(), Error>> {
+        self.core().session.poll_settled(place, waker)
+    }
+
+    pub(crate) fn leave_settling(&self, place: Place) {
+        self.core().session.leave_settling(place);
     }
 
     /// Refuses further requests, lets those in flight finish, and then disconnects.

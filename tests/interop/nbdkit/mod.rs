@@ -13,6 +13,7 @@ mod exports;
 mod file;
 mod group;
 mod handshake;
+mod health;
 mod killed;
 mod libnbd;
 mod limits;
