@@ -131,7 +131,7 @@ impl<C: Client> Reader<C> {
                 self.window.take(data.len() as u64);
                 Ok(data)
             }
-            Some(Chunk::Hole { .. }) | None => {
+            Some(Chunk::Hole { .. } | Chunk::Error { .. }) | None => {
                 // Cannot be: a range is read as a whole, and up to its end.
                 self.ahead = None;
                 Ok(Bytes::new())

@@ -25,6 +25,12 @@ use crate::wire::{Command, CommandFlags};
 /// when the stream is first polled. Pieces that were not taken yet are kept: together they have at
 /// most as many bytes as the range.
 ///
+/// Of a read that fails, the stream has the pieces that the server could read, and a
+/// [`Chunk::Error`] for each error that it reports, with its place; the last item is
+/// [`Error::Request`] with the first of them. So a program that rescues what it can from a disk
+/// learns of all bad places at once, and no other takes a part for the whole. With simple replies,
+/// the last item is the only one.
+///
 /// # Cancel safety
 ///
 /// Dropping the stream drops the rest of the answer. The connection goes on.

@@ -173,7 +173,8 @@ impl Entry {
         }
     }
 
-    /// Records an error chunk; the first one of a reply counts.
+    /// Records an error chunk, and queues it for the caller of a structured read. The first one of a
+    /// reply is its result.
     pub fn fail(&mut self, chunk: ErrorChunk) -> Result<(), ProtocolError> {
         self.errors = self.errors.saturating_add(1);
         if self.errors > MAX_ERROR_CHUNKS {
@@ -182,6 +183,16 @@ impl Entry {
         // P-165: an offset outside the request is ignored.
         let end = self.offset.saturating_add(self.length);
         let failed_at = chunk.offset.filter(|at| (self.offset..end).contains(at));
+        let wanted = self.is_wanted();
+        if let Sink::Chunks(chunks) = &mut self.sink {
+            if wanted {
+                chunks.queue.push_back(Chunk::Error {
+                    offset: failed_at.unwrap_or(self.offset),
+                    errno: chunk.error,
+                    message: chunk.message.clone(),
+                });
+            }
+        }
         let failure = self.failure(chunk.error, chunk.message, failed_at);
         // The first error of a reply counts.
         self.error.get_or_insert(failure);

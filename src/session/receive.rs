@@ -261,7 +261,9 @@ impl Session {
             }
             _ => {
                 let error = ErrorChunk::decode(head.chunk, body)?;
-                self.inflight.replied(slot)?.fail(error)?;
+                let entry = self.inflight.replied(slot)?;
+                entry.fail(error)?;
+                self.woken.extend(entry.reader());
             }
         }
         self.end_message(slot, head.is_done())?;

@@ -47,7 +47,7 @@ impl<C: Client> Stream for ReadStream<C> {
             match ready!(ahead.poll_chunk(cx)?) {
                 Some(Chunk::Data { data, .. }) => return Poll::Ready(Some(Ok(data))),
                 // A range that is read as a whole has no holes.
-                Some(Chunk::Hole { .. }) => {}
+                Some(Chunk::Hole { .. } | Chunk::Error { .. }) => {}
                 None => return Poll::Ready(None),
             }
         }

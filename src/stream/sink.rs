@@ -10,7 +10,7 @@ use futures::Sink;
 use super::writes::{Change, Writes};
 use crate::chunk::Chunk;
 use crate::connection::Connection;
-use crate::error::{Error, Result};
+use crate::error::{Error, InvalidRequest, Result};
 use crate::request::Client;
 
 /// How many bytes are in flight at a time, unless it is set: 16 requests of 256 KiB, as many as
@@ -61,6 +61,10 @@ impl<C: Client> Sink<Chunk> for WriteSink<C> {
         self.get_mut().writes.push(match item {
             Chunk::Data { offset, data } => Change::Data { offset, data },
             Chunk::Hole { offset, length } => Change::Zeroes { offset, length },
+            Chunk::Error { offset, errno, .. } => {
+                let why = format!("the piece at offset {offset} could not be read: {errno}");
+                return Err(InvalidRequest::Argument { what: "chunk", why }.into());
+            }
         });
         Ok(())
     }
@@ -84,7 +88,7 @@ impl Connection {
     /// Returns a sink that writes data and zeroes, several requests at a time.
     ///
     /// [`Chunk::Data`] is written. [`Chunk::Hole`] is written as zeroes: by `write_zeroes` if the
-    /// server offers it, which may leave a hole, and else by writes. The requests are in flight side
+    /// server offers it, which may leave a hole, and else by writes. A [`Chunk::Error`] is refused. The requests are in flight side
     /// by side up to a limit ([`max_in_flight_bytes`](WriteSink::max_in_flight_bytes)); an item that
     /// overlaps an earlier one waits for it, so that the later one prevails.
     ///

@@ -6,7 +6,7 @@ use std::path::Path;
 /// A module, and the others that it may import; `lib.rs` may import all.
 const LAYERS: &[(&str, &[&str])] = &[
     // What things are: no behaviour.
-    ("chunk", &[]),
+    ("chunk", &["wire"]),
     ("context", &[]),
     ("extent", &["context"]),
     ("state", &[]),

@@ -33,6 +33,7 @@ mod load;
 mod logging;
 mod options;
 mod read_only;
+mod rescue;
 mod runtime;
 mod sinks;
 mod smoke;

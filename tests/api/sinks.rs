@@ -246,3 +246,28 @@ async fn a_sparse_export_is_copied_without_its_zeroes() {
 }
 
 both_runtimes!(a_sparse_export_is_copied_without_its_zeroes);
+
+#[tokio::test]
+async fn a_piece_that_could_not_be_read_is_not_written() {
+    let bad = Server::builder()
+        .export("", Export::new(1 << 20))
+        .fail_with(|_| Some((Errno::EIO, String::new())))
+        .build();
+    let (from, to) = (Connection::new(), Connection::new());
+    from.connect_stream(bad.connect()).await.unwrap();
+    let target = Export::new(1 << 20);
+    let good = Server::new(target.clone());
+    to.connect_stream(good.connect()).await.unwrap();
+    let error = from.read_structured(0, 4096).next().await.unwrap().unwrap();
+    let mut sink = to.write_sink();
+    let refused = sink.send(error).await.unwrap_err();
+    assert_matches!(
+        &refused,
+        Error::Invalid(InvalidRequest::Argument { what: "chunk", .. })
+    );
+    assert_eq!(
+        refused.to_string(),
+        "invalid chunk: the piece at offset 0 could not be read: EIO"
+    );
+    assert_eq!(target.counters().requests(), 0);
+}

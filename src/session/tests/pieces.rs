@@ -229,7 +229,8 @@ fn pieces_that_came_before_an_error_come_first() {
         wire.feed(&error(style, &head, Errno::EIO, "", DONE))
             .unwrap();
         let mut next = || wire.session.poll_chunk(cookie, Waker::noop());
-        assert_matches!(next(), Poll::Ready(Some(Ok(_))));
+        assert_matches!(next(), Poll::Ready(Some(Ok(Chunk::Data { .. }))));
+        assert_matches!(next(), Poll::Ready(Some(Ok(Chunk::Error { .. }))));
         assert_matches!(next(), Poll::Ready(Some(Err(Error::Request(_)))));
     }
 }
