@@ -58,6 +58,8 @@ impl Connection {
     /// The last item is an error if the range is not inside the export, the context was not
     /// negotiated, or a request fails.
     #[doc(alias = "map")]
+    #[doc(alias = "nbd_block_status")]
+    #[doc(alias = "nbd_block_status_64")]
     pub fn extents(&self, context: impl Into<String>, range: impl RangeBounds<u64>) -> Extents {
         Extents::new(self.clone(), context, range)
     }

@@ -86,6 +86,7 @@ impl<C: Client> Chunks<C> {
 
     /// Asks for the content in one piece (`DF`). The server may refuse more than 64 KiB with
     /// `EOVERFLOW`.
+    #[doc(alias = "LIBNBD_CMD_FLAG_DF")]
     pub fn dont_fragment(mut self) -> Self {
         self.flags |= CommandFlags::DF;
         self

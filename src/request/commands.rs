@@ -56,7 +56,8 @@ impl Connection {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "pread")]
+    #[doc(alias = "nbd_pread")]
+    #[doc(alias = "nbd_aio_pread")]
     pub fn read(&self, offset: u64, length: usize) -> Request<Read> {
         Request::new(self, Read, offset, length as u64)
     }
@@ -81,7 +82,8 @@ impl Connection {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "pread")]
+    #[doc(alias = "nbd_pread")]
+    #[doc(alias = "nbd_aio_pread")]
     pub fn read_into(&self, offset: u64, buffer: BytesMut) -> Request<ReadInto> {
         let length = if buffer.is_empty() {
             buffer.capacity()
@@ -115,7 +117,8 @@ impl Connection {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "pread_structured")]
+    #[doc(alias = "nbd_pread_structured")]
+    #[doc(alias = "nbd_aio_pread_structured")]
     pub fn read_structured(&self, offset: u64, length: usize) -> Chunks {
         Chunks::new(self.clone(), offset, length as u64)
     }
@@ -127,7 +130,8 @@ impl Connection {
     /// data is durable: see [`flush`](Self::flush) and `fua`.
     ///
     /// `Bytes`, `Vec<u8>`, `&'static [u8]` and `&'static str` are not copied.
-    #[doc(alias = "pwrite")]
+    #[doc(alias = "nbd_pwrite")]
+    #[doc(alias = "nbd_aio_pwrite")]
     pub fn write(&self, offset: u64, data: impl Into<Bytes>) -> Request<Write> {
         let data = data.into();
         let length = data.len() as u64;
@@ -150,6 +154,8 @@ impl Connection {
     ///
     /// Changes made over other connections are covered only if the server
     /// [says so](crate::Export::can_multi_conn) and they were answered before this call.
+    #[doc(alias = "nbd_flush")]
+    #[doc(alias = "nbd_aio_flush")]
     pub fn flush(&self) -> Request<Flush> {
         Request::new(self, Flush, 0, 0)
     }
@@ -158,6 +164,8 @@ impl Connection {
     /// are written again. Long requests are split as those of [`write_zeroes`](Self::write_zeroes)
     /// are.
     #[doc(alias = "discard")]
+    #[doc(alias = "nbd_trim")]
+    #[doc(alias = "nbd_aio_trim")]
     pub fn trim(&self, offset: u64, length: u64) -> Request<Trim> {
         Request::new(self, Trim, offset, length)
     }
@@ -167,7 +175,8 @@ impl Connection {
     ///
     /// Without [extended headers](crate::Protocol::extended_headers), a request of 4 GiB or more is
     /// sent as several messages; if such a request fails, any part of it may have been zeroed.
-    #[doc(alias = "zero")]
+    #[doc(alias = "nbd_zero")]
+    #[doc(alias = "nbd_aio_zero")]
     pub fn write_zeroes(&self, offset: u64, length: u64) -> Request<WriteZeroes> {
         let zeroes = WriteZeroes { or_write: false };
         Request::new(self, zeroes, offset, length)
@@ -178,6 +187,8 @@ impl Connection {
     /// A request longer than 32 MiB, or than the server's [maximum](crate::BlockSize::maximum) if
     /// that is less, is sent as several messages.
     #[doc(alias = "prefetch")]
+    #[doc(alias = "nbd_cache")]
+    #[doc(alias = "nbd_aio_cache")]
     pub fn cache(&self, offset: u64, length: u64) -> Request<Cache> {
         Request::new(self, Cache, offset, length)
     }
@@ -190,8 +201,10 @@ impl Connection {
     /// more memory than their share of
     /// [`max_in_flight_bytes`](crate::Builder::max_in_flight_bytes) are cut off. To get all extents
     /// of a range, use [`extents`](Self::extents).
-    #[doc(alias = "block_status_64")]
-    #[doc(alias = "extents")]
+    #[doc(alias = "nbd_block_status")]
+    #[doc(alias = "nbd_block_status_64")]
+    #[doc(alias = "nbd_aio_block_status")]
+    #[doc(alias = "nbd_aio_block_status_64")]
     pub fn block_status(&self, offset: u64, length: u64) -> Request<Status> {
         block_status(self, offset, length)
     }
@@ -205,7 +218,8 @@ impl Connection {
     ///
     /// From the first poll on, no further requests are taken. Disconnecting twice is no error. If
     /// the server has gone before, that is an error, see [`Disconnect`].
-    #[doc(alias = "shutdown")]
+    #[doc(alias = "nbd_shutdown")]
+    #[doc(alias = "nbd_aio_disconnect")]
     pub fn disconnect(&self) -> Disconnect {
         Disconnect::new(self.clone())
     }

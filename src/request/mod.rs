@@ -118,6 +118,7 @@ impl<O: Operation, C: Client> Request<O, C> {
 impl<C: Client> Request<Read, C> {
     /// Asks for the data in one chunk (`DF`). The server may refuse with `EOVERFLOW` what is
     /// longer than 64 KiB.
+    #[doc(alias = "LIBNBD_CMD_FLAG_DF")]
     pub fn dont_fragment(self) -> Self {
         self.flag(CommandFlags::DF)
     }
@@ -126,6 +127,7 @@ impl<C: Client> Request<Read, C> {
 impl<C: Client> Request<ReadInto, C> {
     /// Asks for the data in one chunk (`DF`). The server may refuse with `EOVERFLOW` what is
     /// longer than 64 KiB.
+    #[doc(alias = "LIBNBD_CMD_FLAG_DF")]
     pub fn dont_fragment(self) -> Self {
         self.flag(CommandFlags::DF)
     }
@@ -138,6 +140,7 @@ macro_rules! fua {
             /// Asks the server to answer only when the change is durable (`FUA`). If the server does
             /// not [offer](crate::Export::can_fua) this, the request is refused, unless
             /// [`emulate_fua`](crate::Builder::emulate_fua) is on.
+            #[doc(alias = "LIBNBD_CMD_FLAG_FUA")]
             pub fn fua(self) -> Self {
                 self.flag(CommandFlags::FUA)
             }
@@ -221,6 +224,7 @@ unaligned_change!(Write, WriteZeroes);
 
 impl<C: Client> Request<WriteZeroes, C> {
     /// Asks the server to allocate the zeroes rather than leave a hole (`NO_HOLE`).
+    #[doc(alias = "LIBNBD_CMD_FLAG_NO_HOLE")]
     pub fn no_hole(self) -> Self {
         self.flag(CommandFlags::NO_HOLE)
     }
@@ -228,6 +232,7 @@ impl<C: Client> Request<WriteZeroes, C> {
     /// Asks the server to fail with `ENOTSUP` if zeroing is not faster than writing (`FAST_ZERO`).
     /// If the request is sent as several messages, each waits for the one before it, so that a
     /// refusal of the first one leaves the data unchanged.
+    #[doc(alias = "LIBNBD_CMD_FLAG_FAST_ZERO")]
     pub fn fast_zero(self) -> Self {
         self.flag(CommandFlags::FAST_ZERO)
     }
@@ -265,12 +270,15 @@ impl<C: Client> Request<WriteZeroes, C> {
 impl<C: Client> Request<Status, C> {
     /// Asks for one extent for each context (`REQ_ONE`), which ends inside the range. This is slow
     /// for walking through an export.
+    #[doc(alias = "LIBNBD_CMD_FLAG_REQ_ONE")]
     pub fn req_one(self) -> Self {
         self.flag(CommandFlags::REQ_ONE)
     }
 
     /// Asks for these contexts only. This needs extended headers and
     /// [`can_block_status_payload`](crate::Export::can_block_status_payload).
+    #[doc(alias = "nbd_block_status_filter")]
+    #[doc(alias = "nbd_aio_block_status_filter")]
     pub fn contexts<I>(mut self, contexts: I) -> Self
     where
         I: IntoIterator<Item: Into<String>>,
@@ -316,6 +324,7 @@ impl<O: Execute, C: Client> Request<O, C> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "nbd_aio_pread")]
     #[must_use = "the request is given up when the future is dropped"]
     pub fn submit(self) -> Started<O, C> {
         C::submit(self)

@@ -58,6 +58,9 @@ use crate::wire::{Command, CommandFlags, ReplyStyle};
 ///
 /// A program can also queue a request first and await it later, with
 /// [`submit`](crate::Request::submit).
+#[doc(alias = "nbd_completion_callback")]
+#[doc(alias = "nbd_aio_command_completed")]
+#[doc(alias = "nbd_aio_peek_command_completed")]
 #[must_use = "a request is sent only when it is awaited, and given up when its future is dropped"]
 pub struct Pending<O: Operation> {
     request: Request<O>,

@@ -248,3 +248,40 @@ fn every_alias_is_a_name_of_libnbd() {
         .collect();
     assert!(unknown.is_empty(), "libnbd has no {unknown:#?}");
 }
+
+/// What is about requests: a command, a flag or what becomes of them.
+fn is_of_requests(item: &str) -> bool {
+    const COMMANDS: [&str; 11] = [
+        "block_status",
+        "cache",
+        "disconnect",
+        "extents",
+        "flush",
+        "read",
+        "read_into",
+        "read_structured",
+        "trim",
+        "write",
+        "write_zeroes",
+    ];
+    match item.split_once("::") {
+        Some(("Connection", method)) => COMMANDS.contains(&method),
+        Some(("Request" | "Chunks", _)) => true,
+        _ => item == "Pending",
+    }
+}
+
+#[test]
+fn requests_are_found_by_the_names_of_libnbd() {
+    let known = items();
+    let mut missing = Vec::new();
+    for Row { name, items, .. } in rows() {
+        for item in items.iter().filter(|item| is_of_requests(item)) {
+            let aliases = known.get(item.as_str());
+            if !aliases.is_some_and(|aliases| aliases.contains(&name)) {
+                missing.push(format!("{item}: no alias {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
