@@ -10,6 +10,7 @@ use nbd_client::{Connection, Error, InvalidUse, Result, context};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::{LocalSet, block_in_place, spawn_blocking, unconstrained};
 
+use crate::shared::process::in_a_process_of_its_own;
 use crate::support::*;
 
 use super::{open, open_with_extents, way_to, within};
@@ -127,6 +128,22 @@ fn in_async_code_every_call_is_an_error_that_names_the_twin() {
         disk.read_at(&mut [0; 512], 0).unwrap();
         assert_eq!(export.contents(0, 512), [0; 512]);
     });
+}
+
+#[test]
+fn a_refusal_is_no_panic() {
+    let name = "blocking::inside::a_refusal_is_no_panic";
+    if in_a_process_of_its_own(name) {
+        return;
+    }
+    let server = Server::new(Export::new(1 << 20));
+    let disk = open_with_extents(&server);
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| std::process::exit(9)));
+    for runtime in runtimes() {
+        runtime.block_on(async { all_are_refused(&disk, &server) });
+    }
+    std::panic::set_hook(usual);
 }
 
 #[test]
