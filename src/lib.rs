@@ -133,6 +133,8 @@ mod config;
 mod connection;
 pub mod context;
 mod cursor;
+#[allow(dead_code)]
+mod disk;
 mod driver;
 mod error;
 mod export;

@@ -1,0 +1,2 @@
+//! One export over any number of connections.
+mod state;

@@ -1,0 +1,165 @@
+//! The rules of a disk over connections that come and go, without I/O and without a clock.
+//!
+//! R0: changes of the same byte are carried out one at a time (`order`). R1 to R4: what a lost link
+//! leaves behind, and who must wait for a fence (`ghosts`). R7: what is acknowledged and not durable
+//! (`unflushed`).
+
+mod content;
+mod ghosts;
+mod order;
+mod spans;
+#[cfg(test)]
+mod tests;
+mod unflushed;
+
+use std::ops::Range;
+use std::task::Waker;
+
+pub(crate) use content::Content;
+use ghosts::Ghosts;
+pub(crate) use ghosts::Hold;
+use order::Order;
+pub(crate) use order::Place;
+use unflushed::Unflushed;
+
+/// What becomes of a change.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Turn {
+    /// It may be sent.
+    Go,
+    /// It waits; its waker is called when to ask again.
+    Wait,
+    /// It would write other content than a ghost, and there is no fence to wait for.
+    Held(Hold),
+}
+
+/// All that a disk knows about its changes.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    order: Order,
+    ghosts: Ghosts,
+    unflushed: Unflushed,
+    /// Those who wait for a fence.
+    held: Vec<Waker>,
+    /// Those who wait for earlier changes to end.
+    settling: Vec<Waker>,
+}
+
+impl Table {
+    /// Creates an empty table. `journal` says whether content is kept until it is flushed.
+    pub(crate) fn new(journal: bool) -> Self {
+        Self {
+            unflushed: Unflushed::new(journal),
+            ..Self::default()
+        }
+    }
+
+    /// Adds a change of `range`, which is not empty.
+    pub(crate) fn begin(&mut self, range: Range<u64>) -> Place {
+        self.order.enter(range)
+    }
+
+    /// Returns whether a change may be sent. `fenced` says whether a fence may come.
+    pub(crate) fn turn(
+        &mut self,
+        place: Place,
+        range: &Range<u64>,
+        content: &Content,
+        fenced: bool,
+        waker: &Waker,
+    ) -> Turn {
+        if !self.order.is_turn(place, waker) {
+            return Turn::Wait;
+        }
+        match self.ghosts.hold(range, content) {
+            None => Turn::Go,
+            Some(_) if fenced => {
+                self.held.push(waker.clone());
+                Turn::Wait
+            }
+            Some(hold) => Turn::Held(hold),
+        }
+    }
+
+    /// Records that a change was answered: it succeeded on the link of this generation.
+    pub(crate) fn acknowledge(
+        &mut self,
+        range: &Range<u64>,
+        content: &Content,
+        generation: u64,
+        is_durable: bool,
+    ) {
+        self.unflushed
+            .acknowledge(range, content, generation, is_durable);
+    }
+
+    /// Records that the link of a change, of this generation, was lost before the answer came.
+    pub(crate) fn lose(&mut self, range: &Range<u64>, content: &Content, generation: u64) {
+        self.ghosts.add(range, content, generation);
+    }
+
+    /// Ends a change, whatever became of it, or takes one that waits out of the order.
+    pub(crate) fn end(&mut self, place: Place, woken: &mut Vec<Waker>) {
+        self.order.leave(place, woken);
+        woken.append(&mut self.settling);
+    }
+
+    /// Records that no ghost of the links up to this generation can be carried out any more.
+    pub(crate) fn fence(&mut self, generation: u64, woken: &mut Vec<Waker>) -> bool {
+        let fenced = self.ghosts.fence(generation);
+        woken.append(&mut self.held);
+        fenced
+    }
+
+    /// Returns the mark of the changes so far, for [`is_settled`](Self::is_settled).
+    pub(crate) const fn begun(&self) -> u64 {
+        self.order.mark()
+    }
+
+    /// Returns whether all changes before the mark have ended. If not, `waker` is called when to ask
+    /// again.
+    pub(crate) fn is_settled(&mut self, mark: u64, waker: &Waker) -> bool {
+        if self.order.is_past(mark) {
+            return true;
+        }
+        self.settling.push(waker.clone());
+        false
+    }
+
+    /// Returns the mark of what is acknowledged, for [`flushed`](Self::flushed).
+    pub(crate) const fn acknowledged(&self) -> u64 {
+        self.unflushed.mark()
+    }
+
+    /// Records that a flush has succeeded that was sent at this mark. Returns what may have been
+    /// lost before.
+    pub(crate) fn flushed(&mut self, mark: u64) -> Vec<Range<u64>> {
+        self.unflushed.flushed(mark)
+    }
+
+    /// Records that the last link was lost, and perhaps the server. Returns what must be written
+    /// again before anything else.
+    pub(crate) fn server_lost(&mut self) -> Vec<(Range<u64>, Content)> {
+        self.unflushed.server_lost(&self.ghosts)
+    }
+
+    /// Returns the generation whose ghosts wait for a fence, if there is any.
+    pub(crate) fn unfenced(&self) -> Option<u64> {
+        self.ghosts.newest()
+    }
+
+    /// Returns the ranges that ghosts may still change.
+    pub(crate) fn held(&self) -> impl Iterator<Item = Hold> {
+        self.ghosts.ranges()
+    }
+
+    /// Returns the changes that were acknowledged and not flushed.
+    pub(crate) const fn unflushed(&self) -> &Unflushed {
+        &self.unflushed
+    }
+
+    /// Returns how many changes have begun and not ended.
+    pub(crate) fn changes(&self) -> usize {
+        self.order.len()
+    }
+}

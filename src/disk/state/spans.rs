@@ -1,0 +1,186 @@
+//! A map of ranges that do not overlap.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// A value of a range that can be cut in two.
+pub(crate) trait Cut: Clone {
+    /// Keeps the part of the value for `kept`, of which the whole is for `whole`.
+    fn cut(&mut self, whole: &Range<u64>, kept: &Range<u64>);
+}
+
+/// Values of non-empty ranges. Each byte has one value or none.
+#[derive(Clone, Debug)]
+pub(crate) struct Spans<T> {
+    /// Start to end and value.
+    map: BTreeMap<u64, (u64, T)>,
+}
+
+impl<T> Default for Spans<T> {
+    fn default() -> Self {
+        let map = BTreeMap::new();
+        Self { map }
+    }
+}
+
+impl<T: Cut> Spans<T> {
+    /// Returns whether no byte has a value.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Returns the number of ranges.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Returns all ranges in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Range<u64>, &T)> {
+        self.map
+            .iter()
+            .map(|(&start, (end, value))| (start..*end, value))
+    }
+
+    /// Returns the ranges that overlap `range`, whole, in order.
+    pub(crate) fn over(&self, range: &Range<u64>) -> impl Iterator<Item = (Range<u64>, &T)> {
+        let first = self.map.range(..=range.start).next_back();
+        let first = first.filter(|(_, (end, _))| *end > range.start);
+        let from = first.map_or(range.start, |(&start, _)| start);
+        self.map
+            .range(from..range.end.max(from))
+            .map(|(&start, (end, value))| (start..*end, value))
+    }
+
+    /// Returns the parts of ranges that lie in `range`, with their values, in order.
+    pub(crate) fn within(&self, range: &Range<u64>) -> impl Iterator<Item = (Range<u64>, T)> {
+        self.over(range).map(move |(whole, value)| {
+            let kept = whole.start.max(range.start)..whole.end.min(range.end);
+            let mut value = value.clone();
+            value.cut(&whole, &kept);
+            (kept, value)
+        })
+    }
+
+    /// Gives each byte of `range`, which is not empty, this value.
+    pub(crate) fn insert(&mut self, range: Range<u64>, value: T) {
+        self.remove(&range);
+        self.map.insert(range.start, (range.end, value));
+    }
+
+    /// Takes the value of each byte of `range`.
+    pub(crate) fn remove(&mut self, range: &Range<u64>) {
+        let over: Vec<u64> = self.over(range).map(|(whole, _)| whole.start).collect();
+        for start in over {
+            let Some((end, value)) = self.map.remove(&start) else {
+                continue;
+            };
+            let whole = start..end;
+            for kept in [start..range.start, range.end..end] {
+                if kept.start < kept.end {
+                    let mut value = value.clone();
+                    value.cut(&whole, &kept);
+                    self.map.insert(kept.start, (kept.end, value));
+                }
+            }
+        }
+    }
+
+    /// Keeps the ranges for which `keep` says so.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        self.map.retain(|_, (_, value)| keep(value));
+    }
+
+    /// Takes all ranges, in order.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = (Range<u64>, T)> + use<T> {
+        std::mem::take(&mut self.map)
+            .into_iter()
+            .map(|(start, (end, value))| (start..end, value))
+    }
+}
+
+/// A set of ranges has no values.
+impl Cut for () {
+    fn cut(&mut self, _whole: &Range<u64>, _kept: &Range<u64>) {}
+}
+
+impl Spans<()> {
+    /// Adds a range, and joins it with its neighbours.
+    pub(crate) fn add(&mut self, mut range: Range<u64>) {
+        let near = range.start.saturating_sub(1)..range.end.saturating_add(1);
+        if let Some(first) = self.over(&near).map(|(whole, ())| whole.start).next() {
+            range.start = range.start.min(first);
+        }
+        if let Some(last) = self.over(&near).map(|(whole, ())| whole.end).last() {
+            range.end = range.end.max(last);
+        }
+        self.insert(range, ());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A value that knows where it is.
+    #[derive(Clone, Debug, PartialEq)]
+    struct At(u8, u64);
+
+    impl Cut for At {
+        fn cut(&mut self, whole: &Range<u64>, kept: &Range<u64>) {
+            assert!(whole.start <= kept.start && kept.end <= whole.end && kept.start < kept.end);
+            self.1 += kept.start - whole.start;
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_byte_has_its_latest_value(
+            changes in prop::collection::vec((0..16_u64, 1..8_u64, prop::option::of(any::<u8>())), 0..20),
+            at in 0..20_u64,
+            length in 1..8_u64,
+        ) {
+            let (mut spans, mut model) = (Spans::default(), [None; 24]);
+            for (start, length, value) in changes {
+                let range = start..start + length;
+                model[start as usize..(start + length) as usize].fill(value);
+                match value {
+                    Some(value) => spans.insert(range.clone(), At(value, range.start)),
+                    None => spans.remove(&range),
+                }
+            }
+            let mut found = [None; 24];
+            for (range, value) in spans.iter() {
+                prop_assert_eq!(value.1, range.start);
+                found[range.start as usize..range.end as usize].fill(Some(value.0));
+            }
+            prop_assert_eq!(found, model);
+            let asked = at..at + length;
+            for byte in asked.clone() {
+                let value = spans.within(&asked).find(|(range, _)| range.contains(&byte));
+                prop_assert_eq!(value.map(|(_, at)| at.0), model.get(byte as usize).copied().flatten());
+            }
+        }
+
+        #[test]
+        fn a_set_joins_neighbours(
+            ranges in prop::collection::vec((0..32_u64, 1..6_u64), 0..20),
+        ) {
+            let (mut set, mut model) = (Spans::default(), [false; 40]);
+            for (start, length) in ranges {
+                set.add(start..start + length);
+                model[start as usize..(start + length) as usize].fill(true);
+            }
+            let mut end = None;
+            for (range, ()) in set.iter() {
+                prop_assert!(end.is_none_or(|end| end < range.start), "joined");
+                end = Some(range.end);
+            }
+            for (byte, &is_in) in model.iter().enumerate() {
+                let byte = byte as u64;
+                prop_assert_eq!(set.over(&(byte..byte + 1)).next().is_some(), is_in);
+            }
+        }
+    }
+}

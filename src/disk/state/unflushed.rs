@@ -1,0 +1,228 @@
+//! Changes that were acknowledged, and not flushed since (R7).
+
+use std::ops::Range;
+
+use super::content::Content;
+use super::ghosts::Ghosts;
+use super::spans::{Cut, Spans};
+
+/// What is acknowledged and may not be durable: by which link, and, with a journal, the content.
+#[derive(Debug, Default)]
+pub(crate) struct Unflushed {
+    changes: Spans<Change>,
+    /// What may be lost, and no flush has said so yet.
+    unsure: Spans<()>,
+    /// Whether content is kept.
+    keeps: bool,
+    /// The memory of the content, in bytes.
+    memory: u64,
+    /// The number of acknowledged changes.
+    count: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Change {
+    number: u64,
+    generation: u64,
+    content: Option<Content>,
+}
+
+impl Cut for Change {
+    fn cut(&mut self, whole: &Range<u64>, kept: &Range<u64>) {
+        if let Some(content) = &mut self.content {
+            content.cut(whole, kept);
+        }
+    }
+}
+
+impl Unflushed {
+    /// Creates the record, which keeps content if there is a journal.
+    pub(crate) fn new(keeps: bool) -> Self {
+        Self {
+            keeps,
+            ..Self::default()
+        }
+    }
+
+    /// Records an acknowledged change by the link of this generation. `is_durable` says whether it
+    /// was acknowledged as durable.
+    pub(crate) fn acknowledge(
+        &mut self,
+        range: &Range<u64>,
+        content: &Content,
+        generation: u64,
+        is_durable: bool,
+    ) {
+        self.count += 1;
+        self.forget(range);
+        // What a trim leaves is not defined, so it cannot be lost.
+        let is_lasting = is_durable || matches!(content, Content::Unknown);
+        self.unsure.remove(range);
+        if is_lasting {
+            return;
+        }
+        let content = self.keeps.then(|| content.clone());
+        self.memory += content.as_ref().map_or(0, Content::memory);
+        let change = Change {
+            number: self.count,
+            generation,
+            content,
+        };
+        self.changes.insert(range.clone(), change);
+    }
+
+    /// Forgets changes that no longer count: others came after them.
+    fn forget(&mut self, range: &Range<u64>) {
+        let gone = self.changes.within(range);
+        let gone = gone.filter_map(|(_, change)| change.content.map(|content| content.memory()));
+        self.memory -= gone.sum::<u64>();
+        self.changes.remove(range);
+    }
+
+    /// Returns a mark: a flush that is sent now covers what was acknowledged until now.
+    pub(crate) const fn mark(&self) -> u64 {
+        self.count
+    }
+
+    /// Records that a flush has succeeded. Returns what may have been lost before it, in order.
+    pub(crate) fn flushed(&mut self, mark: u64) -> Vec<Range<u64>> {
+        self.changes.retain(|change| change.number > mark);
+        let contents = self
+            .changes
+            .iter()
+            .filter_map(|(_, change)| change.content.as_ref());
+        self.memory = contents.map(Content::memory).sum();
+        self.unsure.take().map(|(range, ())| range).collect()
+    }
+
+    /// Records that the last link was lost, and the server perhaps with it. Returns what must be
+    /// written again before anything else. What is not known, or covered by a ghost, is from now on
+    /// unsure.
+    pub(crate) fn server_lost(&mut self, ghosts: &Ghosts) -> Vec<(Range<u64>, Content)> {
+        let mut again = Vec::new();
+        for (range, change) in self.changes.iter() {
+            let Some(content) = &change.content else {
+                self.unsure.add(range);
+                continue;
+            };
+            let mut at = range.start;
+            for free in ghosts.free_of(&range) {
+                if at < free.start {
+                    self.unsure.add(at..free.start);
+                }
+                at = free.end;
+                again.push((free.clone(), content.part(&range, &free)));
+            }
+            if at < range.end {
+                self.unsure.add(at..range.end);
+            }
+        }
+        again
+    }
+
+    /// Returns the link that made an unflushed change in `range`; the newest of several.
+    pub(crate) fn maker(&self, range: &Range<u64>) -> Option<u64> {
+        let over = self.changes.over(range).map(|(_, change)| change);
+        let newest = over.max_by_key(|change| change.number)?;
+        Some(newest.generation)
+    }
+
+    /// Returns whether several links have made unflushed changes in `range`.
+    pub(crate) fn has_several_makers(&self, range: &Range<u64>) -> bool {
+        let mut makers = self
+            .changes
+            .over(range)
+            .map(|(_, change)| change.generation);
+        let first = makers.next();
+        makers.any(|maker| Some(maker) != first)
+    }
+
+    /// Returns the memory of the journal, in bytes.
+    pub(crate) const fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// Returns how many ranges there are.
+    pub(crate) fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Returns how many bytes are acknowledged and not flushed.
+    pub(crate) fn bytes(&self) -> u64 {
+        let ranges = self.changes.iter();
+        ranges.map(|(range, _)| range.end - range.start).sum()
+    }
+
+    /// Returns what may be lost, and no flush has said so yet.
+    pub(crate) fn unsure(&self) -> impl Iterator<Item = Range<u64>> {
+        self.unsure.iter().map(|(range, ())| range)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn data(text: &'static str) -> Content {
+        Content::Data(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[test]
+    fn a_flush_covers_what_was_acknowledged_before_it_was_sent() {
+        let mut unflushed = Unflushed::new(true);
+        unflushed.acknowledge(&(0..4), &data("abcd"), 1, false);
+        let mark = unflushed.mark();
+        unflushed.acknowledge(&(2..6), &data("efgh"), 1, false);
+        assert_eq!((unflushed.memory(), unflushed.bytes()), (6, 6));
+        assert!(unflushed.flushed(mark).is_empty());
+        assert_eq!((unflushed.memory(), unflushed.bytes()), (4, 4));
+        unflushed.acknowledge(&(3..4), &data("x"), 1, true);
+        assert_eq!((unflushed.memory(), unflushed.bytes()), (3, 3));
+        unflushed.acknowledge(&(0..6), &Content::Unknown, 1, false);
+        assert_eq!((unflushed.memory(), unflushed.len()), (0, 0));
+    }
+
+    #[test]
+    fn without_a_journal_the_next_flush_says_once_what_may_be_lost() {
+        let mut unflushed = Unflushed::new(false);
+        unflushed.acknowledge(&(0..4), &data("abcd"), 1, false);
+        unflushed.acknowledge(&(8..12), &Content::Zeroes, 1, false);
+        assert!(unflushed.server_lost(&Ghosts::default()).is_empty());
+        // Written anew on the next link: nobody minds the old content.
+        unflushed.acknowledge(&(8..10), &data("ab"), 2, false);
+        assert_eq!(unflushed.flushed(unflushed.mark()), [0..4, 10..12]);
+        assert!(unflushed.flushed(unflushed.mark()).is_empty());
+    }
+
+    #[test]
+    fn a_journal_writes_all_again_that_no_ghost_covers() {
+        let mut unflushed = Unflushed::new(true);
+        unflushed.acknowledge(&(0..8), &data("abcdefgh"), 1, false);
+        let mut ghosts = Ghosts::default();
+        ghosts.add(&(2..4), &data("xy"), 1);
+        let again = unflushed.server_lost(&ghosts);
+        let again: Vec<_> = again
+            .iter()
+            .map(|(range, content)| (range.clone(), content))
+            .collect();
+        assert!(
+            matches!(&again[..], [(a, Content::Data(ab)), (b, Content::Data(efgh))]
+            if *a == (0..2) && ab == "ab" && *b == (4..8) && efgh == "efgh")
+        );
+        assert_eq!(unflushed.unsure().collect::<Vec<_>>(), [2..4]);
+        assert_eq!(unflushed.memory(), 8, "kept until it is flushed");
+    }
+
+    #[test]
+    fn reads_go_to_the_link_that_wrote() {
+        let mut unflushed = Unflushed::new(false);
+        unflushed.acknowledge(&(0..4), &data("abcd"), 1, false);
+        assert_eq!(unflushed.maker(&(2..6)), Some(1));
+        unflushed.acknowledge(&(4..8), &data("abcd"), 2, false);
+        assert_eq!(unflushed.maker(&(2..6)), Some(2));
+        assert!(unflushed.has_several_makers(&(2..6)));
+        assert_eq!(unflushed.maker(&(8..9)), None);
+    }
+}
