@@ -319,8 +319,9 @@ impl Server {
                         // All flushes are at the same place.
                         assert!(asked.any(|asked| asked.failed() == Some(error.errno())));
                     }
-                    Error::DurabilityUnknown(error) => {
-                        assert!(asked.any(|asked| asked.has_failed_to_flush(error)));
+                    Error::DurabilityUnknown(lost) => {
+                        let failure = lost.failure().expect("a flush has failed");
+                        assert!(asked.any(|asked| asked.has_failed_to_flush(failure)));
                     }
                     error => panic!("the server was honest: {error}"),
                 }

@@ -416,8 +416,9 @@ impl World {
                 let (_, asked) = self.asked(which).expect("an answer to no question");
                 assert_eq!(asked.failed(), Some(error.errno()));
             }
-            Error::DurabilityUnknown(error) => {
-                let is_cause = |(_, asked): &(_, Asked)| asked.has_failed_to_flush(error);
+            Error::DurabilityUnknown(lost) => {
+                let failure = lost.failure().expect("a flush has failed");
+                let is_cause = |(_, asked): &(_, Asked)| asked.has_failed_to_flush(failure);
                 assert!(self.asked.iter().any(is_cause));
             }
             Error::Closed(_) => assert!(self.is_closing),

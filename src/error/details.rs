@@ -186,7 +186,11 @@ impl Error {
         let missing = match &mut self {
             Self::Refused(refusal) => &mut refusal.site,
             Self::MissingContext(missing) => &mut missing.site,
-            Self::Request(request) | Self::DurabilityUnknown(request) => &mut request.site,
+            Self::Request(request) => &mut request.site,
+            Self::DurabilityUnknown(lost) => match &mut lost.failure {
+                Some(failure) => &mut failure.site,
+                None => return self,
+            },
             _ => match self.facts_mut() {
                 Some(facts) => &mut facts.site,
                 None => return self,
@@ -201,7 +205,8 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.site.as_ref(),
             Self::MissingContext(missing) => missing.site.as_ref(),
-            Self::Request(request) | Self::DurabilityUnknown(request) => request.site.as_ref(),
+            Self::Request(request) => request.site.as_ref(),
+            Self::DurabilityUnknown(lost) => lost.failure.as_ref()?.site.as_ref(),
             _ => self.details().and_then(Ending::site),
         }
     }

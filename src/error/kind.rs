@@ -52,6 +52,8 @@ impl Error {
             Self::Invalid(_) | Self::InvalidUse(_) => ErrorKind::Invalid,
             Self::Refused(_) | Self::MissingContext(_) => ErrorKind::Refused,
             Self::Request(_) | Self::DurabilityUnknown(_) => ErrorKind::Request,
+            Self::OutcomeUnknown(_) | Self::Held { .. } => ErrorKind::Disconnected,
+            Self::ExportChanged { .. } => ErrorKind::Refused,
             Self::Protocol(..) => ErrorKind::Protocol,
             Self::Disconnected(..) => ErrorKind::Disconnected,
             Self::Tls(..) => ErrorKind::Tls,
@@ -73,9 +75,12 @@ impl Error {
             Self::InvalidUse(invalid) => Some(invalid.errno()),
             Self::Refused(refusal) => refusal.errno(),
             Self::MissingContext(_) => Some(2),
-            Self::Request(request) | Self::DurabilityUnknown(request) => {
-                i32::try_from(request.errno.known().0).ok()
-            }
+            Self::Request(request) => i32::try_from(request.errno.known().0).ok(),
+            Self::DurabilityUnknown(lost) => i32::try_from(lost.errno().known().0).ok(),
+            Self::OutcomeUnknown(lost) => lost.cause().errno(),
+            // EBUSY, ESTALE
+            Self::Held { .. } => Some(16),
+            Self::ExportChanged { .. } => Some(116),
             Self::Protocol(..) => Some(71),
             Self::Disconnected(lost, _) if lost.is_shutdown() => Some(108),
             Self::Disconnected(lost, _) => raw_os_error(lost.io()).or(Some(ENOTCONN)),
@@ -103,6 +108,9 @@ impl From<Error> for io::Error {
                 _ => io::ErrorKind::Other,
             },
             Error::DurabilityUnknown(_) => io::ErrorKind::Other,
+            Error::OutcomeUnknown(_) => io::ErrorKind::ConnectionAborted,
+            Error::Held { .. } => io::ErrorKind::ResourceBusy,
+            Error::ExportChanged { .. } => io::ErrorKind::StaleNetworkFileHandle,
             Error::Protocol(..) => io::ErrorKind::InvalidData,
             Error::Disconnected(lost, _) => lost.io().kind(),
             Error::Tls(error, _) => error.io().kind(),

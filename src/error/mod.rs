@@ -4,6 +4,7 @@ mod attempt;
 mod context;
 mod deadline;
 mod details;
+mod disk;
 mod ending;
 mod invalid;
 mod kind;
@@ -18,9 +19,11 @@ mod text;
 mod tls;
 
 use std::convert::Infallible;
+use std::ops::Range;
 
 pub(crate) use attempt::{Reason, raw_os_error, trying};
 pub use context::MissingContext;
+pub use disk::{LostChange, MaybeLost};
 pub use ending::{ChildReport, Delivery, Ending, Phase};
 pub use invalid::InvalidRequest;
 pub use kind::ErrorKind;
@@ -95,10 +98,32 @@ pub enum Error {
     MissingContext(MissingContext),
     /// The request failed on the server.
     Request(RequestError),
-    /// A flush succeeded, but an earlier one has failed with this error, and changes that were
-    /// acknowledged before that one may be lost: see
-    /// [`Connection::clear_flush_error`](crate::Connection::clear_flush_error).
-    DurabilityUnknown(RequestError),
+    /// A flush succeeded, but changes that were acknowledged before may be lost: an earlier flush has
+    /// failed, see [`Connection::clear_flush_error`](crate::Connection::clear_flush_error), or a
+    /// [`Disk`](crate::Disk) lost its connection before they were flushed, which it says once.
+    DurabilityUnknown(MaybeLost),
+    /// A [`Disk`](crate::Disk) lost the connection over which a change had been sent, before the
+    /// answer came. The server may have carried it out, and may yet do so. The disk goes on: writing
+    /// the same bytes again is safe.
+    OutcomeUnknown(Box<LostChange>),
+    /// A change was not sent: it would write other bytes than one whose outcome is unknown, and that
+    /// one could undo it later. A [fence](crate::Fence) ends this, and so does
+    /// [`Disk::assume_fenced`](crate::Disk::assume_fenced).
+    Held {
+        /// The bytes, counted from the start of the export.
+        range: Range<u64>,
+        /// The number of the connection that was lost, counted from 1.
+        generation: u64,
+    },
+    /// A [`Disk`](crate::Disk) connected again, and the export is not what it was.
+    ExportChanged {
+        /// What has changed.
+        what: &'static str,
+        /// What it was.
+        was: String,
+        /// What it is now.
+        is: String,
+    },
     /// The server broke the protocol; the connection is dead.
     Protocol(ProtocolError, Ending),
     /// The connection could not be made, or was lost, or the server is shutting down and takes no
@@ -130,8 +155,11 @@ impl Error {
             | Self::InvalidUse(_)
             | Self::MissingContext(_)
             | Self::DurabilityUnknown(_)
+            | Self::Held { .. }
+            | Self::ExportChanged { .. }
             | Self::Protocol(..)
             | Self::Closed(_) => false,
+            Self::OutcomeUnknown(lost) => lost.cause().is_retryable(),
         }
     }
 
@@ -145,7 +173,9 @@ impl Error {
             Self::Invalid(_) | Self::InvalidUse(_) | Self::Refused(_) | Self::MissingContext(_) => {
                 Delivery::NotSent
             }
-            Self::Request(_) | Self::DurabilityUnknown(_) => Delivery::MaybeSent,
+            Self::Request(_) | Self::DurabilityUnknown(_) | Self::OutcomeUnknown(_) => {
+                Delivery::MaybeSent
+            }
             _ => self
                 .ending()
                 .map_or(Delivery::NotSent, |ending| ending.delivery),
@@ -217,13 +247,21 @@ impl Error {
             Self::Invalid(InvalidRequest::State { state, .. }) => {
                 matches!(state, State::Closed | State::Dead)
             }
-            Self::Invalid(_) | Self::InvalidUse(_) | Self::DurabilityUnknown(_) => false,
+            Self::Invalid(_)
+            | Self::InvalidUse(_)
+            | Self::DurabilityUnknown(_)
+            | Self::OutcomeUnknown(_)
+            | Self::Held { .. } => false,
             Self::Refused(refusal) => refusal.fatal,
             Self::MissingContext(missing) => missing.fatal,
             // The connection ends as soon as what is in flight has been answered.
             Self::Request(request) => request.errno == Errno::ESHUTDOWN,
             Self::Timeout(_, ending) => !ending.goes_on,
-            Self::Protocol(..) | Self::Disconnected(..) | Self::Tls(..) | Self::Closed(_) => true,
+            Self::Protocol(..)
+            | Self::Disconnected(..)
+            | Self::Tls(..)
+            | Self::ExportChanged { .. }
+            | Self::Closed(_) => true,
         }
     }
 
@@ -264,7 +302,8 @@ impl Error {
     #[must_use]
     pub fn request(&self) -> Option<FailedRequest> {
         match self {
-            Self::Request(failed) | Self::DurabilityUnknown(failed) => Some(failed.request()),
+            Self::Request(failed) => Some(failed.request()),
+            Self::DurabilityUnknown(lost) => lost.failure().map(RequestError::request),
             _ => self.details()?.facts.as_ref()?.request,
         }
     }

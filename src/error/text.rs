@@ -17,10 +17,19 @@ impl fmt::Display for Error {
             Self::Refused(refusal) => refusal.fmt(f)?,
             Self::MissingContext(missing) => missing.fmt(f)?,
             Self::Request(request) => request.fmt(f)?,
-            Self::DurabilityUnknown(request) => write!(
+            Self::DurabilityUnknown(lost) => lost.fmt(f)?,
+            Self::OutcomeUnknown(lost) => lost.fmt(f)?,
+            Self::Held { range, generation } => write!(
                 f,
-                "what was written before an earlier flush may be lost: {request}"
+                "{} bytes at offset {} cannot be changed: a change that was sent over link \
+                 {generation}, which was lost, may still be carried out; configure a fence, or write \
+                 the same bytes again",
+                range.end - range.start,
+                range.start
             )?,
+            Self::ExportChanged { what, was, is } => {
+                write!(f, "the export has changed: {what} was {was}, and is {is}")?;
+            }
             Self::Protocol(violation @ ProtocolError::NotNbd { .. }, _) => violation.fmt(f)?,
             Self::Protocol(violation, _) => {
                 write!(f, "the server broke the protocol: {violation}")?;
@@ -136,6 +145,9 @@ impl fmt::Debug for Error {
             Self::MissingContext(_) => "MissingContext",
             Self::Request(_) => "Request",
             Self::DurabilityUnknown(_) => "DurabilityUnknown",
+            Self::OutcomeUnknown(_) => "OutcomeUnknown",
+            Self::Held { .. } => "Held",
+            Self::ExportChanged { .. } => "ExportChanged",
             Self::Protocol(..) => "Protocol",
             Self::Disconnected(..) => "Disconnected",
             Self::Tls(..) => "Tls",
@@ -147,7 +159,11 @@ impl fmt::Debug for Error {
             Self::InvalidUse(invalid) => tuple.field(invalid),
             Self::Refused(refusal) => tuple.field(refusal),
             Self::MissingContext(missing) => tuple.field(missing),
-            Self::Request(request) | Self::DurabilityUnknown(request) => tuple.field(request),
+            Self::Request(request) => tuple.field(request),
+            Self::DurabilityUnknown(lost) => tuple.field(lost),
+            Self::OutcomeUnknown(lost) => tuple.field(lost),
+            Self::Held { range, generation } => tuple.field(range).field(generation),
+            Self::ExportChanged { what, was, is } => tuple.field(what).field(was).field(is),
             Self::Protocol(violation, ending) => tuple.field(violation).field(ending),
             Self::Disconnected(lost, ending) => tuple.field(lost).field(ending),
             Self::Tls(error, ending) => tuple.field(error).field(ending),

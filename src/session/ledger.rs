@@ -44,7 +44,7 @@ impl Ledger {
             Ok(answer) => {
                 self.durable = self.durable.max(covered);
                 match &self.failure {
-                    Some(failure) => Err(Error::DurabilityUnknown(failure.error.clone())),
+                    Some(failure) => Err(Error::DurabilityUnknown(failure.error.clone().into())),
                     None => Ok(answer),
                 }
             }

@@ -77,8 +77,11 @@ fn an_error_tells_whether_the_connection_is_over() {
             | Error::Refused(_)
             | Error::MissingContext(_)
             | Error::Request(_)
-            | Error::DurabilityUnknown(_) => (false, false),
+            | Error::DurabilityUnknown(_)
+            | Error::OutcomeUnknown(_)
+            | Error::Held { .. } => (false, false),
             Error::Timeout(_, ending) if ending.goes_on => (false, false),
+            Error::ExportChanged { .. } => (true, false),
             Error::Protocol(..)
             | Error::Disconnected(..)
             | Error::Tls(..)

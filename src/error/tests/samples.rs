@@ -350,6 +350,15 @@ pub(super) fn missing_context(others: usize) -> Error {
     Error::MissingContext(MissingContext::new(name, available.collect(), true))
 }
 
+/// An export that is smaller than it was.
+pub(super) fn export_changed() -> Error {
+    Error::ExportChanged {
+        what: "its size",
+        was: "1048576".into(),
+        is: "4096".into(),
+    }
+}
+
 pub(super) fn every() -> Vec<Error> {
     let refusal = Refusal {
         option: crate::wire::OptionType::GO,
@@ -365,7 +374,14 @@ pub(super) fn every() -> Vec<Error> {
         Error::Refused(refusal),
         missing_context(2),
         Error::Request(request_error()),
-        Error::DurabilityUnknown(request_error()),
+        Error::DurabilityUnknown(request_error().into()),
+        Error::maybe_lost(vec![0..4096]),
+        Error::lost_change(Command::WRITE, 0..512, Some(1), Error::eof(Phase::Request)),
+        Error::Held {
+            range: 0..512,
+            generation: 1,
+        },
+        export_changed(),
         ProtocolError::NotDone.into(),
         Error::timeout(Phase::Request, LIMIT),
         Error::overdue(LIMIT, READ).unsent(),

@@ -86,10 +86,29 @@ fn requests() -> Vec<Error> {
     let mut flush = failed(Errno::EIO);
     flush.command = Command::FLUSH;
     all.push(Error::Request(flush.clone()).at(&site()));
-    all.push(Error::DurabilityUnknown(flush).at(&site()));
+    all.push(Error::DurabilityUnknown(flush.into()).at(&site()));
     let mut read = failed(Errno::EIO);
     (read.command, read.failed_at) = (Command::READ, Some(256));
     all.push(Error::Request(read).at(&site()));
+    all
+}
+
+fn disk() -> Vec<Error> {
+    let lost = Error::eof(Phase::Request).at(&site());
+    let mut all: Vec<_> = [
+        vec![],
+        vec![0..4096],
+        vec![0..1, 4..8],
+        vec![0..1, 2..3, 4..5],
+    ]
+    .map(Error::maybe_lost)
+    .into();
+    all.push(Error::lost_change(Command::TRIM, 512..1024, Some(2), lost));
+    let overdue = Error::overdue(LIMIT, READ);
+    all.push(Error::lost_change(Command::WRITE, 0..512, None, overdue));
+    let (range, generation) = (4096..8192, 3);
+    all.push(Error::Held { range, generation });
+    all.push(export_changed());
     all
 }
 
@@ -229,6 +248,10 @@ fn groups() -> Vec<(&'static str, Vec<Error>)> {
         ("Refused", refusals()),
         ("MissingContext", missing_contexts()),
         ("Request, DurabilityUnknown", requests()),
+        (
+            "DurabilityUnknown, OutcomeUnknown, Held, ExportChanged",
+            disk(),
+        ),
         ("Protocol", protocol),
         ("Disconnected", lost()),
         ("Tls", tls()),

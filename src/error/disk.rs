@@ -1,0 +1,154 @@
+//! What can happen to changes when connections come and go, or flushes fail.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Error, RequestError};
+use crate::wire::{Command, Errno};
+
+/// Changes that the server has acknowledged and that may be lost nevertheless: a flush succeeded, but
+/// an earlier one has failed, or the connection was lost before a flush.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MaybeLost {
+    pub(super) failure: Option<RequestError>,
+    pub(super) ranges: Vec<Range<u64>>,
+}
+
+impl MaybeLost {
+    /// The flush that failed first, if that is the reason.
+    #[must_use]
+    pub const fn failure(&self) -> Option<&RequestError> {
+        self.failure.as_ref()
+    }
+
+    /// What may be lost, in bytes from the start of the export and in order, where it is known: a
+    /// `Disk` knows it after a lost connection.
+    #[must_use]
+    pub fn ranges(&self) -> &[Range<u64>] {
+        &self.ranges
+    }
+
+    /// The error number of the flush that failed, and `EIO` if none did.
+    #[must_use]
+    pub fn errno(&self) -> Errno {
+        self.failure
+            .as_ref()
+            .map_or(Errno::EIO, RequestError::errno)
+    }
+}
+
+impl From<RequestError> for MaybeLost {
+    fn from(failure: RequestError) -> Self {
+        Self {
+            failure: Some(failure),
+            ranges: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for MaybeLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(failure) = &self.failure {
+            return write!(
+                f,
+                "what was written before an earlier flush may be lost: {failure}"
+            );
+        }
+        f.write_str("what was written before the connection was lost may be lost")?;
+        let Some((first, others)) = self.ranges.split_first() else {
+            return Ok(());
+        };
+        write!(
+            f,
+            ": {} bytes at offset {}",
+            first.end - first.start,
+            first.start
+        )?;
+        match others.len() {
+            0 => Ok(()),
+            1 => f.write_str(" and another range"),
+            more => write!(f, " and {more} other ranges"),
+        }
+    }
+}
+
+/// A change that was sent and not answered when its connection was lost, or its deadline passed. The server may have carried
+/// it out, and may yet do so.
+#[derive(Clone, Debug)]
+pub struct LostChange {
+    pub(super) command: Command,
+    pub(super) range: Range<u64>,
+    pub(super) generation: Option<u64>,
+    pub(super) cause: Arc<Error>,
+}
+
+impl LostChange {
+    /// The command.
+    #[must_use]
+    pub const fn command(&self) -> Command {
+        self.command
+    }
+
+    /// What it was to change, in bytes from the start of the export.
+    #[must_use]
+    pub const fn range(&self) -> &Range<u64> {
+        &self.range
+    }
+
+    /// The number of the connection that was lost, counted from 1; `None` if only the deadline of the
+    /// request has passed.
+    #[must_use]
+    pub const fn generation(&self) -> Option<u64> {
+        self.generation
+    }
+
+    /// Why the connection was lost.
+    #[must_use]
+    pub fn cause(&self) -> &Error {
+        &self.cause
+    }
+}
+
+impl fmt::Display for LostChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            command,
+            range,
+            generation,
+            cause,
+        } = self;
+        let (length, offset) = (range.end - range.start, range.start);
+        write!(
+            f,
+            "whether {command} of {length} bytes at offset {offset} was carried out is unknown"
+        )?;
+        match generation {
+            Some(generation) => write!(f, ", link {generation} was lost: {cause}"),
+            None => write!(f, ": {cause}"),
+        }
+    }
+}
+
+impl Error {
+    /// A flush that succeeded although what was acknowledged before may be lost.
+    pub(crate) const fn maybe_lost(ranges: Vec<Range<u64>>) -> Self {
+        let failure = None;
+        Self::DurabilityUnknown(MaybeLost { failure, ranges })
+    }
+
+    /// A change that was sent and not answered when its connection was lost, or its deadline passed.
+    pub(crate) fn lost_change(
+        command: Command,
+        range: Range<u64>,
+        generation: Option<u64>,
+        cause: Self,
+    ) -> Self {
+        Self::OutcomeUnknown(Box::new(LostChange {
+            command,
+            range,
+            generation,
+            cause: Arc::new(cause),
+        }))
+    }
+}
