@@ -28,6 +28,7 @@
 //! |---|---|
 //! | [`Connection`] | The handle: connecting, commands, state. [`Builder`] sets it up. |
 //! | [`Request`], [`Pending`] | A command before and after it is sent. [`op`] has the commands as types. |
+//! | [`Disk`] | The same commands over connections that come and go, without undoing newer data. |
 //! | [`Chunks`], [`Chunk`] | A read that arrives piece by piece. |
 //! | [`ReadStream`], [`Pieces`] | The bytes of a range in order, read ahead; with zeroes apart. |
 //! | [`WriteSink`] | Data and zeroes to write, a bounded amount at a time. |
@@ -81,7 +82,8 @@
 //! **The end.** [`disconnect`](Connection::disconnect) waits for requests in flight, and then
 //! disconnects. Dropping the last handle disconnects at once, in the background. A failure ends the
 //! connection for good: every request, waiting or new, gets the same cause, and so does
-//! [`closed`](Connection::closed). The crate never repeats a request or reconnects by itself.
+//! [`closed`](Connection::closed). A connection never repeats a request or reconnects by itself: a [`Disk`]
+//! does.
 //!
 //! **Errors.** [`Error`] says who is at fault. A mistake of the caller, a request that failed on
 //! the server, and a refusal in option mode leave the connection usable; every other error ends it.
@@ -133,7 +135,6 @@ mod config;
 mod connection;
 pub mod context;
 mod cursor;
-#[allow(dead_code)]
 mod disk;
 mod driver;
 mod error;
@@ -169,6 +170,7 @@ pub use connection::{Builder, Connecting, Connection, Connector, IntoSocket};
 #[cfg(unix)]
 pub use connection::{IntoCommand, IntoProgram};
 pub use cursor::Cursor;
+pub use disk::{Changes, Disk, DiskBuilder, DiskPending, Event, Events, Fence, Retry, Status};
 pub use error::*;
 pub use export::{BlockSize, Export, Handshake, ListedExport, Protocol};
 pub use extent::{Allocation, AllocationExtent, BlockStatus, DirtyExtent, Extent};

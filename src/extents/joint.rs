@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeBounds;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -83,9 +84,9 @@ pub struct JointExtents<C: Client = Connection> {
 }
 
 impl<C: Client> JointExtents<C> {
-    pub(super) fn new(survey: Survey<C>) -> Self {
+    pub(crate) fn new(client: C, range: impl RangeBounds<u64>) -> Self {
         Self {
-            walk: Walk::new(survey, None),
+            walk: Walk::new(Survey::new(client, range), None),
             merge: Merge::new(),
         }
     }

@@ -75,7 +75,7 @@ impl Connection {
     /// The last item is an error if the range is not inside the export, no context was
     /// negotiated, or a request fails.
     pub fn joint_extents(&self, range: impl RangeBounds<u64>) -> JointExtents {
-        JointExtents::new(Survey::new(self.clone(), range))
+        JointExtents::new(self.clone(), range)
     }
 }
 

@@ -75,7 +75,7 @@ enum Stage<C: Client> {
 }
 
 impl<C: Client> Chunks<C> {
-    pub(super) const fn new(client: C, offset: u64, length: u64) -> Self {
+    pub(crate) const fn new(client: C, offset: u64, length: u64) -> Self {
         Self {
             range: Range { offset, length },
             flags: CommandFlags::empty(),

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::export::Export;
 use crate::wire::{CommandFlags, ProtocolError, ReplyStyle};
 
-/// Something that carries out commands: a [`Connection`].
+/// Something that carries out commands: a [`Connection`], or a [`Disk`](crate::Disk).
 ///
 /// It is the second parameter of [`Request`], [`Chunks`](super::Chunks),
 /// [`Extents`](crate::Extents) and [`JointExtents`](crate::JointExtents), which work with every
@@ -65,7 +65,7 @@ pub trait Client: sealed::Sealed + Clone + Send + Sync + Unpin + 'static {
     fn violated(&self, violation: ProtocolError) -> Error;
 }
 
-mod sealed {
+pub(crate) mod sealed {
     #[allow(unnameable_types, reason = "that is what seals it")]
     pub trait Sealed {}
 

@@ -85,12 +85,7 @@ impl Connection {
     #[doc(alias = "nbd_pread")]
     #[doc(alias = "nbd_aio_pread")]
     pub fn read_into(&self, offset: u64, buffer: BytesMut) -> Request<ReadInto> {
-        let length = if buffer.is_empty() {
-            buffer.capacity()
-        } else {
-            buffer.len()
-        };
-        Request::new(self, ReadInto(buffer), offset, length as u64)
+        Request::into_buffer(self, offset, buffer)
     }
 
     /// Reads `length` bytes at `offset`, and returns data and holes as they arrive.

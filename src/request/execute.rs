@@ -30,6 +30,18 @@ pub trait Execute: Operation {
     /// The command.
     const COMMAND: Command;
 
+    /// Returns the command once more, to be sent again; a buffer to read into stays with the first.
+    fn again(&self) -> Self;
+
+    /// Returns what the command does to its range.
+    fn effect(&self) -> Effect {
+        match Self::COMMAND {
+            Command::TRIM => Effect::Unknown,
+            Command::WRITE_ZEROES => Effect::Zeroes,
+            _ => Effect::None,
+        }
+    }
+
     /// Makes one message of the command, for a range and flags that passed the checks.
     fn submission(
         &mut self,
@@ -96,6 +108,19 @@ pub trait Execute: Operation {
     fn output(&mut self, transmission: &Transmission, answer: Answer) -> Self::Output;
 }
 
+/// What a command does to the bytes of its range.
+#[derive(Clone, Debug)]
+pub(crate) enum Effect {
+    /// It does not change them.
+    None,
+    /// It gives them this content.
+    Data(Bytes),
+    /// It makes zeroes of them.
+    Zeroes,
+    /// It leaves them undefined.
+    Unknown,
+}
+
 /// Makes a message that is only a header.
 fn bare<O: Execute>(range: Range, flags: CommandFlags) -> Submission {
     Submission {
@@ -110,6 +135,10 @@ fn bare<O: Execute>(range: Range, flags: CommandFlags) -> Submission {
 
 impl Execute for Read {
     const COMMAND: Command = Command::READ;
+
+    fn again(&self) -> Self {
+        Self
+    }
 
     fn check_memory(&self, limits: &Limits, length: u64) -> Result<(), InvalidRequest> {
         let (command, limit) = (Self::COMMAND, limits.read);
@@ -163,6 +192,10 @@ impl Execute for Read {
 impl Execute for ReadInto {
     const COMMAND: Command = Command::READ;
 
+    fn again(&self) -> Self {
+        Self(BytesMut::new())
+    }
+
     fn submission(
         &mut self,
         _transmission: &Transmission,
@@ -203,6 +236,14 @@ impl Execute for ReadInto {
 
 impl Execute for Write {
     const COMMAND: Command = Command::WRITE;
+
+    fn again(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Data(self.0.clone())
+    }
 
     fn submission(
         &mut self,
@@ -250,6 +291,10 @@ macro_rules! bare_operation {
     ($name:ident = $command:ident { $($more:tt)* }) => {
         impl Execute for $name {
             const COMMAND: Command = Command::$command;
+
+            fn again(&self) -> Self {
+                Self
+            }
 
             fn submission(
                 &mut self,
@@ -324,6 +369,13 @@ bare_operation!(change WriteZeroes { or_write: false } = WRITE_ZEROES {
 
 impl Execute for Status {
     const COMMAND: Command = Command::BLOCK_STATUS;
+
+    fn again(&self) -> Self {
+        Self {
+            filter: self.filter.clone(),
+            contexts: self.contexts.clone(),
+        }
+    }
 
     fn check(&mut self, transmission: &Transmission) -> Result<CommandFlags, InvalidRequest> {
         let export = transmission.export();

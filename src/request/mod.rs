@@ -23,11 +23,12 @@ use std::time::Duration;
 pub(crate) use bounds::{Bounds, bounds, resolve};
 pub use chunks::Chunks;
 pub use client::Client;
+pub(crate) use client::sealed;
 #[cfg(feature = "blocking")]
 pub(crate) use client::trim;
 pub(crate) use client::{Started, block_status, flush, read, write, write_zeroes};
 pub use disconnect::Disconnect;
-pub(crate) use execute::Execute;
+pub(crate) use execute::{Effect, Execute};
 use op::{Operation, Read, ReadInto, Status, Trim, Write, WriteZeroes};
 pub use pending::Pending;
 use range::Range;
@@ -77,7 +78,7 @@ pub struct Request<O: Operation, C = Connection> {
 }
 
 impl<O: Operation, C: Client> Request<O, C> {
-    fn new(client: &C, operation: O, offset: u64, length: u64) -> Self {
+    pub(crate) fn new(client: &C, operation: O, offset: u64, length: u64) -> Self {
         Self {
             client: client.clone(),
             operation,
@@ -103,6 +104,46 @@ impl<O: Operation, C: Client> Request<O, C> {
         self
     }
 
+    /// What carries the request out.
+    pub(crate) const fn client(&self) -> &C {
+        &self.client
+    }
+
+    /// The time within which it must be answered, counted from the first poll.
+    pub(crate) const fn deadline(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// Offset and length.
+    pub(crate) const fn range(&self) -> (u64, u64) {
+        (self.range.offset, self.range.length)
+    }
+
+    /// Whether the range need not consist of whole blocks.
+    pub(crate) const fn is_unaligned(&self) -> bool {
+        self.unaligned
+    }
+
+    /// Operation, offset, length and flags.
+    pub(crate) fn into_parts(self) -> (O, u64, u64, CommandFlags) {
+        let Range { offset, length } = self.range;
+        (self.operation, offset, length, self.flags)
+    }
+
+    /// Makes a request of what another one consisted of.
+    pub(crate) fn from_parts(
+        client: &C,
+        operation: O,
+        offset: u64,
+        length: u64,
+        flags: CommandFlags,
+        unaligned: bool,
+    ) -> Self {
+        let mut request = Self::new(client, operation, offset, length);
+        (request.flags, request.unaligned) = (flags, unaligned);
+        request
+    }
+
     /// Adds any flags, for tests of servers. Flags that are not documented for the command are
     /// refused unless [`Strict::FLAGS`](crate::Strict::FLAGS) is off.
     pub fn flags(self, flags: CommandFlags) -> Self {
@@ -125,6 +166,14 @@ impl<C: Client> Request<Read, C> {
 }
 
 impl<C: Client> Request<ReadInto, C> {
+    pub(crate) fn into_buffer(client: &C, offset: u64, buffer: bytes::BytesMut) -> Self {
+        let length = match buffer.is_empty() {
+            true => buffer.capacity(),
+            false => buffer.len(),
+        };
+        Self::new(client, ReadInto(buffer), offset, length as u64)
+    }
+
     /// Asks for the data in one chunk (`DF`). The server may refuse with `EOVERFLOW` what is
     /// longer than 64 KiB.
     #[doc(alias = "LIBNBD_CMD_FLAG_DF")]

@@ -54,7 +54,7 @@ pub struct ReadInto(pub(super) BytesMut);
 
 /// `NBD_CMD_WRITE`, see [`Connection::write`](crate::Connection::write).
 #[derive(Debug)]
-pub struct Write(pub(super) Bytes);
+pub struct Write(pub(crate) Bytes);
 
 /// `NBD_CMD_FLUSH`, see [`Connection::flush`](crate::Connection::flush).
 #[derive(Debug)]

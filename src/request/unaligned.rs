@@ -200,6 +200,15 @@ async fn wait(part: Option<impl Future<Output = Result<()>>>) -> Result<()> {
 impl Execute for Modify {
     const COMMAND: Command = Command::WRITE;
 
+    fn again(&self) -> Self {
+        let (position, data, read_flags) = (self.position, self.data.clone(), self.read_flags);
+        Self {
+            position,
+            data,
+            read_flags,
+        }
+    }
+
     fn submission(
         &mut self,
         _transmission: &Transmission,

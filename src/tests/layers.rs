@@ -122,6 +122,19 @@ const LAYERS: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
+    (
+        "disk",
+        &[
+            "chunk",
+            "connection",
+            "driver",
+            "error",
+            "export",
+            "extents",
+            "request",
+            "wire",
+        ],
+    ),
     // The other side.
     ("testing", &["wire"]),
     ("tests", &[]),

@@ -19,6 +19,7 @@ mod controls;
 mod cursors;
 mod cut;
 mod disconnect;
+mod disk;
 mod division;
 mod durability;
 mod empty;

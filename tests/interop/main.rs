@@ -18,6 +18,7 @@ mod behind_tls;
 mod blocking;
 mod disk;
 mod durable;
+mod links;
 mod memory;
 mod nbd_server;
 mod nbdkit;

@@ -11,12 +11,16 @@ use super::spans::{Cut, Spans};
 #[derive(Debug, Default)]
 pub(crate) struct Ghosts {
     held: Spans<Ghost>,
+    /// The number of ghosts so far.
+    count: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Ghost {
     content: Content,
-    /// The newest generation of a link whose ghost may change this byte.
+    /// The number of the newest ghost that may change this byte, and the newest generation of a link
+    /// that left one.
+    number: u64,
     generation: u64,
 }
 
@@ -24,6 +28,14 @@ impl Cut for Ghost {
     fn cut(&mut self, whole: &Range<u64>, kept: &Range<u64>) {
         self.content.cut(whole, kept);
     }
+}
+
+/// The ghosts up to a time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Mark {
+    pub(super) number: u64,
+    /// The newest generation of a link that left one.
+    pub(crate) generation: u64,
 }
 
 /// A range that a change may not touch before a fence.
@@ -48,26 +60,28 @@ impl Ghosts {
     pub(crate) fn add(&mut self, range: &Range<u64>, content: &Content, generation: u64) {
         let newest = self.held.over(range).map(|(_, ghost)| ghost.generation);
         let generation = newest.fold(generation, u64::max);
-        let content = content.clone();
-        self.held.insert(
-            range.clone(),
-            Ghost {
-                content,
-                generation,
-            },
-        );
+        self.count += 1;
+        let ghost = Ghost {
+            content: content.clone(),
+            number: self.count,
+            generation,
+        };
+        self.held.insert(range.clone(), ghost);
     }
 
-    /// Forgets the ghosts of the links up to a generation. Returns whether there were any.
-    pub(crate) fn fence(&mut self, generation: u64) -> bool {
+    /// Forgets the ghosts up to a mark. Returns whether there were any.
+    pub(crate) fn fence(&mut self, mark: Mark) -> bool {
         let before = self.held.len();
-        self.held.retain(|ghost| ghost.generation > generation);
+        self.held.retain(|ghost| ghost.number > mark.number);
         self.held.len() != before
     }
 
-    /// Returns the newest generation of a ghost.
-    pub(crate) fn newest(&self) -> Option<u64> {
-        self.held.iter().map(|(_, ghost)| ghost.generation).max()
+    /// Returns the mark of the ghosts so far, if there are any.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        let generations = self.held.iter().map(|(_, ghost)| ghost.generation);
+        let generation = generations.max()?;
+        let number = self.count;
+        Some(Mark { number, generation })
     }
 
     /// Returns the ranges that ghosts may still change, in order.
@@ -120,7 +134,8 @@ mod tests {
         assert_eq!(ghosts.hold(&(6..10), &data("cxef")), hold(6..8));
         assert_eq!(ghosts.hold(&(0..5), &Content::Zeroes), hold(4..5));
         assert_eq!(ghosts.hold(&(7..8), &Content::Unknown), hold(7..8));
-        assert!(ghosts.fence(1) && !ghosts.fence(1));
+        let mark = ghosts.mark().unwrap();
+        assert!(ghosts.fence(mark) && !ghosts.fence(mark));
         assert_eq!(ghosts.hold(&(0..8), &Content::Zeroes), None);
     }
 
@@ -145,11 +160,13 @@ mod tests {
     fn a_repeat_that_is_lost_too_holds_until_both_are_fenced() {
         let mut ghosts = Ghosts::default();
         ghosts.add(&(0..4), &data("abcd"), 2);
-        ghosts.add(&(2..4), &data("cd"), 3);
-        assert!(ghosts.fence(2));
-        assert_eq!(ghosts.newest(), Some(3));
+        let mark = ghosts.mark().unwrap();
+        ghosts.add(&(2..4), &data("cd"), 1);
+        assert!(ghosts.fence(mark));
+        let mark = ghosts.mark().unwrap();
+        assert_eq!(mark.generation, 2);
         assert_eq!(ghosts.free_of(&(0..6)), [0..2, 4..6]);
         assert!(ghosts.hold(&(2..4), &Content::Zeroes).is_some());
-        assert!(ghosts.fence(3) && ghosts.ranges().next().is_none());
+        assert!(ghosts.fence(mark) && ghosts.ranges().next().is_none());
     }
 }

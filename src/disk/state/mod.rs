@@ -17,7 +17,7 @@ use std::task::Waker;
 
 pub(crate) use content::Content;
 use ghosts::Ghosts;
-pub(crate) use ghosts::Hold;
+pub(crate) use ghosts::{Hold, Mark};
 use order::Order;
 pub(crate) use order::Place;
 use unflushed::Unflushed;
@@ -27,9 +27,9 @@ use unflushed::Unflushed;
 pub(crate) enum Turn {
     /// It may be sent.
     Go,
-    /// It waits; its waker is called when to ask again.
+    /// It waits for an earlier change; its waker is called when to ask again.
     Wait,
-    /// It would write other content than a ghost, and there is no fence to wait for.
+    /// It would write other content than a ghost.
     Held(Hold),
 }
 
@@ -39,10 +39,6 @@ pub(crate) struct Table {
     order: Order,
     ghosts: Ghosts,
     unflushed: Unflushed,
-    /// Those who wait for a fence.
-    held: Vec<Waker>,
-    /// Those who wait for earlier changes to end.
-    settling: Vec<Waker>,
 }
 
 impl Table {
@@ -59,13 +55,12 @@ impl Table {
         self.order.enter(range)
     }
 
-    /// Returns whether a change may be sent. `fenced` says whether a fence may come.
+    /// Returns whether a change may be sent.
     pub(crate) fn turn(
         &mut self,
         place: Place,
         range: &Range<u64>,
         content: &Content,
-        fenced: bool,
         waker: &Waker,
     ) -> Turn {
         if !self.order.is_turn(place, waker) {
@@ -73,10 +68,6 @@ impl Table {
         }
         match self.ghosts.hold(range, content) {
             None => Turn::Go,
-            Some(_) if fenced => {
-                self.held.push(waker.clone());
-                Turn::Wait
-            }
             Some(hold) => Turn::Held(hold),
         }
     }
@@ -101,14 +92,12 @@ impl Table {
     /// Ends a change, whatever became of it, or takes one that waits out of the order.
     pub(crate) fn end(&mut self, place: Place, woken: &mut Vec<Waker>) {
         self.order.leave(place, woken);
-        woken.append(&mut self.settling);
     }
 
-    /// Records that no ghost of the links up to this generation can be carried out any more.
-    pub(crate) fn fence(&mut self, generation: u64, woken: &mut Vec<Waker>) -> bool {
-        let fenced = self.ghosts.fence(generation);
-        woken.append(&mut self.held);
-        fenced
+    /// Records that no ghost up to this mark can be carried out any more. Returns whether there were
+    /// any.
+    pub(crate) fn fence(&mut self, mark: Mark) -> bool {
+        self.ghosts.fence(mark)
     }
 
     /// Returns the mark of the changes so far, for [`is_settled`](Self::is_settled).
@@ -116,14 +105,9 @@ impl Table {
         self.order.mark()
     }
 
-    /// Returns whether all changes before the mark have ended. If not, `waker` is called when to ask
-    /// again.
-    pub(crate) fn is_settled(&mut self, mark: u64, waker: &Waker) -> bool {
-        if self.order.is_past(mark) {
-            return true;
-        }
-        self.settling.push(waker.clone());
-        false
+    /// Returns whether all changes before the mark have ended.
+    pub(crate) fn is_settled(&self, mark: u64) -> bool {
+        self.order.is_past(mark)
     }
 
     /// Returns the mark of what is acknowledged, for [`flushed`](Self::flushed).
@@ -131,10 +115,14 @@ impl Table {
         self.unflushed.mark()
     }
 
-    /// Records that a flush has succeeded that was sent at this mark. Returns what may have been
-    /// lost before.
-    pub(crate) fn flushed(&mut self, mark: u64) -> Vec<Range<u64>> {
-        self.unflushed.flushed(mark)
+    /// Records that a flush has succeeded that was sent at this mark.
+    pub(crate) fn flushed(&mut self, mark: u64) {
+        self.unflushed.flushed(mark);
+    }
+
+    /// Returns what may be lost although it was acknowledged, and forgets it.
+    pub(crate) fn take_unsure(&mut self) -> Vec<Range<u64>> {
+        self.unflushed.take_unsure()
     }
 
     /// Records that the last link was lost, and perhaps the server. Returns what must be written
@@ -143,9 +131,9 @@ impl Table {
         self.unflushed.server_lost(&self.ghosts)
     }
 
-    /// Returns the generation whose ghosts wait for a fence, if there is any.
-    pub(crate) fn unfenced(&self) -> Option<u64> {
-        self.ghosts.newest()
+    /// Returns the mark of the ghosts that wait for a fence, if there are any.
+    pub(crate) fn unfenced(&self) -> Option<Mark> {
+        self.ghosts.mark()
     }
 
     /// Returns the ranges that ghosts may still change.

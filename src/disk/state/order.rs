@@ -155,7 +155,7 @@ mod tests {
         [c, d]
             .into_iter()
             .for_each(|place| order.leave(place, &mut woken));
-        assert!(order.is_past(mark) && order.last.is_empty() && order.len() == 0);
+        assert!(order.is_past(mark) && order.last.len() == 0 && order.len() == 0);
     }
 
     proptest! {

@@ -24,11 +24,6 @@ impl<T> Default for Spans<T> {
 }
 
 impl<T: Cut> Spans<T> {
-    /// Returns whether no byte has a value.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.map.is_empty()
-    }
-
     /// Returns the number of ranges.
     pub(crate) fn len(&self) -> usize {
         self.map.len()

@@ -10,7 +10,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
-use super::{Content, Place, Table, Turn};
+use super::{Content, Mark, Place, Table, Turn};
 
 const SIZE: usize = 5;
 
@@ -82,7 +82,8 @@ struct Server {
     /// What each byte has been since it was last durable, and since the flush was sent.
     past: [Values; SIZE],
     since: [Values; SIZE],
-    ghosts: Vec<Message>,
+    /// Changes of lost links, each with the mark of the ghosts up to it.
+    ghosts: Vec<(Message, Mark)>,
 }
 
 impl Server {
@@ -152,6 +153,8 @@ struct Model {
     seen: [Values; SIZE],
     promised: [Values; SIZE],
     flush: Option<Flush>,
+    /// A fence on its way: what it covers.
+    fencing: Option<Mark>,
 }
 
 impl Model {
@@ -178,6 +181,7 @@ impl Model {
             seen: values,
             promised: values,
             flush: None,
+            fencing: None,
         }
     }
 
@@ -239,7 +243,7 @@ impl Model {
             return;
         }
         let (place, range, content) = (change.place, &change.range, &change.content);
-        match (self.table).turn(place, range, content, self.fences, Waker::noop()) {
+        match (self.table).turn(place, range, content, Waker::noop()) {
             Turn::Go => {
                 change.is_sent = true;
                 let generation = self.links[self.random.below(self.links.len())];
@@ -252,6 +256,7 @@ impl Model {
                 });
             }
             Turn::Wait => {}
+            Turn::Held(_) if self.fences => {}
             Turn::Held(_) => {
                 self.table.end(place, &mut Vec::new());
                 self.changes[at] = None;
@@ -321,7 +326,9 @@ impl Model {
         match change {
             Some(at) => {
                 let change = self.changes[at].take();
-                change.map(|change| self.table.end(change.place, &mut Vec::new()));
+                if let Some(change) = change {
+                    self.table.end(change.place, &mut Vec::new());
+                }
             }
             None => drop(self.again.pop()),
         }
@@ -353,7 +360,8 @@ impl Model {
                 self.allow(range, content);
             }
             if !self.random.chance(4) {
-                self.server.ghosts.push(message);
+                let mark = self.table.unfenced().expect("it was just lost");
+                self.server.ghosts.push((message, mark));
             }
         }
         if self.links.is_empty() {
@@ -379,7 +387,7 @@ impl Model {
             return;
         }
         let at = self.random.below(self.server.ghosts.len());
-        let ghost = self.server.ghosts[at].clone();
+        let (ghost, _) = self.server.ghosts[at].clone();
         let mut part = ghost.range.clone();
         match self.random.below(3) {
             0 => part = self.random.range(),
@@ -392,22 +400,19 @@ impl Model {
         if !self.fences {
             return;
         }
-        // Of the links that live no ghosts are known.
-        let upto = self
-            .links
-            .iter()
-            .min()
-            .map_or(self.generation, |&oldest| oldest - 1);
-        let upto = upto - self.random.below(3).min(upto as usize) as u64;
-        while let Some(at) = (self.server.ghosts.iter()).position(|ghost| ghost.generation <= upto)
-        {
-            let ghost = self.server.ghosts.remove(at);
+        let Some(mark) = self.fencing.take() else {
+            self.fencing = self.table.unfenced();
+            return;
+        };
+        let covers = |ghost: &(Message, Mark)| ghost.1.number <= mark.number;
+        while let Some(at) = self.server.ghosts.iter().position(covers) {
+            let (ghost, _) = self.server.ghosts.remove(at);
             if self.random.chance(2) {
                 self.server
                     .carry_out(&ghost, &ghost.range, &mut self.random);
             }
         }
-        self.table.fence(upto, &mut Vec::new());
+        self.table.fence(mark);
     }
 
     fn flush(&mut self) {
@@ -422,7 +427,7 @@ impl Model {
             return;
         }
         let Some(mark) = flush.mark else {
-            if self.table.is_settled(flush.begun, Waker::noop()) {
+            if self.table.is_settled(flush.begun) {
                 let sent = |change: &Change| change.is_sent;
                 let before = &self.changes[..flush.before];
                 assert!(!before.iter().flatten().any(sent), "the flush covers it");
@@ -433,7 +438,8 @@ impl Model {
         };
         self.flush = None;
         self.server.past = self.server.since;
-        let unsure = self.table.flushed(mark);
+        self.table.flushed(mark);
+        let unsure = self.table.take_unsure();
         for byte in 0..SIZE {
             if unsure.iter().any(|range| range.contains(&(byte as u64))) {
                 self.promised[byte] = self.seen[byte];
@@ -455,7 +461,7 @@ impl Model {
             .any(|message| message.range.contains(&byte))
     }
 
-    fn read(&mut self) {
+    fn read(&self) {
         if self.links.is_empty() || !self.again.is_empty() {
             return;
         }

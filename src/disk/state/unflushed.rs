@@ -84,14 +84,18 @@ impl Unflushed {
         self.count
     }
 
-    /// Records that a flush has succeeded. Returns what may have been lost before it, in order.
-    pub(crate) fn flushed(&mut self, mark: u64) -> Vec<Range<u64>> {
+    /// Records that a flush has succeeded.
+    pub(crate) fn flushed(&mut self, mark: u64) {
         self.changes.retain(|change| change.number > mark);
         let contents = self
             .changes
             .iter()
             .filter_map(|(_, change)| change.content.as_ref());
         self.memory = contents.map(Content::memory).sum();
+    }
+
+    /// Returns what may be lost, in order, and forgets it: a flush says it once.
+    pub(crate) fn take_unsure(&mut self) -> Vec<Range<u64>> {
         self.unsure.take().map(|(range, ())| range).collect()
     }
 
@@ -176,7 +180,7 @@ mod tests {
         let mark = unflushed.mark();
         unflushed.acknowledge(&(2..6), &data("efgh"), 1, false);
         assert_eq!((unflushed.memory(), unflushed.bytes()), (6, 6));
-        assert!(unflushed.flushed(mark).is_empty());
+        unflushed.flushed(mark);
         assert_eq!((unflushed.memory(), unflushed.bytes()), (4, 4));
         unflushed.acknowledge(&(3..4), &data("x"), 1, true);
         assert_eq!((unflushed.memory(), unflushed.bytes()), (3, 3));
@@ -192,8 +196,9 @@ mod tests {
         assert!(unflushed.server_lost(&Ghosts::default()).is_empty());
         // Written anew on the next link: nobody minds the old content.
         unflushed.acknowledge(&(8..10), &data("ab"), 2, false);
-        assert_eq!(unflushed.flushed(unflushed.mark()), [0..4, 10..12]);
-        assert!(unflushed.flushed(unflushed.mark()).is_empty());
+        unflushed.flushed(unflushed.mark());
+        assert_eq!(unflushed.take_unsure(), [0..4, 10..12]);
+        assert!(unflushed.take_unsure().is_empty());
     }
 
     #[test]
@@ -211,7 +216,7 @@ mod tests {
             matches!(&again[..], [(a, Content::Data(ab)), (b, Content::Data(efgh))]
             if *a == (0..2) && ab == "ab" && *b == (4..8) && efgh == "efgh")
         );
-        assert_eq!(unflushed.unsure().collect::<Vec<_>>(), [2..4]);
+        assert!(unflushed.unsure().eq(std::iter::once(2..4)));
         assert_eq!(unflushed.memory(), 8, "kept until it is flushed");
     }
 

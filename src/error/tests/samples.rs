@@ -375,7 +375,7 @@ pub(super) fn every() -> Vec<Error> {
         missing_context(2),
         Error::Request(request_error()),
         Error::DurabilityUnknown(request_error().into()),
-        Error::maybe_lost(vec![0..4096]),
+        Error::maybe_lost(std::iter::once(0..4096).collect()),
         Error::lost_change(Command::WRITE, 0..512, Some(1), Error::eof(Phase::Request)),
         Error::Held {
             range: 0..512,

@@ -97,7 +97,7 @@ fn disk() -> Vec<Error> {
     let lost = Error::eof(Phase::Request).at(&site());
     let mut all: Vec<_> = [
         vec![],
-        vec![0..4096],
+        std::iter::once(0..4096).collect(),
         vec![0..1, 4..8],
         vec![0..1, 2..3, 4..5],
     ]

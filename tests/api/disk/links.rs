@@ -1,0 +1,117 @@
+//! Several connections.
+
+use nbd_client::testing::{Export, Server};
+use nbd_client::wire::TransmissionFlags as Flags;
+
+use super::*;
+
+/// An export that several connections may change.
+fn shared() -> Export {
+    let flags = Export::new(SIZE).flags(
+        Flags::HAS_FLAGS
+            | Flags::SEND_FLUSH
+            | Flags::SEND_FUA
+            | Flags::SEND_WRITE_ZEROES
+            | Flags::CAN_MULTI_CONN,
+    );
+    flags.log_requests(1 << 16)
+}
+
+/// Reads so many times at once that further links are opened.
+async fn load(disk: &Disk, server: &Server, links: usize) {
+    server.pause();
+    let mut reads = Vec::new();
+    while server.connections() < links {
+        reads.push(begun(disk.read(0, 512)));
+        tokio::task::yield_now().await;
+        assert!(reads.len() < 1 << 20, "it opens no more links");
+    }
+    watch(async {
+        while disk.status().links < links {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    server.resume();
+    for read in reads {
+        watch(read).await.unwrap().unwrap();
+    }
+}
+
+both_runtimes!(further_links_are_opened_on_demand);
+async fn further_links_are_opened_on_demand() {
+    let server = Server::new(shared());
+    let place = Place::of(&server);
+    let disk = builder()
+        .connections(3)
+        .open(place.connector())
+        .await
+        .unwrap();
+    assert_eq!(
+        (server.connections(), disk.status().limited_by()),
+        (1, None)
+    );
+    load(&disk, &server, 3).await;
+    assert_eq!(disk.status().links, 3);
+    watch(disk.close()).await.unwrap();
+    assert_eq!(server.connections(), 0);
+}
+
+both_runtimes!(without_multi_conn_there_is_one_link);
+async fn without_multi_conn_there_is_one_link() {
+    let export = shared().flags(Flags::HAS_FLAGS | Flags::SEND_FLUSH);
+    let server = Server::new(export);
+    let place = Place::of(&server);
+    let disk = builder()
+        .connections(3)
+        .open(place.connector())
+        .await
+        .unwrap();
+    assert!(disk.status().limited_by().unwrap().contains("MULTI_CONN"));
+    let reads = (0..100).map(|_| disk.read(0, 512).into_future());
+    watch(futures::future::try_join_all(reads)).await.unwrap();
+    assert_eq!(server.connections(), 1);
+}
+
+both_runtimes!(a_lost_link_of_several_is_replaced_and_nothing_is_unsure);
+async fn a_lost_link_of_several_is_replaced_and_nothing_is_unsure() {
+    let server = Server::new(shared());
+    let place = Place::of(&server);
+    let disk = builder()
+        .connections(2)
+        .open(place.connector())
+        .await
+        .unwrap();
+    load(&disk, &server, 2).await;
+    disk.write(0, "data").await.unwrap();
+    disk.flush().await.unwrap();
+    let mut events = disk.events();
+    server.hang_up();
+    recovered(&mut events).await;
+    load(&disk, &server, 2).await;
+    assert_eq!(
+        &watch(disk.read(0, 4).into_future()).await.unwrap()[..],
+        b"data"
+    );
+    watch(disk.flush().into_future()).await.unwrap();
+}
+
+both_runtimes!(what_several_links_have_written_is_read_and_flushed);
+async fn what_several_links_have_written_is_read_and_flushed() {
+    let server = Server::new(shared());
+    let place = Place::of(&server);
+    let disk = builder()
+        .connections(4)
+        .open(place.connector())
+        .await
+        .unwrap();
+    load(&disk, &server, 4).await;
+    let writes = (0..64_u64).map(|at| disk.write(at * 512, vec![at as u8 + 1; 512]).into_future());
+    watch(futures::future::try_join_all(writes)).await.unwrap();
+    let all = watch(disk.read(0, 64 * 512).into_future()).await.unwrap();
+    for (at, block) in all.chunks(512).enumerate() {
+        assert_eq!(block, [at as u8 + 1; 512]);
+    }
+    watch(disk.flush().into_future()).await.unwrap();
+    assert_eq!(disk.status().unflushed_bytes, 0);
+}

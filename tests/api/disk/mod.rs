@@ -1,0 +1,98 @@
+//! A disk over connections that are lost.
+
+mod flushes;
+mod links;
+mod losses;
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nbd_client::testing::{Export, Server};
+use nbd_client::{Connector, Disk, DiskBuilder, Event, Events, Retry};
+
+const SIZE: u64 = 1 << 20;
+
+/// Servers, one after the other: whichever is in place gets the next connection.
+#[derive(Clone)]
+struct Place(Arc<Mutex<Option<Server>>>);
+
+impl Place {
+    fn of(server: &Server) -> Self {
+        Self(Arc::new(Mutex::new(Some(server.clone()))))
+    }
+
+    fn put(&self, server: Option<&Server>) {
+        *self.0.lock().unwrap() = server.cloned();
+    }
+
+    fn connector(&self) -> Connector {
+        let place = self.clone();
+        Connector::stream(move || {
+            let server = place.0.lock().unwrap().clone();
+            async move {
+                let nobody = || std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+                server.map(|server| server.connect()).ok_or_else(nobody)
+            }
+        })
+    }
+}
+
+/// Delays that do not slow tests down.
+fn quick() -> Retry {
+    Retry::default()
+        .first(Duration::from_millis(1))
+        .most(Duration::from_millis(5))
+}
+
+fn builder() -> DiskBuilder {
+    Disk::builder().retry(quick())
+}
+
+async fn open(builder: DiskBuilder) -> (Disk, Server, Place) {
+    let server = Server::new(Export::new(SIZE));
+    let place = Place::of(&server);
+    let disk = watch(builder.open(place.connector())).await.unwrap();
+    (disk, server, place)
+}
+
+/// Waits for an event.
+async fn event<T>(events: &mut Events, find: impl Fn(Event) -> Option<T>) -> T {
+    use futures::StreamExt;
+    watch(async {
+        loop {
+            let event = events.next().await.expect("the disk has not ended");
+            if let Some(found) = find(event) {
+                return found;
+            }
+        }
+    })
+    .await
+}
+
+async fn recovered(events: &mut Events) {
+    event(events, |event| {
+        matches!(event, Event::Recovered { .. }).then_some(())
+    })
+    .await;
+}
+
+async fn lost(events: &mut Events) {
+    event(events, |event| {
+        matches!(event, Event::Lost { .. }).then_some(())
+    })
+    .await;
+}
+
+/// Begins a request, and goes on without waiting for it.
+fn begun<T: Send + 'static>(
+    request: impl IntoFuture<Output = T, IntoFuture: Future<Output = T> + Send + 'static>,
+) -> tokio::task::JoinHandle<T> {
+    tokio::spawn(request.into_future())
+}
+
+/// Fails a test that waits for ever.
+async fn watch<T>(future: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_secs(60), future);
+    waited.await.expect("it waits for ever")
+}

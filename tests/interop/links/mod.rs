@@ -1,0 +1,5 @@
+//! A disk whose servers are killed and whose connections are cut.
+
+mod ghosts;
+mod restarts;
+mod wire;
