@@ -93,20 +93,33 @@ impl<O: Execute> Stage<O> {
     }
 }
 
+impl<O: Execute> Pending<O> {
+    /// Begins with the request, if that was not done yet.
+    fn begin(&mut self) {
+        if !matches!(self.stage, Stage::New(_)) {
+            return;
+        }
+        let Stage::New(request) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            return;
+        };
+        if let Some(timeout) = request.deadline() {
+            if let Err(error) = self.timer.start(timeout) {
+                let error = Err(Error::from(error));
+                self.stage = Stage::Working(Box::pin(std::future::ready(error)));
+                return;
+            }
+            self.overdue = Some(Box::new(overdue(&request, timeout).unsent()));
+        }
+        self.stage = begin(request);
+    }
+}
+
 impl<O: Execute> Future for Pending<O> {
     type Output = Result<O::Output>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if let Stage::New(_) = this.stage {
-            if let Stage::New(request) = std::mem::replace(&mut this.stage, Stage::Over) {
-                if let Some(timeout) = request.deadline() {
-                    this.timer.start(timeout)?;
-                    this.overdue = Some(Box::new(overdue(&request, timeout).unsent()));
-                }
-                this.stage = begin(request);
-            }
-        }
+        this.begin();
         match this.stage.poll(cx) {
             Poll::Ready(result) => {
                 this.stage = Stage::Over;
@@ -523,6 +536,29 @@ impl Client for Disk {
             stage: Stage::New(request),
             timer: Timer::new(),
             overdue: None,
+        }
+    }
+
+    fn submit<O: Execute>(request: Request<O, Self>) -> Pending<O> {
+        let runtime = request.client().hub().runtime.clone();
+        let mut pending = Self::start(request);
+        pending.begin();
+        if let Stage::Working(work) = pending.stage {
+            let (answer, result) = oneshot::channel();
+            // Nobody may be there to hear it.
+            runtime.spawn(async move { drop(answer.send(work.await)) });
+            pending.stage = Stage::Working(Box::pin(async move {
+                result.await.unwrap_or_else(|_| Err(Error::closed()))
+            }));
+        }
+        pending
+    }
+
+    fn settle(&self) -> impl Future<Output = Result<()>> + Send + 'static {
+        let hub = self.hub().clone();
+        async move {
+            hub.settle().await;
+            Ok(())
         }
     }
 

@@ -28,7 +28,7 @@ use crate::driver::timer;
 use crate::error::{Error, Phase, Result};
 use crate::export::Export;
 use crate::extents::{Extents, JointExtents};
-use crate::request::{Chunks, Request, op};
+use crate::request::{Chunks, Client, Request, op};
 
 /// One export over any number of connections, which survives the loss of each without undoing newer
 /// data.
@@ -134,6 +134,23 @@ impl Disk {
         self.hub().status()
     }
 
+    /// Waits until all changes are answered that were begun before, without a flush; see
+    /// [`Connection::settled`](crate::Connection::settled).
+    ///
+    /// # Errors
+    /// None at present.
+    pub async fn settled(&self) -> Result<()> {
+        Client::settle(self).await
+    }
+
+    /// Proves that the server answers, see [`Connection::ping`](crate::Connection::ping).
+    ///
+    /// # Errors
+    /// If the disk has ended.
+    pub async fn ping(&self) -> Result<()> {
+        crate::request::ping(self).await
+    }
+
     /// Says that no change of the connections that are lost now can be carried out any more: the
     /// caller knows it. If he is wrong, newer data can be undone.
     pub fn assume_fenced(&self) {
@@ -235,7 +252,7 @@ impl Disk {
 
     /// Writes zeroes, as [`Connection::write_zeroes`](crate::Connection::write_zeroes).
     pub fn write_zeroes(&self, offset: u64, length: u64) -> Request<op::WriteZeroes, Self> {
-        Request::new(self, op::WriteZeroes, offset, length)
+        crate::request::write_zeroes(self, offset, length)
     }
 
     /// Announces reads, as [`Connection::cache`](crate::Connection::cache).

@@ -293,7 +293,7 @@ macro_rules! bare_operation {
             const COMMAND: Command = Command::$command;
 
             fn again(&self) -> Self {
-                Self
+                self.clone()
             }
 
             fn submission(

@@ -29,6 +29,7 @@ pub(crate) use client::trim;
 pub(crate) use client::{Started, block_status, flush, read, write, write_zeroes};
 pub use disconnect::Disconnect;
 pub(crate) use execute::{Effect, Execute};
+pub(crate) use health::ping;
 use op::{Operation, Read, ReadInto, Status, Trim, Write, WriteZeroes};
 pub use pending::Pending;
 use range::Range;

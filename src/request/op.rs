@@ -57,22 +57,22 @@ pub struct ReadInto(pub(super) BytesMut);
 pub struct Write(pub(crate) Bytes);
 
 /// `NBD_CMD_FLUSH`, see [`Connection::flush`](crate::Connection::flush).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Flush;
 
 /// `NBD_CMD_TRIM`, see [`Connection::trim`](crate::Connection::trim).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Trim;
 
 /// `NBD_CMD_WRITE_ZEROES`, see [`Connection::write_zeroes`](crate::Connection::write_zeroes).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct WriteZeroes {
     /// Whether zeroes are written where the server does not offer the command.
     pub(super) or_write: bool,
 }
 
 /// `NBD_CMD_CACHE`, see [`Connection::cache`](crate::Connection::cache).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cache;
 
 /// A write of a part of a block, see [`unaligned`](crate::Request::unaligned).

@@ -115,3 +115,18 @@ async fn what_several_links_have_written_is_read_and_flushed() {
     watch(disk.flush().into_future()).await.unwrap();
     assert_eq!(disk.status().unflushed_bytes, 0);
 }
+
+both_runtimes!(requests_can_be_submitted_and_settled);
+async fn requests_can_be_submitted_and_settled() {
+    let (disk, server, _place) = open(builder()).await;
+    server.pause();
+    let write = disk.write(0, "data").submit();
+    watch(server.held(1)).await;
+    let read = disk.read(512, 4).submit();
+    watch(server.held(2)).await;
+    server.resume();
+    watch(disk.settled()).await.unwrap();
+    watch(write).await.unwrap();
+    watch(read).await.unwrap();
+    watch(disk.ping()).await.unwrap();
+}
