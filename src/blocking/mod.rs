@@ -32,14 +32,15 @@
 //! the server or the connection perhaps among it, and then never return. In a task of a Tokio
 //! runtime, and in `block_on`, each call therefore fails with
 //! [`InvalidUse::InRuntime`](crate::InvalidUse::InRuntime), which names the async twin of the call.
-//! Nothing is done then, and nothing panics.
+//! Nothing is done then.
 //!
 //! Where Tokio allows to wait, calls work: in `tokio::task::spawn_blocking`, in `block_in_place`, and
 //! on threads that have only entered a runtime. For code that needs such a disk, an async program
 //! makes one of its connection, [`Disk::new`].
 //!
-//! A task that is `tokio::task::unconstrained` gets the same error, but the panic hook of the program
-//! sees a panic that is caught; a program that aborts on panics ends there.
+//! A task that is `tokio::task::unconstrained` gets the same error, and so does code that `block_on` of
+//! the multi-thread runtime runs after a `block_in_place`. There the panic hook of the program sees a
+//! panic that is caught; a program that aborts on panics ends.
 //!
 //! Dropping disks is allowed everywhere, and never waits.
 //!

@@ -119,7 +119,8 @@ const STEPS: usize = 256;
 /// and blocking code has no such limit. A task that is found out this way yields once more than it
 /// would have.
 ///
-/// Tasks that are `unconstrained` have no limit either. For those and for what a later Tokio may
+/// Tasks that are `unconstrained` have no limit either, nor has what `block_on` of the multi-thread
+/// runtime runs after `block_in_place`. For those and for what a later Tokio may
 /// change, `block_on` is tried, which panics in async code. The panic is caught; the panic hook of
 /// the program sees it.
 fn is_async(handle: &Handle) -> bool {
