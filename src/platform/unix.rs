@@ -68,7 +68,7 @@ pub(crate) fn keep_from_children(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_cloexec(true)
 }
 
-/// The error of a TCP port that nobody listens on.
+/// The error of a TCP port on which no server listens.
 pub(crate) fn refusal() -> io::Error {
     Errno::CONNREFUSED.into()
 }

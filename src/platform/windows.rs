@@ -54,7 +54,7 @@ pub(crate) fn keep_from_children(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_no_inherit(true)
 }
 
-/// The error of a TCP port that nobody listens on.
+/// The error of a TCP port on which no server listens.
 pub(crate) fn refusal() -> io::Error {
     io::Error::from_raw_os_error(REFUSED)
 }

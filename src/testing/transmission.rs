@@ -63,7 +63,7 @@ where
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
     }
     if matches!(end, End::Done) {
-        // The client may be gone already: there is nobody left to tell.
+        // The client may be gone already, and then no one reads the error.
         let _ = transmission.io.shutdown().await;
     }
     Ok(())

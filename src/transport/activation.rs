@@ -27,15 +27,15 @@ use crate::error::{Error, InvalidUse, Phase, Result};
 /// Longest name of a socket.
 const MAX_NAME: usize = 32;
 
-/// Puts the socket in its place, tells the server that it is meant, and becomes the server.
+/// The script that sets `LISTEN_PID`, moves the socket to descriptor 3, and executes the server.
 ///
-/// `LISTEN_PID` must be the number of the server's process, which nobody knows before there is
-/// one. A shell does; the price is that some drop variables with names they do not understand.
-/// No part of the command becomes part of the script. The socket comes as standard input because
-/// that is where `std` can put it.
+/// `LISTEN_PID` must be the number of the server's process, which is unknown before the process
+/// exists; a shell knows its own. The price is that some shells drop environment variables whose
+/// names they cannot represent. No part of the command becomes part of the script. The socket comes
+/// as standard input, since `std` can pass no other descriptor.
 const SCRIPT: &str = r#"LISTEN_PID=$$; export LISTEN_PID; exec "$@" 3<&0 0</dev/null"#;
 
-/// Refuses what cannot be started in this way, or a socket cannot be called.
+/// Refuses commands that cannot be started in this way, and names that a socket cannot have.
 pub(crate) fn check(program: &Program, name: Option<&str>) -> Result<()> {
     if program.name().as_bytes().starts_with(b"-") {
         // Some shells take it for an option of `exec`, and not all know `--`.
@@ -97,9 +97,10 @@ fn start(
 
 /// A listening socket, and a connection that waits to be accepted.
 ///
-/// Connecting comes first of all, so that it cannot fail later: should the program not come to
-/// accept it, the connection ends with the last copy of the listening socket. It also means that
-/// nobody else can ever connect, as the socket has no path any more when the program gets it.
+/// The connection is made before the program starts, so that connecting cannot fail later. If the
+/// program does not accept the connection, the connection ends with the last copy of the listening
+/// socket. No other process can connect, since the socket has no path any more when the program gets
+/// it.
 fn listen(root: &Path) -> io::Result<(net::UnixListener, net::UnixStream)> {
     let directory = Directory::new(root)?;
     let path = directory.socket();

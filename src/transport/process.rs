@@ -13,25 +13,25 @@ use rustix::process::{
 };
 use tokio::process;
 
-/// A child process, shared by all who may send it signals.
+/// A child process, shared by everything that sends it signals.
 ///
-/// Signals and reaping exclude each other, so that no signal goes to another process that has
-/// got the number since. The same number names the group that it leads, if it does; it is not
-/// given out anew while anything is in that. So the group is looked at in the moment of reaping,
-/// and as soon as it is empty the number is forgotten.
+/// Signals and reaping exclude each other: after reaping, the system may give the number of the
+/// process to another one, and no signal must go there. The number also names the process group that
+/// the child leads, if it leads one; the system does not reuse it while the group has members. So the
+/// group is checked when the child is reaped, and the number is forgotten once the group is empty.
 ///
-/// Tokio would also reap a child that is dropped while it runs, but only while some runtime
-/// turns, and it would not end it; so the last clone must not go before the process has ended.
+/// Tokio also reaps a child that is dropped while it runs, but it does not end the child, and it
+/// needs a running runtime. So the last clone must not be dropped before the process has ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Process(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
     child: process::Child,
-    /// Set once the process is reaped. The status is missing if somebody else reaped it, or the
-    /// system did because the program ignores SIGCHLD.
+    /// Set once the process is reaped. The status is missing if other code of the program reaped the
+    /// process, or if the system did because the program ignores SIGCHLD.
     ended: Option<Option<ExitStatus>>,
-    /// The group that it leads, until that is empty.
+    /// The process group that the child leads, until the group is empty.
     group: Option<Pid>,
 }
 
@@ -73,10 +73,10 @@ impl Process {
         Ok(())
     }
 
-    /// Sends a signal to it and to its group, as far as they are there.
+    /// Sends a signal to the group of the process, or to the process alone if it leads no group.
     pub(super) fn kill_all(&self, signal: Signal) {
         let mut inner = self.lock();
-        // What cannot be sent has nobody to receive it, or nobody who is ours to end.
+        // A failure means that there is no such process, or that this program may not signal it.
         let _ = match (inner.running(), inner.group) {
             (_, Some(group)) => kill_process_group(group, signal),
             (Some(pid), None) => kill_process(pid, signal),
@@ -84,12 +84,12 @@ impl Process {
         };
     }
 
-    /// Waits until it ends, and reaps it. Only one task can wait.
+    /// Waits until the process ends, and reaps it. Only one task can wait.
     pub(super) fn poll_wait(&self, cx: &mut Context<'_>) -> Poll<Option<ExitStatus>> {
         let mut inner = self.lock();
         if inner.ended.is_none() {
-            // Made anew each time, as the lock is not held in between; it can be dropped at any
-            // time without losing anything.
+            // Each poll makes a new future, since the lock is not held between polls. Dropping the
+            // future loses nothing.
             let waited = pin!(inner.child.wait()).poll(cx);
             match ready!(waited) {
                 Ok(status) => inner.reaped(status),
@@ -101,21 +101,21 @@ impl Process {
         inner.ended.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Reaps it if it has ended; works without a runtime.
+    /// Reaps the process if it has ended. Works without a runtime.
     ///
-    /// Not while a task waits: it might not be woken.
+    /// Must not be called while a task waits: the task might not be woken.
     pub(super) fn try_wait(&self) -> Option<Option<ExitStatus>> {
         self.lock().try_wait()
     }
 
-    /// Whether nothing is left of it and of its group. Reaps it as [`try_wait`](Self::try_wait)
-    /// does.
+    /// Returns whether the process and its group have ended. Reaps the process as
+    /// [`try_wait`](Self::try_wait) does.
     pub(super) fn is_gone(&self) -> bool {
         let mut inner = self.lock();
         inner.try_wait().is_some() && inner.is_group_empty()
     }
 
-    /// Its number, while it is not reaped.
+    /// Returns the number of the process, until it is reaped.
     #[cfg(test)]
     pub(super) fn number(&self) -> u32 {
         self.lock().child.id().unwrap()
@@ -162,7 +162,7 @@ impl Inner {
         self.ended
     }
 
-    /// Records that somebody else has reaped the process (`ECHILD`). The number may belong to another
+    /// Records that other code has reaped the process (`ECHILD`). The number may belong to another
     /// process from now on, so it is not used again, except for Tokio's own two checks on drop, and
     /// at SIGCHLD after that, which cannot be prevented.
     fn lose(&mut self) {

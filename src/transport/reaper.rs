@@ -1,4 +1,4 @@
-//! The thread that ends child processes nobody waits for any more.
+//! The thread that ends child processes for which no task waits any more.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};

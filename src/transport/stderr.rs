@@ -12,18 +12,18 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
-/// How much is kept, from the end.
+/// The number of bytes that are kept, from the end.
 const KEPT: usize = 4096;
-/// How often the pipe is still read when nobody of the child's is left to write to it: as much as
-/// a pipe holds.
+/// The number of reads from the pipe after the child and its group have ended: together they take as
+/// much as a pipe holds.
 const LAST_READS: usize = 16;
 
-/// Copies what a child writes to its standard error, and remembers the end of it.
+/// Copies what a child writes to its standard error, and keeps the end of it.
 ///
 /// This is a thread and not a task: a child must not hang on a full pipe because the runtime is
-/// busy, nor die of a broken one because the runtime is gone before it. The thread ends when
-/// the last process that has the pipe does, as if the pipe were not there, or when this is
-/// dropped, which is to happen when nothing is left of the child and its group.
+/// busy, nor be killed by a broken pipe because the runtime is gone first. The thread ends when the
+/// last process that holds the pipe ends, or when this value is dropped, which must happen only after
+/// the child and its group have ended.
 #[derive(Debug)]
 pub(super) struct Stderr {
     words: Words,
@@ -189,11 +189,11 @@ impl<W: Write> Reader<W> {
             self.take_in(&mut buffer);
             self.copy_due();
         }
-        // From here on nobody writes to it.
+        // From here on no process writes to the pipe.
         self.words.lock().control = None;
     }
 
-    /// Waits until something comes: from the pipe, or from the one who controls this.
+    /// Waits until the pipe can be read, or the owner of the thread has sent an order.
     fn poll(&self, patience: Option<&Timespec>) -> io::Result<(bool, bool)> {
         let control = PollFd::from_borrowed_fd(self.control.as_fd(), PollFlags::IN);
         let mut fds = vec![control];

@@ -32,7 +32,7 @@ mod tests {
 
     #[tokio::test]
     async fn failure_names_machine_and_port() {
-        // This machine itself, which not every kernel can do, and a port where nobody can listen.
+        // The local machine, which not every kernel supports, and a port on which no server listens.
         let error = connect(1, u32::MAX).await.err().unwrap();
         let text = "cannot connect to port 4294967295 of machine 1: ";
         assert!(error.to_string().contains(text), "{error}");

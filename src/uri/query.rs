@@ -18,7 +18,7 @@ static PARAMETERS: [&str; 9] = [
     "tls-username",
 ];
 
-/// The parameters that nobody has asked for yet. None of them has an empty value.
+/// The parameters that were not taken yet. None of them has an empty value.
 pub(super) struct Query {
     known: Vec<(&'static str, Vec<u8>)>,
     /// Those that start with `x-`.

@@ -18,8 +18,8 @@ impl fmt::Debug for Uri {
     }
 }
 
-/// Writes the canonical form; `redacted`, what could be a secret is left out: user names, and the
-/// values of parameters nobody knows.
+/// Writes the canonical form. With `redacted`, possible secrets are left out: user names, and the
+/// values of unknown parameters.
 fn write(uri: &Uri, redacted: bool, out: &mut impl fmt::Write) -> fmt::Result {
     let secret = |text: &str, out: &mut dyn fmt::Write| {
         if redacted {

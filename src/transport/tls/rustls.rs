@@ -260,17 +260,19 @@ impl ResolvesClientCert for Watch {
     }
 }
 
-/// The cryptography, chosen here: a process-wide choice could be missing, or anybody's.
+/// Returns the cryptography. The default of the process is not used: it could be unset, or set by
+/// other code.
 #[cfg(feature = "tls-aws-lc-rs")]
 pub(super) fn provider() -> CryptoProvider {
     let mut provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
-    // Where rustls has it, it comes last unless a feature of rustls says otherwise.
+    // rustls puts the hybrid group last, unless one of its features says otherwise.
     let is_hybrid = |group: &&dyn SupportedKxGroup| group.name() == NamedGroup::X25519MLKEM768;
     provider.kx_groups.sort_by_key(|group| !is_hybrid(group));
     provider
 }
 
-/// The cryptography, chosen here: a process-wide choice could be missing, or anybody's.
+/// Returns the cryptography. The default of the process is not used: it could be unset, or set by
+/// other code.
 #[cfg(not(feature = "tls-aws-lc-rs"))]
 pub(super) fn provider() -> CryptoProvider {
     tokio_rustls::rustls::crypto::ring::default_provider()

@@ -175,7 +175,7 @@ impl ChunkHead {
         self.flags.contains(ReplyFlags::DONE)
     }
 
-    /// Checks the length of the body against what its type allows, whoever asked for it.
+    /// Checks the length of the body against what its type allows, whatever the request was.
     ///
     /// # Errors
     /// If no body of this type has this length, or the type is unknown and not an error.
