@@ -179,7 +179,7 @@ pub use limits::{Limits, MAX_PAYLOAD};
 pub use names::UnknownName;
 pub use request::{Chunks, Client, Disconnect, Pending, Request, op};
 pub use state::State;
-pub use stats::Stats;
+pub use stats::{CommandStats, Latency, Stats};
 pub use stream::{Pieces, ReadStream, WriteSink};
 pub use strict::Strict;
 #[cfg(unix)]

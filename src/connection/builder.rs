@@ -395,6 +395,16 @@ impl Builder {
         self
     }
 
+    /// Sets whether to measure how long requests take; by default no. The counts are in
+    /// [`Stats::command`](crate::Stats::command).
+    ///
+    /// It costs one look at the clock for each request, and one for each batch of answers. All other
+    /// counts are kept in any case.
+    pub const fn measure_latency(mut self, measure: bool) -> Self {
+        self.config.measure_latency = measure;
+        self
+    }
+
     /// Sets how many requests may be in flight; further ones wait. The default is 1024, the minimum
     /// is 1.
     pub fn max_in_flight(mut self, requests: usize) -> Self {

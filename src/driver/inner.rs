@@ -213,6 +213,7 @@ impl Inner {
             bytes_received,
             messages_sent,
             messages_received,
+            ..Stats::default()
         };
         handshake
             + self

@@ -274,7 +274,9 @@ impl Driver {
         }
         // A reply must not be taken before the session knows what has been written.
         let (written, input) = (self.output.written(), &mut self.input);
+        let now = self.transmission.now();
         let taken = self.transmission.change_with(&mut self.woken, |session| {
+            session.set_now(now);
             session.set_written(written);
             let waits = input.take_in(session)?;
             let queued = session.take_unprompted() | session.try_disconnect();

@@ -254,7 +254,7 @@ impl Task {
         );
         let style = negotiator.style;
         let (Transport { read, write, .. }, input) = negotiator.into_transport();
-        let transmission = Arc::new(Transmission::new(Arc::new(export), style, bounds));
+        let transmission = Arc::new(Transmission::new(Arc::new(export), style, bounds, config));
         let (input, output) = (Input::new(read, input), Output::new(write));
         let driver = Driver::new(transmission.clone(), input, output, config);
         inner.release_child_words();

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
 use std::task::Waker;
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -24,6 +25,8 @@ pub struct Entry {
     pub length: u64,
     /// The epoch in which the request was queued.
     pub epoch: u32,
+    /// When the request was queued, if latency is measured.
+    pub begun: Duration,
     /// The range of its bytes in the stream to the server.
     pub sent: Range<u64>,
     /// The bytes that are counted for it at the gate.
@@ -91,6 +94,7 @@ impl Entry {
             offset: range.0,
             length: range.1,
             epoch: 0,
+            begun: Duration::ZERO,
             sent,
             bytes: 0,
             kind: Kind::Other,

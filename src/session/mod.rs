@@ -59,6 +59,7 @@ pub use submission::{Answer, Chunks, Sink, Submission};
 use crate::chunk::Chunk;
 use crate::error::{Delivery, Error};
 pub use crate::extent::Context;
+use crate::stats::Commands;
 use crate::wire::ReplyStyle;
 use crate::wire::codec::ReplyCodec;
 use crate::wire::request::RequestHead;
@@ -105,6 +106,9 @@ pub struct Session {
     written: u64,
     /// The current period of time; the driver counts it, since there is no clock here.
     epoch: u32,
+    /// The time, if latency is measured; the driver and the callers tell it.
+    now: Option<std::time::Duration>,
+    commands: Commands,
     /// Messages queued and received.
     messages_sent: u64,
     messages_received: u64,
@@ -141,6 +145,8 @@ impl Session {
             queued: 0,
             written: 0,
             epoch: 0,
+            now: None,
+            commands: Commands::default(),
             messages_sent: 0,
             messages_received: 0,
             pending: 0,
@@ -177,6 +183,18 @@ impl Session {
     /// Returns the buffers of reads.
     pub const fn buffers(&self) -> &Buffers {
         &self.buffers
+    }
+
+    /// Tells the time, if latency is measured.
+    #[inline]
+    pub const fn set_now(&mut self, now: Option<std::time::Duration>) {
+        self.now = now;
+    }
+
+    /// Returns the counts of all commands.
+    #[allow(private_interfaces, reason = "for the driver only")]
+    pub const fn commands(&self) -> &Commands {
+        &self.commands
     }
 
     /// Returns how many messages were queued and received.
@@ -332,6 +350,9 @@ impl Session {
         self.pending = self.pending.saturating_sub(1);
         self.gate.free(entry.bytes);
         self.expected = self.expected.saturating_sub(entry.data());
+        let bytes = result.is_ok().then_some(entry.length);
+        let took = self.now.map(|now| now.saturating_sub(entry.begun));
+        self.commands.record(entry.command, bytes, took);
         let kind = entry.kind;
         let result = match kind {
             Kind::Flush { covered } => self.ledger.flushed(covered, result),

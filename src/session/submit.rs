@@ -129,6 +129,7 @@ impl Session {
             _ => Kind::Other,
         };
         entry.epoch = self.epoch;
+        entry.begun = self.now.unwrap_or_default();
         entry.fua = flags.contains(CommandFlags::FUA);
         entry.exclusive = want.exclusive;
         entry.single_chunk = flags.contains(CommandFlags::DF);

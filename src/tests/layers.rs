@@ -10,7 +10,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("context", &[]),
     ("extent", &["context"]),
     ("state", &[]),
-    ("stats", &[]),
+    ("stats", &["wire"]),
     ("strict", &[]),
     ("limits", &["wire"]),
     ("names", &[]),
@@ -23,7 +23,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("uri", &["error", "platform", "wire"]),
     ("serial", &["export", "extent", "stats", "uri", "wire"]),
     // The rules of the protocol, without I/O; and I/O, without the protocol.
-    ("session", &["chunk", "error", "extent", "limits", "wire"]),
+    (
+        "session",
+        &["chunk", "error", "extent", "limits", "stats", "wire"],
+    ),
     ("transport", &["error", "names", "platform", "wire"]),
     // The task of a connection.
     (

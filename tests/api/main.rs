@@ -32,6 +32,7 @@ mod health;
 mod limits;
 mod load;
 mod logging;
+mod metrics;
 mod options;
 mod read_only;
 mod rescue;

@@ -5,11 +5,13 @@ mod serve;
 use std::fmt;
 use std::sync::PoisonError;
 use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
 
 use super::wake::wake_all;
 pub(super) use serve::Duty;
 
 use crate::chunk::Chunk;
+use crate::config::Config;
 use crate::driver::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::driver::sync::{Mutex, MutexGuard};
 use crate::error::Error;
@@ -26,6 +28,8 @@ pub(crate) struct Transmission {
     // Copies for handles that look without the lock. Nothing else depends on them.
     in_flight: AtomicUsize,
     received: AtomicU64,
+    /// The start of the transmission phase, if latency is measured.
+    clock: Option<Instant>,
     buffers: Buffers,
 }
 
@@ -41,7 +45,12 @@ struct Core {
 }
 
 impl Transmission {
-    pub(super) fn new(export: SharedExport, style: ReplyStyle, bounds: Bounds) -> Self {
+    pub(super) fn new(
+        export: SharedExport,
+        style: ReplyStyle,
+        bounds: Bounds,
+        config: &Config,
+    ) -> Self {
         let session = Session::new(style, bounds, Session::random_cookie());
         Self {
             buffers: session.buffers().clone(),
@@ -56,6 +65,7 @@ impl Transmission {
             }),
             in_flight: AtomicUsize::new(0),
             received: AtomicU64::new(0),
+            clock: config.measure_latency.then(Instant::now),
         }
     }
 
@@ -89,7 +99,13 @@ impl Transmission {
             bytes_received: self.received.load(Ordering::Relaxed),
             messages_sent,
             messages_received,
+            commands: *core.session.commands(),
         }
+    }
+
+    /// Returns the time since the transmission phase began, if latency is measured.
+    pub(super) fn now(&self) -> Option<Duration> {
+        self.clock.map(|clock| clock.elapsed())
     }
 
     /// Submits a request, see [`Session::poll_submit`].
@@ -99,7 +115,9 @@ impl Transmission {
         ticket: &mut Option<u64>,
         waker: &Waker,
     ) -> Poll<Result<Cookie, Error>> {
+        let now = self.now();
         let mut core = self.core();
+        core.session.set_now(now);
         let result = core.session.poll_submit(submission, ticket, waker);
         if let Poll::Ready(Ok(_)) = result {
             self.publish(&core.session);
