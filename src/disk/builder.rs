@@ -146,7 +146,7 @@ impl DiskBuilder {
 
     /// Sets what proves that a lost connection is over. The default is nothing: changes of other
     /// content than one whose outcome is unknown fail then with
-    /// [`Error::Held`](crate::Error::Held).
+    /// [`Error::Held`].
     pub fn fence(mut self, fence: Fence) -> Self {
         self.settings.fence = Some(fence);
         self

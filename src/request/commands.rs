@@ -28,7 +28,7 @@ use crate::connection::Connection;
 ///
 /// # Cancel safety
 ///
-/// All requests are cancel safe: see [`Pending`].
+/// All requests are cancel safe: see [`Pending`](crate::Pending).
 impl Connection {
     /// Reads `length` bytes at `offset` (`NBD_CMD_READ`).
     ///

@@ -11,7 +11,7 @@ use crate::wire::{Command, CommandFlags, ProtocolError};
 /// A change of a part of a block, while the block is read.
 ///
 /// No other change of the block is in flight from the read until the write is answered, see
-/// [`Blocked`](super::blocked::Blocked): otherwise the write would undo it.
+/// `Blocked`: otherwise the write would undo it.
 #[derive(Debug)]
 pub struct Modify {
     /// The read of the block.
