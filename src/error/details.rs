@@ -156,15 +156,13 @@ impl Error {
 
     /// The same error with the option that was sent last, if it is about the handshake.
     pub(crate) fn after_option(mut self, option: Option<OptionType>) -> Self {
-        let is_handshake = match &self {
-            Self::Disconnected(lost, _) => lost.phase == Phase::Handshake,
-            Self::Timeout(phase, _) => *phase == Phase::Handshake,
-            _ => false,
+        let ending = match &mut self {
+            Self::Disconnected(lost, ending) if lost.phase == Phase::Handshake => ending,
+            Self::Timeout(Phase::Handshake, ending) => ending,
+            _ => return self,
         };
-        if is_handshake && option.is_some() {
-            if let Some(facts) = self.facts_mut() {
-                facts.asked = option;
-            }
+        if option.is_some() {
+            ending.facts_mut().asked = option;
         }
         self
     }

@@ -76,7 +76,6 @@ impl Refusal {
             OptionReplyType::ERR_POLICY => "forbidden by its policy",
             OptionReplyType::ERR_INVALID => "invalid",
             OptionReplyType::ERR_PLATFORM => "not supported on its platform",
-            OptionReplyType::ERR_TLS_REQD => "it requires TLS",
             OptionReplyType::ERR_UNKNOWN => "no such export",
             OptionReplyType::ERR_SHUTDOWN => "it is shutting down",
             OptionReplyType::ERR_BLOCK_SIZE_REQD => {
