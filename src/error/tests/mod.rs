@@ -1,7 +1,11 @@
 //! What holds for every error.
 
+mod answers;
+mod facts;
+mod parts;
 mod samples;
 mod table;
+mod texts;
 
 use std::io;
 

@@ -342,7 +342,6 @@ pub(super) const PHASES: [Phase; 8] = [
     Phase::Shutdown,
 ];
 
-/// Every variant, with every kind of cause.
 /// A context that is missing, where there are this many others.
 pub(super) fn missing_context(others: usize) -> Error {
     let name = "qemu:dirty-bitmap:b0".into();
@@ -359,6 +358,7 @@ pub(super) fn export_changed() -> Error {
     }
 }
 
+/// Every variant, with every kind of cause.
 pub(super) fn every() -> Vec<Error> {
     let refusal = Refusal {
         option: crate::wire::OptionType::GO,

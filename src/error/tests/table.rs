@@ -15,7 +15,7 @@ use crate::wire::{Command, Errno, OptionReplyType, OptionType, ProtocolError};
 const EXPECTED: &str = include_str!("table.txt");
 
 /// An export of a server on a TCP port.
-fn site() -> Arc<Site> {
+pub(super) fn site() -> Arc<Site> {
     let server = Some("localhost:10809".into());
     let export = Some("disk0".into());
     Arc::new(Site { server, export })
@@ -188,7 +188,7 @@ fn missing_contexts() -> Vec<Error> {
     all
 }
 
-fn child(status: Option<i32>, has_ended: bool, stderr: &str) -> ChildReport {
+pub(super) fn child(status: Option<i32>, has_ended: bool, stderr: &str) -> ChildReport {
     use std::os::unix::process::ExitStatusExt;
     ChildReport {
         status: status.map(|code| std::process::ExitStatus::from_raw(code << 8)),
@@ -226,7 +226,7 @@ fn timeouts() -> Vec<Error> {
 }
 
 /// All of them, in groups.
-fn groups() -> Vec<(&'static str, Vec<Error>)> {
+pub(super) fn groups() -> Vec<(&'static str, Vec<Error>)> {
     let mut invalid: Vec<_> = invalid().into_iter().map(Error::from).collect();
     invalid.push(Error::state(State::Ready, "created"));
     let mut closed = vec![Error::closed()];
