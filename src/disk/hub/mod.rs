@@ -1,10 +1,11 @@
 //! What the handles of a disk, its requests and its keeper have in common.
 
+mod changes;
+mod flushes;
+
 use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -12,7 +13,7 @@ use tokio::sync::Notify;
 use super::builder::Settings;
 use super::event::{Event, Listeners, Status};
 use super::same::Facts;
-use super::state::{Content, Hold, Mark, Place, Table, Turn};
+use super::state::Table;
 use crate::connection::Connection;
 use crate::error::{Error, RequestError, Result};
 
@@ -98,8 +99,6 @@ impl Hub {
     fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    // Links.
 
     /// Waits for a link: of those that are ready, the one that has written what is asked for and not
     /// flushed it, or else the least busy one.
@@ -219,201 +218,6 @@ impl Hub {
         self.core().limited_by.get_or_insert(reason);
     }
 
-    // Changes.
-
-    /// Returns the bytes that a change writes, and what it makes of them. Of a part of a block the
-    /// whole block is written, with what was read.
-    pub(super) fn reach(
-        &self,
-        range: &Range<u64>,
-        content: &Content,
-        is_unaligned: bool,
-    ) -> (Range<u64>, Content) {
-        let export = self.facts.export();
-        let block = u64::from(export.alignment());
-        let start = range.start - range.start % block;
-        let end = range.end.next_multiple_of(block).min(export.size());
-        if !is_unaligned || (start..end) == *range {
-            return (range.clone(), content.clone());
-        }
-        (start..end, Content::Unknown)
-    }
-
-    /// Adds a change to the order.
-    pub(super) fn begin(self: &Arc<Self>, range: Range<u64>) -> Placed {
-        let place = self.core().table.begin(range);
-        Placed {
-            hub: self.clone(),
-            place,
-        }
-    }
-
-    /// Waits until a change may be sent.
-    pub(super) async fn turn(
-        &self,
-        placed: &Placed,
-        range: &Range<u64>,
-        content: &Content,
-    ) -> Result<()> {
-        loop {
-            let fenced = self.fenced.notified();
-            let turn = poll_fn(|cx| {
-                let mut core = self.core();
-                if let Some(error) = &core.over {
-                    return Poll::Ready(Err(error.clone()));
-                }
-                match core.table.turn(placed.place, range, content, cx.waker()) {
-                    Turn::Wait => Poll::Pending,
-                    turn => Poll::Ready(Ok(turn)),
-                }
-            });
-            match turn.await? {
-                Turn::Held(_) if self.settings.fence.is_some() => fenced.await,
-                Turn::Held(Hold { range, generation }) => {
-                    return Err(Error::Held { range, generation });
-                }
-                Turn::Go | Turn::Wait => return Ok(()),
-            }
-        }
-    }
-
-    /// Records that a change is about to be sent over this link.
-    pub(super) fn send(self: &Arc<Self>, generation: u64) -> Sending {
-        *self.core().sent.entry(generation).or_default() += 1;
-        Sending {
-            hub: self.clone(),
-            generation,
-        }
-    }
-
-    /// Records a change that was acknowledged.
-    pub(super) fn acknowledge(
-        &self,
-        range: &Range<u64>,
-        content: &Content,
-        generation: u64,
-        is_durable: bool,
-    ) {
-        let mut core = self.core();
-        core.table
-            .acknowledge(range, content, generation, is_durable);
-        let is_full = match self.settings.journal {
-            Some(limit) => core.table.unflushed().memory() > limit,
-            None => core.table.unflushed().len() > MOST_UNFLUSHED,
-        };
-        drop(core);
-        if is_full {
-            self.attention.notify_one();
-        }
-    }
-
-    /// Returns whether the journal is full, or too much is unflushed to be remembered.
-    pub(super) fn is_full(&self) -> bool {
-        let core = self.core();
-        let unflushed = core.table.unflushed();
-        match self.settings.journal {
-            Some(limit) => unflushed.memory() > limit,
-            None => unflushed.len() > MOST_UNFLUSHED,
-        }
-    }
-
-    /// Records a change whose link was lost before the answer came.
-    pub(super) fn lose(&self, range: &Range<u64>, content: &Content, generation: u64) {
-        self.core().table.lose(range, content, generation);
-    }
-
-    /// Waits until no change is on its way over a link that is not in use any more. Each has ended
-    /// then, or is a ghost.
-    pub(super) async fn resolve(&self) {
-        loop {
-            let resolved = self.resolved.notified();
-            {
-                let core = self.core();
-                let lives = |of: &u64| core.links.iter().any(|(link, _)| link.generation == *of);
-                if core.sent.keys().all(lives) {
-                    return;
-                }
-            }
-            resolved.await;
-        }
-    }
-
-    /// Records that the last link was lost, and perhaps the server. Returns what must be written
-    /// again.
-    pub(super) fn server_lost(&self) -> Vec<(Range<u64>, Content)> {
-        self.core().table.server_lost()
-    }
-
-    /// Returns the mark of the ghosts that wait for a fence, if there are any.
-    pub(super) fn unfenced(&self) -> Option<Mark> {
-        self.core().table.unfenced()
-    }
-
-    /// Records that the ghosts up to this mark are fenced.
-    pub(super) fn fence(&self, mark: Mark) {
-        let mut core = self.core();
-        if core.table.fence(mark) {
-            let generation = mark.generation;
-            core.listeners.tell(&Event::Fenced { generation });
-        }
-        drop(core);
-        self.fenced.notify_waiters();
-    }
-
-    // Flushes.
-
-    /// Waits until all changes have ended that were begun before this call.
-    pub(super) async fn settle(&self) {
-        let mark = self.core().table.begun();
-        loop {
-            let settled = self.settled.notified();
-            if self.core().table.is_settled(mark) {
-                return;
-            }
-            settled.await;
-        }
-    }
-
-    /// Returns the mark of what is acknowledged.
-    pub(super) fn acknowledged(&self) -> u64 {
-        self.core().table.acknowledged()
-    }
-
-    /// Records a flush that has succeeded on the server, and was sent at this mark.
-    ///
-    /// # Errors
-    /// If what was acknowledged before may be lost.
-    pub(super) fn flushed(&self, mark: u64) -> Result<()> {
-        let mut core = self.core();
-        core.table.flushed(mark);
-        let lost = core.table.take_unsure();
-        if let Some(failure) = &core.failure {
-            return Err(Error::DurabilityUnknown(failure.clone().into()));
-        }
-        match lost.is_empty() {
-            true => Ok(()),
-            false => Err(Error::maybe_lost(lost)),
-        }
-    }
-
-    /// Records a flush of the disk's own that has succeeded: what may be lost is left to be said.
-    pub(super) fn flushed_early(&self, mark: u64) {
-        self.core().table.flushed(mark);
-    }
-
-    /// Records a flush that failed on the server.
-    pub(super) fn flush_failed(&self, failure: &RequestError) {
-        let mut core = self.core();
-        core.failure.get_or_insert_with(|| failure.clone());
-    }
-
-    /// Forgets that a flush has failed.
-    pub(super) fn clear_flush_error(&self) {
-        self.core().failure = None;
-    }
-
-    // The end.
-
     /// Ends the disk. The first cause stands.
     pub(super) fn end(&self, cause: Error, event: Option<&Event>) {
         let mut core = self.core();
@@ -463,45 +267,5 @@ impl Hub {
             maybe_lost: unflushed.unsure().collect(),
             limited_by: core.limited_by,
         }
-    }
-}
-
-/// How many ranges are remembered as unflushed before the disk flushes by itself.
-const MOST_UNFLUSHED: usize = 1 << 16;
-
-/// A change in the order; dropping it ends the change.
-#[derive(Debug)]
-pub(super) struct Placed {
-    hub: Arc<Hub>,
-    place: Place,
-}
-
-impl Drop for Placed {
-    fn drop(&mut self) {
-        let mut woken = Vec::new();
-        self.hub.core().table.end(self.place, &mut woken);
-        woken.into_iter().for_each(std::task::Waker::wake);
-        self.hub.settled.notify_waiters();
-    }
-}
-
-/// A change on its way over a link. Dropping it says that it has ended, or is recorded as a ghost.
-#[derive(Debug)]
-pub(super) struct Sending {
-    hub: Arc<Hub>,
-    generation: u64,
-}
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        let mut core = self.hub.core();
-        if let Some(count) = core.sent.get_mut(&self.generation) {
-            *count -= 1;
-            if *count == 0 {
-                core.sent.remove(&self.generation);
-            }
-        }
-        drop(core);
-        self.hub.resolved.notify_waiters();
     }
 }

@@ -5,118 +5,19 @@
 //! outcome that was said to be unknown several. Every read, and every flush that promises
 //! something, is compared with it.
 
+mod losses;
+mod server;
+
 use std::ops::Range;
 use std::task::Waker;
 
 use bytes::Bytes;
 
+use server::{Message, Random, Server, Values, values};
+
 use super::{Content, Mark, Place, Table, Turn};
 
 const SIZE: usize = 5;
-
-/// Random numbers (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
-
-    fn chance(&mut self, one_in: usize) -> bool {
-        self.below(one_in) == 0
-    }
-
-    fn range(&mut self) -> Range<u64> {
-        let start = self.below(SIZE);
-        let end = start + 1 + self.below(SIZE - start);
-        start as u64..end as u64
-    }
-}
-
-/// A set of byte values below 8.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Values(u8);
-
-impl Values {
-    const ANY: Self = Self(u8::MAX);
-
-    const fn one(value: u8) -> Self {
-        Self(1 << value)
-    }
-
-    const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    const fn has(self, value: u8) -> bool {
-        self.0 & (1 << value) != 0
-    }
-}
-
-fn values(content: &Content, range: &Range<u64>, byte: u64) -> Values {
-    match content {
-        Content::Data(data) => Values::one(data[(byte - range.start) as usize]),
-        Content::Zeroes => Values::one(0),
-        Content::Unknown => Values::ANY,
-    }
-}
-
-/// A change on its way.
-#[derive(Clone, Debug)]
-struct Message {
-    range: Range<u64>,
-    content: Content,
-    generation: u64,
-    fua: bool,
-    /// Which change it is; none writes the journal again.
-    change: Option<usize>,
-}
-
-/// The export, and what its server has not carried out yet.
-struct Server {
-    bytes: [u8; SIZE],
-    /// What each byte has been since it was last durable, and since the flush was sent.
-    past: [Values; SIZE],
-    since: [Values; SIZE],
-    /// Changes of lost links, each with the mark of the ghosts up to it.
-    ghosts: Vec<(Message, Mark)>,
-}
-
-impl Server {
-    fn carry_out(&mut self, message: &Message, part: &Range<u64>, random: &mut Random) {
-        let from = message.range.start.max(part.start);
-        for byte in from..message.range.end.min(part.end) {
-            let value = match &message.content {
-                Content::Data(data) => data[(byte - message.range.start) as usize],
-                Content::Zeroes => 0,
-                Content::Unknown => random.below(4) as u8,
-            };
-            self.bytes[byte as usize] = value;
-            for past in [&mut self.past, &mut self.since] {
-                let past = &mut past[byte as usize];
-                *past = past.with(Values::one(value));
-            }
-        }
-    }
-
-    /// The server is killed: what was not durable may be lost.
-    fn crash(&mut self, random: &mut Random) {
-        for (byte, past) in self.bytes.iter_mut().zip(&self.past) {
-            if random.chance(2) {
-                *byte = loop {
-                    let value = random.below(8) as u8;
-                    if past.has(value) {
-                        break value;
-                    }
-                };
-            }
-        }
-    }
-}
 
 /// A change, as its caller sees it.
 struct Change {
@@ -332,87 +233,6 @@ impl Model {
             }
             None => drop(self.again.pop()),
         }
-    }
-
-    fn lose(&mut self, lost: &[u64]) {
-        self.links.retain(|link| !lost.contains(link));
-        let (gone, kept) = std::mem::take(&mut self.sent)
-            .into_iter()
-            .partition(|message: &Message| lost.contains(&message.generation));
-        self.sent = kept;
-        for message in gone {
-            let Message {
-                range,
-                content,
-                generation,
-                change,
-                ..
-            } = &message;
-            self.table.lose(range, content, *generation);
-            if let Some(at) = *change {
-                let mut change = self.changes[at].take().expect("it was sent");
-                change.is_sent = false;
-                if self.repeats && !change.is_given_up && !matches!(content, Content::Unknown) {
-                    self.changes[at] = Some(change);
-                } else {
-                    self.table.end(change.place, &mut Vec::new());
-                }
-                self.allow(range, content);
-            }
-            if !self.random.chance(4) {
-                let mark = self.table.unfenced().expect("it was just lost");
-                self.server.ghosts.push((message, mark));
-            }
-        }
-        if self.links.is_empty() {
-            if let Some(flush) = &mut self.flush {
-                flush.mark = None;
-            }
-            // What was being written again is part of what is to be written again now.
-            self.again = self.table.server_lost();
-        }
-    }
-
-    fn crash(&mut self) {
-        self.server.crash(&mut self.random);
-        for (seen, past) in self.seen.iter_mut().zip(&self.server.past) {
-            *seen = seen.with(*past);
-        }
-        let all = self.links.clone();
-        self.lose(&all);
-    }
-
-    fn ghost(&mut self) {
-        if self.server.ghosts.is_empty() {
-            return;
-        }
-        let at = self.random.below(self.server.ghosts.len());
-        let (ghost, _) = self.server.ghosts[at].clone();
-        let mut part = ghost.range.clone();
-        match self.random.below(3) {
-            0 => part = self.random.range(),
-            _ => drop(self.server.ghosts.remove(at)),
-        }
-        self.server.carry_out(&ghost, &part, &mut self.random);
-    }
-
-    fn fence(&mut self) {
-        if !self.fences {
-            return;
-        }
-        let Some(mark) = self.fencing.take() else {
-            self.fencing = self.table.unfenced();
-            return;
-        };
-        let covers = |ghost: &(Message, Mark)| ghost.1.number <= mark.number;
-        while let Some(at) = self.server.ghosts.iter().position(covers) {
-            let (ghost, _) = self.server.ghosts.remove(at);
-            if self.random.chance(2) {
-                self.server
-                    .carry_out(&ghost, &ghost.range, &mut self.random);
-            }
-        }
-        self.table.fence(mark);
     }
 
     fn flush(&mut self) {

@@ -1,0 +1,218 @@
+//! How a disk carries out requests: over one link after the other, until there is an answer.
+
+mod change;
+mod pending;
+mod reading;
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use pending::Pending;
+use reading::Reading;
+
+use super::Disk;
+use super::hub::{Hub, Link};
+use crate::connection::Connection;
+use crate::error::{Delivery, Error, Result};
+use crate::export::Export;
+use crate::request::{Client, Execute, Request, sealed};
+use crate::wire::{CommandFlags, Errno, ProtocolError};
+
+/// On how many lost links a request may have been before it fails.
+const MOST_LOSSES: u32 = 3;
+
+/// The work on a request.
+type Work<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+
+/// A request that can be sent again.
+struct Lasting<O> {
+    operation: O,
+    range: Range<u64>,
+    flags: CommandFlags,
+    is_unaligned: bool,
+}
+
+impl<O: Execute> Lasting<O> {
+    fn new(request: Request<O, Disk>) -> Self {
+        let is_unaligned = request.is_unaligned();
+        let (operation, offset, length, flags) = request.into_parts();
+        Self {
+            operation,
+            // Ranges that are too long are refused by the checks of each link.
+            range: offset..offset.saturating_add(length),
+            flags,
+            is_unaligned,
+        }
+    }
+
+    /// The request on a link. `operation` is what it was made with, or a copy.
+    fn on(&self, connection: &Connection, operation: O) -> Request<O> {
+        let length = self.range.end - self.range.start;
+        Request::from_parts(
+            connection,
+            operation,
+            self.range.start,
+            length,
+            self.flags,
+            self.is_unaligned,
+        )
+    }
+}
+
+/// Whether the error says that the link is over, and not only the request.
+fn is_lost(error: &Error) -> bool {
+    error.is_fatal()
+}
+
+/// Whether the server has answered that it is shutting down: then nothing was carried out.
+fn was_refused(error: &Error) -> bool {
+    matches!(error, Error::Request(request) if request.errno() == Errno::ESHUTDOWN)
+        || error.delivery() == Delivery::NotSent
+}
+
+/// The links that were lost under a request that changes nothing.
+#[derive(Default)]
+struct Losses(u32);
+
+impl Losses {
+    /// Takes a dead link out of use. Returns the error if that was one too many.
+    fn add(&mut self, hub: &Hub, link: &Link, error: Error) -> Result<()> {
+        note(hub, link);
+        self.0 += u32::from(!was_refused(&error));
+        if self.0 < MOST_LOSSES {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    }
+}
+
+/// Carries out what changes nothing: over another link if one is lost (R8).
+async fn read<O: Execute>(hub: Arc<Hub>, request: Lasting<O>) -> Result<O::Output> {
+    let copy = request.operation.again();
+    let first = request.operation;
+    let request = Lasting {
+        operation: copy,
+        ..request
+    };
+    let mut next = Some(first);
+    let mut losses = Losses::default();
+    loop {
+        if hub.is_scattered(&request.range) {
+            flush_early(&hub).await;
+        }
+        let link = hub.link(Some(&request.range)).await?;
+        let operation = next.take().unwrap_or_else(|| request.operation.again());
+        let result = request.on(&link.connection, operation).await;
+        hub.done(&link);
+        match result {
+            Err(error) if is_lost(&error) => {
+                losses.add(&hub, &link, error)?;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Flushes on one link what was acknowledged on all (P7).
+async fn flush<O: Execute>(hub: Arc<Hub>, request: Lasting<O>) -> Result<O::Output> {
+    hub.settle().await;
+    let mut losses = Losses::default();
+    loop {
+        let link = hub.link(None).await?;
+        let mark = hub.acknowledged();
+        let result = request
+            .on(&link.connection, request.operation.again())
+            .await;
+        hub.done(&link);
+        match result {
+            Ok(output) => return hub.flushed(mark).map(|()| output),
+            Err(error @ Error::DurabilityUnknown(_)) => {
+                hub.flushed(mark)?;
+                // It was forgiven meanwhile.
+                link.connection.clear_flush_error();
+                drop(error);
+            }
+            Err(Error::Request(failure)) if failure.errno() != Errno::ESHUTDOWN => {
+                hub.flush_failed(&failure);
+                return Err(Error::Request(failure));
+            }
+            Err(error) if is_lost(&error) => {
+                losses.add(&hub, &link, error)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Flushes for the disk's own sake: too much is unflushed, or a read needs what several links have
+/// written (P6).
+pub(super) async fn flush_early(hub: &Hub) {
+    let mark = hub.acknowledged();
+    let Ok(link) = hub.link(None).await else {
+        return;
+    };
+    match link.connection.flush().await {
+        Ok(()) => hub.flushed_early(mark),
+        // The next flush of a caller says so, too.
+        Err(Error::Request(failure)) => hub.flush_failed(&failure),
+        Err(_) => {}
+    }
+    hub.done(&link);
+}
+
+/// Takes a dead link out of use at once; its keeper does the rest.
+fn note(hub: &Hub, link: &Link) {
+    hub.drop_link(link.generation);
+    hub.attention.notify_one();
+}
+
+impl sealed::Sealed for Disk {}
+
+impl Client for Disk {
+    type Pending<O: Execute> = Pending<O>;
+    type Reading = Reading;
+
+    fn start<O: Execute>(request: Request<O, Self>) -> Pending<O> {
+        Pending::new(request)
+    }
+
+    fn submit<O: Execute>(request: Request<O, Self>) -> Pending<O> {
+        Pending::submit(request)
+    }
+
+    fn settle(&self) -> impl Future<Output = Result<()>> + Send + 'static {
+        let hub = self.hub().clone();
+        async move {
+            hub.settle().await;
+            Ok(())
+        }
+    }
+
+    fn read_chunks(
+        &self,
+        offset: u64,
+        length: u64,
+        flags: CommandFlags,
+        timeout: Option<Duration>,
+    ) -> Reading {
+        Reading::new(self, offset..offset.saturating_add(length), flags, timeout)
+    }
+
+    fn exported(&self) -> Result<Export> {
+        Ok(self.hub().facts.export().clone())
+    }
+
+    fn can_filter(&self) -> Result<bool> {
+        Ok(self.hub().facts.export().can_block_status_payload())
+    }
+
+    fn violated(&self, violation: ProtocolError) -> Error {
+        let error = Error::from(violation);
+        self.hub().end(error.clone(), None);
+        error
+    }
+}

@@ -1,0 +1,88 @@
+//! Structured reads.
+
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::stream::{self, Iter, Stream, TryStreamExt as _};
+
+use super::{Losses, Work, is_lost};
+use crate::chunk::Chunk;
+use crate::disk::Disk;
+use crate::error::Result;
+use crate::request::Client as _;
+use crate::wire::CommandFlags;
+
+/// A structured read of a disk: all its pieces come from one link.
+#[allow(unnameable_types, reason = "Chunks is its name")]
+#[derive(Debug)]
+pub struct Reading(Pieces);
+
+enum Pieces {
+    Reading(Work<Vec<Chunk>>),
+    Giving(Iter<std::vec::IntoIter<Chunk>>),
+    Over,
+}
+
+impl Reading {
+    pub(super) fn new(
+        disk: &Disk,
+        range: Range<u64>,
+        flags: CommandFlags,
+        timeout: Option<Duration>,
+    ) -> Self {
+        let hub = disk.hub().clone();
+        let work = async move {
+            let mut losses = Losses::default();
+            loop {
+                let link = hub.link(Some(&range)).await?;
+                let length = range.end - range.start;
+                let chunks = link
+                    .connection
+                    .read_chunks(range.start, length, flags, timeout);
+                let result = chunks.try_collect().await;
+                hub.done(&link);
+                match result {
+                    Err(error) if is_lost(&error) => {
+                        losses.add(&hub, &link, error)?;
+                    }
+                    result => return result,
+                }
+            }
+        };
+        Self(Pieces::Reading(Box::pin(work)))
+    }
+}
+
+impl std::fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Reading(_) => "Reading",
+            Self::Giving(_) => "Giving",
+            Self::Over => "Over",
+        })
+    }
+}
+
+impl Stream for Reading {
+    type Item = Result<Chunk>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match &mut self.0 {
+                Pieces::Reading(work) => match ready!(work.as_mut().poll(cx)) {
+                    Ok(chunks) => self.0 = Pieces::Giving(stream::iter(chunks)),
+                    Err(error) => {
+                        self.0 = Pieces::Over;
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                },
+                Pieces::Giving(chunks) => {
+                    return Pin::new(chunks).poll_next(cx).map(|it| it.map(Ok));
+                }
+                Pieces::Over => return Poll::Ready(None),
+            }
+        }
+    }
+}
