@@ -14,6 +14,8 @@ async fn a_server_answers_whatever_its_disk_is_like() {
             "memory",
             "1M",
             "blocksize-minimum=64K",
+            "blocksize-preferred=64K",
+            "blocksize-maximum=1M",
         ],
     ] {
         let (conn, _server) = connect(args).await;
