@@ -17,6 +17,11 @@ activation: [ nbdkit memory 1M ].
 a failure; --isnt, --cannot and --hasnt exit with 0 for no and 2 for yes. All
 else exits with 0 or 1, as nbdinfo does.";
 
+/// What is asked for in place of a map.
+const OTHERS: [&str; 9] = [
+    "size", "uri", "list", "is", "isnt", "can", "cannot", "has", "hasnt",
+];
+
 /// Prints what an NBD server says about itself and its exports, as nbdinfo does
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
@@ -24,13 +29,13 @@ pub(crate) struct InfoArgs {
     #[command(flatten)]
     mode: ModeArgs,
     /// With --map: print how many bytes there are of each type
-    #[arg(long, alias = "total", requires = "map")]
+    #[arg(long, alias = "total", requires = "map", conflicts_with_all = OTHERS)]
     totals: bool,
     /// With --map: begin at this byte
-    #[arg(long, value_name = "SIZE", requires = "map", value_parser = size::<u64>, default_value = "0", hide_default_value = true)]
+    #[arg(long, value_name = "SIZE", requires = "map", conflicts_with_all = OTHERS, value_parser = size::<u64>, default_value = "0", hide_default_value = true)]
     offset: u64,
     /// With --map: look at so many bytes [default: to the end of the export]
-    #[arg(long, value_name = "SIZE", requires = "map", value_parser = size::<u64>)]
+    #[arg(long, value_name = "SIZE", requires = "map", conflicts_with_all = OTHERS, value_parser = size::<u64>)]
     length: Option<u64>,
     /// Print JSON
     #[arg(long)]
