@@ -12,6 +12,7 @@ use crate::wire::{Errno, Text};
 #[non_exhaustive]
 pub enum Chunk {
     /// A piece that was sent as data.
+    #[doc(alias = "LIBNBD_READ_DATA")]
     Data {
         /// The start of the piece, in bytes from the start of the export.
         offset: u64,
@@ -19,6 +20,7 @@ pub enum Chunk {
         data: Bytes,
     },
     /// A piece that reads as zeroes, and was not sent as data.
+    #[doc(alias = "LIBNBD_READ_HOLE")]
     Hole {
         /// The start of the piece, in bytes from the start of the export.
         offset: u64,

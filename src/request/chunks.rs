@@ -60,6 +60,7 @@ use crate::wire::{Command, CommandFlags};
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "nbd_chunk_callback")]
 #[must_use = "the read is sent only when the stream is polled"]
 pub struct Chunks<C: Client = Connection> {
     range: Range,

@@ -4,6 +4,7 @@
 #[macro_use]
 pub(crate) mod runtimes;
 
+pub(crate) mod in_process;
 pub(crate) mod load;
 pub(crate) mod long;
 pub(crate) mod loopback;

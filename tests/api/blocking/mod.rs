@@ -10,19 +10,11 @@ use std::time::Duration;
 use nbd_client::blocking::Disk;
 use nbd_client::testing::{Export, Server};
 use nbd_client::wire::{Command, Errno};
-use nbd_client::{Connection, Connector, Error, InvalidRequest, InvalidUse, Phase, context};
+use nbd_client::{Connection, Error, InvalidRequest, InvalidUse, Phase, context};
 
+use crate::shared::in_process::way_to;
 use crate::shared::watchdog::within;
 use crate::support::*;
-
-/// A way to a server in this process, which lives on the background thread of the disks.
-fn way_to(server: &Server) -> Connector {
-    let server = server.clone();
-    Connector::stream(move || {
-        let stream = server.connect();
-        async move { Ok(stream) }
-    })
-}
 
 fn open(server: &Server) -> Disk {
     Disk::open(way_to(server)).unwrap()
