@@ -144,12 +144,25 @@ impl std::ops::Add for Stats {
             bytes_received: self.bytes_received.wrapping_add(other.bytes_received),
             messages_sent: self.messages_sent.wrapping_add(other.messages_sent),
             messages_received: self.messages_received.wrapping_add(other.messages_received),
-            // Only the transmission phase has commands.
-            commands: match self.commands == Commands::default() {
-                true => other.commands,
-                false => self.commands,
-            },
+            commands: self.commands + other.commands,
         }
+    }
+}
+
+impl std::ops::Add for Commands {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        for (row, more) in self.0.iter_mut().zip(&other.0) {
+            row.requests = row.requests.wrapping_add(more.requests);
+            row.errors = row.errors.wrapping_add(more.errors);
+            row.bytes = row.bytes.wrapping_add(more.bytes);
+            row.latency.sum = row.latency.sum.saturating_add(more.latency.sum);
+            for (count, more) in row.latency.counts.iter_mut().zip(&more.latency.counts) {
+                *count = count.wrapping_add(*more);
+            }
+        }
+        self
     }
 }
 

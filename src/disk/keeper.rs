@@ -35,7 +35,7 @@ pub(super) struct Keeper {
     hub: Arc<Hub>,
     connector: Connector,
     /// The end of each link.
-    ends: FuturesUnordered<Task<(u64, Error)>>,
+    ends: FuturesUnordered<Task<(Arc<Link>, Error)>>,
     /// A connection on its way.
     opening: Option<Task<Result<Connection>>>,
     fencing: Option<Task<Option<Mark>>>,
@@ -69,7 +69,7 @@ impl Keeper {
         while hub.over().is_none() {
             tokio::select! {
                 () = hub.leaving.notified() => hub.end(Error::closed(), None),
-                Some((generation, cause)) = self.ends.next() => self.lost(generation, cause),
+                Some((link, cause)) = self.ends.next() => self.lost(&link, cause),
                 Some(opened) = OptionFuture::from(self.opening.as_mut()) => {
                     self.opening = None;
                     self.opened(opened).await;
@@ -91,14 +91,15 @@ impl Keeper {
         let link = link.clone();
         let end = async move {
             let cause = link.connection.closed().await;
-            (link.generation, cause)
+            (link, cause)
         };
         self.ends.push(Box::pin(end));
     }
 
     /// A link has ended.
-    fn lost(&mut self, generation: u64, cause: Error) {
-        self.hub.drop_link(generation);
+    fn lost(&mut self, link: &Link, cause: Error) {
+        let generation = link.generation;
+        self.hub.end_link(link);
         debug!(generation, error = %cause, "a link is lost");
         self.hub.tell(&Event::Lost {
             generation,

@@ -9,6 +9,7 @@ mod keeper;
 mod policy;
 mod same;
 mod state;
+mod streams;
 
 use std::fmt;
 use std::ops::RangeBounds;
@@ -29,6 +30,7 @@ use crate::error::{Error, Phase, Result};
 use crate::export::Export;
 use crate::extents::{Extents, JointExtents};
 use crate::request::{Chunks, Client, Request, op};
+use crate::stats::Stats;
 
 /// One export over any number of connections, which survives the loss of each without undoing newer
 /// data.
@@ -132,6 +134,15 @@ impl Disk {
     #[must_use]
     pub fn status(&self) -> Status {
         self.hub().status()
+    }
+
+    /// Returns the counts of what was sent and received over all connections since the disk was
+    /// opened, lost ones included. A request that was sent again counts again.
+    ///
+    /// When the disk has ended, what comes later over its connections is not counted.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.hub().stats()
     }
 
     /// Waits until all changes are answered that were begun before, without a flush; see

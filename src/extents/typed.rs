@@ -54,7 +54,7 @@ impl Connection {
     #[doc(alias = "nbd_block_status")]
     #[doc(alias = "nbd_block_status_64")]
     pub fn allocation(&self, range: impl RangeBounds<u64>) -> Allocations {
-        Allocations(Typed::new(self.clone(), BASE_ALLOCATION, range))
+        Allocations::new(self.clone(), range)
     }
 
     /// Returns a stream of which parts of a range have been written since a dirty bitmap of QEMU was
@@ -100,7 +100,7 @@ impl Connection {
     /// in the first place.
     #[doc(alias = "LIBNBD_CONTEXT_QEMU_DIRTY_BITMAP")]
     pub fn dirty_extents(&self, bitmap: &str, range: impl RangeBounds<u64>) -> DirtyExtents {
-        DirtyExtents(Typed::new(self.clone(), qemu_dirty_bitmap(bitmap), range))
+        DirtyExtents::new(self.clone(), bitmap, range)
     }
 }
 
@@ -175,6 +175,22 @@ typed! {
     /// Which parts of a range have been written since a bitmap was started, see
     /// [`Connection::dirty_extents`].
     DirtyExtents of DirtyExtent
+}
+
+impl<C: Client> Allocations<C> {
+    /// Streams which parts of a range of the export of any client are allocated, see
+    /// [`Connection::allocation`].
+    pub fn new(client: C, range: impl RangeBounds<u64>) -> Self {
+        Self(Typed::new(client, BASE_ALLOCATION, range))
+    }
+}
+
+impl<C: Client> DirtyExtents<C> {
+    /// Streams which parts of a range of the export of any client a bitmap marks, see
+    /// [`Connection::dirty_extents`].
+    pub fn new(client: C, bitmap: &str, range: impl RangeBounds<u64>) -> Self {
+        Self(Typed::new(client, qemu_dirty_bitmap(bitmap), range))
+    }
 }
 
 impl From<Extent> for AllocationExtent {

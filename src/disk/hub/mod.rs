@@ -16,6 +16,7 @@ use super::same::Facts;
 use super::state::Table;
 use crate::connection::Connection;
 use crate::error::{Error, RequestError, Result};
+use crate::stats::Stats;
 
 /// How many requests a link works on before another link is wished for: servers work on no more at
 /// a time.
@@ -54,6 +55,10 @@ struct Core {
     table: Table,
     /// The links that are ready, with the number of requests that each works on.
     links: Vec<(Arc<Link>, usize)>,
+    /// The links that are out of use and have not ended.
+    leaving: Vec<Arc<Link>>,
+    /// What was counted on links that have ended.
+    counted: Stats,
     /// How many changes were sent over each link and have not ended.
     sent: BTreeMap<u64, usize>,
     generation: u64,
@@ -73,6 +78,8 @@ impl Hub {
         let core = Core {
             table: Table::new(settings.journal.is_some()),
             links: vec![(Arc::new(link), 0)],
+            leaving: Vec::new(),
+            counted: Stats::default(),
             sent: BTreeMap::new(),
             generation: 1,
             is_wishing: false,
@@ -167,12 +174,36 @@ impl Hub {
         }
     }
 
-    /// Takes a link that is dead out of use. Returns whether it was in use.
-    pub(super) fn drop_link(&self, generation: u64) -> bool {
+    /// Takes a link out of use, because it is dead or about to be.
+    pub(super) fn drop_link(&self, generation: u64) {
         let mut core = self.core();
-        let before = core.links.len();
-        core.links.retain(|(link, _)| link.generation != generation);
-        core.links.len() != before
+        let is_it = |(link, _): &(Arc<Link>, usize)| link.generation == generation;
+        if let Some(at) = core.links.iter().position(is_it) {
+            let (link, _) = core.links.remove(at);
+            core.leaving.push(link);
+        }
+    }
+
+    /// Records that a link has ended.
+    pub(super) fn end_link(&self, link: &Link) {
+        self.drop_link(link.generation);
+        let counted = link.connection.stats();
+        let mut core = self.core();
+        core.leaving
+            .retain(|other| other.generation != link.generation);
+        core.counted = core.counted + counted;
+    }
+
+    /// Returns what was counted on all links so far.
+    pub(super) fn stats(&self) -> Stats {
+        let (counted, links) = {
+            let core = self.core();
+            let links = core.links.iter().map(|(link, _)| link);
+            let links: Vec<_> = links.chain(&core.leaving).cloned().collect();
+            (core.counted, links)
+        };
+        let links = links.iter().map(|link| link.connection.stats());
+        links.fold(counted, std::ops::Add::add)
     }
 
     /// Puts a connection to use. Returns its link, or `None` if the disk has ended.
@@ -229,8 +260,12 @@ impl Hub {
         }
         core.listeners.end();
         let links = std::mem::take(&mut core.links);
+        let leaving = std::mem::take(&mut core.leaving);
+        let ended = links.iter().map(|(link, _)| link).chain(&leaving);
+        let counted = ended.map(|link| link.connection.stats());
+        core.counted = counted.fold(core.counted, std::ops::Add::add);
         drop(core);
-        drop(links);
+        drop((links, leaving));
         self.linked.notify_waiters();
         self.fenced.notify_waiters();
         self.attention.notify_one();

@@ -3,6 +3,7 @@
 mod flushes;
 mod links;
 mod losses;
+mod streams;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
