@@ -32,6 +32,7 @@
 //! | [`Chunks`], [`Chunk`] | A read that arrives piece by piece. |
 //! | [`ReadStream`], [`Pieces`] | The bytes of a range in order, read ahead; with zeroes apart. |
 //! | [`WriteSink`] | Data and zeroes to write, a bounded amount at a time. |
+//! | [`copy`] | A whole disk to another place: sparse, parallel, and with checkpoints. |
 //! | [`Cursor`] | An export, or a part of it, as a file of Tokio: read, write, seek. |
 //! | [`Extents`], [`Extent`] | Where data is, and where it was changed; [`context`] names the metadata contexts. |
 //! | [`Export`] | What the server says about the disk: size, features, block sizes. |
@@ -119,7 +120,7 @@
 //! | `tls-native-roots` | off | With either: the authorities that the system trusts, where none is given. |
 //! | `tls-psk` | off | TLS with pre-shared keys: `TlsPsk`, by OpenSSL, which must be installed. |
 //! | `vsock` | off | `Connection::connect_vsock`, between a virtual machine and its host (Linux). |
-//! | `serde` | off | `Serialize` and `Deserialize` for [`Uri`], [`Export`], [`BlockSize`], [`Extent`] and [`Stats`]: see there for the forms. |
+//! | `serde` | off | `Serialize` and `Deserialize` for [`Uri`], [`Export`], [`BlockSize`], [`Extent`], [`Checkpoint`] and [`Stats`]: see there for the forms. |
 //! | `blocking` | off | The module `blocking`: a disk for programs that are not async. |
 //! | `wire` | off | The messages of the protocol and their codecs, in the module `wire`: for authors of servers and tests. |
 //! | `test-util` | off | The module `testing`, without further dependencies; and `wire`. |
@@ -134,6 +135,7 @@ mod chunk;
 mod config;
 mod connection;
 pub mod context;
+mod copy;
 mod cursor;
 mod disk;
 mod driver;
@@ -153,6 +155,7 @@ mod session;
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod session;
+mod spans;
 mod state;
 mod stats;
 mod stream;
@@ -169,6 +172,10 @@ pub use chunk::Chunk;
 pub use connection::{Builder, Connecting, Connection, Connector, IntoSocket};
 #[cfg(unix)]
 pub use connection::{IntoCommand, IntoProgram};
+pub use copy::{
+    Checkpoint, Copied, CopyPhase, CopyProgress, Copying, Destination, Progress, RateLimit, Source,
+    copy,
+};
 pub use cursor::Cursor;
 pub use disk::{Changes, Disk, DiskBuilder, DiskPending, Event, Events, Fence, Retry, Status};
 pub use error::*;

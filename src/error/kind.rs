@@ -29,6 +29,8 @@ pub enum ErrorKind {
     Timeout,
     /// This side closed the connection.
     Closed,
+    /// A copy failed for another reason than an NBD server or its connection.
+    Copy,
 }
 
 names!(
@@ -42,12 +44,13 @@ names!(
     Tls = "tls",
     Timeout = "timeout",
     Closed = "closed",
+    Copy = "copy",
 );
 
 impl Error {
     /// Who is at fault.
     #[must_use]
-    pub const fn kind(&self) -> ErrorKind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid(_) | Self::InvalidUse(_) => ErrorKind::Invalid,
             Self::Refused(_) | Self::MissingContext(_) => ErrorKind::Refused,
@@ -59,6 +62,7 @@ impl Error {
             Self::Tls(..) => ErrorKind::Tls,
             Self::Timeout(..) => ErrorKind::Timeout,
             Self::Closed(_) => ErrorKind::Closed,
+            Self::Copy(copy) => copy.nbd().map_or(ErrorKind::Copy, Self::kind),
         }
     }
 
@@ -88,6 +92,7 @@ impl Error {
             Self::Tls(error, _) => raw_os_error(error.io()).or(Some(71)),
             Self::Timeout(..) => Some(110),
             Self::Closed(_) => Some(ENOTCONN),
+            Self::Copy(copy) => copy.errno(),
         }
     }
 }
@@ -116,6 +121,7 @@ impl From<Error> for io::Error {
             Error::Tls(error, _) => error.io().kind(),
             Error::Timeout(..) => io::ErrorKind::TimedOut,
             Error::Closed(_) => io::ErrorKind::NotConnected,
+            Error::Copy(copy) => copy.io_kind(),
         };
         Self::new(kind, error)
     }

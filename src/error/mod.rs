@@ -2,6 +2,7 @@
 
 mod attempt;
 mod context;
+mod copy;
 mod deadline;
 mod details;
 mod disk;
@@ -23,6 +24,7 @@ use std::ops::Range;
 
 pub(crate) use attempt::{Reason, raw_os_error, trying};
 pub use context::MissingContext;
+pub use copy::{CopyError, CopyFault, Side};
 pub use disk::{LostChange, MaybeLost};
 pub use ending::{ChildReport, Delivery, Ending, Phase};
 pub use invalid::InvalidRequest;
@@ -136,6 +138,8 @@ pub enum Error {
     Timeout(Phase, Ending),
     /// The connection was closed by this side.
     Closed(Ending),
+    /// A [copy](crate::copy) failed.
+    Copy(Box<CopyError>),
 }
 
 impl Error {
@@ -160,6 +164,7 @@ impl Error {
             | Self::Protocol(..)
             | Self::Closed(_) => false,
             Self::OutcomeUnknown(lost) => lost.cause().is_retryable(),
+            Self::Copy(copy) => copy.nbd().is_some_and(Self::is_retryable),
         }
     }
 
@@ -252,6 +257,7 @@ impl Error {
             | Self::DurabilityUnknown(_)
             | Self::OutcomeUnknown(_)
             | Self::Held { .. } => false,
+            Self::Copy(copy) => copy.nbd().is_some_and(Self::is_fatal),
             Self::Refused(refusal) => refusal.fatal,
             Self::MissingContext(missing) => missing.fatal,
             // The connection ends as soon as what is in flight has been answered.

@@ -49,6 +49,7 @@ impl fmt::Display for Error {
                 .fmt(f)?;
             }
             Self::Closed(_) => f.write_str("this side closed the connection")?,
+            Self::Copy(copy) => copy.fmt(f)?,
         }
         if self.ending().is_some_and(Ending::has_unflushed_writes) {
             f.write_str("; not all acknowledged writes were flushed")?;
@@ -153,6 +154,7 @@ impl fmt::Debug for Error {
             Self::Tls(..) => "Tls",
             Self::Timeout(..) => "Timeout",
             Self::Closed(_) => "Closed",
+            Self::Copy(_) => "Copy",
         });
         match self {
             Self::Invalid(invalid) => tuple.field(invalid),
@@ -169,6 +171,7 @@ impl fmt::Debug for Error {
             Self::Tls(error, ending) => tuple.field(error).field(ending),
             Self::Timeout(phase, ending) => tuple.field(phase).field(ending),
             Self::Closed(ending) => tuple.field(ending),
+            Self::Copy(copy) => tuple.field(copy),
         };
         tuple.finish()
     }

@@ -4,6 +4,7 @@
 
 #[cfg(all(unix, not(any(target_os = "android", target_os = "linux"))))]
 mod bsd;
+mod file;
 #[cfg(any(target_os = "android", target_os = "linux"))]
 mod linux;
 #[cfg(unix)]
@@ -13,6 +14,7 @@ mod windows;
 
 #[cfg(all(unix, not(any(target_os = "android", target_os = "linux"))))]
 pub(crate) use bsd::*;
+pub(crate) use file::*;
 #[cfg(any(target_os = "android", target_os = "linux"))]
 pub(crate) use linux::*;
 #[cfg(unix)]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::spans::Cut;
+use crate::spans::Cut;
 
 /// The content that a change gives to its range.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::content::Content;
-use super::spans::{Cut, Spans};
+use crate::spans::{Cut, Spans};
 
 /// The bytes that ghosts may still change: changes that were sent and not answered when their link
 /// was lost. All ghosts of one byte have the same content for it, because no other change of the

@@ -7,7 +7,6 @@
 mod content;
 mod ghosts;
 mod order;
-mod spans;
 #[cfg(test)]
 mod tests;
 mod unflushed;

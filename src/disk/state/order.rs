@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use slab::Slab;
 
-use super::spans::{Cut, Spans};
+use crate::spans::{Cut, Spans};
 
 /// Lets changes of the same bytes pass one at a time, in the order in which they came.
 ///

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::content::Content;
 use super::ghosts::Ghosts;
-use super::spans::{Cut, Spans};
+use crate::spans::{Cut, Spans};
 
 /// What is acknowledged and may not be durable: by which link, and, with a journal, the content.
 #[derive(Debug, Default)]

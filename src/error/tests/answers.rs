@@ -256,6 +256,11 @@ fn the_structure_shows_the_variant_and_its_parts_in_order() {
             ["goes_on: true", "30s"],
         ),
         (
+            Error::copy(CopyFault::Cancelled, 512),
+            "Copy(\n    CopyError {\n",
+            ["fault: Cancelled", "done: 512"],
+        ),
+        (
             Error::closed().with_unflushed(true),
             "Closed(\n    Ending {\n",
             ["unflushed: true", "facts: None"],

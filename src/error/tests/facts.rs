@@ -33,7 +33,8 @@ fn a_site_goes_where_the_text_does_not_tell_it() {
             | Error::InvalidUse(_)
             | Error::OutcomeUnknown(_)
             | Error::Held { .. }
-            | Error::ExportChanged { .. } => false,
+            | Error::ExportChanged { .. }
+            | Error::Copy(_) => false,
             Error::DurabilityUnknown(lost) => lost.failure().is_some(),
             _ => true,
         };

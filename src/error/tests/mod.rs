@@ -84,6 +84,7 @@ fn an_error_tells_whether_the_connection_is_over() {
             | Error::DurabilityUnknown(_)
             | Error::OutcomeUnknown(_)
             | Error::Held { .. } => (false, false),
+            Error::Copy(copy) => (copy.nbd().is_some(), false),
             Error::Timeout(_, ending) if ending.goes_on => (false, false),
             Error::ExportChanged { .. } => (true, false),
             Error::Protocol(..)

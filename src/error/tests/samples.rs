@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::*;
@@ -358,6 +359,41 @@ pub(super) fn export_changed() -> Error {
     }
 }
 
+pub(super) fn copies() -> Vec<CopyFault> {
+    use CopyFault as F;
+    let cause = || Arc::new(io::Error::from_raw_os_error(28));
+    let (side, action) = (Side::Destination, "write");
+    vec![
+        F::Nbd {
+            side: Side::Source,
+            cause: Error::eof(Phase::Request),
+        },
+        F::Io {
+            side,
+            action,
+            range: Some(4096..8192),
+            cause: cause(),
+        },
+        F::Io {
+            side,
+            action: "sync",
+            range: None,
+            cause: cause(),
+        },
+        F::TooSmall {
+            source: 1 << 30,
+            destination: 4096,
+        },
+        F::Different { offset: 512 },
+        F::OtherCopy {
+            why: "the source had 512 bytes, and has 1024".into(),
+        },
+        F::Impossible("there is no source"),
+        F::Checkpoint(cause()),
+        F::Cancelled,
+    ]
+}
+
 /// Every variant, with every kind of cause.
 pub(super) fn every() -> Vec<Error> {
     let refusal = Refusal {
@@ -387,6 +423,7 @@ pub(super) fn every() -> Vec<Error> {
         Error::overdue(LIMIT, READ).unsent(),
         Error::closed(),
     ]);
+    every.extend(copies().into_iter().map(|fault| Error::copy(fault, 0)));
     for failure in failures() {
         every.push(Error::io(Phase::Request, failure));
     }

@@ -235,6 +235,8 @@ pub(super) fn groups() -> Vec<(&'static str, Vec<Error>)> {
     let from_uri = |error: UriError| Error::from(error);
     let mut protocol: Vec<_> = violations().into_iter().map(Error::from).collect();
     protocol.extend([0, 22].map(|at| protocol[at].clone().at(&site())));
+    let mut copied: Vec<_> = copies().into_iter().map(Error::from).collect();
+    copied.push(Error::copy(CopyFault::Cancelled, 1 << 20));
     vec![
         ("Invalid", invalid),
         (
@@ -257,6 +259,7 @@ pub(super) fn groups() -> Vec<(&'static str, Vec<Error>)> {
         ("Tls", tls()),
         ("Timeout", timeouts()),
         ("Closed", closed),
+        ("Copy", copied),
     ]
 }
 

@@ -1,0 +1,102 @@
+//! What of a copy is durable, to go on with it later.
+
+use std::ops::Range;
+
+use crate::spans::Spans;
+
+/// What of a copy is durable, so that another copy can [go on](crate::Copying::resume) from there, in
+/// another process too. See [`checkpoints`](crate::Copying::checkpoints).
+///
+/// With the feature `serde` it is written as a map of `source_size`, `destination_size`, `done` (pairs
+/// of offset and end, in order) and `samples` (offsets). One that contradicts itself is refused when it
+/// is read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "Form", into = "Form"))]
+pub struct Checkpoint {
+    pub(super) source_size: u64,
+    /// `None` if the destination is as large as the source is: a file.
+    pub(super) destination_size: Option<u64>,
+    /// In bytes from the start; in order, and without touching each other.
+    pub(super) done: Vec<Range<u64>>,
+    /// Where both sides are compared before the copy goes on.
+    pub(super) samples: Vec<u64>,
+}
+
+impl Checkpoint {
+    /// How many bytes are durable.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.done.iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// What is durable, in bytes from the start, in order.
+    #[must_use]
+    pub fn ranges(&self) -> &[Range<u64>] {
+        &self.done
+    }
+
+    /// The size of the source in bytes.
+    #[must_use]
+    pub const fn source_size(&self) -> u64 {
+        self.source_size
+    }
+
+    /// The same ranges as a set.
+    pub(super) fn spans(&self) -> Spans<()> {
+        let mut spans = Spans::default();
+        for range in &self.done {
+            spans.add(range.clone());
+        }
+        spans
+    }
+}
+
+/// A checkpoint as it is written.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize, serde::Serialize)]
+#[serde(rename = "Checkpoint")]
+struct Form {
+    source_size: u64,
+    destination_size: Option<u64>,
+    done: Vec<(u64, u64)>,
+    samples: Vec<u64>,
+}
+
+#[cfg(feature = "serde")]
+impl From<Checkpoint> for Form {
+    fn from(checkpoint: Checkpoint) -> Self {
+        let pair = |range: Range<u64>| (range.start, range.end);
+        Self {
+            source_size: checkpoint.source_size,
+            destination_size: checkpoint.destination_size,
+            done: checkpoint.done.into_iter().map(pair).collect(),
+            samples: checkpoint.samples,
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Form> for Checkpoint {
+    type Error = String;
+
+    fn try_from(form: Form) -> Result<Self, String> {
+        let mut reached = 0;
+        for &(start, end) in &form.done {
+            if start < reached || end <= start || end > form.source_size {
+                return Err(format!("the range from {start} to {end} is out of place"));
+            }
+            reached = end;
+        }
+        Ok(Self {
+            source_size: form.source_size,
+            destination_size: form.destination_size,
+            done: form
+                .done
+                .into_iter()
+                .map(|(start, end)| start..end)
+                .collect(),
+            samples: form.samples,
+        })
+    }
+}

@@ -1,0 +1,309 @@
+//! The copy to a place that can be written anywhere: many units at a time.
+
+use std::future::pending;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use tokio::time::{Instant, sleep_until};
+
+use super::Keep;
+use super::checkpoint::Checkpoint;
+use super::feed::Feed;
+use super::progress::{CopyPhase, Publisher};
+use super::report::Copied;
+use super::run::Cancelled;
+use super::work::{Done, Task, Worker};
+use crate::disk::{Event, Events};
+use crate::error::{CopyFault, Error, Result, Side};
+use crate::spans::Spans;
+
+/// How often a checkpoint is kept, and after how many bytes at the latest.
+const EVERY: Duration = Duration::from_secs(30);
+const AT_LEAST_EVERY: u64 = 4 << 30;
+
+type Working = Pin<Box<dyn Future<Output = Result<Done, CopyFault>> + Send>>;
+type Flushing = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+/// A copy under way.
+pub(super) struct Engine<'a> {
+    pub(super) worker: Arc<Worker>,
+    pub(super) feed: Feed,
+    pub(super) progress: &'a Publisher,
+    pub(super) report: &'a mut Copied,
+    pub(super) keep: Option<Keep>,
+    pub(super) cancelled: Cancelled,
+    /// What is durable, and where it is compared before a later copy goes on from it.
+    pub(super) checkpoint: Checkpoint,
+    /// How many tasks are done at a time.
+    pub(super) most: usize,
+    pub(super) flushes: bool,
+    /// The size of the destination in bytes, if it is fixed.
+    pub(super) room: Option<u64>,
+    /// What a destination that connects again has to tell.
+    pub(super) events: Option<Events>,
+    pub(super) state: State,
+}
+
+/// What is under way.
+#[derive(Default)]
+pub(super) struct State {
+    working: FuturesUnordered<Working>,
+    flushing: Option<Flushing>,
+    /// What a flush under way makes durable, and what was completed after it began.
+    covered: Spans<()>,
+    completed: Spans<()>,
+    completed_bytes: u64,
+    last_flush: Option<Instant>,
+    /// How many units of data were completed.
+    units: u64,
+    is_over: bool,
+}
+
+enum Next {
+    Task(Result<Option<Task>, CopyFault>),
+    Done(Result<Done, CopyFault>),
+    Flushed(Result<()>),
+    Due,
+    Cancelled,
+}
+
+impl Engine<'_> {
+    /// Copies until all is done and durable.
+    pub(super) async fn run(mut self) -> Result<(), CopyFault> {
+        self.state.last_flush = Some(Instant::now());
+        let result = self.copy().await;
+        if result.is_err() && self.keep.is_some() {
+            self.settle().await;
+        }
+        result
+    }
+
+    async fn copy(&mut self) -> Result<(), CopyFault> {
+        loop {
+            while !(self.state.is_over && self.state.working.is_empty()) {
+                let next = self.next().await;
+                self.handle(next)?;
+            }
+            self.progress.enter(CopyPhase::Flushing);
+            if !self.flushes {
+                return Ok(());
+            }
+            while self.state.flushing.is_some() {
+                let next = self.next().await;
+                self.handle(next)?;
+            }
+            if self.state.is_over {
+                self.begin_flush();
+                let next = self.next().await;
+                self.handle(next)?;
+            }
+            if self.state.is_over {
+                return Ok(());
+            }
+            self.progress.enter(CopyPhase::Copying);
+        }
+    }
+
+    /// Waits for something to happen.
+    async fn next(&mut self) -> Next {
+        let state = &mut self.state;
+        let has_room = !state.is_over && state.working.len() < self.most;
+        let due = match (self.keep.is_some(), &state.flushing, state.last_flush) {
+            (true, None, Some(last)) if state.completed.len() > 0 => Some(last + EVERY),
+            _ => None,
+        };
+        tokio::select! {
+            biased;
+            () = self.cancelled.clone() => Next::Cancelled,
+            Some(done) = state.working.next(), if !state.working.is_empty() => Next::Done(done),
+            flushed = maybe(&mut state.flushing) => Next::Flushed(flushed),
+            task = self.feed.next(), if has_room => Next::Task(task),
+            () = at(due) => Next::Due,
+        }
+    }
+
+    fn handle(&mut self, next: Next) -> Result<(), CopyFault> {
+        match next {
+            Next::Task(task) => match task? {
+                Some(task) => self.start(task),
+                None => {
+                    self.state.is_over = true;
+                    self.account(&Done::default());
+                    Ok(())
+                }
+            },
+            Next::Done(done) => {
+                self.complete(done?);
+                Ok(())
+            }
+            Next::Flushed(result) => {
+                self.state.flushing = None;
+                self.flushed(result)
+            }
+            Next::Due => {
+                self.begin_flush();
+                Ok(())
+            }
+            Next::Cancelled => Err(CopyFault::Cancelled),
+        }
+    }
+
+    fn start(&self, task: Task) -> Result<(), CopyFault> {
+        if let (Task::Store(offset, data), Some(room)) = (&task, self.room) {
+            let source = offset + data.len() as u64;
+            if source > room {
+                return Err(CopyFault::TooSmall {
+                    source,
+                    destination: room,
+                });
+            }
+        }
+        let work = self.worker.clone().work(task);
+        self.state.working.push(Box::pin(work));
+        Ok(())
+    }
+
+    fn complete(&mut self, done: Done) {
+        let state = &mut self.state;
+        if done.data > 0 {
+            state.units += 1;
+            if state.units.is_power_of_two() {
+                self.checkpoint.samples.push(done.range.start);
+            }
+        }
+        state.completed_bytes += done.range.end - done.range.start;
+        state.completed.add(done.range.clone());
+        self.account(&done);
+        let is_due = self.keep.is_some() && self.state.completed_bytes >= AT_LEAST_EVERY;
+        if is_due && self.state.flushing.is_none() {
+            self.begin_flush();
+        }
+    }
+
+    /// Adds to the report and tells of it.
+    fn account(&mut self, done: &Done) {
+        let report = &mut *self.report;
+        report.data += done.data;
+        report.zeroes += done.zeroes;
+        report.repeated += done.repeated + repeats(&mut self.events);
+        report.salvaged.extend(done.salvaged.iter().cloned());
+        report.skipped = self.feed.skipped;
+        report.status_failures = self.feed.failures;
+        self.progress.update(|progress| {
+            progress.data = report.data;
+            progress.zeroes = report.zeroes;
+            progress.skipped = report.skipped;
+            progress.repeated = report.repeated;
+            progress.done = report.data + report.zeroes + report.skipped;
+        });
+    }
+
+    fn begin_flush(&mut self) {
+        let state = &mut self.state;
+        state.covered = std::mem::take(&mut state.completed);
+        state.completed_bytes = 0;
+        let worker = self.worker.clone();
+        state.flushing = Some(Box::pin(async move { worker.writer.flush().await }));
+    }
+
+    /// Takes what is durable into the checkpoint.
+    fn flushed(&mut self, result: Result<()>) -> Result<(), CopyFault> {
+        let covered = std::mem::take(&mut self.state.covered);
+        self.state.last_flush = Some(Instant::now());
+        match result {
+            Ok(()) => {}
+            Err(Error::DurabilityUnknown(lost)) if !lost.ranges().is_empty() => {
+                self.lost(covered, lost.ranges());
+                return Ok(());
+            }
+            Err(Error::Copy(copy)) => return Err(copy.fault().clone()),
+            Err(error) => return Err(error.of_side(Side::Destination)),
+        }
+        let mut all = self.checkpoint.spans();
+        for (range, ()) in covered.iter() {
+            all.add(range);
+        }
+        self.checkpoint.done = all.iter().map(|(range, ())| range).collect();
+        self.keep_checkpoint()
+    }
+
+    /// Copies again what may be lost with the server, and takes the rest for completed, to be flushed
+    /// once more.
+    fn lost(&mut self, mut covered: Spans<()>, ranges: &[Range<u64>]) {
+        for range in ranges {
+            let lost: Vec<_> = covered.within(range).collect();
+            for (range, ()) in lost {
+                covered.remove(&range);
+                let length = range.end - range.start;
+                self.report.repeated += length;
+                // It counts again when it is done again.
+                self.report.data = self.report.data.saturating_sub(length);
+                self.feed.repeat(range);
+                self.state.is_over = false;
+            }
+        }
+        for (range, ()) in covered.iter() {
+            self.state.completed.add(range);
+        }
+        self.account(&Done::default());
+    }
+
+    fn keep_checkpoint(&mut self) -> Result<(), CopyFault> {
+        let Some(keep) = &mut self.keep else {
+            return Ok(());
+        };
+        keep(&self.checkpoint).map_err(|error| CopyFault::Checkpoint(Arc::new(error)))
+    }
+
+    /// After a failure: waits for what is in flight, and keeps what can be made durable.
+    async fn settle(&mut self) {
+        while let Some(done) = self.state.working.next().await {
+            if let Ok(done) = done {
+                self.complete(done);
+            }
+        }
+        if let Some(flushing) = self.state.flushing.take() {
+            let _ = self.flushed(flushing.await);
+        }
+        self.begin_flush();
+        if let Some(flushing) = self.state.flushing.take() {
+            let _ = self.flushed(flushing.await);
+        }
+    }
+}
+
+/// Waits for a future, if there is one.
+async fn maybe<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}
+
+/// Waits until a time, if there is one.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}
+
+/// Returns how many bytes a disk has written again since the last call.
+fn repeats(events: &mut Option<Events>) -> u64 {
+    let mut repeated = 0;
+    while let Some(event) = events
+        .as_mut()
+        .and_then(|events| events.next().now_or_never())
+    {
+        match event {
+            Some(Event::Repeated { range }) => repeated += range.end - range.start,
+            Some(_) => {}
+            None => *events = None,
+        }
+    }
+    repeated
+}

@@ -1,0 +1,96 @@
+//! A side that an NBD server has.
+
+use std::ops::Range;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+
+use crate::connection::Connection;
+use crate::context::BASE_ALLOCATION;
+use crate::disk::Disk;
+use crate::error::Result;
+use crate::export::Export;
+use crate::extent::Extent;
+use crate::extents::Extents;
+use crate::request::{self, Client};
+
+/// Extents of one metadata context.
+pub(super) type ExtentStream = Pin<Box<dyn Stream<Item = Result<Extent>> + Send>>;
+
+/// Anything that carries out commands.
+#[derive(Clone, Debug)]
+pub(super) enum Nbd {
+    Connection(Connection),
+    Disk(Disk),
+}
+
+/// Does the same with either.
+macro_rules! with {
+    ($nbd:expr, $client:ident => $result:expr) => {
+        match $nbd {
+            Nbd::Connection($client) => $result,
+            Nbd::Disk($client) => $result,
+        }
+    };
+}
+
+impl Nbd {
+    pub(super) fn export(&self) -> Result<Export> {
+        with!(self, client => client.exported())
+    }
+
+    pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        let length = range.end - range.start;
+        with!(self, client => request::read(client, range.start, length).unaligned().await)
+    }
+
+    pub(super) async fn write(&self, offset: u64, data: Bytes) -> Result<()> {
+        with!(self, client => request::write(client, offset, data).unaligned().await)
+    }
+
+    /// Writes zeroes: fast or not at all, if `is_fast`; as data if the server has no command for it.
+    pub(super) async fn write_zeroes(
+        &self,
+        range: Range<u64>,
+        is_fast: bool,
+        keeps_room: bool,
+    ) -> Result<()> {
+        let length = range.end - range.start;
+        with!(self, client => {
+            let mut zeroes = request::write_zeroes(client, range.start, length).unaligned();
+            if is_fast {
+                zeroes = zeroes.fast_zero();
+            } else {
+                zeroes = zeroes.or_write();
+            }
+            if keeps_room {
+                zeroes = zeroes.no_hole();
+            }
+            zeroes.await
+        })
+    }
+
+    pub(super) async fn flush(&self) -> Result<()> {
+        with!(self, client => request::flush(client).await)
+    }
+
+    /// Returns the extents of a range; neighbours with the same flags are joined.
+    pub(super) fn extents(&self, context: &str, range: Range<u64>) -> ExtentStream {
+        with!(self, client => Extents::new(client.clone(), context, range).merged().boxed())
+    }
+
+    /// Returns whether it can say where it is zero.
+    pub(super) fn has_allocation(&self) -> bool {
+        self.export()
+            .is_ok_and(|export| export.has_context(BASE_ALLOCATION))
+    }
+
+    /// Returns the parts that changes of lost connections may still change.
+    pub(super) fn unfenced(&self) -> Vec<Range<u64>> {
+        match self {
+            Self::Connection(_) => Vec::new(),
+            Self::Disk(disk) => disk.status().held,
+        }
+    }
+}

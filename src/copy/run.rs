@@ -1,0 +1,235 @@
+//! A copy from its beginning to its end.
+
+use std::future::pending;
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::Shared;
+use tokio::time::Instant;
+
+use super::checkpoint::Checkpoint;
+use super::cut::{Cut, minimum, sparse};
+use super::engine::{Engine, State};
+use super::feed::{Feed, Incoming, Input};
+use super::nbd::Nbd;
+use super::open::{Outgoing, check, check_sizes, open_destination, open_source, prepare, start};
+use super::order::InOrder;
+use super::place::{Destination, Source};
+use super::progress::{CopyPhase, Publisher};
+use super::rate::Pace;
+use super::report::Copied;
+use super::side::Writer;
+use super::verify;
+use super::work::Worker;
+use super::{Copying, Settings};
+use crate::error::{CopyFault, Error, Result};
+use crate::spans::Spans;
+
+/// How long the blocks are that are read one by one around those that cannot be read, in bytes.
+const SALVAGE: u64 = 512;
+
+/// Copies, and says what was done.
+pub(super) async fn run(copying: Copying) -> Result<Copied> {
+    let begun = Instant::now();
+    let mut report = Copied::default();
+    let progress = &copying.progress;
+    let cancel = copying.cancel.unwrap_or_else(|| Box::pin(pending()));
+    let parts = Parts {
+        source: copying.source,
+        destination: copying.destination,
+        settings: copying.settings,
+        checkpoint: copying.checkpoint,
+        keep: copying.keep,
+        cancel: cancel.shared(),
+    };
+    let result = parts.run(progress, &mut report).await;
+    report.elapsed = begun.elapsed();
+    match result {
+        Ok(()) => {
+            progress.enter(CopyPhase::Complete);
+            Ok(report)
+        }
+        Err(fault) => Err(Error::copy(
+            fault,
+            report.data + report.zeroes + report.skipped,
+        )),
+    }
+}
+
+/// Ends when the caller cancels.
+pub(super) type Cancelled = Shared<super::Cancel>;
+
+/// What a copy is made of.
+struct Parts {
+    source: Source,
+    destination: Destination,
+    settings: Settings,
+    checkpoint: Option<Checkpoint>,
+    keep: Option<super::Keep>,
+    cancel: Cancelled,
+}
+
+/// Both sides, open and compared.
+struct Ready {
+    worker: Arc<Worker>,
+    cut: Cut,
+    /// The stream that is read, if it is one; and the one that is written.
+    incoming: Option<Incoming>,
+    outgoing: Option<Outgoing>,
+    /// The size of the destination in bytes, if it is fixed.
+    room: Option<u64>,
+    /// What is durable at the start.
+    begun: Checkpoint,
+}
+
+impl Parts {
+    async fn run(self, progress: &Publisher, report: &mut Copied) -> Result<(), CopyFault> {
+        let Self {
+            source,
+            destination,
+            settings,
+            checkpoint,
+            keep,
+            cancel,
+        } = self;
+        check(&source, &destination, &settings, checkpoint.as_ref())?;
+        let opening = Ready::open(source, destination, &settings, checkpoint);
+        let ready = unless(&cancel, opening).await?;
+        let (worker, cut) = (ready.worker.clone(), ready.cut);
+        report.size = cut.size.unwrap_or_default();
+        progress.begin(CopyPhase::Copying, cut.size);
+        ready
+            .copy(&settings, keep, cancel.clone(), progress, report)
+            .await?;
+        finish(&worker, cut.size, report, &settings).await?;
+        if settings.verifies {
+            progress.begin(CopyPhase::Verifying, cut.size);
+            let input = cut.scan(worker.reader.as_ref(), &settings, Spans::default())?;
+            let feed = Feed::new(input, Pace::new(None), cut.step);
+            unless(&cancel, verify::verify(&worker, feed, cut.most, progress)).await?;
+            report.verified = true;
+        }
+        Ok(())
+    }
+}
+
+impl Ready {
+    async fn open(
+        source: Source,
+        destination: Destination,
+        settings: &Settings,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Self, CopyFault> {
+        let (reader, incoming) = open_source(source, settings).await?;
+        let (target, outgoing) = open_destination(destination, settings).await?;
+        let mut writer = Writer::new(target, settings.is_allocated)?;
+        let cut = Cut::new(reader.as_ref(), &writer, settings)?;
+        let room = writer.size()?;
+        check_sizes(cut.size, room, reader.as_ref(), &writer)?;
+        let goes_on = checkpoint.is_some();
+        let begun = start(checkpoint, &cut, room)?;
+        verify::compare_samples(reader.as_ref(), &writer, &begun).await?;
+        prepare(&mut writer, &cut, settings, goes_on).await?;
+        let salvage = SALVAGE.max(minimum(reader.as_ref())?);
+        let worker = Arc::new(Worker {
+            sparse: sparse(&writer, settings)?,
+            salvage: settings.salvages.then_some(salvage),
+            reader,
+            writer,
+        });
+        Ok(Self {
+            worker,
+            cut,
+            incoming,
+            outgoing,
+            room,
+            begun,
+        })
+    }
+
+    async fn copy(
+        self,
+        settings: &Settings,
+        keep: Option<super::Keep>,
+        cancelled: Cancelled,
+        progress: &Publisher,
+        report: &mut Copied,
+    ) -> Result<(), CopyFault> {
+        let Self { worker, cut, .. } = self;
+        let input = match self.incoming {
+            Some(incoming) => Input::Stream(incoming),
+            None => cut.scan(worker.reader.as_ref(), settings, self.begun.spans())?,
+        };
+        let feed = Feed::new(input, Pace::new(settings.rate.as_ref()), cut.step);
+        let most = cut.most;
+        if let Some(stream) = self.outgoing {
+            let copy = InOrder {
+                worker,
+                feed,
+                stream,
+                progress,
+                report,
+                most,
+            };
+            return unless(&cancelled, copy.run()).await;
+        }
+        let events = match worker.writer.nbd() {
+            Some(Nbd::Disk(disk)) => Some(disk.events()),
+            _ => None,
+        };
+        let engine = Engine {
+            worker,
+            feed,
+            progress,
+            report,
+            keep,
+            cancelled,
+            checkpoint: self.begun,
+            most,
+            flushes: settings.flushes,
+            room: self.room,
+            events,
+            state: State::default(),
+        };
+        engine.run().await
+    }
+}
+
+/// Completes the report, and the size of a file that was written from a stream.
+async fn finish(
+    worker: &Worker,
+    size: Option<u64>,
+    report: &mut Copied,
+    settings: &Settings,
+) -> Result<(), CopyFault> {
+    if size.is_none() {
+        report.size = report.data + report.zeroes;
+        if let Some(file) = worker.writer.file().filter(|file| file.is_regular()) {
+            file.resize(report.size, false, settings.is_allocated)
+                .await?;
+            if settings.flushes {
+                file.sync().await?;
+            }
+        }
+    }
+    report
+        .salvaged
+        .sort_unstable_by_key(|range: &Range<u64>| range.start);
+    if let Some(nbd) = worker.writer.nbd() {
+        report.unfenced = nbd.unfenced();
+    }
+    Ok(())
+}
+
+/// Runs until the caller cancels.
+async fn unless<T>(
+    cancelled: &Cancelled,
+    work: impl Future<Output = Result<T, CopyFault>>,
+) -> Result<T, CopyFault> {
+    tokio::select! {
+        biased;
+        result = work => result,
+        () = cancelled.clone() => Err(CopyFault::Cancelled),
+    }
+}

@@ -1,0 +1,191 @@
+//! Files and block devices, read and written at positions.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::Path;
+
+/// Whether a range was made zero.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Zeroed {
+    Yes,
+    /// The system cannot do it other than by writing zeroes.
+    No,
+}
+
+/// Reads exactly this much.
+#[cfg(unix)]
+pub(crate) fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    use rustix::buffer::spare_capacity;
+    use rustix::io::{Errno, pread};
+
+    let mut data = Vec::new();
+    data.try_reserve_exact(length)?;
+    while data.len() < length {
+        let at = offset + data.len() as u64;
+        match pread(file, spare_capacity(&mut data), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // An allocator may give more than was asked for.
+    data.truncate(length);
+    Ok(data)
+}
+
+/// Reads exactly this much.
+#[cfg(windows)]
+pub(crate) fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    use std::os::windows::fs::FileExt;
+
+    let mut data = Vec::new();
+    data.try_reserve_exact(length)?;
+    data.resize(length, 0);
+    let mut read = 0;
+    while read < length {
+        match file.seek_read(&mut data[read..], offset + read as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(data)
+}
+
+/// Writes all of it.
+#[cfg(unix)]
+pub(crate) fn write_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, data, offset)
+}
+
+/// Writes all of it.
+#[cfg(windows)]
+pub(crate) fn write_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
+    use std::os::windows::fs::FileExt;
+
+    let mut written = 0;
+    while written < data.len() {
+        match file.seek_write(&data[written..], offset + written as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Makes a range zero without writing it, if the system can do that; with room for it or without.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+pub(crate) fn zero_at(
+    file: &File,
+    offset: u64,
+    length: u64,
+    keeps_room: bool,
+) -> io::Result<Zeroed> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let room = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+    let ways = [hole, room];
+    for flags in &ways[usize::from(keeps_room)..] {
+        match fallocate(file, *flags, offset, length) {
+            Ok(()) => return Ok(Zeroed::Yes),
+            // EINVAL: a block device that needs whole blocks.
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NODEV | Errno::NOSYS) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Zeroed::No)
+}
+
+/// Makes a range zero without writing it, if the system can do that.
+#[cfg(not(any(target_os = "android", target_os = "linux")))]
+pub(crate) fn zero_at(_: &File, _: u64, _: u64, _: bool) -> io::Result<Zeroed> {
+    Ok(Zeroed::No)
+}
+
+/// Gives a file room for its first bytes, where the system can do that.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+pub(crate) fn make_room(file: &File, length: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+
+    match fallocate(file, FallocateFlags::empty(), 0, length) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives a file room for its first bytes, where the system can do that.
+#[cfg(not(any(target_os = "android", target_os = "linux")))]
+pub(crate) fn make_room(_: &File, _: u64) -> io::Result<()> {
+    Ok(())
+}
+
+/// Returns up to where there is a hole at an offset, or data, and whether it is a hole.
+#[cfg(any(target_os = "android", target_os = "linux", target_os = "freebsd"))]
+pub(crate) fn hole_at(file: &File, offset: u64, end: u64) -> io::Result<(u64, bool)> {
+    use rustix::fs::{SeekFrom, seek};
+    use rustix::io::Errno;
+
+    match seek(file, SeekFrom::Data(offset)) {
+        Ok(data) if data > offset => Ok((data, true)),
+        Ok(_) => match seek(file, SeekFrom::Hole(offset)) {
+            Ok(hole) => Ok((hole, false)),
+            Err(_) => Ok((end, false)),
+        },
+        // There is no data up to the end.
+        Err(Errno::NXIO) => Ok((end, true)),
+        // A block device, or a file system that does not know.
+        Err(_) => Ok((end, false)),
+    }
+}
+
+/// Returns up to where there is data at an offset: holes are not looked for on this system.
+#[cfg(not(any(target_os = "android", target_os = "linux", target_os = "freebsd")))]
+pub(crate) fn hole_at(_: &File, _: u64, end: u64) -> io::Result<(u64, bool)> {
+    Ok((end, false))
+}
+
+/// Says that a file is read from its beginning to its end, where a system can be told.
+#[cfg(any(target_os = "android", target_os = "linux", target_os = "freebsd"))]
+pub(crate) fn reads_in_order(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Sequential);
+}
+
+/// Says that a file is read from its beginning to its end, where a system can be told.
+#[cfg(not(any(target_os = "android", target_os = "linux", target_os = "freebsd")))]
+pub(crate) fn reads_in_order(_: &File) {}
+
+/// What tells a file from others.
+#[cfg(unix)]
+pub(crate) fn file_id(metadata: &Metadata) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// What tells a file from others: there is nothing stable here.
+#[cfg(windows)]
+pub(crate) fn file_id(_: &Metadata) -> Option<(u64, u64)> {
+    None
+}
+
+/// Makes durable that a file exists.
+#[cfg(unix)]
+pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let path = path.canonicalize()?;
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Makes durable that a file exists: the system does that.
+#[cfg(windows)]
+pub(crate) fn sync_directory_of(_: &Path) -> io::Result<()> {
+    Ok(())
+}
