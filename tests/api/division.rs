@@ -2,6 +2,7 @@
 
 use nbd_client::wire::ReplyStyle;
 
+use crate::paced::Paced;
 use crate::shared::long;
 use crate::support::*;
 use crate::talk::Talk;

@@ -1,9 +1,8 @@
 //! What every test needs: a scripted server on the other end, and ways to look at futures.
 
 use std::future::Future;
-use std::io;
 use std::os::unix::net::UnixStream;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use nbd_client::wire::{
     ChunkType, Errno, ProtocolError, ReplyFlags, ReplyStyle, TransmissionFlags,
 };
 use nbd_client::{Builder, Connecting, Connection, Error, IntoSocket};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::DuplexStream;
 #[cfg(feature = "tls")]
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 #[cfg(feature = "tls")]
@@ -277,105 +276,6 @@ pub(crate) fn data(style: ReplyStyle, head: &RequestHead, data: &[u8]) -> Reply 
         ChunkType::OFFSET_DATA,
         body,
     )
-}
-
-/// How a stream stops.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Stop {
-    /// It ends.
-    End,
-    /// It is reset.
-    Reset,
-    /// It stays silent.
-    Stall,
-}
-
-/// A stream that reads at most so many bytes at a time, pauses, and stops after so many in all.
-pub(crate) struct Paced<S> {
-    inner: S,
-    step: usize,
-    left: usize,
-    stop: Stop,
-    /// Where to make pauses.
-    cuts: Vec<usize>,
-    read: usize,
-}
-
-impl<S> Paced<S> {
-    /// It stops after `left` bytes.
-    pub(crate) const fn stopping_after(inner: S, left: usize, stop: Stop) -> Self {
-        Self {
-            inner,
-            step: usize::MAX,
-            left,
-            stop,
-            cuts: Vec::new(),
-            read: 0,
-        }
-    }
-
-    /// At most `step` bytes come at a time.
-    pub(crate) fn dripping(inner: S, step: usize) -> Self {
-        Self {
-            step,
-            ..Self::stopping_after(inner, usize::MAX, Stop::End)
-        }
-    }
-
-    /// No read reaches across the bytes at `cuts`.
-    pub(crate) fn split_at(inner: S, cuts: impl Into<Vec<usize>>) -> Self {
-        Self {
-            cuts: cuts.into(),
-            ..Self::stopping_after(inner, usize::MAX, Stop::End)
-        }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let mut most = this.step.min(this.left).min(buf.remaining());
-        for cut in this.cuts.iter().filter(|&&cut| cut > this.read) {
-            most = most.min(cut - this.read);
-        }
-        if this.left == 0 {
-            return match this.stop {
-                Stop::End => Poll::Ready(Ok(())),
-                Stop::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-                Stop::Stall => Poll::Pending,
-            };
-        }
-        let mut scratch = vec![0; most.min(64 << 10)];
-        let mut part = ReadBuf::new(&mut scratch);
-        std::task::ready!(Pin::new(&mut this.inner).poll_read(cx, &mut part))?;
-        let count = part.filled().len();
-        buf.put_slice(part.filled());
-        this.left -= count;
-        this.read += count;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
 }
 
 /// Random numbers that are the same for the same seed.

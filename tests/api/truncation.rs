@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, DuplexStream};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
 
+use crate::paced::{Paced, Stop};
 use crate::shared::long;
 use crate::support::*;
 use crate::talk::{PATIENCE, Talk};

@@ -4,6 +4,7 @@ mod context;
 mod export;
 mod greeting;
 mod list;
+mod old;
 mod options;
 mod required;
 
@@ -141,4 +142,25 @@ async fn fatal(replies: Vec<OptionReply>) -> ProtocolError {
     let cause = violation(result);
     assert_eq!(violation(conn.read(0, 1).await), cause);
     cause
+}
+
+/// Connects to a server that sends these bytes, then stops sending.
+async fn greeted_with(bytes: &[u8]) -> Result<()> {
+    let mut results = Vec::new();
+    for way in ways() {
+        let (conn, mut peer, connecting) = way.connect(Connection::builder());
+        let script = async {
+            // The client may be gone before all of it is sent.
+            let _ = peer.send_bytes(bytes).await;
+            let _ = peer.half_close().await;
+        };
+        let (result, ()) = tokio::join!(connecting, script);
+        assert_matches!(conn.state(), State::Dead | State::Ready);
+        results.push(result);
+    }
+    let first = results.remove(0);
+    for again in results {
+        assert_eq!(format!("{first:?}"), format!("{again:?}"));
+    }
+    first
 }
