@@ -10,8 +10,9 @@ use super::execute::Execute;
 use super::flight::{Flight, expire};
 use super::op::Operation;
 use super::range::Range;
-use super::split::Parts;
+use super::split::{Cut, Parts, flushed};
 use super::unaligned::{Blocks, Unaligned};
+use super::zeroes::write_flags;
 use crate::connection::Connection;
 use crate::driver::Transmission;
 use crate::driver::timer::Timer;
@@ -177,12 +178,10 @@ impl<O: Execute> Request<O> {
         if is_empty(strict, O::COMMAND, self.range) {
             return self.prepare_empty();
         }
-        if self.emulates_fua(transmission) {
+        if O::COMMAND.changes() && self.emulates_fua(transmission) {
             let flags = self.flags - CommandFlags::FUA;
-            let flushed = self.operation.flushed(connection, self.range, flags);
-            if let Some(parts) = flushed {
-                return Ok(Stage::Split(parts));
-            }
+            let change = self.operation.again();
+            return Ok(Stage::Split(flushed(connection, change, self.range, flags)));
         }
         if let Some(parts) = self
             .operation
@@ -201,10 +200,8 @@ impl<O: Execute> Request<O> {
             if let Some(error) = transmission.refusal() {
                 return Err(error);
             }
-            let parts = self
-                .operation
-                .split(connection, self.range, step, self.flags)?;
-            if let Some(parts) = parts {
+            let cut = Cut::new(connection, self.range, step, self.flags);
+            if let Some(parts) = self.operation.split(cut)? {
                 return Ok(Stage::Split(parts));
             }
         }
@@ -284,10 +281,7 @@ impl<O: Execute> Request<O> {
         if !self.operation.is_written(transmission.export(), flags) {
             return (O::COMMAND, flags);
         }
-        let mut flags = flags & CommandFlags::FUA;
-        let announces = transmission.style() == ReplyStyle::Extended;
-        flags.set(CommandFlags::PAYLOAD_LEN, announces);
-        (Command::WRITE, flags)
+        (Command::WRITE, write_flags(transmission, flags))
     }
 
     /// Returns the flags without those that a flush emulates.

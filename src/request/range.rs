@@ -33,3 +33,8 @@ impl Range {
         self.offset.saturating_add(self.length)
     }
 }
+
+/// Returns a length as a size in memory. What is in memory already has such a length.
+pub(super) fn bytes(length: u64) -> usize {
+    usize::try_from(length).unwrap_or(usize::MAX)
+}

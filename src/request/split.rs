@@ -14,7 +14,7 @@ use super::check::Step;
 use super::execute::Execute;
 use super::op::{Flush, Operation, ReadInto, Write};
 use super::pending::Pending;
-use super::range::Range;
+use super::range::{Range, bytes};
 use crate::connection::Connection;
 use crate::error::{Delivery, Result};
 use crate::wire::CommandFlags;
@@ -80,8 +80,7 @@ impl<T: 'static> Parts<T> {
     {
         let (whole, sent) = (self.whole.into_inner(), self.sent);
         let (nowhere, none) = (Range::default(), CommandFlags::empty());
-        let flush = Pending::part(connection.clone(), Flush, nowhere, none);
-        let flush = Part::new(flush, sent.clone());
+        let flush = Part::new(connection, &sent, Flush, nowhere, none);
         Self::new(sent, async {
             let result = whole.await?;
             flush.await?;
@@ -125,8 +124,17 @@ pub(super) struct Part<O: Operation> {
 }
 
 impl<O: Execute> Part<O> {
-    pub(super) const fn new(pending: Pending<O>, sent: Sent) -> Self {
-        Self { pending, sent }
+    pub(super) fn new(
+        connection: &Connection,
+        sent: &Sent,
+        operation: O,
+        range: Range,
+        flags: CommandFlags,
+    ) -> Self {
+        Self {
+            pending: Pending::part(connection.clone(), operation, range, flags),
+            sent: sent.clone(),
+        }
     }
 }
 
@@ -151,7 +159,7 @@ impl<O: Operation> Drop for Part<O> {
 }
 
 /// The division of a long request into messages.
-struct Cut {
+pub(super) struct Cut {
     connection: Connection,
     range: Range,
     step: Step,
@@ -160,7 +168,12 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(connection: &Connection, range: Range, step: Step, flags: CommandFlags) -> Self {
+    pub(super) fn new(
+        connection: &Connection,
+        range: Range,
+        step: Step,
+        flags: CommandFlags,
+    ) -> Self {
         Self {
             connection: connection.clone(),
             range,
@@ -168,6 +181,11 @@ impl Cut {
             flags,
             sent: Sent::default(),
         }
+    }
+
+    /// Returns the length of the whole request, in bytes.
+    pub(super) const fn length(&self) -> u64 {
+        self.range.length
     }
 
     /// Returns how many messages are in flight at a time.
@@ -194,29 +212,20 @@ impl Cut {
             let range = Range { offset, length };
             offset = offset.saturating_add(length);
             left -= length;
-            let part = |operation| {
-                let pending = Pending::part(self.connection.clone(), operation, range, self.flags);
-                Part::new(pending, self.sent.clone())
-            };
+            let part =
+                |operation| Part::new(&self.connection, &self.sent, operation, range, self.flags);
             (length > 0).then(|| part(make(range)))
         })
     }
 }
 
-/// Reads `range` into `buffer`, which has room for it. Each message reads straight into its part of
-/// the buffer.
-pub(super) fn read(
-    connection: &Connection,
-    mut buffer: BytesMut,
-    range: Range,
-    step: Step,
-    flags: CommandFlags,
-) -> Parts<BytesMut> {
+/// Reads into `buffer`, which has room for it. Each message reads straight into its part of the
+/// buffer.
+pub(super) fn read(cut: Cut, mut buffer: BytesMut) -> Parts<BytesMut> {
     buffer.clear();
-    let cut = Cut::new(connection, range, step, flags);
     let (sent, ahead) = (cut.sent.clone(), cut.ahead());
     let parts = cut.messages(move |range| {
-        let end = bytes(range).min(buffer.capacity());
+        let end = bytes(range.length).min(buffer.capacity());
         let rest = buffer.split_off(end);
         ReadInto(std::mem::replace(&mut buffer, rest))
     });
@@ -231,47 +240,31 @@ pub(super) fn read(
     })
 }
 
-/// Writes `data` at `range`.
-pub(super) fn write(
-    connection: &Connection,
-    mut data: Bytes,
-    range: Range,
-    step: Step,
-    flags: CommandFlags,
-) -> Parts<()> {
-    several(connection, range, step, flags, move |range| {
-        Write(data.split_to(bytes(range).min(data.len())))
+/// Writes `data`.
+pub(super) fn write(cut: Cut, mut data: Bytes) -> Parts<()> {
+    several(cut, move |range| {
+        Write(data.split_to(bytes(range.length).min(data.len())))
     })
 }
 
 /// Sends the messages that `make` makes.
 pub(super) fn several<O: Execute<Output = ()>>(
-    connection: &Connection,
-    range: Range,
-    step: Step,
-    flags: CommandFlags,
+    cut: Cut,
     make: impl FnMut(Range) -> O + Send + 'static,
 ) -> Parts<()> {
-    let cut = Cut::new(connection, range, step, flags);
     let (sent, ahead) = (cut.sent.clone(), cut.ahead());
     let parts = stream::iter(cut.messages(make)).buffer_unordered(ahead);
     Parts::new(sent, parts.try_for_each(|()| ready(Ok(()))))
 }
 
-/// Returns the length of a range as a size in memory.
-fn bytes(range: Range) -> usize {
-    usize::try_from(range.length).unwrap_or(usize::MAX)
-}
-
 /// Sends a change, and then a flush in place of `FUA`.
-pub(super) fn flushed<O: Execute<Output = ()>>(
+pub(super) fn flushed<O: Execute>(
     connection: &Connection,
     change: O,
     range: Range,
     flags: CommandFlags,
-) -> Parts<()> {
+) -> Parts<O::Output> {
     let sent = Sent::default();
-    let change = Pending::part(connection.clone(), change, range, flags);
-    let change = Part::new(change, sent.clone());
+    let change = Part::new(connection, &sent, change, range, flags);
     Parts::new(sent, change).then_flush(connection)
 }

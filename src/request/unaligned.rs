@@ -11,8 +11,7 @@ use futures::future::try_join3;
 
 use super::execute::Execute;
 use super::op::{Modify, Operation, Read, ReadInto, Write, WriteZeroes};
-use super::pending::Pending;
-use super::range::Range;
+use super::range::{Range, bytes};
 use super::split::{Part, Parts, Sent};
 use crate::connection::Connection;
 use crate::driver::Transmission;
@@ -84,18 +83,7 @@ pub(super) struct Unaligned {
 
 impl Unaligned {
     fn part<O: Execute>(&self, sent: &Sent, operation: O, range: Range) -> Part<O> {
-        self.part_with(sent, operation, range, self.flags)
-    }
-
-    fn part_with<O: Execute>(
-        &self,
-        sent: &Sent,
-        operation: O,
-        range: Range,
-        flags: CommandFlags,
-    ) -> Part<O> {
-        let pending = Pending::part(self.connection.clone(), operation, range, flags);
-        Part::new(pending, sent.clone())
+        Part::new(&self.connection, sent, operation, range, self.flags)
     }
 
     /// Returns the change of `part`, which lies in one block, or `None` if it is empty.
@@ -111,7 +99,7 @@ impl Unaligned {
         };
         // The other flags are about the whole blocks.
         let flags = self.flags & (CommandFlags::FUA | CommandFlags::PAYLOAD_LEN);
-        Some(self.part_with(sent, modify, block, flags))
+        Some(Part::new(&self.connection, sent, modify, block, flags))
     }
 }
 
@@ -237,11 +225,6 @@ impl Execute for Modify {
         _answer: Answer,
     ) -> <Self as Operation>::Output {
     }
-}
-
-/// Returns a length as a size in memory. What is in memory already has such a length.
-fn bytes(length: u64) -> usize {
-    usize::try_from(length).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@ use bytes::Bytes;
 
 use super::check::{check, step};
 use super::op::{Write, WriteZeroes};
-use super::pending::Pending;
-use super::range::Range;
-use super::split::{Part, Parts, Sent, several};
+use super::range::{Range, bytes};
+use super::split::{Cut, Part, Parts, Sent, several};
 use crate::connection::Connection;
+use crate::driver::Transmission;
 use crate::error::{Error, Result};
 use crate::export::Export;
 use crate::wire::{Command, CommandFlags, Errno, ReplyStyle};
@@ -38,8 +38,7 @@ impl WriteZeroes {
         }
         let sent = Sent::default();
         let zeroes = Self { or_write: false };
-        let attempt = Pending::part(connection.clone(), zeroes, range, flags);
-        let attempt = Part::new(attempt, sent.clone());
+        let attempt = Part::new(connection, &sent, zeroes, range, flags);
         let connection = connection.clone();
         Ok(Some(Parts::new(sent, async move {
             match attempt.await {
@@ -56,21 +55,24 @@ impl WriteZeroes {
 fn written(connection: &Connection, range: Range, flags: CommandFlags) -> Result<Parts<()>> {
     let transmission = connection.transmission()?;
     let strict = connection.strict();
-    let mut flags = flags & CommandFlags::FUA;
-    // with extended headers, a write announces its payload.
-    flags.set(
-        CommandFlags::PAYLOAD_LEN,
-        transmission.style() == ReplyStyle::Extended,
-    );
+    let flags = write_flags(transmission, flags);
     check(transmission, strict, Command::WRITE, flags, range)?;
     if let Some(error) = transmission.refusal() {
         return Err(error);
     }
     let step = step(transmission, strict, Command::WRITE, CommandFlags::empty()).at_most(LONGEST);
-    let length = usize::try_from(step.most.min(range.length)).unwrap_or(usize::MAX);
-    let zeroes = Bytes::from(vec![0; length]);
-    Ok(several(connection, range, step, flags, move |range| {
-        let length = usize::try_from(range.length).unwrap_or(usize::MAX);
-        Write(zeroes.slice(..length.min(zeroes.len())))
+    let zeroes = Bytes::from(vec![0; bytes(step.most.min(range.length))]);
+    let cut = Cut::new(connection, range, step, flags);
+    Ok(several(cut, move |range| {
+        Write(zeroes.slice(..bytes(range.length).min(zeroes.len())))
     }))
+}
+
+/// Returns the flags of the writes that replace a request with these flags.
+pub(super) fn write_flags(transmission: &Transmission, flags: CommandFlags) -> CommandFlags {
+    let mut flags = flags & CommandFlags::FUA;
+    // with extended headers, a write announces its payload.
+    let announces = transmission.style() == ReplyStyle::Extended;
+    flags.set(CommandFlags::PAYLOAD_LEN, announces);
+    flags
 }
