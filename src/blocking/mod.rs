@@ -54,6 +54,7 @@
 //! Open disks do not keep a process from ending. The server then sees the connection break; call
 //! [`close`](Disk::close) to say goodbye.
 
+mod commands;
 mod cursor;
 mod disk;
 mod extents;

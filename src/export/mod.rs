@@ -1,10 +1,16 @@
 //! Exports, and the features that a connection has negotiated.
 
+mod block_size;
+mod protocol;
+
 use std::sync::Arc;
+
+pub use block_size::BlockSize;
+pub use protocol::{Handshake, Protocol};
 
 use crate::extent::Context;
 use crate::limits::MAX_PAYLOAD;
-use crate::wire::{HandshakeFlags, ProtocolError, ReplyStyle, Text, TransmissionFlags};
+use crate::wire::{ProtocolError, ReplyStyle, Text, TransmissionFlags};
 
 /// The payload limit if the server advertises none ("Size constraints"): 32 MiB.
 const DEFAULT_PAYLOAD: u32 = 32 << 20;
@@ -55,54 +61,6 @@ pub struct Export {
     pub(crate) payload_limit: u32,
     /// Contexts that the server reports although nobody asked for them.
     pub(crate) strays: Vec<Context>,
-}
-
-/// The block sizes that a server advertises ("Size constraints").
-///
-/// With the feature `serde` they are written as `minimum`, `preferred` and `maximum`. What no server
-/// may advertise is refused when it is read.
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub struct BlockSize {
-    /// The minimum block size in bytes: offset and length of every request are multiples of it.
-    #[doc(alias = "LIBNBD_SIZE_MINIMUM")]
-    pub minimum: u32,
-    /// The preferred block size in bytes: multiples of it are efficient.
-    #[doc(alias = "LIBNBD_SIZE_PREFERRED")]
-    pub preferred: u32,
-    /// The largest payload of one request, in bytes; `u32::MAX` means no limit.
-    #[doc(alias = "LIBNBD_SIZE_MAXIMUM")]
-    pub maximum: u32,
-}
-
-impl BlockSize {
-    /// Checks the block sizes that a server advertises.
-    ///
-    /// # Errors
-    /// If they contradict each other or are out of range.
-    pub(crate) fn new(minimum: u32, preferred: u32, maximum: u32) -> Result<Self, ProtocolError> {
-        // P-120: block sizes are powers of two in order.
-        let sane = minimum.is_power_of_two()
-            && minimum <= 1 << 16
-            && preferred.is_power_of_two()
-            && preferred >= minimum.max(512)
-            && maximum >= preferred
-            && (maximum == u32::MAX || maximum % minimum == 0);
-        if sane {
-            Ok(Self {
-                minimum,
-                preferred,
-                maximum,
-            })
-        } else {
-            Err(ProtocolError::BlockSizes {
-                minimum,
-                preferred,
-                maximum,
-            })
-        }
-    }
 }
 
 impl Export {
@@ -348,78 +306,12 @@ pub struct ListedExport {
     pub description: Text,
 }
 
-/// The protocol features that were negotiated, see
-/// [`Connection::protocol`](crate::Connection::protocol).
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub struct Protocol {
-    /// The kind of handshake.
-    pub handshake: Handshake,
-    /// The handshake flags that both sides agreed on: those that the server offered and
-    /// [`handshake_flags`](crate::Builder::handshake_flags) accepts. None in the oldstyle handshake.
-    #[doc(alias = "nbd_get_handshake_flags")]
-    pub handshake_flags: HandshakeFlags,
-    /// Whether structured replies were negotiated, or extended headers, which include them.
-    #[doc(alias = "nbd_get_structured_replies_negotiated")]
-    pub structured_replies: bool,
-    /// Whether extended headers were negotiated.
-    #[doc(alias = "nbd_get_extended_headers_negotiated")]
-    pub extended_headers: bool,
-}
-
-/// The kinds of handshake.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum Handshake {
-    /// Oldstyle: the server has one export, and there are no options.
-    Oldstyle,
-    /// Newstyle without option replies: only `EXPORT_NAME` can be sent.
-    Newstyle,
-    /// Fixed newstyle: options are answered.
-    FixedNewstyle,
-}
-
-impl Handshake {
-    /// Returns the name that libnbd uses: `oldstyle`, `newstyle` or `newstyle-fixed`.
-    #[doc(alias = "nbd_get_protocol")]
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Oldstyle => "oldstyle",
-            Self::Newstyle => "newstyle",
-            Self::FixedNewstyle => "newstyle-fixed",
-        }
-    }
-}
-
 /// The export of a connection, shared by its handles.
 pub(crate) type SharedExport = Arc<Export>;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    // P-120: block sizes are powers of two in order.
-    #[test]
-    fn impossible_block_sizes_are_refused() {
-        for (minimum, preferred, maximum) in [
-            (0, 4096, 1 << 20),
-            (3, 4096, 1 << 20),
-            (1 << 17, 1 << 17, 1 << 20),
-            (4096, 512, 1 << 20),
-            (1, 256, 1 << 20),
-            (1, 4096, 2048),
-            (1, 4096, 1),
-            (4096, 4096, 10_000),
-        ] {
-            assert!(
-                BlockSize::new(minimum, preferred, maximum).is_err(),
-                "{minimum}"
-            );
-        }
-        assert!(BlockSize::new(4096, 65536, u32::MAX).is_ok());
-        assert!(BlockSize::new(1, 4096, 1 << 25).is_ok());
-    }
 
     #[test]
     fn payloads_have_a_limit_that_is_aligned() {

@@ -6,38 +6,31 @@
 //!   └──────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
+mod end;
+
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::time::Instant;
+pub(super) use end::Ended;
 
 use super::busy::BusyPoll;
 use super::input::Input;
 use super::output::Output;
 use super::overdue::Overdue;
-use super::parting::{LEAVE, Parting, Stage};
+use super::parting::Stage;
 use super::stall::Stall;
-use super::transmission::{Duty, Transmission};
+use super::timer::Timer;
+use super::transmission::Transmission;
 use super::wake::wake_all;
 use crate::config::Config;
-use crate::driver::timer::Timer;
 use crate::error::{Error, Phase};
 use crate::wire::ProtocolError;
 
 /// Memory is freed after this long without a request in flight.
 const IDLE: Duration = Duration::from_secs(1);
-
-/// The end of the transmission phase.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// After our `DISC`, or by the server with nothing in flight; the error says which.
-    Orderly(Error),
-    /// By a failure.
-    Failed(Error),
-}
 
 /// Moves bytes between the socket and the session of one connection.
 pub(super) struct Driver {
@@ -110,12 +103,6 @@ impl Driver {
         }
     }
 
-    /// Returns the time by which the server must have closed, once it was told that nothing
-    /// follows.
-    pub(super) fn leaving(&self) -> Option<Instant> {
-        self.stage.parting().and_then(Parting::end)
-    }
-
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         if let Poll::Ready(ended) = self.poll_ending(cx) {
             return Poll::Ready(ended);
@@ -176,53 +163,6 @@ impl Driver {
                 return Poll::Pending;
             }
         }
-    }
-
-    /// Checks whether a handle has ended the connection, or the deadline after `DISC` has passed.
-    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let (output, woken) = (&mut self.output, &mut self.woken);
-        let patience = match self.transmission.begin_poll(cx.waker(), output, woken) {
-            Duty::Serve => return Poll::Pending,
-            Duty::Part => {
-                if let Poll::Ready(ended) = self.poll_gone(cx) {
-                    return Poll::Ready(ended);
-                }
-                self.shutdown_timeout
-            }
-            Duty::Leave => self.shutdown_timeout.min(LEAVE),
-            Duty::Stop(error) => return Poll::Ready(Ended::Failed(error)),
-        };
-        if self.stage.is_serving() {
-            self.stage = Stage::Parting(Parting::new(patience));
-        }
-        if let Stage::Parting(parting) = &mut self.stage {
-            parting.hurry(patience);
-            // The server keeps the connection open after DISC, so it is closed from this side.
-            if parting.poll_over(cx) {
-                return Poll::Ready(self.parted());
-            }
-        }
-        Poll::Pending
-    }
-
-    /// Checks, before `DISC` is written, whether the server has gone already: then `DISC` is not
-    /// the reason.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        if !self.stage.is_serving() {
-            return Poll::Pending;
-        }
-        match self.poll_fill(cx) {
-            Poll::Ready(Ok(0)) => Poll::Ready(self.eof()),
-            // Bytes that come when nothing is owed are ignored.
-            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Poll::Pending,
-            Poll::Ready(Err(error)) => Poll::Ready(self.lost(error)),
-        }
-    }
-
-    /// Returns whether the server was told that nothing follows.
-    fn is_leaving(&self) -> bool {
-        self.stage.parting().is_some_and(|parting| !parting.unheard)
     }
 
     /// Writes what is queued, and after `DISC` shuts the stream down.
@@ -319,32 +259,6 @@ impl Driver {
         }
         wake_all(self.woken.drain(..));
         yields
-    }
-
-    /// Returns the end after `DISC`, with the reason why it was sent.
-    fn parted(&self) -> Ended {
-        Ended::Orderly(self.transmission.refusal().unwrap_or_else(Error::closed))
-    }
-
-    fn eof(&self) -> Ended {
-        if self.is_leaving() {
-            return self.parted();
-        }
-        let error = Error::eof(Phase::Request);
-        let is_clean = self.input.is_empty() && self.transmission.in_flight() == 0;
-        if is_clean {
-            Ended::Orderly(error)
-        } else {
-            Ended::Failed(error)
-        }
-    }
-
-    fn lost(&self, error: io::Error) -> Ended {
-        if self.is_leaving() {
-            // Some servers reset the connection after DISC.
-            return self.parted();
-        }
-        Ended::Failed(Error::io(Phase::Request, error))
     }
 
     /// Returns the deadline that has passed and its length, if one has. Called before waiting.
