@@ -16,6 +16,7 @@ mod buffering;
 mod cancel;
 mod commands;
 mod controls;
+mod copies;
 mod cursors;
 mod cut;
 mod disconnect;

@@ -256,7 +256,10 @@ async fn m09_status_is_told_by_any_id() {
     {
         let (_conn, status) = given(style, &[(id, "base:allocation")]).await;
         let status = status.unwrap();
-        assert_eq!(status.get("base:allocation").unwrap()[0].flags, id.into());
+        assert_eq!(
+            status.get("base:allocation").unwrap()[0].flags,
+            u64::from(id)
+        );
     }
 }
 

@@ -1,0 +1,229 @@
+//! Servers that fail, and servers that are lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use nbd_client::wire::{Command, Errno};
+use nbd_client::{Connector, Retry, Side};
+
+both_runtimes!(a_read_that_fails_ends_the_copy_and_names_the_place);
+
+async fn a_read_that_fails_ends_the_copy_and_names_the_place() {
+    let server = bad_sectors(&sparse(1 << 20), &[524_288]);
+    let (from, destination) = (connect_with(&server, builder()).await, Export::new(1 << 20));
+    let error = failure(copy(&from, connect(&destination).await)).await;
+    assert_eq!(error.side(), Some(Side::Source));
+    let text = error.to_string();
+    assert!(
+        text.contains("the source of the copy: READ of 65536 bytes at offset 524288"),
+        "{text}"
+    );
+}
+
+/// A server whose sectors at these offsets cannot be read.
+fn bad_sectors(export: &Export, sectors: &[u64]) -> Server {
+    let sectors = sectors.to_vec();
+    Server::builder()
+        .export("", export.clone())
+        .fail_with(move |request| {
+            let range = request.offset..request.offset + u64::from(request.length as u32);
+            let is_bad = request.command == Command::READ
+                && sectors
+                    .iter()
+                    .any(|sector| sector + 512 > range.start && *sector < range.end);
+            is_bad.then(|| (Errno::EIO, "bad sector".into()))
+        })
+        .build()
+}
+
+both_runtimes!(what_cannot_be_read_is_salvaged_as_zeroes);
+
+async fn what_cannot_be_read_is_salvaged_as_zeroes() {
+    let source = Export::new(1 << 20);
+    source.fill(0, 1 << 20, 7);
+    let server = bad_sectors(&source, &[4096, 4608, 524_288]);
+    let (from, destination) = (connect_with(&server, builder()).await, Export::new(1 << 20));
+    let to = connect(&destination).await;
+    let copied = run(copy(&from, &to).salvage(true)).await.unwrap();
+    assert_eq!(copied.salvaged, [4096..5120, 524_288..524_800]);
+    let mut expected = vec![7; 1 << 20];
+    for range in copied.salvaged {
+        expected[range.start as usize..range.end as usize].fill(0);
+    }
+    assert!(destination.contents(0, 1 << 20) == expected);
+    // A destination that fails is not salvaged.
+    let full = Server::builder()
+        .export("", destination)
+        .fail_with(|request| {
+            (request.command == Command::WRITE).then(|| (Errno::ENOSPC, "full".into()))
+        });
+    let to = connect_with(&full.build(), builder()).await;
+    let error = failure(copy(&from, to).salvage(true)).await;
+    assert_eq!(error.side(), Some(Side::Destination));
+    let io = std::io::Error::from(Error::from(error.fault().clone()));
+    assert_eq!(io.kind(), std::io::ErrorKind::StorageFull);
+}
+
+both_runtimes!(a_source_that_cannot_say_where_it_is_zero_is_read);
+
+async fn a_source_that_cannot_say_where_it_is_zero_is_read() {
+    let (source, destination) = (sparse(1 << 20), Export::new(1 << 20));
+    let asked = Arc::new(AtomicU64::new(0));
+    let times = asked.clone();
+    let server = Server::builder()
+        .export("", source.clone())
+        .max_extents(1)
+        .fail_with(move |request| {
+            let second = request.command == Command::BLOCK_STATUS
+                && times.fetch_add(1, Ordering::SeqCst) == 1;
+            second.then(|| (Errno::EIO, "no map".into()))
+        });
+    let from = connect_with(&server.build(), builder()).await;
+    let copied = run(copy(from, connect(&destination).await)).await.unwrap();
+    same(&source, &destination);
+    assert_eq!(copied.status_failures, 1);
+    assert_eq!(copied.data + copied.zeroes, 1 << 20);
+}
+
+both_runtimes!(fast_zeroes_are_asked_for_once_in_vain);
+
+async fn fast_zeroes_are_asked_for_once_in_vain() {
+    let source = sparse(128 << 20);
+    for fast in [true, false] {
+        let destination = Export::new(128 << 20).fast_zero(fast).log_requests(1000);
+        destination.fill(0, 1 << 20, 9);
+        destination.fill(127 << 20, 1 << 20, 9);
+        let copying = copy(connect(&source).await, connect(&destination).await);
+        run(copying.requests(1)).await.unwrap();
+        same(&source, &destination);
+        let log = destination.log();
+        let zeroes = log.iter().filter(|it| it.command == Command::WRITE_ZEROES);
+        let flag = nbd_client::wire::CommandFlags::FAST_ZERO;
+        let (asked, plain) = zeroes.partition::<Vec<&_>, _>(|it| it.flags.contains(flag));
+        assert_eq!(asked.len(), if fast { 6 } else { 1 }, "{asked:?}");
+        assert_eq!(plain.is_empty(), fast);
+        let no_hole = nbd_client::wire::CommandFlags::NO_HOLE;
+        assert!(log.iter().all(|it| !it.flags.contains(no_hole)));
+    }
+}
+
+/// A way to a server, and how often it was taken.
+fn way(server: &Server) -> (Connector, Arc<AtomicU64>) {
+    let (server, taken) = (server.clone(), Arc::new(AtomicU64::new(0)));
+    let times = taken.clone();
+    let connector = Connector::stream(move || {
+        times.fetch_add(1, Ordering::SeqCst);
+        let server = server.clone();
+        async move { Ok(server.connect()) }
+    });
+    (connector, taken)
+}
+
+fn quick() -> Retry {
+    Retry::default()
+        .first(Duration::from_millis(1))
+        .most(Duration::from_millis(5))
+}
+
+both_runtimes!(lost_connections_do_not_end_the_copy);
+
+async fn lost_connections_do_not_end_the_copy() {
+    let (source, destination) = (Export::new(8 << 20), Export::new(8 << 20));
+    for block in 0..128 {
+        source.fill(block * 65536, 65536, block as u8);
+    }
+    let frail = |export: &Export| {
+        let (server, requests) = (
+            Server::builder().export("", export.clone()),
+            AtomicU64::new(0),
+        );
+        // It is gone before it answers every 300th request.
+        let hangs_up = move |_: &_| requests.fetch_add(1, Ordering::SeqCst) % 300 == 299;
+        server.hang_up_on(hangs_up).build()
+    };
+    let ((there, _), (here, taken)) = (way(&frail(&source)), way(&frail(&destination)));
+    let copying = copy(there, here).retry(quick()).request_size(4096);
+    let copied = run(copying).await.unwrap();
+    same(&source, &destination);
+    assert!(taken.load(Ordering::SeqCst) > 1, "it was lost");
+    assert!(copied.repeated > 0, "{copied:?}");
+    // The server still has these writes, as far as anybody knows.
+    assert!(!copied.unfenced.is_empty());
+}
+
+both_runtimes!(what_was_lost_with_a_server_is_copied_again);
+
+async fn what_was_lost_with_a_server_is_copied_again() {
+    // The first server forgets everything at half of the copy; only flushed writes would be kept.
+    let (source, first, second) = (
+        Export::new(4 << 20),
+        Export::new(4 << 20),
+        Export::new(4 << 20),
+    );
+    source.fill(0, 4 << 20, 5);
+    let old = Server::builder()
+        .export("", first)
+        .latency(Duration::from_micros(300))
+        .build();
+    let new = Server::new(second.clone());
+    let place = Arc::new(std::sync::Mutex::new(old.clone()));
+    let there = place.clone();
+    let connector = Connector::stream(move || {
+        let server = there.lock().unwrap().clone();
+        async move { Ok(server.connect()) }
+    });
+    let copying = copy(connect(&source).await, connector).retry(quick());
+    let copying = copying.request_size(65536).requests(1);
+    let mut progress = Box::pin(copying.progress().updates(Duration::ZERO));
+    let restart = tokio::spawn(async move {
+        use futures::StreamExt;
+        while progress.next().await.is_some_and(|now| now.done < 2 << 20) {}
+        *place.lock().unwrap() = new;
+        old.hang_up();
+        while progress.next().await.is_some() {}
+    });
+    let copied = run(copying).await.unwrap();
+    watch(restart).await.unwrap();
+    same(&source, &second);
+    assert!(copied.repeated >= 2 << 20, "{copied:?}");
+    assert_eq!(copied.data + copied.zeroes, copied.size);
+}
+
+both_runtimes!(a_connection_that_is_lost_ends_the_copy);
+
+async fn a_connection_that_is_lost_ends_the_copy() {
+    let server = Server::new(sparse(1 << 20));
+    server.pause();
+    let from = connect_with(&server, builder()).await;
+    let copying = spawn(copy(&from, Destination::nothing()));
+    while from.in_flight() == 0 {
+        tokio::task::yield_now().await;
+    }
+    server.hang_up();
+    let error = watch(copying).await.unwrap().unwrap_err();
+    assert!(error.is_fatal() && error.is_retryable(), "{error}");
+}
+
+both_runtimes!(a_difference_is_found);
+
+async fn a_difference_is_found() {
+    let (source, destination) = (Export::new(1 << 20), Export::new(1 << 20));
+    source.fill(0, 1 << 20, 7);
+    let (reads, spoiled) = (AtomicU64::new(0), destination.clone());
+    let server = Server::builder()
+        .export("", source)
+        .fail_with(move |request| {
+            // The first read of the comparison, which comes to that place later.
+            let is_read = request.command == Command::READ;
+            if is_read && reads.fetch_add(1, Ordering::SeqCst) == 16 {
+                spoiled.fill(777_777, 1, 9);
+            }
+            None
+        });
+    let from = connect_with(&server.build(), builder()).await;
+    let copying = copy(from, connect(&destination).await).verify(true);
+    let error = failure(copying.request_size(65536).requests(1)).await;
+    let is_there = matches!(error.fault(), CopyFault::Different { offset: 777_777 });
+    assert!(is_there, "{error}");
+}
