@@ -56,7 +56,7 @@ async fn compare(
         let (source, destination) = match is_zero {
             true => (None, worker.writer.read(part).await?),
             false => {
-                let both = futures::try_join!(
+                let both = tokio::try_join!(
                     read(&worker, part.clone()),
                     worker.writer.read(part.clone())
                 )?;
