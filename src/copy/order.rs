@@ -57,8 +57,11 @@ impl InOrder<'_> {
             }
         }
         let end = self.report.data + self.report.zeroes;
-        let flushed = self.stream.shutdown().await;
-        flushed.map_err(|error| failed(end..end, error))
+        // The standard output of Tokio, for one, keeps what it has when it is only shut down.
+        let flushed = self.stream.flush().await;
+        flushed.map_err(|error| failed(end..end, error))?;
+        let ended = self.stream.shutdown().await;
+        ended.map_err(|error| failed(end..end, error))
     }
 
     fn read(&self, task: Task) -> Reading {
