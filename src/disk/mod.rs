@@ -14,6 +14,7 @@ mod streams;
 use std::fmt;
 use std::ops::RangeBounds;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -23,6 +24,7 @@ pub use event::{Event, Events, Status};
 pub use fence::Fence;
 use hub::Hub;
 pub use policy::{Changes, Retry};
+use tokio::time::Instant;
 
 use crate::connection::Connector;
 use crate::driver::timer;
@@ -189,16 +191,22 @@ impl Disk {
         self.hub().over()
     }
 
-    /// Ends the disk: waits until the changes that were begun are answered, for at most the
+    /// Ends the disk: waits until what was begun is answered, for at most the
     /// [close timeout](DiskBuilder::close_timeout), and disconnects. It does not flush.
     ///
     /// # Errors
-    /// If the disk had ended before, the reason; if changes were not answered in time,
+    /// If the disk had ended before, the reason; if requests were not answered in time,
     /// [`Error::Timeout`]; or that a connection could not be ended in order.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the disk as it is, until the last handle is dropped.
     pub async fn close(&self) -> Result<()> {
+        self.close_within(self.hub().settings.close_timeout).await
+    }
+
+    /// Ends the disk within `limit`, however long its own [close
+    /// timeout](DiskBuilder::close_timeout) is.
+    pub(crate) async fn close_within(&self, limit: Duration) -> Result<()> {
         let hub = self.hub();
         if let Some(error) = hub.over() {
             return match error {
@@ -206,16 +214,19 @@ impl Disk {
                 error => Err(error),
             };
         }
-        let end = timer::after(hub.settings.close_timeout);
-        let settled = timer::until(end, hub.settle()).await;
+        let (begin, overdue) = (Instant::now(), || Error::timeout(Phase::Shutdown, limit));
+        let settled = timer::until(timer::after(limit), hub.settle()).await;
         let links = hub.links();
         hub.end(Error::closed(), None);
-        let mut result = match settled {
-            Some(()) => Ok(()),
-            None => Err(Error::timeout(Phase::Shutdown, hub.settings.close_timeout)),
-        };
+        let mut result = settled.ok_or_else(overdue);
         for link in links {
-            result = result.and(link.connection.disconnect().await);
+            // Reads in flight are waited for, too, but no longer than that.
+            let rest = limit.saturating_sub(begin.elapsed());
+            let ended = match link.connection.disconnect().timeout(rest).await {
+                Err(Error::Timeout(Phase::Shutdown, _)) => Err(overdue()),
+                ended => ended,
+            };
+            result = result.and(ended);
         }
         result
     }
