@@ -5,7 +5,9 @@ use bytes::Bytes;
 use super::Disk;
 use super::runtime::Call;
 use crate::error::{InvalidRequest, Result};
-use crate::request::{Client, flush, read, trim, write, write_zeroes};
+use crate::request::{
+    Client, Execute, Request, cache, flush, ping, read, trim, write, write_zeroes,
+};
 use crate::wire::Command;
 
 /// The longest request, in bytes. Longer reads and writes are made of several, one after the other,
@@ -22,7 +24,7 @@ impl<C: Client> Disk<C> {
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
         let call = Call {
             name: "Disk::read_at",
-            twin: "Connection::read",
+            twin: "Disk::read",
         };
         let (offset, length) = self.fitting(offset, buf.len());
         self.read_part(call, buf.split_at_mut(length).0, offset)?;
@@ -37,7 +39,7 @@ impl<C: Client> Disk<C> {
     pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         let call = Call {
             name: "Disk::read_exact_at",
-            twin: "Connection::read",
+            twin: "Disk::read",
         };
         self.check_range(Command::READ, offset, buf.len())?;
         let mut offset = offset;
@@ -57,7 +59,7 @@ impl<C: Client> Disk<C> {
     pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize> {
         let call = Call {
             name: "Disk::write_at",
-            twin: "Connection::write",
+            twin: "Disk::write",
         };
         let (offset, length) = self.fitting(offset, buf.len());
         self.write_part(call, buf.split_at(length).0, offset)?;
@@ -72,7 +74,7 @@ impl<C: Client> Disk<C> {
     pub fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         let call = Call {
             name: "Disk::write_all_at",
-            twin: "Connection::write",
+            twin: "Disk::write",
         };
         self.check_range(Command::WRITE, offset, buf.len())?;
         let mut offset = offset;
@@ -83,14 +85,14 @@ impl<C: Client> Disk<C> {
         Ok(())
     }
 
-    /// Makes the changes durable that were begun before, by any thread; see [`Connection::flush`](crate::Connection::flush).
+    /// Makes the changes durable that were begun before, by any thread; see [`Disk::flush`](crate::Disk::flush).
     ///
     /// # Errors
     /// If the request fails, or the server [cannot flush](crate::Export::can_flush).
     pub fn flush(&self) -> Result<()> {
         let call = Call {
             name: "Disk::flush",
-            twin: "Connection::flush",
+            twin: "Disk::flush",
         };
         self.wait(call, || flush(self.client()))
     }
@@ -104,7 +106,7 @@ impl<C: Client> Disk<C> {
     pub fn trim(&self, offset: u64, length: u64) -> Result<()> {
         let call = Call {
             name: "Disk::trim",
-            twin: "Connection::trim",
+            twin: "Disk::trim",
         };
         self.wait(call, || trim(self.client(), offset, length))
     }
@@ -116,11 +118,82 @@ impl<C: Client> Disk<C> {
     pub fn write_zeroes(&self, offset: u64, length: u64) -> Result<()> {
         let call = Call {
             name: "Disk::write_zeroes",
-            twin: "Connection::write_zeroes",
+            twin: "Disk::write_zeroes",
         };
         self.wait(call, || {
             write_zeroes(self.client(), offset, length).unaligned()
         })
+    }
+
+    /// Tells the server that `length` bytes at `offset` will be read soon; see
+    /// [`Connection::cache`](crate::Connection::cache).
+    ///
+    /// # Errors
+    /// If the request fails, or the server [cannot do this](crate::Export::can_cache).
+    pub fn cache(&self, offset: u64, length: u64) -> Result<()> {
+        let call = Call {
+            name: "Disk::cache",
+            twin: "Disk::cache",
+        };
+        self.wait(call, || cache(self.client(), offset, length))
+    }
+
+    /// Carries out a request of the [client](Self::client), with any of its flags. The timeout is
+    /// that of this handle, unless the request has one.
+    ///
+    /// ```
+    /// # use nbd_client::{Connector, testing};
+    /// # fn main() -> nbd_client::Result<()> {
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// # let server = Connector::stream(move || { let s = server.connect(); async move { Ok(s) } });
+    /// use nbd_client::blocking::Disk;
+    ///
+    /// let disk = Disk::open(server)?;
+    /// disk.request(disk.client().write(4096, "durable at once").fua())?;
+    /// disk.request(disk.client().write_zeroes(8192, 4096).no_hole().or_write())?;
+    /// let data = disk.request(disk.client().read(4096, 7).dont_fragment())?;
+    /// assert_eq!(&data[..], b"durable");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the request fails.
+    #[allow(
+        private_bounds,
+        reason = "all requests that can be made can be carried out"
+    )]
+    pub fn request<O: Execute>(&self, request: Request<O, C>) -> Result<O::Output> {
+        let call = Call {
+            name: "Disk::request",
+            twin: "Request",
+        };
+        self.wait(call, || request)
+    }
+
+    /// Waits until all changes are answered that were begun before, by any thread, without a flush;
+    /// see [`Disk::settled`](crate::Disk::settled).
+    ///
+    /// # Errors
+    /// If the connection ends before, and [`Error::Timeout`](crate::Error::Timeout).
+    pub fn settled(&self) -> Result<()> {
+        let call = Call {
+            name: "Disk::settled",
+            twin: "Disk::settled",
+        };
+        self.within(call, || self.client().settle())
+    }
+
+    /// Proves that the server answers, see [`Disk::ping`](crate::Disk::ping).
+    ///
+    /// # Errors
+    /// If the disk has ended, and [`Error::Timeout`](crate::Error::Timeout).
+    pub fn ping(&self) -> Result<()> {
+        let call = Call {
+            name: "Disk::ping",
+            twin: "Disk::ping",
+        };
+        self.within(call, || ping(self.client()))
     }
 
     fn read_part(&self, call: Call, buf: &mut [u8], offset: u64) -> Result<()> {

@@ -9,8 +9,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 use super::Disk;
 use super::runtime::{Call, wait, was_forked};
-use crate::connection::Connection;
 use crate::cursor::Cursor as AsyncCursor;
+use crate::disk::Disk as AsyncDisk;
 use crate::error;
 use crate::request::Client;
 
@@ -51,7 +51,7 @@ use crate::request::Client;
 /// # Ok(())
 /// # }
 /// ```
-pub struct Cursor<C: Client = Connection> {
+pub struct Cursor<C: Client = AsyncDisk> {
     disk: Disk<C>,
     inner: AsyncCursor<C>,
 }

@@ -1,19 +1,25 @@
 //! The disk.
 
 use std::fmt;
+use std::future::Future;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::Stream;
+
 use super::runtime::{Call, check_process, wait, was_forked};
-use super::{Cursor, Extents};
-use crate::connection::{Builder, Connection, Connector};
-use crate::error::{Error, Result};
+use super::{Cursor, Items};
+use crate::connection::Connector;
+use crate::disk::{Disk as AsyncDisk, DiskBuilder};
+use crate::error::{Error, Phase, Result};
 use crate::export::Export;
+use crate::extents::{Extents, JointExtents};
 use crate::request::op::Operation;
 use crate::request::{Client, Execute, Request};
 
-/// An export that is read and written by ordinary calls, which return when they are done.
+/// An export that is read and written by ordinary calls, which return when they are done. It survives
+/// the loss of its connections as a [`Disk`](AsyncDisk) does, which it is underneath.
 ///
 /// It is a handle that is cheap to clone. Any number of threads can use it, or clones of it, at the
 /// same time; they do not wait for each other. The disk has no position:
@@ -57,7 +63,7 @@ use crate::request::{Client, Execute, Request};
 /// # }
 /// ```
 #[must_use = "dropping the last handle closes the disk"]
-pub struct Disk<C: Client = Connection> {
+pub struct Disk<C: Client = AsyncDisk> {
     shared: Arc<Shared<C>>,
     timeout: Option<Duration>,
 }
@@ -78,64 +84,67 @@ impl<C: Client> Drop for Shared<C> {
 }
 
 impl Disk {
-    /// Connects with default options: to the server and export that a URI names, to a `SocketAddr`
-    /// or an [`Endpoint`](crate::Endpoint), or by a [`Connector`]. To get
-    /// [extents](Self::extents), use [`open_with`](Self::open_with).
+    /// Opens the server and export that a URI names, a `SocketAddr`, an
+    /// [`Endpoint`](crate::Endpoint), or a [`Connector`], with the default options of a
+    /// [`Disk`](AsyncDisk). To get [extents](Self::extents), use [`open_with`](Self::open_with).
     ///
     /// # Errors
-    /// As [`Builder::connect`]; and if the background thread cannot be started.
+    /// If the first connection fails; and if the background thread cannot be started.
     pub fn open<T>(server: T) -> Result<Self>
     where
         T: TryInto<Connector, Error: Into<Error>>,
     {
-        Self::open_with(&Connection::builder(), server)
+        Self::open_with(AsyncDisk::builder(), server)
     }
 
-    /// Connects with these options.
+    /// Opens a disk with these options, which say what becomes of calls when a connection is lost.
     ///
     /// ```no_run
     /// use std::time::Duration;
     ///
     /// use nbd_client::blocking::Disk;
-    /// use nbd_client::{Connection, context};
+    /// use nbd_client::{Changes, Connection, Retry, context};
     ///
-    /// let options = Connection::builder()
+    /// let link = Connection::builder()
     ///     .meta_context(context::BASE_ALLOCATION)
     ///     .handshake_timeout(Duration::from_secs(5));
-    /// let disk = Disk::open_with(&options, "nbd://storage/vm-17")?;
+    /// let options = nbd_client::Disk::builder()
+    ///     .link(link)
+    ///     .changes(Changes::Repeat)
+    ///     .retry(Retry::default().outage(Duration::from_secs(600)));
+    /// let disk = Disk::open_with(options, "nbd://storage/vm-17")?;
     /// # Ok::<(), nbd_client::Error>(())
     /// ```
     ///
     /// # Errors
-    /// As [`open`](Self::open). In [`opt_mode`](Builder::opt_mode) it fails, since there is no
-    /// export then.
-    pub fn open_with<T>(options: &Builder, server: T) -> Result<Self>
+    /// As [`open`](Self::open). With connections in [`opt_mode`](crate::Builder::opt_mode) it fails,
+    /// since there is no export then.
+    pub fn open_with<T>(options: DiskBuilder, server: T) -> Result<Self>
     where
         T: TryInto<Connector, Error: Into<Error>>,
     {
         let call = Call {
             name: "Disk::open",
-            twin: "Builder::connect",
+            twin: "Disk::open",
         };
-        Self::new(wait(call, || options.connect(server))?)
+        Self::new(wait(call, || options.open(server))?)
     }
 
-    /// Waits until requests in flight are answered, and disconnects. It does not flush: see
-    /// [`Connection::disconnect`]. Other handles of the disk cannot be used after that.
+    /// Waits until changes that were begun are answered, and disconnects. It does not flush: see
+    /// [`Disk::close`](AsyncDisk::close). Other handles of the disk cannot be used after that.
     ///
     /// # Errors
-    /// As [`Disconnect`](crate::Disconnect). After a [`timeout`](Self::timeout), the connection
-    /// ends at once.
+    /// As [`Disk::close`](AsyncDisk::close). After a [`timeout`](Self::timeout), connections end at
+    /// once.
     pub fn close(&self) -> Result<()> {
         let call = Call {
             name: "Disk::close",
-            twin: "Connection::disconnect",
+            twin: "Disk::close",
         };
-        wait(call, || {
-            let disconnect = self.client().disconnect();
+        wait(call, || async {
             match self.timeout {
-                Some(timeout) => disconnect.timeout(timeout),
-                None => disconnect,
+                Some(limit) => self.client().close_within(limit).await,
+                None => self.client().close().await,
             }
         })
     }
@@ -179,7 +188,10 @@ impl<C: Client> Disk<C> {
     }
 
     /// Sets the timeout of each call over this handle, and over clones that are made of it later. By
-    /// default there is no limit. See [`Request::timeout`] for what happens to the connection.
+    /// default there is no limit, and a call waits for as long as the disk
+    /// [connects again](crate::Retry::outage). A change whose timeout has passed may still be
+    /// carried out, and fails with [`Error::OutcomeUnknown`]; of a disk that was made of one
+    /// connection, the timeout ends the connection, see [`Request::timeout`].
     ///
     /// A read or write of more than 32 MiB is made of several requests, and the timeout is that of
     /// each.
@@ -237,8 +249,8 @@ impl<C: Client> Disk<C> {
     /// # let server = Connector::stream(move || { let s = server.connect(); async move { Ok(s) } });
     /// use nbd_client::{Connection, context};
     ///
-    /// let options = Connection::builder().meta_context(context::BASE_ALLOCATION);
-    /// let disk = Disk::open_with(&options, server)?;
+    /// let link = Connection::builder().meta_context(context::BASE_ALLOCATION);
+    /// let disk = Disk::open_with(nbd_client::Disk::builder().link(link), server)?;
     /// disk.write_all_at(&[1; 65536], 131_072)?;
     /// let mut data = 0;
     /// for extent in disk.extents(context::BASE_ALLOCATION, ..) {
@@ -255,23 +267,91 @@ impl<C: Client> Disk<C> {
     /// # Errors
     /// The last item is an error if the range is not inside the export, the context was not
     /// negotiated, or a request fails.
-    pub fn extents(&self, context: impl Into<String>, range: impl RangeBounds<u64>) -> Extents<C> {
-        Extents::new(self.clone(), context.into(), range)
+    pub fn extents(
+        &self,
+        context: impl Into<String>,
+        range: impl RangeBounds<u64>,
+    ) -> Items<Extents<C>> {
+        let mut extents = Extents::new(self.client().clone(), context, range);
+        if let Some(timeout) = self.timeout {
+            extents = extents.timeout(timeout);
+        }
+        self.items(extents)
+    }
+
+    /// Returns the extents of a range in all metadata contexts side by side, in order.
+    ///
+    /// # Errors
+    /// As [`extents`](Self::extents).
+    pub fn joint_extents(&self, range: impl RangeBounds<u64>) -> Items<JointExtents<C>> {
+        let mut extents = JointExtents::new(self.client().clone(), range);
+        if let Some(timeout) = self.timeout {
+            extents = extents.timeout(timeout);
+        }
+        self.items(extents)
+    }
+
+    /// Returns an iterator over any stream of the async client, such as
+    /// [`pieces`](AsyncDisk::pieces), [`allocation`](AsyncDisk::allocation) or
+    /// [`dirty_extents`](AsyncDisk::dirty_extents). Its requests have the timeout of the stream.
+    ///
+    /// ```
+    /// # use nbd_client::{Connector, testing};
+    /// # fn main() -> nbd_client::Result<()> {
+    /// # let server = testing::Server::new(testing::Export::new(1 << 20));
+    /// # let server = Connector::stream(move || { let s = server.connect(); async move { Ok(s) } });
+    /// use nbd_client::blocking::Disk;
+    ///
+    /// let disk = Disk::open(server)?;
+    /// let mut read = 0;
+    /// for data in disk.items(disk.client().read_stream(..)) {
+    ///     read += data?.len();
+    /// }
+    /// assert_eq!(read, 1 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The last item is an error if the stream ends with one.
+    pub fn items<T, S>(&self, stream: S) -> Items<S>
+    where
+        S: Stream<Item = Result<T>> + Unpin,
+    {
+        Items::new(stream)
     }
 
     pub(super) const fn limit(&self) -> Option<Duration> {
         self.timeout
     }
 
-    /// Waits for a request.
+    /// Waits for a request, with the timeout of this handle unless it has one of its own.
     pub(super) fn wait<O: Execute>(
         &self,
         call: Call,
         request: impl FnOnce() -> Request<O, C>,
     ) -> Result<<O as Operation>::Output> {
-        wait(call, || match self.timeout {
-            Some(timeout) => request().timeout(timeout),
-            None => request(),
+        wait(call, || {
+            let request = request();
+            match self.timeout {
+                Some(timeout) if request.deadline().is_none() => request.timeout(timeout),
+                _ => request,
+            }
+        })
+    }
+
+    /// Waits for something that is no request, with the timeout of this handle.
+    pub(super) fn within<F: Future<Output = Result<()>>>(
+        &self,
+        call: Call,
+        begin: impl FnOnce() -> F,
+    ) -> Result<()> {
+        wait(call, || async {
+            let Some(limit) = self.timeout else {
+                return begin().await;
+            };
+            let in_time = tokio::time::timeout(limit, begin()).await;
+            in_time.unwrap_or_else(|_| Err(Error::timeout(Phase::Request, limit)))
         })
     }
 }

@@ -14,7 +14,11 @@
 //!
 //! [`Disk`] reads and writes at offsets, from any number of threads. [`Cursor`] is a file with a position,
 //! for code that wants [`Read`](std::io::Read), [`BufRead`](std::io::BufRead),
-//! [`Write`](std::io::Write) and [`Seek`](std::io::Seek). [`Extents`] says where data is.
+//! [`Write`](std::io::Write) and [`Seek`](std::io::Seek). [`Items`] are the extents of a disk, or any
+//! other stream of the async client, as an iterator.
+//!
+//! A blocking disk is a [`Disk`](crate::Disk) of the async client underneath: when its connection is
+//! lost, it connects again, and calls wait meanwhile.
 //!
 //! Errors are those of the async client, [`Error`](crate::Error). In a function that returns
 //! [`io::Result`](std::io::Result), `?` converts them.
@@ -57,11 +61,11 @@
 mod commands;
 mod cursor;
 mod disk;
-mod extents;
+mod items;
 mod runtime;
 #[cfg(test)]
 mod tests;
 
 pub use cursor::Cursor;
 pub use disk::Disk;
-pub use extents::Extents;
+pub use items::Items;

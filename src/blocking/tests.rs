@@ -6,6 +6,7 @@ use super::runtime::pretend_to_be_forked;
 use super::*;
 use crate::connection::{Connection, Connector};
 use crate::context::BASE_ALLOCATION;
+use crate::disk::Disk as AsyncDisk;
 use crate::error::{Error, InvalidUse, Result};
 use crate::testing;
 
@@ -24,10 +25,11 @@ fn in_a_forked_process_calls_fail_and_drops_do_nothing() {
         let stream = server.connect();
         async move { Ok(stream) }
     });
-    let options = Connection::builder().meta_context(BASE_ALLOCATION);
-    let disk = Disk::open_with(&options, &connector).unwrap();
+    let link = Connection::builder().meta_context(BASE_ALLOCATION);
+    let options = AsyncDisk::builder().link(link);
+    let disk = Disk::open_with(options, &connector).unwrap();
     let mut extents = disk.extents(BASE_ALLOCATION, ..);
-    let unused = disk.extents(BASE_ALLOCATION, ..);
+    let unused = disk.joint_extents(..);
     assert!(extents.next().unwrap().is_ok());
     let mut cursor = disk.cursor();
     cursor.read_exact(&mut [0; 512]).unwrap();
@@ -40,6 +42,10 @@ fn in_a_forked_process_calls_fail_and_drops_do_nothing() {
     is_forked(disk.flush());
     is_forked(disk.trim(0, 512));
     is_forked(disk.write_zeroes(0, 512));
+    is_forked(disk.cache(0, 512));
+    is_forked(disk.request(disk.client().read(0, 512).dont_fragment()));
+    is_forked(disk.settled());
+    is_forked(disk.ping());
     is_forked(disk.close());
     is_forked(disk.extents(BASE_ALLOCATION, ..).next().unwrap());
     is_forked(Disk::open(&connector));

@@ -174,3 +174,9 @@ pub(crate) fn flush<C: Client>(client: &C) -> Request<op::Flush, C> {
 pub(crate) fn trim<C: Client>(client: &C, offset: u64, length: u64) -> Request<op::Trim, C> {
     Request::new(client, op::Trim, offset, length)
 }
+
+/// Makes a request for a cache, for blocking disks.
+#[cfg(feature = "blocking")]
+pub(crate) fn cache<C: Client>(client: &C, offset: u64, length: u64) -> Request<op::Cache, C> {
+    Request::new(client, op::Cache, offset, length)
+}

@@ -25,9 +25,9 @@ pub(crate) use bounds::{Bounds, bounds, resolve};
 pub use chunks::Chunks;
 pub use client::Client;
 pub(crate) use client::sealed;
-#[cfg(feature = "blocking")]
-pub(crate) use client::trim;
 pub(crate) use client::{Started, block_status, flush, read, write, write_zeroes};
+#[cfg(feature = "blocking")]
+pub(crate) use client::{cache, trim};
 pub use disconnect::Disconnect;
 pub(crate) use execute::{Effect, Execute};
 pub(crate) use health::ping;

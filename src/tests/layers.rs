@@ -118,9 +118,9 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "connection",
             "cursor",
+            "disk",
             "error",
             "export",
-            "extent",
             "extents",
             "request",
             "wire",

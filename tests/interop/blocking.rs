@@ -1,22 +1,31 @@
 //! Disks for programs that are not async.
 
+use std::fs;
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::symlink;
 use std::sync::Barrier;
+use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
 use nbd_client::blocking::Disk;
-use nbd_client::{Connection, Connector, Error, context};
+use nbd_client::{Changes, Connection, Connector, DiskBuilder, Error, Retry, context};
 
 use crate::shared::random::Random;
-use crate::shared::server::Server;
+use crate::shared::server::{Dir, Server};
 
 /// Calls that wait for longer than that hang.
 const PATIENCE: Duration = Duration::from_secs(60);
+const THREADS: usize = 4;
+
+/// A disk over connections with extents.
+fn options() -> DiskBuilder {
+    let link = Connection::builder().meta_context(context::BASE_ALLOCATION);
+    nbd_client::Disk::builder().link(link)
+}
 
 pub(crate) fn open(server: &Server) -> Disk {
-    let options = Connection::builder().meta_context(context::BASE_ALLOCATION);
-    let disk = Disk::open_with(&options, Connector::unix(server.socket()));
+    let disk = Disk::open_with(options(), Connector::unix(server.socket()));
     disk.unwrap().timeout(PATIENCE)
 }
 
@@ -57,8 +66,9 @@ pub(crate) fn is_a_disk(disk: &Disk) {
 
 /// Kills a server while threads read, write and flush.
 pub(crate) fn calls_end_when_the_server_is_killed(server: Server) {
-    const THREADS: usize = 4;
-    let disk = open(&server);
+    let options = options().retry(Retry::never());
+    let disk = Disk::open_with(options, Connector::unix(server.socket())).unwrap();
+    let disk = disk.timeout(PATIENCE);
     let busy = Barrier::new(THREADS + 1);
     thread::scope(|scope| {
         let working: Vec<_> = (0..THREADS)
@@ -88,10 +98,90 @@ pub(crate) fn calls_end_when_the_server_is_killed(server: Server) {
         drop(server);
         for working in working {
             let error = working.join().unwrap();
-            assert!(matches!(error, Error::Disconnected(..)), "{error}");
+            let is_lost = matches!(error, Error::Disconnected(..) | Error::OutcomeUnknown(_));
+            assert!(is_lost, "{error}");
         }
     });
     let error = disk.read_at(&mut [0; 512], 0).unwrap_err();
     assert!(error.is_retryable(), "{error}");
     assert!(disk.close().is_err());
+}
+
+/// The bytes that each thread writes, and how many at a time.
+const REGION: usize = 2 << 20;
+const BLOCK: usize = 8 << 10;
+
+/// Writes a region from its start to its end and reads what it wrote; no byte is written twice.
+fn fill(disk: &Disk, number: usize, progress: &Sender<()>) -> Vec<u8> {
+    let start = (number * REGION) as u64;
+    let mut random = Random::new(number as u64 + 1);
+    let mut model = Vec::new();
+    let mut read = [0; BLOCK];
+    while model.len() < REGION {
+        let data = random.bytes(BLOCK);
+        disk.write_all_at(&data, start + model.len() as u64)
+            .unwrap();
+        model.extend(data);
+        let at = random.below((model.len() - BLOCK + 1) as u64);
+        disk.read_exact_at(&mut read, start + at).unwrap();
+        assert!(model[at as usize..].starts_with(&read));
+        match disk.flush() {
+            // The system keeps what the server wrote, but the disk cannot know.
+            Ok(()) | Err(Error::DurabilityUnknown(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+        progress.send(()).unwrap();
+    }
+    model
+}
+
+/// Kills a server and starts it again while threads write, read and flush: `start` starts it on a
+/// file of 16 MiB.
+pub(crate) fn calls_survive_restarts(start: fn(&str) -> Server) {
+    let dir = Dir::new();
+    let file = dir.disk("disk", 16 << 20);
+    let place = dir.path("socket");
+    let begin = || {
+        let server = start(&file);
+        let _ = fs::remove_file(&place);
+        symlink(server.socket(), &place).unwrap();
+        server
+    };
+    let mut server = Some(begin());
+    let options = options().changes(Changes::Repeat);
+    let disk = Disk::open_with(options, Connector::unix(&place)).unwrap();
+    let disk = disk.timeout(PATIENCE);
+    let mut model = thread::scope(|scope| {
+        let (progress, steps) = mpsc::channel();
+        let threads: Vec<_> = (0..THREADS)
+            .map(|number| {
+                let (disk, progress) = (&disk, progress.clone());
+                scope.spawn(move || fill(disk, number, &progress))
+            })
+            .collect();
+        drop(progress);
+        for _ in 0..3 {
+            assert!(steps.iter().take(200).count() == 200);
+            drop(server.take());
+            server = Some(begin());
+        }
+        let whole = threads.into_iter().map(|thread| thread.join().unwrap());
+        whole.collect::<Vec<_>>().concat()
+    });
+    assert!(disk.client().status().generation >= 4);
+
+    // A cursor and extents go on as well.
+    model.resize(16 << 20, 0);
+    let mut cursor = disk.cursor();
+    let mut read = vec![0; 1 << 20];
+    cursor.read_exact(&mut read).unwrap();
+    let mut extents = disk.extents(context::BASE_ALLOCATION, ..);
+    let first = extents.next().unwrap().unwrap();
+    drop(server);
+    let _server = begin();
+    cursor.read_to_end(&mut read).unwrap();
+    assert!(read == model);
+    let end = extents.map(Result::unwrap).last().unwrap_or(first).end();
+    assert_eq!(end, 16 << 20);
+    disk.close().unwrap();
 }

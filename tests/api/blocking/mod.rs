@@ -5,12 +5,16 @@ mod end;
 mod inside;
 mod threads;
 
+use std::io::Read;
 use std::time::Duration;
 
 use nbd_client::blocking::Disk;
 use nbd_client::testing::{Export, Server};
-use nbd_client::wire::{Command, Errno};
-use nbd_client::{Connection, Error, InvalidRequest, InvalidUse, Phase, context};
+use nbd_client::wire::{Command, CommandFlags, Errno};
+use nbd_client::{
+    Client, Connection, Disk as AsyncDisk, Error, InvalidRequest, InvalidUse, Phase, Retry, context,
+};
+use tokio::runtime::Runtime;
 
 use crate::shared::in_process::way_to;
 use crate::shared::watchdog::within;
@@ -22,8 +26,21 @@ fn open(server: &Server) -> Disk {
 
 /// A disk that has extents.
 fn open_with_extents(server: &Server) -> Disk {
+    let link = Connection::builder().meta_context(context::BASE_ALLOCATION);
+    Disk::open_with(AsyncDisk::builder().link(link), way_to(server)).unwrap()
+}
+
+/// A disk that ends with its connection.
+fn open_once(server: &Server) -> Disk {
+    let options = AsyncDisk::builder().retry(Retry::never());
+    Disk::open_with(options, way_to(server)).unwrap()
+}
+
+/// A disk with extents that is one connection, which lives on `runtime`.
+fn of_one_connection(runtime: &Runtime, server: &Server) -> Disk<Connection> {
     let options = Connection::builder().meta_context(context::BASE_ALLOCATION);
-    Disk::open_with(&options, way_to(server)).unwrap()
+    let connection = runtime.block_on(options.connect(way_to(server)));
+    Disk::new(connection.unwrap()).unwrap()
 }
 
 #[test]
@@ -146,25 +163,33 @@ fn extents_come_in_order_and_end_after_an_error() {
     });
 }
 
+type Call<C> = fn(&Disk<C>) -> nbd_client::Result<()>;
+
+/// Every call that makes a request, and its command.
+fn calls<C: Client>() -> [(Command, Call<C>); 7] {
+    [
+        (Command::READ, |disk| disk.read_exact_at(&mut [0; 512], 0)),
+        (Command::WRITE, |disk| disk.write_at(&[0; 512], 0).map(drop)),
+        (Command::FLUSH, |disk| disk.flush()),
+        (Command::TRIM, |disk| disk.trim(0, 512)),
+        (Command::WRITE_ZEROES, |disk| disk.write_zeroes(0, 512)),
+        (Command::CACHE, |disk| disk.cache(0, 512)),
+        (Command::BLOCK_STATUS, |disk| {
+            let mut extents = disk.extents(context::BASE_ALLOCATION, ..);
+            extents.next().unwrap().map(drop)
+        }),
+    ]
+}
+
 #[test]
 fn a_call_past_its_deadline_fails() {
     within(|| {
         let limit = Duration::from_millis(20);
-        type Call = fn(&Disk) -> nbd_client::Result<()>;
-        let calls: [(Command, Call); 6] = [
-            (Command::READ, |disk| disk.read_exact_at(&mut [0; 512], 0)),
-            (Command::WRITE, |disk| disk.write_at(&[0; 512], 0).map(drop)),
-            (Command::FLUSH, |disk| disk.flush()),
-            (Command::TRIM, |disk| disk.trim(0, 512)),
-            (Command::WRITE_ZEROES, |disk| disk.write_zeroes(0, 512)),
-            (Command::BLOCK_STATUS, |disk| {
-                let mut extents = disk.extents(context::BASE_ALLOCATION, ..);
-                extents.next().unwrap().map(drop)
-            }),
-        ];
-        for (command, call) in calls {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
+        for (command, call) in calls() {
             let server = Server::new(Export::new(1 << 20));
-            let disk = open_with_extents(&server);
+            let disk = of_one_connection(&runtime, &server);
             let patient = disk.clone();
             patient.flush().unwrap();
             server.pause();
@@ -181,6 +206,109 @@ fn a_call_past_its_deadline_fails() {
 }
 
 #[test]
+fn a_disk_goes_on_after_the_deadline_of_a_call() {
+    within(|| {
+        let limit = Duration::from_millis(20);
+        for (command, call) in calls() {
+            let server = Server::new(Export::new(1 << 20));
+            let disk = open_with_extents(&server);
+            server.pause();
+            let error = call(&disk.clone().timeout(limit)).unwrap_err();
+            match command {
+                Command::WRITE | Command::TRIM | Command::WRITE_ZEROES => {
+                    assert_matches!(error, Error::OutcomeUnknown(_));
+                }
+                _ => assert_matches!(error, Error::Timeout(Phase::Request, _)),
+            }
+            assert!(error.to_string().contains(&command.to_string()), "{error}");
+            server.resume();
+            call(&disk).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_wait_that_is_no_request_has_a_deadline_too() {
+    within(|| {
+        let server = Server::new(Export::new(1 << 20));
+        let disk = open(&server);
+        let writer = disk.clone();
+        disk.settled().unwrap();
+        disk.ping().unwrap();
+        server.pause();
+        let writing = std::thread::spawn(move || writer.write_all_at(&[1; 512], 0));
+        block_on(server.held(1));
+        let limit = Duration::from_millis(20);
+        let disk = disk.timeout(limit);
+        assert_matches!(disk.settled(), Err(Error::Timeout(Phase::Request, _)));
+        assert_matches!(disk.ping(), Err(Error::Timeout(Phase::Request, _)));
+        server.resume();
+        writing.join().unwrap().unwrap();
+        let disk = disk.timeout(Duration::MAX);
+        disk.settled().unwrap();
+        disk.ping().unwrap();
+    });
+}
+
+#[test]
+fn any_request_is_carried_out_with_its_flags() {
+    within(|| {
+        let export = Export::new(1 << 20);
+        let server = Server::new(export.clone());
+        let disk = open(&server);
+        let client = disk.client();
+        disk.request(client.write(0, "hello").fua()).unwrap();
+        assert_eq!(export.counters().fua, 1);
+        disk.request(client.write_zeroes(1, 1).fast_zero().no_hole())
+            .unwrap();
+        let read = disk.request(client.read(0, 5).dont_fragment()).unwrap();
+        assert_eq!(&read[..], b"h\0llo");
+        disk.cache(0, 512).unwrap();
+        let refused = disk.request(client.flush().flags(CommandFlags::DF));
+        assert_matches!(
+            refused,
+            Err(Error::Invalid(InvalidRequest::WrongFlags { .. }))
+        );
+
+        // The deadline of a request comes first, and then that of the handle.
+        server.pause();
+        let short = Duration::from_millis(20);
+        let impatient = disk.clone().timeout(short);
+        let late = impatient.request(client.read(0, 5));
+        assert_matches!(late, Err(Error::Timeout(..)));
+        let patient = disk.clone().timeout(Duration::MAX);
+        let late = patient.request(client.read(0, 5).timeout(short));
+        assert_matches!(late, Err(Error::Timeout(..)));
+    });
+}
+
+#[test]
+fn streams_are_iterators() {
+    within(|| {
+        let server = Server::new(Export::new(1 << 20));
+        let disk = open_with_extents(&server);
+        disk.write_all_at(&[1; 65536], 131_072).unwrap();
+        let holes = |extents: &[(u64, bool)]| {
+            assert_eq!(extents, [(131_072, true), (65536, false), (851_968, true)]);
+        };
+        let joint = disk.joint_extents(..).map(Result::unwrap);
+        let of = |extent: nbd_client::JointExtent| {
+            let extent = extent.get(context::BASE_ALLOCATION).unwrap();
+            (extent.length, extent.is_hole())
+        };
+        holes(&joint.map(of).collect::<Vec<_>>());
+        let allocations = disk.items(disk.client().allocation(..)).map(Result::unwrap);
+        assert_eq!(allocations.count(), 3);
+        let stream = disk.client().read_stream(131_000..131_200);
+        let data: Vec<_> = disk.items(stream).map(Result::unwrap).collect();
+        assert_eq!(data.concat(), [[0].repeat(72), [1].repeat(128)].concat());
+        let mut outside = disk.items(disk.client().pieces(..2 << 20));
+        assert_matches!(outside.next(), Some(Err(Error::Invalid(_))));
+        assert!(outside.next().is_none());
+    });
+}
+
+#[test]
 fn closing_has_a_deadline_too() {
     within(|| {
         let server = Server::new(Export::new(1 << 20));
@@ -192,6 +320,15 @@ fn closing_has_a_deadline_too() {
         let closed = disk.timeout(Duration::from_millis(20)).close();
         assert_matches!(closed, Err(Error::Timeout(Phase::Shutdown, _)));
         assert!(reading.join().unwrap().is_err());
+
+        let limit = Duration::from_millis(20);
+        let options = AsyncDisk::builder().close_timeout(limit);
+        let disk = Disk::open_with(options, way_to(&server)).unwrap();
+        let reader = disk.clone();
+        let reading = std::thread::spawn(move || reader.read_at(&mut [0; 512], 0));
+        block_on(server.held(2));
+        assert_matches!(disk.close(), Err(Error::Timeout(Phase::Shutdown, _)));
+        assert!(reading.join().unwrap().is_err());
     });
 }
 
@@ -199,12 +336,44 @@ fn closing_has_a_deadline_too() {
 fn what_is_not_ready_is_no_disk() {
     within(|| {
         let server = Server::new(Export::new(1 << 20));
-        let options = Connection::builder().opt_mode(true);
-        let opened = Disk::open_with(&options, way_to(&server));
+        let link = Connection::builder().opt_mode(true);
+        let opened = Disk::open_with(AsyncDisk::builder().link(link), way_to(&server));
         assert_matches!(opened, Err(Error::Invalid(InvalidRequest::State { .. })));
         let opened = Disk::new(Connection::new());
         assert_matches!(opened, Err(Error::Invalid(InvalidRequest::State { .. })));
         let opened = Disk::open("http://host");
         assert_matches!(opened, Err(Error::InvalidUse(InvalidUse::Uri { .. })));
+    });
+}
+
+#[test]
+fn calls_go_on_over_a_new_connection() {
+    within(|| {
+        let server = Server::new(Export::from_contents([7; 1 << 20]));
+        let link = Connection::builder().meta_context(context::BASE_ALLOCATION);
+        let soon = Retry::default().most(Duration::from_millis(1));
+        let options = AsyncDisk::builder().link(link).retry(soon);
+        let disk = Disk::open_with(options, way_to(&server)).unwrap();
+        let mut cursor = disk.cursor();
+        let mut read = [0; 4096];
+        let mut stream = disk.items(disk.client().read_stream(..));
+        // A request fails when it was lost three times.
+        for _ in 0..2 {
+            server.hang_up();
+            disk.write_all_at(&[8; 512], 0).unwrap();
+            server.hang_up();
+            disk.read_exact_at(&mut read, 0).unwrap();
+            assert_eq!(read[511..513], [8, 7]);
+            server.hang_up();
+            assert!(
+                disk.extents(context::BASE_ALLOCATION, ..)
+                    .all(|e| e.is_ok())
+            );
+            server.hang_up();
+            cursor.read_exact(&mut read).unwrap();
+            stream.next().unwrap().unwrap();
+        }
+        assert!(disk.client().status().generation > 3);
+        disk.close().unwrap();
     });
 }
