@@ -141,6 +141,7 @@ mod tests {
             (ErrorKind::Tls, "tls"),
             (ErrorKind::Timeout, "timeout"),
             (ErrorKind::Closed, "closed"),
+            (ErrorKind::Copy, "copy"),
         ]);
     }
 
