@@ -9,7 +9,7 @@ use futures::{Stream, StreamExt};
 use crate::connection::Connection;
 use crate::context::BASE_ALLOCATION;
 use crate::disk::Disk;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::export::Export;
 use crate::extent::Extent;
 use crate::extents::Extents;
@@ -40,9 +40,25 @@ impl Nbd {
         with!(self, client => client.exported())
     }
 
-    pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+    /// Reads; as messages that the server may not answer in pieces, if `is_whole`.
+    pub(super) async fn read(&self, range: Range<u64>, is_whole: bool) -> Result<Bytes> {
         let length = range.end - range.start;
-        with!(self, client => request::read(client, range.start, length).unaligned().await)
+        with!(self, client => {
+            let read = request::read(client, range.start, length).unaligned();
+            match is_whole {
+                true => read.dont_fragment().await,
+                false => read.await,
+            }
+        })
+    }
+
+    /// Whether it has lost connections for this error, and can be read in another way.
+    pub(super) fn has_survived(&self, error: &Error) -> bool {
+        let can_df = self.export().is_ok_and(|export| export.can_df());
+        match self {
+            Self::Connection(_) => false,
+            Self::Disk(disk) => can_df && error.is_fatal() && disk.ended().is_none(),
+        }
     }
 
     pub(super) async fn write(&self, offset: u64, data: Bytes) -> Result<()> {

@@ -49,11 +49,11 @@ pub(super) async fn open_source(
     settings: &Settings,
 ) -> Result<Opened<Option<Reader>, Incoming>, CopyFault> {
     Ok(match source.0 {
-        Place::Nbd(nbd) => (Some(Reader::Nbd(nbd)), None),
+        Place::Nbd(nbd) => (Some(Reader::of(nbd)), None),
         Place::Server(connector) => {
             let connector = connector.map_err(|error| error.of_side(Side::Source))?;
             (
-                Some(Reader::Nbd(
+                Some(Reader::of(
                     connect(connector, settings, Side::Source).await?,
                 )),
                 None,
@@ -101,8 +101,7 @@ async fn connect(connector: Connector, settings: &Settings, side: Side) -> Resul
             if let Some(context) = &settings.only {
                 link = link.require_meta_context(context);
             }
-            // qemu-nbd hangs up where it cannot read in the middle of a fragmented reply.
-            link = link.read_only(true).dont_fragment_reads(true);
+            link = link.read_only(true);
             Changes::Refuse
         }
         Side::Destination => Changes::Repeat,

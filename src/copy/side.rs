@@ -18,23 +18,52 @@ use crate::wire::Errno;
 const REPEATS: u32 = 100;
 
 /// What can be read anywhere.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Reader {
-    Nbd(Nbd),
+    Nbd(NbdReader),
     File(Arc<LocalFile>),
 }
 
+/// An export that is read.
+#[derive(Debug)]
+pub(super) struct NbdReader {
+    nbd: Nbd,
+    /// Whether the server has hung up on reads that may come in pieces. All reads of the copy share it,
+    /// and one that does not know yet only loses another connection.
+    hangs_up: AtomicBool,
+}
+
+impl NbdReader {
+    /// Reads; where the server hangs up instead of an answer, once more and in one piece: qemu-nbd has
+    /// no other way to say in the middle of an answer that it cannot read.
+    async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        let hangs_up = self.hangs_up.load(Ordering::Relaxed);
+        match self.nbd.read(range.clone(), hangs_up).await {
+            Err(error) if !hangs_up && self.nbd.has_survived(&error) => {
+                self.hangs_up.store(true, Ordering::Relaxed);
+                self.nbd.read(range, true).await
+            }
+            result => result,
+        }
+    }
+}
+
 impl Reader {
+    pub(super) const fn of(nbd: Nbd) -> Self {
+        let hangs_up = AtomicBool::new(false);
+        Self::Nbd(NbdReader { nbd, hangs_up })
+    }
+
     pub(super) fn size(&self) -> Result<u64, CopyFault> {
         match self {
-            Self::Nbd(nbd) => Ok(facts(nbd, Side::Source)?.size()),
+            Self::Nbd(reader) => Ok(facts(&reader.nbd, Side::Source)?.size()),
             Self::File(file) => Ok(file.size()),
         }
     }
 
     pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes, CopyFault> {
         match self {
-            Self::Nbd(nbd) => nbd.read(range).await.map_err(of(Side::Source)),
+            Self::Nbd(reader) => reader.read(range).await.map_err(of(Side::Source)),
             Self::File(file) => file.read(range).await,
         }
     }
@@ -42,8 +71,8 @@ impl Reader {
     /// Returns where it has data, and where it is zero.
     pub(super) fn survey(&self, size: u64, asks: bool) -> Survey {
         match self {
-            Self::Nbd(nbd) if asks && nbd.has_allocation() => {
-                survey::allocation(nbd.clone(), 0..size)
+            Self::Nbd(reader) if asks && reader.nbd.has_allocation() => {
+                survey::allocation(reader.nbd.clone(), 0..size)
             }
             Self::File(file) if asks => survey::holes(file.clone(), size),
             _ => survey::whole(0..size),
@@ -52,7 +81,7 @@ impl Reader {
 
     pub(super) const fn nbd(&self) -> Option<&Nbd> {
         match self {
-            Self::Nbd(nbd) => Some(nbd),
+            Self::Nbd(reader) => Some(&reader.nbd),
             Self::File(_) => None,
         }
     }
@@ -157,7 +186,7 @@ impl Writer {
     /// Reads what was written.
     pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes, CopyFault> {
         match &self.place {
-            Target::Nbd(nbd) => nbd.read(range).await.map_err(of(Side::Destination)),
+            Target::Nbd(nbd) => nbd.read(range, false).await.map_err(of(Side::Destination)),
             Target::File(file) => file.read(range).await,
             Target::Nothing => Err(CopyFault::Impossible("nothing was written to read again")),
         }
