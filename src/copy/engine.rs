@@ -238,10 +238,6 @@ impl Engine<'_> {
             let lost: Vec<_> = covered.within(range).collect();
             for (range, ()) in lost {
                 covered.remove(&range);
-                let length = range.end - range.start;
-                self.report.repeated += length;
-                // It counts again when it is done again.
-                self.report.data = self.report.data.saturating_sub(length);
                 self.feed.repeat(range);
                 self.state.is_over = false;
             }
@@ -249,7 +245,6 @@ impl Engine<'_> {
         for (range, ()) in covered.iter() {
             self.state.completed.add(range);
         }
-        self.account(&Done::default());
     }
 
     fn keep_checkpoint(&mut self) -> Result<(), CopyFault> {

@@ -80,10 +80,8 @@ impl Feed {
             if cut < range.end {
                 self.again.push_front(cut..range.end);
             }
-            return Ok(Some(Task::Copy(Unit {
-                range: range.start..cut,
-                is_zero: false,
-            })));
+            self.pace.spend(cut - range.start);
+            return Ok(Some(Task::Again(range.start..cut)));
         }
         let task = match &mut self.input {
             Input::Disk(scan) => {

@@ -69,6 +69,10 @@ impl InOrder<'_> {
         Box::pin(async move {
             match task {
                 Task::Store(offset, data) => Ok((offset, Part::Data(data, Vec::new()))),
+                Task::Again(range) => {
+                    let (data, salvaged) = worker.read(range.clone()).await?;
+                    Ok((range.start, Part::Data(data, salvaged)))
+                }
                 Task::Copy(unit) if unit.is_zero => {
                     let length = unit.range.end - unit.range.start;
                     Ok((unit.range.start, Part::Zeroes(length)))

@@ -32,7 +32,7 @@ pub(super) async fn verify(
                 Some(Task::Copy(unit)) => {
                     comparing.push(compare(worker.clone(), unit.range, unit.is_zero, feed.step));
                 }
-                Some(Task::Store(..)) => {}
+                Some(Task::Again(_) | Task::Store(..)) => {}
                 None => is_over = true,
             }
         }

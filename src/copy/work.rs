@@ -16,6 +16,8 @@ use crate::error::{CopyFault, Error};
 pub(super) enum Task {
     /// To be read and written.
     Copy(Unit),
+    /// To be read and written once more: it is in the report already.
+    Again(Range<u64>),
     /// To be written: it was read already.
     Store(u64, Bytes),
 }
@@ -52,6 +54,15 @@ impl Worker {
                 let mut done = self.store(unit.range.start, data).await?;
                 done.salvaged = salvaged;
                 Ok(done)
+            }
+            Task::Again(range) => {
+                let (data, _) = self.read(range.clone()).await?;
+                let done = self.store(range.start, data).await?;
+                Ok(Done {
+                    repeated: done.repeated + (range.end - range.start),
+                    range,
+                    ..Done::default()
+                })
             }
             Task::Store(offset, data) => self.store(offset, data).await,
         }

@@ -16,6 +16,7 @@ mod shared;
 mod behind_tls;
 #[cfg(feature = "blocking")]
 mod blocking;
+mod copies;
 mod disk;
 mod durable;
 mod links;
