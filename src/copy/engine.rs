@@ -60,6 +60,8 @@ pub(super) struct State {
     last_flush: Option<Instant>,
     /// How many units of data were completed.
     units: u64,
+    /// Where the last unit ended that was begun, in bytes. What lies between units needs no copying.
+    begun: u64,
     is_over: bool,
 }
 
@@ -132,6 +134,7 @@ impl Engine<'_> {
                 Some(task) => self.start(task),
                 None => {
                     self.state.is_over = true;
+                    self.skip_to(self.checkpoint.source_size);
                     self.account(&Done::default());
                     Ok(())
                 }
@@ -152,7 +155,7 @@ impl Engine<'_> {
         }
     }
 
-    fn start(&self, task: Task) -> Result<(), CopyFault> {
+    fn start(&mut self, task: Task) -> Result<(), CopyFault> {
         if let (Task::Store(offset, data), Some(room)) = (&task, self.room) {
             let source = offset + data.len() as u64;
             if source > room {
@@ -162,9 +165,22 @@ impl Engine<'_> {
                 });
             }
         }
+        if let Task::Copy(unit) = &task {
+            self.skip_to(unit.range.start);
+            self.state.begun = unit.range.end;
+        }
         let work = self.worker.clone().work(task);
         self.state.working.push(Box::pin(work));
         Ok(())
+    }
+
+    /// Takes for completed what lies between two units.
+    fn skip_to(&mut self, start: u64) {
+        let state = &mut self.state;
+        if state.begun < start {
+            state.completed.add(state.begun..start);
+            state.begun = start;
+        }
     }
 
     fn complete(&mut self, done: Done) {

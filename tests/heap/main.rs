@@ -9,6 +9,7 @@
 )]
 
 mod connections;
+mod copies;
 mod handshake;
 mod meter;
 mod server;

@@ -104,8 +104,8 @@ async fn a_stream_is_copied_into_an_image() {
     let dir = Dir::new();
     let (source, target) = (sparse(&dir, "source", 4 << 20), qcow2(&dir, "target", "4M"));
     let server = Server::qemu(&["-f", "qcow2", &target]);
-    let file = tokio::fs::File::from_std(std::fs::File::open(&source).unwrap());
-    run(copy(Source::stream(file), of(&server))).await.unwrap();
+    let bytes = std::io::Cursor::new(std::fs::read(&source).unwrap());
+    run(copy(Source::stream(bytes), of(&server))).await.unwrap();
     server.stop();
     server::run(
         "qemu-img",
