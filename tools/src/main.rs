@@ -1,10 +1,12 @@
 //! `nbd`: tools for NBD servers. Each subcommand is a program of its own.
 //!
 //! ```text
+//! nbd copy nbd://localhost disk.img
 //! nbd info --json nbd://localhost
 //! nbd load --unix /tmp/nbd.sock --op randread --bs 4k --qd 64 --seconds 5
 //! ```
 
+mod copy;
 mod info;
 mod load;
 mod out;
@@ -28,6 +30,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Tool {
+    Copy(Box<copy::Args>),
     Info(info::Args),
     Load(load::Args),
 }
@@ -38,8 +41,12 @@ fn main() -> ExitCode {
     if is_info {
         info::separate_command(&mut words);
     }
+    if words.get(1).is_some_and(|word| word == "copy") {
+        copy::join_commands(&mut words);
+    }
     match Cli::try_parse_from(words) {
         Ok(Cli { tool }) => match tool {
+            Tool::Copy(args) => copy::main(&args),
             Tool::Info(args) => info::main(&args),
             Tool::Load(args) => load::main(args),
         },

@@ -1,0 +1,193 @@
+//! `nbd copy` copies disks from and to NBD servers, as `nbdcopy` of libnbd does: the same options and
+//! the same places, and some more.
+//!
+//! ```text
+//! nbd copy nbd://localhost disk.img
+//! nbd copy -p --resume copy.json nbd://storage/vm-17 nbd://backup/vm-17
+//! nbd copy [ qemu-nbd -r -f qcow2 disk.qcow2 ] - | gzip >disk.img.gz
+//! ```
+
+mod args;
+mod open;
+mod place;
+mod progress;
+mod report;
+mod resume;
+mod signals;
+
+use std::process::ExitCode;
+
+use nbd_client::{Copied, CopyFault, Disk, Error, RateLimit, copy};
+use tokio::runtime::{Builder, Runtime};
+use tracing_subscriber::filter::LevelFilter;
+
+pub(crate) use args::CopyArgs as Args;
+pub(crate) use place::join_commands;
+
+use crate::out::complain;
+use progress::Display;
+use resume::Resume;
+use signals::Signals;
+
+/// Why there is no copy.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+pub(crate) fn main(args: &Args) -> ExitCode {
+    if let Err(why) = args.check() {
+        complain!("nbd copy: {why}\nTry nbd copy --help.");
+        return ExitCode::from(crate::USAGE);
+    }
+    match start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((error, code)) => {
+            complain!("nbd copy: {error}");
+            code
+        }
+    }
+}
+
+/// Copies; gives the error and the exit code of a failure.
+fn start(args: &Args) -> Result<(), (Failure, ExitCode)> {
+    let failed = |error| (error, ExitCode::FAILURE);
+    let display = args.progress.map(progress::Show::open).transpose();
+    let display = display.map_err(failed)?;
+    if args.verbose {
+        let log = tracing_subscriber::fmt().with_writer(std::io::stderr);
+        log.with_ansi(false)
+            .with_max_level(LevelFilter::DEBUG)
+            .init();
+    }
+    let runtime = runtime(args).map_err(|error| failed(error.into()))?;
+    let result = runtime.block_on(async {
+        let signals = Signals::catch().map_err(|error| failed(error.into()))?;
+        let result = run(args, display, &signals).await;
+        let code = signals.code().map_or(ExitCode::FAILURE, ExitCode::from);
+        result.map_err(|error| (error, code))
+    });
+    // A read of the standard input may still wait.
+    runtime.shutdown_background();
+    result
+}
+
+fn runtime(args: &Args) -> std::io::Result<Runtime> {
+    match args.threads {
+        0 => Builder::new_multi_thread().enable_all().build(),
+        1 => Builder::new_current_thread().enable_all().build(),
+        threads => Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build(),
+    }
+}
+
+async fn run(args: &Args, display: Option<Display>, signals: &Signals) -> Result<(), Failure> {
+    let resume = args.resume.as_deref();
+    let resume = resume.map(|path| Resume::new(path, &args.source, &args.destination));
+    let resume = resume.transpose()?;
+    let opening =
+        async { Ok::<_, Failure>((open::source(args).await?, open::destination(args).await?)) };
+    let ((source, from), (destination, to)) = tokio::select! {
+        opened = opening => opened?,
+        () = signals.clone().caught() => return Err("cancelled before the copy began".into()),
+    };
+    if args.verbose {
+        describe(args, from.as_ref(), to.as_ref());
+    }
+    let mut copying = copy(source, destination)
+        .allocated(args.allocated)
+        .connections(args.connections())
+        .destination_is_zero(args.destination_is_zero)
+        .flush(!args.no_flush)
+        .extents(!args.no_extents)
+        .memory(args.memory())
+        .requests(args.requests())
+        .sparse(args.sparse)
+        .salvage(args.salvage)
+        .verify(args.verify)
+        .cancel_on(signals.clone().caught());
+    if let Some(bytes) = args.request_size {
+        copying = copying.request_size(bytes);
+    }
+    if let Some(rate) = args.rate {
+        copying = copying.rate(&RateLimit::new(rate));
+    }
+    if let Some(context) = &args.only {
+        copying = copying.only(context);
+    }
+    if let Some(resume) = &resume {
+        if let Some(checkpoint) = resume.read()? {
+            copying = copying.resume(checkpoint);
+        }
+        let keeper = resume.clone();
+        copying = copying.checkpoints(move |checkpoint| keeper.write(checkpoint));
+    }
+    let showing = display.map(|display| tokio::spawn(display.run(copying.progress(), args.verify)));
+    let result = copying.await;
+    if let Some(showing) = showing {
+        // A panic has been reported.
+        let _ = showing.await;
+    }
+    let copied = result.map_err(|error| explain(error, resume.as_ref()))?;
+    finish(args, &copied, [from, to], resume.as_ref()).await
+}
+
+/// Ends the connections of a copy that has succeeded, and prints what was done.
+async fn finish(
+    args: &Args,
+    copied: &Copied,
+    disks: [Option<Disk>; 2],
+    resume: Option<&Resume>,
+) -> Result<(), Failure> {
+    for disk in disks.into_iter().flatten() {
+        // All is copied and durable: a server that ends badly changes nothing.
+        if let Err(error) = disk.close().await {
+            complain!("nbd copy: the copy is complete; {error}");
+        }
+    }
+    if let Some(resume) = resume {
+        resume.remove()?;
+    }
+    report::warn(copied);
+    if args.verbose {
+        report::sum_up(copied);
+    }
+    if args.json {
+        report::print_json(copied);
+    }
+    Ok(())
+}
+
+/// Says what to do next, if something was kept.
+fn explain(error: Error, resume: Option<&Resume>) -> Failure {
+    let is_other_copy =
+        matches!(&error, Error::Copy(copy) if matches!(copy.fault(), CopyFault::OtherCopy { .. }));
+    match resume.filter(|resume| resume.exists()) {
+        Some(resume) if is_other_copy => {
+            format!("{error}: remove {}", resume.path().display()).into()
+        }
+        Some(resume) => {
+            let path = resume.path().display();
+            format!("{error}; the same command goes on from what is in {path}").into()
+        }
+        None => error.into(),
+    }
+}
+
+/// Says what is copied, and how.
+fn describe(args: &Args, from: Option<&Disk>, to: Option<&Disk>) {
+    let sides = [
+        ("source", &args.source, from),
+        ("destination", &args.destination, to),
+    ];
+    for (side, place, disk) in sides {
+        match disk.map(|disk| disk.export().size()) {
+            Some(size) => complain!("nbd copy: {side}: {place}, {size} bytes"),
+            None => complain!("nbd copy: {side}: {place}"),
+        }
+    }
+    complain!(
+        "nbd copy: up to {} connections, {} requests on each",
+        args.connections(),
+        args.requests()
+    );
+}

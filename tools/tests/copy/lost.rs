@@ -1,0 +1,129 @@
+//! Servers that are killed and come back.
+
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::run::{copied, errors, eventually, failed, full_disk, same, start};
+use crate::server::Dir;
+use crate::signals::at_percent;
+
+/// nbdkit on a socket that stays the same.
+struct Restarted {
+    socket: String,
+    file: String,
+    child: Child,
+}
+
+impl Restarted {
+    fn new(dir: &Dir, name: &str, file: &str) -> Self {
+        let socket = dir.path(name);
+        let child = serve(&socket, file);
+        let file = file.into();
+        Self {
+            socket,
+            file,
+            child,
+        }
+    }
+
+    fn uri(&self) -> String {
+        format!("nbd+unix:///?socket={}", self.socket)
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::fs::remove_file(&self.socket).unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.kill();
+        self.child = serve(&self.socket, &self.file);
+    }
+}
+
+impl Drop for Restarted {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn serve(socket: &str, file: &str) -> Child {
+    let mut command = Command::new("nbdkit");
+    command.args(["-f", "--exit-with-parent", "-U", socket, "file", file]);
+    let child = command.stderr(Stdio::null()).spawn().unwrap();
+    eventually("a server", || {
+        std::os::unix::net::UnixStream::connect(socket).is_ok()
+    });
+    child
+}
+
+#[test]
+fn a_copy_survives_the_restart_of_either_server() {
+    for restarts_source in [true, false] {
+        let dir = Dir::new();
+        let (from, to) = (full_disk(&dir, "from", 16 << 20), dir.disk("to", 16 << 20));
+        let mut source = Restarted::new(&dir, "source", &from);
+        let mut destination = Restarted::new(&dir, "destination", &to);
+        let places = [&*source.uri(), &destination.uri()];
+        let child = start(&[&["--rate=8M", "--progress=1", "--verify"][..], &places].concat());
+        let output = at_percent(child, 5, |_| match restarts_source {
+            true => source.restart(),
+            false => destination.restart(),
+        });
+        assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+        same(&from, &to);
+    }
+}
+
+#[test]
+fn a_server_that_stays_away_is_given_up() {
+    for retry in ["0", "1"] {
+        let dir = Dir::new();
+        let (from, to) = (full_disk(&dir, "from", 16 << 20), dir.path("to"));
+        let mut source = Restarted::new(&dir, "source", &from);
+        let child = start(&[
+            "--retry",
+            retry,
+            "--rate=8M",
+            "--progress=1",
+            &source.uri(),
+            &to,
+        ]);
+        let output = at_percent(child, 5, |_| source.kill());
+        assert_eq!(output.status.code(), Some(1));
+        let said = errors(&output);
+        assert!(said.contains("the source of the copy"), "{said}");
+        source.child = serve(&source.socket, &from);
+    }
+}
+
+/// Another server would not have what was written to the first one.
+#[test]
+fn a_command_that_ends_is_not_run_again() {
+    let dir = Dir::new();
+    let (from, pids) = (full_disk(&dir, "from", 16 << 20), dir.path("pids"));
+    let script = format!("echo $$ >>'{pids}'; exec nbdkit memory 16M");
+    let server = ["[", "sh", "-c", &script, "]"];
+    let args = [&["--rate=8M", "--progress=1", &from][..], &server].concat();
+    let output = at_percent(start(&args), 5, |_| {
+        let pid = std::fs::read_to_string(&pids).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+        rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    });
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(&pids).unwrap().lines().count(), 1);
+    // Nor is it run more often for more connections.
+    let server = ["[", "nbdkit", "memory", "16M", "]"];
+    copied(
+        &[
+            &["-C8", "--verify", "--request-size=64K", &from][..],
+            &server,
+        ]
+        .concat(),
+    );
+    let (code, _) = failed(&["[", "false", "]", "null:"]);
+    assert_eq!(code, 1);
+}

@@ -1,0 +1,20 @@
+//! `nbd copy` on real servers, and beside `nbdcopy` of libnbd where both do the same.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[allow(dead_code, reason = "shared with the tests that need more of it")]
+#[path = "../../../tests/shared/server/mod.rs"]
+mod server;
+
+#[path = "../../../tests/shared/watchdog.rs"]
+mod watchdog;
+
+mod arguments;
+mod lost;
+mod nbdcopy;
+mod options;
+mod places;
+mod progress;
+mod resume;
+mod run;
+mod signals;
+mod sync;

@@ -1,0 +1,58 @@
+//! Ctrl-C and SIGTERM.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Output};
+
+use rustix::process::Signal;
+
+use crate::run::{errors, full_disk, report, same, send, start, uri};
+use crate::server::{Dir, Server};
+use crate::watchdog::within;
+
+/// Waits until a copy with `--progress=1` is that far, does something, and waits for its end.
+#[track_caller]
+pub(crate) fn at_percent(mut child: Child, percent: u8, then: impl FnOnce(&Child)) -> Output {
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let is_there = move |line: &str| {
+        let number = line.strip_suffix("/100").unwrap();
+        number.parse::<u8>().unwrap() >= percent
+    };
+    let rest = within(move || {
+        let mut lines = lines.map(Result::unwrap);
+        lines.find(|line| is_there(line)).expect("it ended before");
+        lines
+    });
+    then(&child);
+    // The lines must be read for as long as they are written.
+    within(move || {
+        rest.for_each(drop);
+        child.wait_with_output().unwrap()
+    })
+}
+
+#[test]
+fn a_signal_ends_the_copy_in_order_and_leaves_a_checkpoint() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let dir = Dir::new();
+        let (from, to) = (full_disk(&dir, "from", 16 << 20), dir.disk("to", 16 << 20));
+        let (source, destination) = (
+            Server::nbdkit(&["file", &from]),
+            Server::nbdkit(&["file", &to]),
+        );
+        let resume = dir.path("resume");
+        let (source, destination) = (uri(&source), uri(&destination));
+        let places = ["--resume", &resume, &source, &destination];
+        let child = start(&[&["--rate=8M", "--progress=1"][..], &places].concat());
+        let output = at_percent(child, 10, |child| send(child, signal));
+        assert_eq!(output.status.code(), Some(code));
+        let said = errors(&output);
+        assert!(said.contains("the copy was cancelled"), "{said}");
+        let on = format!("the same command goes on from what is in {resume}");
+        assert!(said.contains(&on), "{said}");
+        let report = report(&places);
+        assert!(report["skipped"].as_u64().unwrap() > 1 << 20, "{report}");
+        assert!(!Path::new(&resume).exists());
+        same(&from, &to);
+    }
+}
