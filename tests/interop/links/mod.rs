@@ -2,4 +2,5 @@
 
 mod ghosts;
 mod restarts;
+mod slow;
 mod wire;

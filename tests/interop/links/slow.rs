@@ -1,0 +1,134 @@
+//! A server that takes as long for a write as the test wants, and says when it has begun and done it.
+
+use std::fs;
+use std::process::Command;
+
+use nbd_client::Program;
+
+use crate::shared::process::eventually;
+use crate::shared::server::{Dir, Server};
+
+/// Each write is a process of its own, which outlives the server if that is killed alone.
+const WRITE: &str = r#"cat >"$0.$$"; delay=$(cat DIR/delay); echo begun >>DIR/log; sleep "$delay"
+dd if="$0.$$" of=DIR/disk bs=64K conv=notrunc oflag=seek_bytes seek="$4" status=none; rm "$0.$$"
+echo done >>DIR/log"#;
+const READ: &str =
+    "dd if=DIR/disk iflag=skip_bytes,count_bytes skip=$4 count=$3 bs=64K status=none";
+
+/// The storage of slow servers: their disk, their log, and how long they take.
+pub(super) struct Storage(Dir);
+
+impl Storage {
+    pub(super) fn new() -> Self {
+        let dir = Dir::new();
+        dir.disk("disk", 1 << 20);
+        dir.file("delay", "0");
+        dir.file("log", "");
+        Self(dir)
+    }
+
+    /// How long each write takes from now on, in seconds.
+    pub(super) fn set_delay(&self, seconds: &str) {
+        // In one step: a server may be reading it.
+        fs::rename(self.0.file("next", seconds), self.0.path("delay")).unwrap();
+    }
+
+    fn count(&self, word: &str) -> usize {
+        count(&self.0.path("log"), word)
+    }
+
+    pub(super) fn begun(&self) -> usize {
+        self.count("begun")
+    }
+
+    /// How many writes were carried out.
+    pub(super) fn done(&self) -> usize {
+        self.count("done")
+    }
+
+    /// Waits until so many writes are carried out.
+    pub(super) async fn all_done(&self, writes: usize) {
+        eventually("all are carried out", || self.done() >= writes).await;
+    }
+
+    /// A future that waits until so many writes are carried out.
+    pub(super) fn proof(&self, writes: usize) -> impl Future<Output = ()> + Send + use<> {
+        let log = self.0.path("log");
+        async move {
+            eventually("the lost write is carried out", || {
+                count(&log, "done") >= writes
+            })
+            .await;
+        }
+    }
+
+    /// The byte that fills the first so many bytes.
+    pub(super) fn fill(&self, length: usize) -> u8 {
+        uniform(&fs::read(self.0.path("disk")).unwrap()[..length])
+    }
+
+    fn args(&self) -> Vec<String> {
+        let here = self.0.path("disk");
+        let here = here.trim_end_matches("/disk");
+        let script = |text: &str| text.replace("$0", "DIR/part").replace("DIR", here);
+        vec![
+            "eval".into(),
+            "get_size=echo 1M".into(),
+            "thread_model=echo parallel".into(),
+            format!("pread={}", script(READ)),
+            format!("pwrite={}", script(WRITE)),
+            "flush=exit 0".into(),
+            // One that is unused, by which tests find the process.
+            format!("missing=exit 2 # {here}"),
+        ]
+    }
+
+    /// A server that listens.
+    pub(super) fn listen(&self) -> Server {
+        let args = self.args();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        Server::nbdkit(&args)
+    }
+
+    /// A server to be run as child.
+    pub(super) fn child(&self) -> Program {
+        Program::new("nbdkit").arg("-s").args(self.args())
+    }
+
+    /// Sends a signal to the server that is a child of ours; to its group, if that is asked for.
+    pub(super) fn signal(&self, signal: &str, group: bool) {
+        signal_child(&self.args()[6], signal, group);
+    }
+}
+
+/// The byte that all bytes are.
+pub(super) fn uniform(bytes: &[u8]) -> u8 {
+    assert!(
+        bytes.iter().all(|byte| *byte == bytes[0]),
+        "all are the same"
+    );
+    bytes[0]
+}
+
+fn count(log: &str, word: &str) -> usize {
+    let log = fs::read_to_string(log).unwrap_or_default();
+    log.lines().filter(|line| *line == word).count()
+}
+
+/// Sends a signal to the child of ours that has this argument, or to its group.
+pub(super) fn signal_child(argument: &str, signal: &str, group: bool) {
+    let us = format!("PPid:\t{}\n", std::process::id());
+    for entry in fs::read_dir("/proc").unwrap().map(Result::unwrap) {
+        let file = |name| fs::read(entry.path().join(name)).unwrap_or_default();
+        let status = String::from_utf8_lossy(&file("status")).into_owned();
+        let command = String::from_utf8_lossy(&file("cmdline")).into_owned();
+        if status.contains(&us) && command.split('\0').any(|word| word == argument) {
+            let pid = entry.file_name().into_string().unwrap();
+            let whom = if group { format!("-{pid}") } else { pid };
+            let kill = Command::new("kill").args([signal, "--", &whom]).status();
+            assert!(kill.unwrap().success());
+            return;
+        }
+    }
+    panic!("there is no such child");
+}
