@@ -1,10 +1,14 @@
 //! The server process of a connection.
 
+use std::time::Duration;
+
 use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::Connection;
+use crate::driver::timer::{after, until};
 use crate::error::{Error, InvalidUse, Phase, Result};
+use crate::transport::process::Gone;
 use crate::wire::Text;
 
 /// The server process, if the connection has started one. Not on Windows.
@@ -84,5 +88,33 @@ impl Connection {
                 Some(Errno::INVAL) => InvalidUse::Signal(signal).into(),
                 _ => Error::io(Phase::Shutdown, error),
             })
+    }
+
+    /// Ends the server process and its group, as at the end of a connection: SIGTERM, and SIGKILL after
+    /// the [`child_kill_delay`](crate::Builder::child_kill_delay). Returns how it has ended, or `None`
+    /// if this connection runs no process.
+    pub(crate) async fn end_child(&self) -> Option<Gone> {
+        // It may have ended already.
+        let _ = self.terminate_child();
+        let patience = after(self.inner().config.child_kill_delay);
+        if let Some(gone) = until(patience, self.child_gone()).await {
+            return gone;
+        }
+        let _ = self.kill_child(Signal::KILL.as_raw());
+        self.child_gone().await
+    }
+
+    /// Waits until the server process and its group are gone. Returns how it has ended, or `None` if
+    /// this connection runs no process.
+    pub(crate) async fn child_gone(&self) -> Option<Gone> {
+        /// How often the process is looked at.
+        const TICK: Duration = Duration::from_millis(10);
+        let process = self.inner().lock_facts().child.as_ref()?.process.clone();
+        loop {
+            if let Some(gone) = process.gone() {
+                return Some(gone);
+            }
+            tokio::time::sleep(TICK).await;
+        }
     }
 }

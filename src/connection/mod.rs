@@ -9,6 +9,7 @@ mod opt;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use builder::Builder;
 pub use connect::{Connecting, Connector, IntoSocket};
@@ -243,6 +244,28 @@ impl Connection {
     pub fn clear_flush_error(&self) {
         if let Some(transmission) = self.inner().transmission() {
             transmission.clear_flush_error();
+        }
+    }
+
+    /// Disconnects without waiting for requests in flight, but still takes their answers, until the
+    /// server closes the connection or `patience` is over.
+    pub(crate) fn leave(&self, patience: Duration) {
+        if let Some(transmission) = self.inner().transmission() {
+            transmission.leave(patience);
+        }
+    }
+
+    /// Returns whether the server has closed the connection by itself after [`leave`](Self::leave):
+    /// it had read `DISC`, and all requests before it.
+    pub(crate) fn was_drained(&self) -> bool {
+        let transmission = self.inner().transmission();
+        transmission.is_some_and(|transmission| transmission.was_drained())
+    }
+
+    /// Fails the requests of which nothing has been sent, with [`Error::Closed`].
+    pub(crate) fn discard_unsent(&self) {
+        if let Some(transmission) = self.inner().transmission() {
+            transmission.discard_unsent();
         }
     }
 

@@ -57,6 +57,11 @@ pub(super) struct Settings {
     pub(super) point_in_time: bool,
     pub(super) identify: Option<Identify>,
     pub(super) close_timeout: Duration,
+    pub(super) drain: Duration,
+    /// The deadline of requests that have none of their own.
+    pub(super) request_timeout: Option<Duration>,
+    /// How long a link may be silent before it is drained.
+    pub(super) stall: Option<Duration>,
 }
 
 pub(super) type Identify = Arc<dyn Fn(Connection) -> Identifying + Send + Sync>;
@@ -75,6 +80,9 @@ impl Default for Settings {
             point_in_time: false,
             identify: None,
             close_timeout: Duration::from_secs(30),
+            drain: Duration::from_secs(10),
+            request_timeout: None,
+            stall: None,
         }
     }
 }
@@ -93,6 +101,24 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
+    /// Takes what the disk does itself out of the options of its links: its requests have their
+    /// deadlines whatever link they are on, and a link that is silent is drained.
+    fn divide(&mut self) {
+        self.request_timeout = self.link.take_request_timeout();
+        let stall = self.link.stall_limit();
+        self.stall = stall.filter(|_| self.drain > Duration::ZERO);
+        if let Some(stall) = self.stall {
+            let both = stall.saturating_add(self.drain);
+            self.link = self.link.clone().stall_timeout(both);
+        }
+    }
+
+    /// Returns the time that a request has, by its own timeout or by default.
+    pub(super) fn deadline(&self, own: Option<Duration>) -> Option<Duration> {
+        own.or(self.request_timeout)
+            .filter(|timeout| *timeout != Duration::MAX)
+    }
+
     /// Returns why there can be only one link, if there is a reason (P1).
     pub(super) fn limit(&self, export: &Export) -> Option<&'static str> {
         let is_safe = export.can_multi_conn() || self.changes == Changes::Refuse;
@@ -169,7 +195,25 @@ impl DiskBuilder {
         self
     }
 
+    /// Sets for how long a connection is still listened to that has been silent for its
+    /// [`stall_timeout`](crate::Builder::stall_timeout), before it is given up. The default is 10 s; it
+    /// matters only if there is a stall timeout, see [`link`](Self::link).
+    ///
+    /// Meanwhile nothing more is sent over it, and requests that change nothing go over another
+    /// connection. Changes wait for their answers: those that come are no longer in doubt, which is
+    /// sound whatever the server. A connection that speaks again is used again, if there are not enough
+    /// others. If it was the only one, a new one is put to use when its changes are answered or it is
+    /// given up.
+    pub fn drain(mut self, period: Duration) -> Self {
+        self.settings.drain = period;
+        self
+    }
+
     /// Sets the options of each connection.
+    ///
+    /// A [`request_timeout`](crate::Builder::request_timeout) holds for the requests of the disk, over
+    /// whatever connections. With a [`stall_timeout`](crate::Builder::stall_timeout), the disk leaves
+    /// a server that is silent, see [`drain`](Self::drain).
     pub fn link(mut self, builder: Builder) -> Self {
         self.settings.link = builder;
         self
@@ -194,7 +238,8 @@ impl DiskBuilder {
         T: TryInto<Connector, Error: Into<Error>>,
     {
         let connector = server.try_into().map_err(Into::into)?;
-        let settings = self.settings;
+        let mut settings = self.settings;
+        settings.divide();
         let first = match settings.retry_first {
             true => keeper::first(&settings, &connector).await?,
             false => settings.link.connect(connector.clone()).await?,

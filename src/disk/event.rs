@@ -14,8 +14,14 @@ use crate::error::Error;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A connection is ready.
+    /// A connection is ready, or speaks again after it was [`Stalled`](Self::Stalled).
     Connected {
+        /// Its number, counted from 1.
+        generation: u64,
+    },
+    /// A connection is silent. It is not used now, but
+    /// [listened to](crate::DiskBuilder::drain) before it is given up.
+    Stalled {
         /// Its number, counted from 1.
         generation: u64,
     },

@@ -1,32 +1,34 @@
 //! The task of a disk: notices lost links, connects again, and waits for fences.
 
 use std::future::Future;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::OptionFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use tokio::time::Instant;
 use tracing::debug;
 
+use super::backoff::Backoff;
 use super::builder::Settings;
 use super::carry;
 use super::event::Event;
+use super::fence::Fence;
 use super::hub::{Hub, Link};
-use super::policy::Retry;
+use super::journal::write_again;
 use super::same::Facts;
-use super::state::{Content, Mark};
-use crate::connection::{Connection, Connector};
-use crate::error::{Delivery, Error, Result};
+use super::state::Mark;
+use super::watch::{self, Turn};
+use crate::connection::{Builder, Connection, Connector};
+use crate::error::{Error, Phase, Result};
 use crate::wire::OptionReplyType;
 
-/// A connection that lived less than this does not set the delay back.
-const SHORT: Duration = Duration::from_secs(5);
 /// The deadline of the handshake of a link that is not the only one: a server at its limit may take
 /// the connection and never speak.
 const FURTHER: Duration = Duration::from_secs(10);
+
+/// What a fence has proven: up to which mark, but for the links of these generations.
+type Fenced = (Mark, Vec<u64>);
 
 type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -34,11 +36,13 @@ type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(super) struct Keeper {
     hub: Arc<Hub>,
     connector: Connector,
-    /// The end of each link.
-    ends: FuturesUnordered<Task<(Arc<Link>, Error)>>,
+    /// What becomes of each link.
+    watches: FuturesUnordered<Task<(Arc<Link>, Turn)>>,
+    /// Links that are silent.
+    stalled: Vec<Arc<Link>>,
     /// A connection on its way.
     opening: Option<Task<Result<Connection>>>,
-    fencing: Option<Task<Option<Mark>>>,
+    fencing: Option<Task<Option<Fenced>>>,
     flushing: Option<Task<()>>,
     backoff: Backoff,
 }
@@ -49,7 +53,8 @@ impl Keeper {
         let keeper = Self {
             hub,
             connector,
-            ends: FuturesUnordered::new(),
+            watches: FuturesUnordered::new(),
+            stalled: Vec::new(),
             opening: None,
             fencing: None,
             flushing: None,
@@ -69,15 +74,19 @@ impl Keeper {
         while hub.over().is_none() {
             tokio::select! {
                 () = hub.leaving.notified() => hub.end(Error::closed(), None),
-                Some((link, cause)) = self.ends.next() => self.lost(&link, cause),
+                Some((link, turn)) = self.watches.next() => match turn {
+                    Turn::Ended(cause) => self.lost(&link, cause),
+                    Turn::Silent(heard) => self.silent(link, heard),
+                    Turn::Heard => self.heard(&link),
+                },
                 Some(opened) = OptionFuture::from(self.opening.as_mut()) => {
                     self.opening = None;
                     self.opened(opened).await;
                 }
                 Some(fenced) = OptionFuture::from(self.fencing.as_mut()) => {
                     self.fencing = None;
-                    if let Some(mark) = fenced {
-                        hub.fence(mark);
+                    if let Some((mark, lasting)) = fenced {
+                        hub.fence(mark, &lasting);
                         self.fence();
                     }
                 }
@@ -88,33 +97,100 @@ impl Keeper {
     }
 
     fn watch(&self, link: &Arc<Link>) {
-        let link = link.clone();
-        let end = async move {
-            let cause = link.connection.closed().await;
-            (link, cause)
-        };
-        self.ends.push(Box::pin(end));
+        let (link, limit) = (link.clone(), self.hub.settings.stall);
+        self.watches
+            .push(Box::pin(watch::until_silent(link, limit)));
     }
 
     /// A link has ended.
     fn lost(&mut self, link: &Link, cause: Error) {
         let generation = link.generation;
         self.hub.end_link(link);
+        self.stalled.retain(|other| other.generation != generation);
         debug!(generation, error = %cause, "a link is lost");
         self.hub.tell(&Event::Lost {
             generation,
             cause: cause.clone(),
         });
-        let settings = &self.hub.settings;
-        let is_over = settings.point_in_time && settings.identify.is_none();
         if self.hub.links().is_empty() {
-            if is_final(&cause) || is_over {
-                return self.give_up(cause);
-            }
-            self.backoff.lost();
-            self.retry(cause);
+            self.alone(cause);
         }
         self.fence();
+    }
+
+    /// No link is in use.
+    fn alone(&mut self, cause: Error) {
+        let settings = &self.hub.settings;
+        let is_over = settings.point_in_time && settings.identify.is_none();
+        if is_final(&cause) || is_over {
+            return self.give_up(cause);
+        }
+        self.backoff.lost();
+        if self.opening.is_none() {
+            self.retry(cause);
+        }
+    }
+
+    /// A link is silent: others are used, and it is listened to for a while.
+    fn silent(&mut self, link: Arc<Link>, heard: u64) {
+        let (hub, generation) = (self.hub.clone(), link.generation);
+        debug!(generation, "a link is silent");
+        hub.stall(&link);
+        hub.tell(&Event::Stalled { generation });
+        link.connection.discard_unsent();
+        let settings = &hub.settings;
+        let is_drained_close = |fence: &Fence| fence.is_drained_close();
+        if settings.fence.as_ref().is_some_and(is_drained_close) {
+            link.connection.leave(settings.drain);
+            self.watches.push(Box::pin(watch::until_silent(link, None)));
+        } else {
+            let watch = watch::until_heard(link.clone(), heard);
+            self.watches.push(Box::pin(watch));
+            self.stalled.push(link);
+        }
+        // A snapshot is nowhere else.
+        let is_elsewhere = !settings.point_in_time || settings.identify.is_some();
+        if hub.links().is_empty() && is_elsewhere {
+            let limit = settings.stall.unwrap_or_default();
+            self.alone(Error::timeout(Phase::Stall, limit));
+        }
+    }
+
+    /// A link that was silent speaks again.
+    fn heard(&mut self, link: &Arc<Link>) {
+        let before = self.stalled.len();
+        self.stalled
+            .retain(|other| other.generation != link.generation);
+        let (is_given_up, links) = (self.stalled.len() == before, self.hub.links().len());
+        if is_given_up || links >= self.hub.settings.connections {
+            let watch = watch::until_silent(link.clone(), None);
+            self.watches.push(Box::pin(watch));
+            return self.part(link);
+        }
+        if links == 0 {
+            self.opening = None;
+        }
+        self.used(link);
+    }
+
+    /// Ends a link in the background, in order if it can be.
+    fn part(&self, link: &Link) {
+        let end = link.connection.disconnect();
+        let end = end.timeout(self.hub.settings.drain);
+        self.hub.runtime.spawn(end.into_future());
+    }
+
+    /// Puts a link to use.
+    fn used(&mut self, link: &Arc<Link>) {
+        if !self.hub.add_link(link) {
+            return;
+        }
+        self.watch(link);
+        let generation = link.generation;
+        self.hub.tell(&Event::Connected { generation });
+        if let Some(outage) = self.backoff.recovered() {
+            self.hub.tell(&Event::Recovered { outage });
+        }
     }
 
     fn give_up(&self, cause: Error) {
@@ -134,11 +210,12 @@ impl Keeper {
             delay,
             cause: cause.clone(),
         });
-        let builder = self.hub.settings.link.clone();
-        let (connector, end) = (self.connector.clone(), self.backoff.end());
+        let (hub, end) = (self.hub.clone(), self.backoff.end());
+        let connector = self.connector.clone();
         self.opening = Some(Box::pin(async move {
             tokio::time::sleep(delay).await;
-            let connecting = builder.connect(connector);
+            let builder = hub.settings.link.clone();
+            let connecting = connect(&hub, builder, connector);
             match tokio::time::timeout_at(end, connecting).await {
                 Ok(result) => result,
                 // There is no time left, and the last cause says why.
@@ -154,64 +231,76 @@ impl Keeper {
             self.flushing = Some(Box::pin(async move { carry::flush_early(&hub).await }));
         }
         let links = self.hub.links().len();
+        if let (Some(cause), 0) = (self.hub.take_left(), links) {
+            self.alone(cause);
+        }
         let wishes = self.hub.take_wish();
         if wishes && links > 0 && links < self.hub.settings.connections && self.opening.is_none() {
-            let builder = self.hub.settings.link.clone().handshake_timeout(FURTHER);
-            let connector = self.connector.clone();
-            self.opening = Some(Box::pin(async move { builder.connect(connector).await }));
+            let (hub, connector) = (self.hub.clone(), self.connector.clone());
+            let builder = hub.settings.link.clone().handshake_timeout(FURTHER);
+            self.opening = Some(Box::pin(async move {
+                let connection = connect(&hub, builder, connector).await?;
+                match is_same_server(&hub).await {
+                    true => Ok(connection),
+                    false => Err(Error::timeout(Phase::Stall, FURTHER)),
+                }
+            }));
         }
     }
 
     /// A connection was made, or not.
     async fn opened(&mut self, opened: Result<Connection>) {
-        let is_further = !self.hub.links().is_empty();
+        let hub = self.hub.clone();
+        if opened.is_ok() && hub.links().is_empty() && !hub.is_resolved() {
+            // What is on its way over other links may still be answered.
+            self.opening = Some(Box::pin(async move {
+                hub.resolve().await;
+                opened
+            }));
+            return;
+        }
         let result = match opened {
-            Ok(connection) => self.enter(connection, is_further).await,
+            Ok(connection) => self.enter(connection).await,
             Err(error) => Err(error),
         };
         match result {
             Ok(()) => {}
-            Err(error) if self.hub.links().is_empty() => match error {
+            Err(error) if hub.links().is_empty() => match error {
                 Error::ExportChanged { .. } => {
                     let event = Event::ExportChanged {
                         cause: error.clone(),
                     };
-                    self.hub.tell(&event);
+                    hub.tell(&event);
                     self.give_up(error);
                 }
                 error if is_final(&error) => self.give_up(error),
                 error => self.retry(error),
             },
+            // A later wish may be granted.
+            Err(error @ Error::Timeout(Phase::Stall, _)) => debug!(%error, "no further link"),
             Err(error) => {
                 debug!(%error, "no further link");
-                self.hub
-                    .limit("the server did not take a further connection");
+                hub.limit("the server did not take a further connection");
             }
         }
     }
 
-    /// Checks a new connection, writes again what may be lost, and puts it to use.
-    async fn enter(&mut self, connection: Connection, is_further: bool) -> Result<()> {
-        let now = Facts::new(connection.export()?, connection.is_tls());
-        self.hub.facts.check(&now)?;
-        if let Some(identify) = &self.hub.settings.identify {
-            identify(connection.clone()).await?;
+    /// Writes again what may be lost, and puts a new connection to use.
+    async fn enter(&mut self, connection: Connection) -> Result<()> {
+        let hub = self.hub.clone();
+        let link = Link::new(hub.next_generation(), connection);
+        if hub.links().is_empty() {
+            // They owe nothing that is of use any more.
+            let stalled = std::mem::take(&mut self.stalled);
+            stalled.iter().for_each(|old| self.part(old));
+            hub.unlimit();
+            let again = hub.server_lost();
+            tokio::select! {
+                written = write_again(&hub, &link, again) => written?,
+                () = hub.leaving.notified() => hub.end(Error::closed(), None),
+            }
         }
-        let generation = self.hub.next_generation();
-        if !is_further {
-            // Every change of the lost links has ended, or is a ghost.
-            self.hub.resolve().await;
-            let again = self.hub.server_lost();
-            write_again(&self.hub, &connection, generation, again).await?;
-        }
-        let Some(link) = self.hub.add_link(generation, connection) else {
-            return Ok(());
-        };
-        self.watch(&link);
-        self.hub.tell(&Event::Connected { generation });
-        if let Some(outage) = self.backoff.recovered() {
-            self.hub.tell(&Event::Recovered { outage });
-        }
+        self.used(&link);
         Ok(())
     }
 
@@ -224,58 +313,34 @@ impl Keeper {
         self.fencing = Some(Box::pin(async move {
             // Every change of the lost links has ended, or is a ghost.
             hub.resolve().await;
-            let mark = hub.unfenced()?;
-            fence.wait(mark.generation).await;
-            Some(mark)
+            let (mark, links) = hub.unfenced()?;
+            let lasting = fence.wait(mark.generation, &links).await;
+            Some((mark, lasting))
         }));
     }
 }
 
-/// Writes the content of the journal before anything else is sent.
-async fn write_again(
-    hub: &Hub,
-    connection: &Connection,
-    generation: u64,
-    again: Vec<(Range<u64>, Content)>,
-) -> Result<()> {
-    /// How many writes are in flight at a time.
-    const AHEAD: usize = 8;
-    let write = async |(range, content): (Range<u64>, Content)| {
-        let result = match &content {
-            Content::Data(data) => {
-                connection
-                    .write(range.start, data.clone())
-                    .unaligned()
-                    .await
-            }
-            Content::Zeroes => {
-                let length = range.end - range.start;
-                connection
-                    .write_zeroes(range.start, length)
-                    .unaligned()
-                    .await
-            }
-            Content::Unknown => Ok(()),
-        };
-        match &result {
-            Ok(()) => hub.acknowledge(&range, &content, generation, false),
-            Err(error) if error.delivery() == Delivery::MaybeSent => {
-                let (covers, effect) = hub.reach(&range, &content, true);
-                hub.lose(&covers, &effect, generation);
-            }
-            Err(_) => {}
+/// Returns whether the server answers over a link that was there before: then it has not been
+/// restarted, and a flush over a new connection covers what was written over the others.
+async fn is_same_server(hub: &Hub) -> bool {
+    for link in hub.links() {
+        let ping = tokio::time::timeout(FURTHER, link.connection.ping());
+        if matches!(ping.await, Ok(Ok(()))) {
+            return true;
         }
-        result
-    };
-    let mut writes = futures::stream::iter(again)
-        .map(write)
-        .buffer_unordered(AHEAD);
-    let mut first = Ok(());
-    // All of them end, so that each that was sent and not answered is known.
-    while let Some(result) = writes.next().await {
-        first = first.and(result);
     }
-    first
+    false
+}
+
+/// Makes a connection, and checks that it leads to the same export.
+async fn connect(hub: &Hub, builder: Builder, connector: Connector) -> Result<Connection> {
+    let connection = builder.connect(connector).await?;
+    let now = Facts::new(connection.export()?, connection.is_tls());
+    hub.facts.check(&now)?;
+    if let Some(identify) = &hub.settings.identify {
+        identify(connection.clone()).await?;
+    }
+    Ok(connection)
 }
 
 /// Whoever waits for the disk must not wait for a keeper that is gone: with its runtime, or by a panic
@@ -315,63 +380,4 @@ pub(super) async fn first(settings: &Settings, connector: &Connector) -> Result<
             None => return Err(error),
         }
     }
-}
-
-/// The delays between attempts.
-#[derive(Debug)]
-struct Backoff {
-    retry: Retry,
-    attempt: u32,
-    /// When the last link was lost.
-    since: Option<Instant>,
-    /// When the last connection was made.
-    connected: Instant,
-}
-
-impl Backoff {
-    fn new(retry: Retry) -> Self {
-        Self {
-            retry,
-            attempt: 0,
-            since: None,
-            connected: Instant::now(),
-        }
-    }
-
-    /// The last link was lost.
-    fn lost(&mut self) {
-        if self.connected.elapsed() >= SHORT {
-            self.attempt = 0;
-        }
-        self.since.get_or_insert_with(Instant::now);
-    }
-
-    /// A connection was made. Returns how long there was none.
-    fn recovered(&mut self) -> Option<Duration> {
-        self.connected = Instant::now();
-        self.since.take().map(|since| since.elapsed())
-    }
-
-    /// When to give up.
-    fn end(&self) -> Instant {
-        let since = self.since.unwrap_or_else(Instant::now);
-        crate::driver::timer::since(since, self.retry.outage)
-    }
-
-    /// Returns the number of the next attempt and the delay before it, unless it is time to give up.
-    fn next(&mut self) -> Option<(u32, Duration)> {
-        if self.attempt >= self.retry.attempts {
-            return None;
-        }
-        self.attempt += 1;
-        let delay = self.retry.bound(self.attempt).mul_f64(random());
-        (Instant::now() + delay < self.end()).then_some((self.attempt, delay))
-    }
-}
-
-/// Returns a random number from 0 to 1, so that clients of one server do not come back all at once.
-fn random() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    let bits = RandomState::new().hash_one(0_u8) >> 11;
-    bits as f64 / (1_u64 << 53) as f64
 }

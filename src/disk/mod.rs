@@ -1,15 +1,18 @@
 //! One export over any number of connections, which survives the loss of each.
 
+mod backoff;
 mod builder;
 mod carry;
 mod event;
 mod fence;
 mod hub;
+mod journal;
 mod keeper;
 mod policy;
 mod same;
 mod state;
 mod streams;
+mod watch;
 
 use std::fmt;
 use std::ops::RangeBounds;
@@ -167,12 +170,7 @@ impl Disk {
     /// Says that no change of the connections that are lost now can be carried out any more: the
     /// caller knows it. If he is wrong, newer data can be undone.
     pub fn assume_fenced(&self) {
-        let hub = self.hub();
-        if let Some(mark) = hub.unfenced() {
-            let generation = mark.generation;
-            tracing::warn!(generation, "lost links are assumed to be over");
-            hub.fence(mark);
-        }
+        self.hub().assume_fenced();
     }
 
     /// Forgets that a flush has failed, see

@@ -24,6 +24,8 @@ pub(super) struct Parting {
     /// How long to wait for the server to close, and the deadline for that.
     patience: Duration,
     until: Timer,
+    /// Whether answers are still taken.
+    pub(super) takes: bool,
     /// Whether the stream to the server was shut down.
     pub(super) said: bool,
     /// Whether `DISC` could not be written, because the server had gone before.
@@ -44,12 +46,13 @@ impl Stage {
 }
 
 impl Parting {
-    pub(super) fn new(patience: Duration) -> Self {
+    pub(super) fn new(patience: Duration, takes: bool) -> Self {
         let mut until = Timer::default();
         until.set(patience);
         Self {
             patience,
             until,
+            takes,
             said: false,
             unheard: false,
         }

@@ -33,6 +33,17 @@ struct Inner {
     ended: Option<Option<ExitStatus>>,
     /// The process group that the child leads, until the group is empty.
     group: Option<Pid>,
+    /// Whether it was started as the leader of a group.
+    leads: bool,
+}
+
+/// How a process has ended that is gone, with all of its group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Gone {
+    /// Whether it exited, and was not ended by a signal.
+    pub(crate) has_exited: bool,
+    /// Whether it led a group of its own.
+    pub(crate) led: bool,
 }
 
 impl Process {
@@ -42,6 +53,7 @@ impl Process {
             child,
             ended: None,
             group: None,
+            leads,
         };
         inner.group = inner.number().filter(|_| leads);
         Self(Arc::new(Mutex::new(inner)))
@@ -113,6 +125,17 @@ impl Process {
     pub(super) fn is_gone(&self) -> bool {
         let mut inner = self.lock();
         inner.try_wait().is_some() && inner.is_group_empty()
+    }
+
+    /// Returns how it has ended, once it was reaped and nothing is left of its group. This reaps
+    /// nothing, so it can be called while a task waits.
+    pub(crate) fn gone(&self) -> Option<Gone> {
+        let mut inner = self.lock();
+        let status = inner.ended?;
+        inner.is_group_empty().then(|| Gone {
+            has_exited: status.is_some_and(|status| status.code().is_some()),
+            led: inner.leads,
+        })
     }
 
     /// Returns the number of the process, until it is reaped.

@@ -57,6 +57,16 @@ impl Builder {
         self
     }
 
+    /// Takes the [`request_timeout`](Self::request_timeout) out.
+    pub(crate) const fn take_request_timeout(&mut self) -> Option<Duration> {
+        self.config.request_timeout.take()
+    }
+
+    /// Returns the [`stall_timeout`](Self::stall_timeout).
+    pub(crate) const fn stall_limit(&self) -> Option<Duration> {
+        self.config.stall_timeout
+    }
+
     /// Sets how long the server may be silent while it owes replies. If no byte comes for this long
     /// with at least one request in flight, the connection is ended with
     /// [`Error::Timeout`](crate::Error::Timeout) in [`Phase::Stall`](crate::Phase::Stall). By

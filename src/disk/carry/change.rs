@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::oneshot;
 
-use super::{Lasting, MOST_LOSSES, is_lost, note, was_refused};
+use super::{Lasting, MOST_LOSSES, is_lost, is_shutdown, was_sent};
 use crate::disk::event::Event;
 use crate::disk::hub::{Hub, Link};
 use crate::disk::policy::Changes;
@@ -51,7 +51,7 @@ impl<O: Execute> Change<O> {
     /// Sends the change until it is answered, or its outcome is said to be unknown. Returns `None`
     /// if the caller has given up and nothing was sent.
     async fn send(&mut self) -> Option<Result<O::Output>> {
-        let mut losses = 0;
+        let (mut losses, mut refusals) = (0, 0);
         loop {
             let link = tokio::select! {
                 biased;
@@ -77,11 +77,22 @@ impl<O: Execute> Change<O> {
                     self.acknowledge(&link, losses > 0);
                     Some(Ok(output))
                 }
-                Err(error) if is_lost(&error) => {
-                    note(&self.hub, &link);
-                    self.lost(&link, error, &mut losses)
+                Err(error) => {
+                    let is_over = is_lost(&error);
+                    if is_over {
+                        self.hub.leave(&link, &error);
+                    }
+                    let may_rest = self.may_have_rest(&error);
+                    let has_rest = may_rest && link.connection.settled().await.is_err();
+                    if is_over {
+                        self.lost(&link, error, has_rest, (&mut losses, &mut refusals))
+                    } else {
+                        if has_rest {
+                            self.hub.lose(&self.covers, &self.effect, &link);
+                        }
+                        Some(Err(error))
+                    }
                 }
-                Err(error) => Some(Err(error)),
             };
             drop(sending);
             if ended.is_some() {
@@ -101,14 +112,34 @@ impl<O: Execute> Change<O> {
         }
     }
 
+    /// Returns whether a change that has failed may have been sent as several messages, of which one
+    /// was answered with the error: then others may still be on their way.
+    fn may_have_rest(&self, error: &Error) -> bool {
+        let Range { start, end } = self.covers;
+        let most = u64::from(self.hub.facts.export().max_payload());
+        let is_one_message = !self.request.is_unaligned && end - start <= most;
+        !is_one_message && matches!(error, Error::Request(_))
+    }
+
     /// The link was lost. Returns the result for the caller, unless the change is to be sent again.
-    fn lost(&self, link: &Link, error: Error, losses: &mut u32) -> Option<Result<O::Output>> {
-        // R6: what was never sent, or refused, is sent on the next link without ceremony.
-        if was_refused(&error) {
+    fn lost(
+        &self,
+        link: &Arc<Link>,
+        error: Error,
+        has_rest: bool,
+        (losses, refusals): (&mut u32, &mut u32),
+    ) -> Option<Result<O::Output>> {
+        // R6: what was never sent is sent on the next link without ceremony.
+        if !was_sent(&error) {
             return None;
         }
+        // R5: so is what was refused, some times.
+        if is_shutdown(&error) && !has_rest {
+            *refusals += 1;
+            return (*refusals >= MOST_LOSSES).then_some(Err(error));
+        }
         let (range, generation) = (&self.request.range, link.generation);
-        self.hub.lose(&self.covers, &self.effect, generation);
+        self.hub.lose(&self.covers, &self.effect, link);
         *losses += 1;
         let repeats = self.hub.settings.changes == Changes::Repeat
             && *losses < MOST_LOSSES

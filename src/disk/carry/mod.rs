@@ -67,10 +67,14 @@ fn is_lost(error: &Error) -> bool {
     error.is_fatal()
 }
 
+/// Whether anything of the request may have been sent.
+fn was_sent(error: &Error) -> bool {
+    error.delivery() != Delivery::NotSent
+}
+
 /// Whether the server has answered that it is shutting down: then nothing was carried out.
-fn was_refused(error: &Error) -> bool {
+pub(super) fn is_shutdown(error: &Error) -> bool {
     matches!(error, Error::Request(request) if request.errno() == Errno::ESHUTDOWN)
-        || error.delivery() == Delivery::NotSent
 }
 
 /// The links that were lost under a request that changes nothing.
@@ -80,8 +84,8 @@ struct Losses(u32);
 impl Losses {
     /// Takes a dead link out of use. Returns the error if that was one too many.
     fn add(&mut self, hub: &Hub, link: &Link, error: Error) -> Result<()> {
-        note(hub, link);
-        self.0 += u32::from(!was_refused(&error));
+        hub.leave(link, &error);
+        self.0 += u32::from(was_sent(&error));
         if self.0 < MOST_LOSSES {
             Ok(())
         } else {
@@ -106,13 +110,13 @@ async fn read<O: Execute>(hub: Arc<Hub>, request: Lasting<O>) -> Result<O::Outpu
         }
         let link = hub.link(Some(&request.range)).await?;
         let operation = next.take().unwrap_or_else(|| request.operation.again());
-        let result = request.on(&link.connection, operation).await;
+        let answer = request.on(&link.connection, operation).into_future();
+        let result = hub.unless_stalled(&link, answer).await;
         hub.done(&link);
         match result {
-            Err(error) if is_lost(&error) => {
-                losses.add(&hub, &link, error)?;
-            }
-            result => return result,
+            None => {}
+            Some(Err(error)) if is_lost(&error) => losses.add(&hub, &link, error)?,
+            Some(result) => return result,
         }
     }
 }
@@ -124,10 +128,10 @@ async fn flush<O: Execute>(hub: Arc<Hub>, request: Lasting<O>) -> Result<O::Outp
     loop {
         let link = hub.link(None).await?;
         let mark = hub.acknowledged();
-        let result = request
-            .on(&link.connection, request.operation.again())
-            .await;
+        let flush = request.on(&link.connection, request.operation.again());
+        let result = hub.unless_stalled(&link, flush.into_future()).await;
         hub.done(&link);
+        let Some(result) = result else { continue };
         match result {
             Ok(output) => return hub.flushed(mark).map(|()| output),
             Err(error @ Error::DurabilityUnknown(_)) => {
@@ -140,9 +144,7 @@ async fn flush<O: Execute>(hub: Arc<Hub>, request: Lasting<O>) -> Result<O::Outp
                 hub.flush_failed(&failure);
                 return Err(Error::Request(failure));
             }
-            Err(error) if is_lost(&error) => {
-                losses.add(&hub, &link, error)?;
-            }
+            Err(error) if is_lost(&error) => losses.add(&hub, &link, error)?,
             Err(error) => return Err(error),
         }
     }
@@ -155,19 +157,15 @@ pub(super) async fn flush_early(hub: &Hub) {
     let Ok(link) = hub.link(None).await else {
         return;
     };
-    match link.connection.flush().await {
-        Ok(()) => hub.flushed_early(mark),
+    let flush = link.connection.flush().into_future();
+    match hub.unless_stalled(&link, flush).await {
+        Some(Ok(())) => hub.flushed_early(mark),
+        Some(Err(error)) if is_lost(&error) => hub.leave(&link, &error),
         // The next flush of a caller says so, too.
-        Err(Error::Request(failure)) => hub.flush_failed(&failure),
-        Err(_) => {}
+        Some(Err(Error::Request(failure))) => hub.flush_failed(&failure),
+        Some(Err(_)) | None => {}
     }
     hub.done(&link);
-}
-
-/// Takes a dead link out of use at once; its keeper does the rest.
-fn note(hub: &Hub, link: &Link) {
-    hub.drop_link(link.generation);
-    hub.attention.notify_one();
 }
 
 impl sealed::Sealed for Disk {}

@@ -116,7 +116,9 @@ impl<O: Execute> Pending<O> {
         let Stage::New(request) = std::mem::replace(&mut self.stage, Stage::Over) else {
             return;
         };
-        if let Some(timeout) = request.deadline() {
+        let settings = &request.client().hub().settings;
+        let timeout = settings.deadline(request.deadline());
+        if let Some(timeout) = timeout {
             if let Err(error) = self.timer.start(timeout) {
                 let error = Err(Error::from(error));
                 self.stage = Stage::Working(Box::pin(std::future::ready(error)));
@@ -124,7 +126,7 @@ impl<O: Execute> Pending<O> {
             }
             self.overdue = Some(Box::new(overdue(&request, timeout).unsent()));
         }
-        self.stage = begin(request);
+        self.stage = begin(request, timeout.unwrap_or_default());
     }
 }
 
@@ -172,10 +174,9 @@ fn overdue<O: Execute>(request: &Request<O, Disk>, timeout: Duration) -> Error {
     )
 }
 
-/// Begins to work on a request.
-fn begin<O: Execute>(request: Request<O, Disk>) -> Stage<O> {
+/// Begins to work on a request, which has so much time if it has a deadline.
+fn begin<O: Execute>(request: Request<O, Disk>, timeout: Duration) -> Stage<O> {
     let hub = request.client().hub().clone();
-    let timeout = request.deadline().unwrap_or_default();
     let overdue = overdue(&request, timeout);
     let request = Lasting::new(request);
     let refused = |error| Stage::Working(Box::pin(std::future::ready(Err(Error::from(error)))));

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use futures::stream::{self, Iter, Stream, TryStreamExt as _};
 
-use super::{Losses, Work, is_lost};
+use super::{Losses, Work, flush_early, is_lost};
 use crate::chunk::Chunk;
 use crate::disk::Disk;
-use crate::error::Result;
+use crate::driver::timer;
+use crate::error::{Error, FailedRequest, Result};
 use crate::request::Client as _;
-use crate::wire::CommandFlags;
+use crate::wire::{Command, CommandFlags};
 
 /// A structured read of a disk: all its pieces come from one link.
 #[allow(unnameable_types, reason = "Chunks is its name")]
@@ -33,24 +34,37 @@ impl Reading {
         timeout: Option<Duration>,
     ) -> Self {
         let hub = disk.hub().clone();
+        let timeout = hub.settings.deadline(timeout);
+        let (offset, length) = (range.start, range.end - range.start);
         let work = async move {
             let mut losses = Losses::default();
             loop {
+                if hub.is_scattered(&range) {
+                    flush_early(&hub).await;
+                }
                 let link = hub.link(Some(&range)).await?;
-                let length = range.end - range.start;
-                let chunks = link
-                    .connection
-                    .read_chunks(range.start, length, flags, timeout);
-                let result = chunks.try_collect().await;
+                let chunks = link.connection.read_chunks(offset, length, flags, None);
+                let result = hub.unless_stalled(&link, chunks.try_collect()).await;
                 hub.done(&link);
                 match result {
-                    Err(error) if is_lost(&error) => {
-                        losses.add(&hub, &link, error)?;
-                    }
-                    result => return result,
+                    None => {}
+                    Some(Err(error)) if is_lost(&error) => losses.add(&hub, &link, error)?,
+                    Some(result) => return result,
                 }
             }
         };
+        let Some(timeout) = timeout else {
+            return Self(Pieces::Reading(Box::pin(work)));
+        };
+        let command = Command::READ;
+        let request = FailedRequest {
+            command,
+            offset,
+            length,
+        };
+        let overdue = Error::overdue(timeout, request).unsent();
+        let work = async move { timer::until(timer::after(timeout), work).await };
+        let work = async move { work.await.unwrap_or(Err(overdue)) };
         Self(Pieces::Reading(Box::pin(work)))
     }
 }

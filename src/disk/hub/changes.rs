@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::Hub;
+use super::{Hub, Link};
 use crate::disk::event::Event;
 use crate::disk::state::{Content, Hold, Mark, Place, Turn};
 use crate::error::{Error, Result};
@@ -61,8 +61,13 @@ impl Hub {
                 }
             });
             match turn.await? {
-                Turn::Held(_) if self.settings.fence.is_some() => fenced.await,
-                Turn::Held(Hold { range, generation }) => {
+                Turn::Held(hold) if self.settings.fence.is_some() && !hold.is_lasting => {
+                    fenced.await;
+                }
+                Turn::Held(hold) => {
+                    let Hold {
+                        range, generation, ..
+                    } = hold;
                     return Err(Error::Held { range, generation });
                 }
                 Turn::Go | Turn::Wait => return Ok(()),
@@ -111,21 +116,29 @@ impl Hub {
     }
 
     /// Records a change whose link was lost before the answer came.
-    pub(in crate::disk) fn lose(&self, range: &Range<u64>, content: &Content, generation: u64) {
-        self.core().table.lose(range, content, generation);
+    pub(in crate::disk) fn lose(&self, range: &Range<u64>, content: &Content, link: &Arc<Link>) {
+        let mut core = self.core();
+        core.table.lose(range, content, link.generation);
+        let is_known = |known: &Arc<Link>| known.generation == link.generation;
+        if self.settings.fence.is_some() && !core.haunted.iter().any(is_known) {
+            core.haunted.push(link.clone());
+        }
     }
 
-    /// Waits until no change is on its way over a link that is not in use any more. Each has ended
+    /// Returns whether no change is on its way over a link that is not in use any more. Each has ended
     /// then, or is a ghost.
+    pub(in crate::disk) fn is_resolved(&self) -> bool {
+        let core = self.core();
+        let lives = |of: &u64| core.links.iter().any(|(link, _)| link.generation == *of);
+        core.sent.keys().all(lives)
+    }
+
+    /// Waits until [`is_resolved`](Self::is_resolved).
     pub(in crate::disk) async fn resolve(&self) {
         loop {
             let resolved = self.resolved.notified();
-            {
-                let core = self.core();
-                let lives = |of: &u64| core.links.iter().any(|(link, _)| link.generation == *of);
-                if core.sent.keys().all(lives) {
-                    return;
-                }
+            if self.is_resolved() {
+                return;
             }
             resolved.await;
         }
@@ -137,16 +150,35 @@ impl Hub {
         self.core().table.server_lost()
     }
 
-    /// Returns the mark of the ghosts that wait for a fence, if there are any.
-    pub(in crate::disk) fn unfenced(&self) -> Option<Mark> {
-        self.core().table.unfenced()
+    /// Returns what a fence is to prove: the mark of the ghosts, and the links that have left some since
+    /// the last call.
+    pub(in crate::disk) fn unfenced(&self) -> Option<(Mark, Vec<Arc<Link>>)> {
+        let mut core = self.core();
+        let links = std::mem::take(&mut core.haunted);
+        Some((core.table.unfenced()?, links))
     }
 
-    /// Records that the ghosts up to this mark are fenced.
-    pub(in crate::disk) fn fence(&self, mark: Mark) {
+    /// Records that the ghosts up to this mark are over, but for those of the links of these
+    /// generations, of which that cannot be proven.
+    pub(in crate::disk) fn fence(&self, mark: Mark, lasting: &[u64]) {
         let mut core = self.core();
+        for &generation in lasting {
+            core.table.cannot_fence(generation);
+        }
         if core.table.fence(mark) {
             let generation = mark.generation;
+            core.listeners.tell(&Event::Fenced { generation });
+        }
+        drop(core);
+        self.fenced.notify_waiters();
+    }
+
+    /// Forgets all ghosts, because the caller knows that they are over.
+    pub(in crate::disk) fn assume_fenced(&self) {
+        let mut core = self.core();
+        core.haunted.clear();
+        if let Some(generation) = core.table.assume_fenced() {
+            tracing::warn!(generation, "lost links are assumed to be over");
             core.listeners.tell(&Event::Fenced { generation });
         }
         drop(core);

@@ -4,13 +4,17 @@ mod changes;
 mod flushes;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::future::{Either, select};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::builder::Settings;
+use super::carry::is_shutdown;
 use super::event::{Event, Listeners, Status};
 use super::same::Facts;
 use super::state::Table;
@@ -27,6 +31,18 @@ const BUSY: usize = 16;
 pub(super) struct Link {
     pub(super) generation: u64,
     pub(super) connection: Connection,
+    /// Whether it is silent: then what can go over another link does.
+    is_silent: watch::Sender<bool>,
+}
+
+impl Link {
+    pub(super) fn new(generation: u64, connection: Connection) -> Arc<Self> {
+        Arc::new(Self {
+            generation,
+            connection,
+            is_silent: watch::Sender::new(false),
+        })
+    }
 }
 
 /// The state of a disk, and those who wait for it to change.
@@ -59,10 +75,14 @@ struct Core {
     leaving: Vec<Arc<Link>>,
     /// What was counted on links that have ended.
     counted: Stats,
+    /// The links that left ghosts which no fence was asked about.
+    haunted: Vec<Arc<Link>>,
     /// How many changes were sent over each link and have not ended.
     sent: BTreeMap<u64, usize>,
     generation: u64,
     is_wishing: bool,
+    /// Why a link was left that has not ended.
+    left: Option<Error>,
     over: Option<Error>,
     failure: Option<RequestError>,
     listeners: Listeners,
@@ -71,18 +91,17 @@ struct Core {
 
 impl Hub {
     pub(super) fn new(settings: Settings, facts: Facts, first: Connection) -> Self {
-        let link = Link {
-            generation: 1,
-            connection: first,
-        };
+        let link = Link::new(1, first);
         let core = Core {
             table: Table::new(settings.journal.is_some()),
-            links: vec![(Arc::new(link), 0)],
+            links: vec![(link, 0)],
             leaving: Vec::new(),
             counted: Stats::default(),
+            haunted: Vec::new(),
             sent: BTreeMap::new(),
             generation: 1,
             is_wishing: false,
+            left: None,
             over: None,
             failure: None,
             listeners: Listeners::default(),
@@ -155,10 +174,19 @@ impl Hub {
         Ok(Some(link))
     }
 
-    /// Returns whether several links have written unflushed parts of a range.
+    /// Returns whether several links have written unflushed parts of a range, or one that is not in
+    /// use.
     pub(super) fn is_scattered(&self, range: &Range<u64>) -> bool {
+        if self.settings.connections == 1 {
+            return false;
+        }
         let core = self.core();
-        core.links.len() > 1 && core.table.unflushed().has_several_makers(range)
+        let unflushed = core.table.unflushed();
+        let Some(maker) = unflushed.maker(range) else {
+            return false;
+        };
+        let is_used = core.links.iter().any(|(link, _)| link.generation == maker);
+        !is_used || unflushed.has_several_makers(range)
     }
 
     /// Records that a request of this link has ended.
@@ -206,21 +234,59 @@ impl Hub {
         links.fold(counted, std::ops::Add::add)
     }
 
-    /// Puts a connection to use. Returns its link, or `None` if the disk has ended.
-    pub(super) fn add_link(&self, generation: u64, connection: Connection) -> Option<Arc<Link>> {
-        let link = Arc::new(Link {
-            generation,
-            connection,
-        });
+    /// Takes a link out of use because it is silent. Its changes still wait for their answers; other
+    /// requests go elsewhere.
+    pub(super) fn stall(&self, link: &Link) {
+        self.drop_link(link.generation);
+        link.is_silent.send_replace(true);
+    }
+
+    /// Waits for the answer to a request that can go over another link as well. Returns `None` if
+    /// this one falls silent.
+    pub(super) async fn unless_stalled<T>(
+        &self,
+        link: &Link,
+        answer: impl Future<Output = T> + Unpin,
+    ) -> Option<T> {
+        if self.settings.stall.is_none() {
+            return Some(answer.await);
+        }
+        let mut silence = link.is_silent.subscribe();
+        let silent = pin!(silence.wait_for(|is_silent| *is_silent));
+        match select(answer, silent).await {
+            Either::Left((answer, _)) => Some(answer),
+            Either::Right(_) => None,
+        }
+    }
+
+    /// Takes a link out of use at once, because of the error of a request; its keeper does the rest.
+    pub(super) fn leave(&self, link: &Link, error: &Error) {
+        self.drop_link(link.generation);
+        if is_shutdown(error) {
+            self.core().left = Some(error.clone());
+        }
+        self.attention.notify_one();
+    }
+
+    /// Returns why a link was left that has not ended, and forgets it.
+    pub(super) fn take_left(&self) -> Option<Error> {
+        self.core().left.take()
+    }
+
+    /// Puts a link to use. Returns whether the disk has not ended.
+    pub(super) fn add_link(&self, link: &Arc<Link>) -> bool {
+        link.is_silent.send_replace(false);
         {
             let mut core = self.core();
             if core.over.is_some() {
-                return None;
+                return false;
             }
+            core.leaving
+                .retain(|other| other.generation != link.generation);
             core.links.push((link.clone(), 0));
         }
         self.linked.notify_waiters();
-        Some(link)
+        true
     }
 
     /// Returns the number for the next link.
@@ -247,6 +313,11 @@ impl Hub {
     /// Records why there are no further links.
     pub(super) fn limit(&self, reason: &'static str) {
         self.core().limited_by.get_or_insert(reason);
+    }
+
+    /// Forgets why there were no further links, since the next server may allow them.
+    pub(super) fn unlimit(&self) {
+        self.core().limited_by = self.settings.limit(self.facts.export());
     }
 
     /// Ends the disk. The first cause stands.

@@ -13,15 +13,18 @@ pub(crate) struct Ghosts {
     held: Spans<Ghost>,
     /// The number of ghosts so far.
     count: u64,
+    /// The generations of links of which the fence cannot prove that they are over.
+    lasting: Spans<()>,
 }
 
 #[derive(Clone, Debug)]
 struct Ghost {
     content: Content,
-    /// The number of the newest ghost that may change this byte, and the newest generation of a link
-    /// that left one.
+    /// The number of the newest ghost that may change this byte.
     number: u64,
-    generation: u64,
+    /// The generations of the links that left ghosts lie between these, which are among them.
+    oldest: u64,
+    newest: u64,
 }
 
 impl Cut for Ghost {
@@ -43,53 +46,92 @@ pub(crate) struct Mark {
 pub(crate) struct Hold {
     pub(crate) range: Range<u64>,
     pub(crate) generation: u64,
+    /// Whether the fence cannot end it.
+    pub(crate) is_lasting: bool,
 }
 
 impl Ghosts {
     /// Returns why a change must wait for a fence, or fail: it would write other content than a
-    /// ghost (R2).
+    /// ghost (R2). If the fence cannot end all of its holds, it is one of those.
     pub(crate) fn hold(&self, range: &Range<u64>, content: &Content) -> Option<Hold> {
         let differs =
             |(part, ghost): &(Range<u64>, Ghost)| !ghost.content.equals(&content.part(range, part));
-        let (range, ghost) = self.held.within(range).find(differs)?;
-        let generation = ghost.generation;
-        Some(Hold { range, generation })
+        let mut holds = self.held.within(range).filter(differs);
+        let hold = |(range, ghost): (Range<u64>, Ghost)| self.hold_of(range, &ghost);
+        let first = hold(holds.next()?);
+        let lasting = || holds.map(hold).find(|hold| hold.is_lasting);
+        match first.is_lasting {
+            true => Some(first),
+            false => lasting().or(Some(first)),
+        }
+    }
+
+    fn hold_of(&self, range: Range<u64>, ghost: &Ghost) -> Hold {
+        Hold {
+            range,
+            generation: ghost.newest,
+            is_lasting: is_lasting(&self.lasting, ghost),
+        }
     }
 
     /// Adds a change whose link, of this generation, was lost before the answer came.
     pub(crate) fn add(&mut self, range: &Range<u64>, content: &Content, generation: u64) {
-        let newest = self.held.over(range).map(|(_, ghost)| ghost.generation);
-        let generation = newest.fold(generation, u64::max);
+        let (mut oldest, mut newest) = (generation, generation);
+        for (_, ghost) in self.held.over(range) {
+            (oldest, newest) = (oldest.min(ghost.oldest), newest.max(ghost.newest));
+        }
         self.count += 1;
         let ghost = Ghost {
             content: content.clone(),
             number: self.count,
-            generation,
+            oldest,
+            newest,
         };
         self.held.insert(range.clone(), ghost);
     }
 
-    /// Forgets the ghosts up to a mark. Returns whether there were any.
+    /// Records that the fence cannot prove that the link of this generation is over: its ghosts stay
+    /// until [`assume`](Self::assume).
+    pub(crate) fn cannot_fence(&mut self, generation: u64) {
+        self.lasting.add(generation..generation.saturating_add(1));
+    }
+
+    /// Forgets the ghosts up to a mark, but for those of links that the fence does not cover. Returns
+    /// whether there were any.
     pub(crate) fn fence(&mut self, mark: Mark) -> bool {
         let before = self.held.len();
-        self.held.retain(|ghost| ghost.number > mark.number);
+        let lasting = &self.lasting;
+        self.held
+            .retain(|ghost| ghost.number > mark.number || is_lasting(lasting, ghost));
         self.held.len() != before
     }
 
-    /// Returns the mark of the ghosts so far, if there are any.
+    /// Forgets all ghosts. Returns the newest generation of a link that left one.
+    pub(crate) fn assume(&mut self) -> Option<u64> {
+        let newest = self.held.take().map(|(_, ghost)| ghost.newest).max();
+        drop(self.lasting.take());
+        newest
+    }
+
+    /// Returns the mark of the ghosts so far, if there are any that the fence can end.
     pub(crate) fn mark(&self) -> Option<Mark> {
-        let generations = self.held.iter().map(|(_, ghost)| ghost.generation);
-        let generation = generations.max()?;
+        let ghosts = self.held.iter().map(|(_, ghost)| ghost);
+        let open = ghosts.filter(|ghost| !is_lasting(&self.lasting, ghost));
+        let generation = open.map(|ghost| ghost.newest).max()?;
         let number = self.count;
         Some(Mark { number, generation })
     }
 
+    /// Returns the number of ghosts so far.
+    #[cfg(test)]
+    pub(super) const fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Returns the ranges that ghosts may still change, in order.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Hold> {
-        self.held.iter().map(|(range, ghost)| Hold {
-            range,
-            generation: ghost.generation,
-        })
+        let ghosts = self.held.iter();
+        ghosts.map(|(range, ghost)| self.hold_of(range, ghost))
     }
 
     /// Returns the parts of `range` that no ghost may change.
@@ -106,6 +148,12 @@ impl Ghosts {
         }
         free
     }
+}
+
+/// Whether one of the links that may have left this ghost is one that the fence does not cover.
+fn is_lasting(lasting: &Spans<()>, ghost: &Ghost) -> bool {
+    let generations = ghost.oldest..ghost.newest.saturating_add(1);
+    lasting.over(&generations).next().is_some()
 }
 
 #[cfg(test)]
@@ -129,6 +177,7 @@ mod tests {
             Some(Hold {
                 range,
                 generation: 1,
+                is_lasting: false,
             })
         };
         assert_eq!(ghosts.hold(&(6..10), &data("cxef")), hold(6..8));
@@ -168,5 +217,30 @@ mod tests {
         assert_eq!(ghosts.free_of(&(0..6)), [0..2, 4..6]);
         assert!(ghosts.hold(&(2..4), &Content::Zeroes).is_some());
         assert!(ghosts.fence(mark) && ghosts.ranges().next().is_none());
+    }
+
+    #[test]
+    fn what_the_fence_does_not_cover_stays() {
+        let mut ghosts = Ghosts::default();
+        ghosts.add(&(0..4), &data("abcd"), 1);
+        ghosts.add(&(4..8), &data("abcd"), 2);
+        let mark = ghosts.mark().unwrap();
+        ghosts.cannot_fence(1);
+        assert!(ghosts.hold(&(0..8), &Content::Zeroes).unwrap().is_lasting);
+        assert!(!ghosts.hold(&(4..8), &Content::Zeroes).unwrap().is_lasting);
+        assert!(ghosts.fence(mark));
+        assert!(
+            ghosts
+                .ranges()
+                .map(|hold| hold.range)
+                .eq(std::iter::once(0..4))
+        );
+        assert_eq!(ghosts.mark(), None);
+        // A newer ghost of the same bytes does not make the older one go.
+        ghosts.add(&(2..4), &data("cd"), 3);
+        assert_eq!(ghosts.mark(), None);
+        assert!(ghosts.hold(&(2..3), &Content::Zeroes).unwrap().is_lasting);
+        assert_eq!(ghosts.assume(), Some(3));
+        assert!(ghosts.hold(&(0..8), &Content::Zeroes).is_none());
     }
 }

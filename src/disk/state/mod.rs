@@ -93,10 +93,21 @@ impl Table {
         self.order.leave(place, woken);
     }
 
-    /// Records that no ghost up to this mark can be carried out any more. Returns whether there were
-    /// any.
+    /// Records that no ghost up to this mark can be carried out any more, but for those of links that
+    /// the fence does not cover. Returns whether there were any.
     pub(crate) fn fence(&mut self, mark: Mark) -> bool {
         self.ghosts.fence(mark)
+    }
+
+    /// Records that the fence cannot prove that the link of this generation is over.
+    pub(crate) fn cannot_fence(&mut self, generation: u64) {
+        self.ghosts.cannot_fence(generation);
+    }
+
+    /// Forgets all ghosts, because the caller knows better. Returns the newest generation of a link
+    /// that left one, if there were any.
+    pub(crate) fn assume_fenced(&mut self) -> Option<u64> {
+        self.ghosts.assume()
     }
 
     /// Returns the mark of the changes so far, for [`is_settled`](Self::is_settled).
@@ -130,7 +141,7 @@ impl Table {
         self.unflushed.server_lost(&self.ghosts)
     }
 
-    /// Returns the mark of the ghosts that wait for a fence, if there are any.
+    /// Returns the mark of the ghosts that a fence can end, if there are any.
     pub(crate) fn unfenced(&self) -> Option<Mark> {
         self.ghosts.mark()
     }

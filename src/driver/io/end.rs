@@ -29,6 +29,7 @@ impl Driver {
     /// Checks whether a handle has ended the connection, or the deadline after `DISC` has passed.
     pub(super) fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let (output, woken) = (&mut self.output, &mut self.woken);
+        let mut takes = false;
         let patience = match self.transmission.begin_poll(cx.waker(), output, woken) {
             Duty::Serve => return Poll::Pending,
             Duty::Part => {
@@ -38,10 +39,14 @@ impl Driver {
                 self.shutdown_timeout
             }
             Duty::Leave => self.shutdown_timeout.min(LEAVE),
+            Duty::Drain(patience) => {
+                takes = true;
+                patience
+            }
             Duty::Stop(error) => return Poll::Ready(Ended::Failed(error)),
         };
         if self.stage.is_serving() {
-            self.stage = Stage::Parting(Parting::new(patience));
+            self.stage = Stage::Parting(Parting::new(patience, takes));
         }
         if let Stage::Parting(parting) = &mut self.stage {
             parting.hurry(patience);
@@ -80,6 +85,9 @@ impl Driver {
 
     pub(super) fn eof(&self) -> Ended {
         if self.is_leaving() {
+            if self.stage.parting().is_some_and(|parting| parting.said) {
+                self.transmission.set_drained();
+            }
             return self.parted();
         }
         let error = Error::eof(Phase::Request);

@@ -207,7 +207,7 @@ impl Driver {
     /// Hands what was read to the session. Returns whether there is a caller to wake, or something
     /// to write that no caller has submitted.
     fn process(&mut self) -> Result<bool, Error> {
-        if !self.stage.is_serving() {
+        if !self.takes_answers() {
             // Bytes that come after our DISC are ignored.
             self.input.clear();
             return Ok(false);
@@ -229,6 +229,14 @@ impl Driver {
         }
         self.active = true;
         Ok(!self.woken.is_empty() || self.queued)
+    }
+
+    /// Returns whether answers are expected.
+    fn takes_answers(&self) -> bool {
+        match self.stage.parting() {
+            None => true,
+            Some(parting) => parting.takes && self.transmission.in_flight() > 0,
+        }
     }
 
     /// Completes the answers that waited for their requests to be written. Returns whether there is

@@ -42,6 +42,11 @@ struct Core {
     discarding: bool,
     /// Whether the last handle is gone.
     detached: bool,
+    /// How long the server may take to close the connection, once `DISC` is to be sent while requests
+    /// are in flight.
+    leaving: Option<Duration>,
+    /// Whether the server has closed the connection after that.
+    drained: bool,
 }
 
 impl Transmission {
@@ -62,6 +67,8 @@ impl Transmission {
                 scheduled: true,
                 discarding: false,
                 detached: false,
+                leaving: None,
+                drained: false,
             }),
             in_flight: AtomicUsize::new(0),
             received: AtomicU64::new(0),
@@ -201,6 +208,19 @@ impl Transmission {
     pub(crate) fn detach(&self) {
         self.core().detached = true;
         self.wake_driver();
+    }
+
+    /// Disconnects without waiting for requests in flight, but still takes their answers, until the
+    /// server closes the connection or `patience` is over.
+    pub(crate) fn leave(&self, patience: Duration) {
+        self.change(Session::close);
+        self.core().leaving = Some(patience);
+        self.wake_driver();
+    }
+
+    /// Returns whether the server has closed the connection by itself after [`leave`](Self::leave).
+    pub(crate) fn was_drained(&self) -> bool {
+        self.core().drained
     }
 
     /// Returns whether acknowledged changes may not be durable.

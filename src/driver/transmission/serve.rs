@@ -1,6 +1,7 @@
 //! The methods of `Transmission` that only the driver calls.
 
 use std::task::Waker;
+use std::time::Duration;
 
 use super::Transmission;
 use crate::driver::output::Output;
@@ -14,6 +15,9 @@ pub(in crate::driver) enum Duty {
     Serve,
     /// `DISC` is queued: write it, and wait for the server to close.
     Part,
+    /// `DISC` is queued, and requests are in flight: write it, take their answers, and wait so long
+    /// for the server to close.
+    Drain(Duration),
     /// `DISC` is queued, and the last handle is gone: write it, and do not wait long.
     Leave,
     /// The session has ended with this error, and every request was answered.
@@ -54,6 +58,12 @@ impl Transmission {
                 session.disconnect_now();
             }
             Duty::Leave
+        } else if let Some(patience) = core.leaving {
+            // P-145: DISC may be sent at any time.
+            if !session.is_disconnecting() {
+                session.disconnect_now();
+            }
+            Duty::Drain(patience)
         } else if session.try_disconnect() {
             Duty::Part
         } else {
@@ -82,6 +92,12 @@ impl Transmission {
     pub(in crate::driver) fn is_parting(&self) -> bool {
         let core = self.core();
         core.session.is_disconnecting() && !core.session.has_output()
+    }
+
+    /// Records that the server has closed the connection after it had read `DISC`.
+    pub(in crate::driver) fn set_drained(&self) {
+        let mut core = self.core();
+        core.drained = core.leaving.is_some();
     }
 
     /// Marks the driver as about to run, so that callers do not wake it.

@@ -18,24 +18,16 @@ fn shared() -> Export {
 }
 
 /// Reads so many times at once that further links are opened.
-async fn load(disk: &Disk, server: &Server, links: usize) {
-    server.pause();
-    let mut reads = Vec::new();
-    while server.connections() < links {
-        reads.push(begun(disk.read(0, 512)));
-        tokio::task::yield_now().await;
-        assert!(reads.len() < 1 << 20, "it opens no more links");
-    }
+async fn load(disk: &Disk, links: usize) {
     watch(async {
         while disk.status().links < links {
-            tokio::task::yield_now().await;
+            let reads: Vec<_> = (0..256).map(|_| begun(disk.read(0, 512))).collect();
+            for read in reads {
+                read.await.unwrap().unwrap();
+            }
         }
     })
     .await;
-    server.resume();
-    for read in reads {
-        watch(read).await.unwrap().unwrap();
-    }
 }
 
 both_runtimes!(further_links_are_opened_on_demand);
@@ -51,7 +43,7 @@ async fn further_links_are_opened_on_demand() {
         (server.connections(), disk.status().limited_by()),
         (1, None)
     );
-    load(&disk, &server, 3).await;
+    load(&disk, 3).await;
     assert_eq!(disk.status().links, 3);
     watch(disk.close()).await.unwrap();
     assert_eq!(server.connections(), 0);
@@ -82,13 +74,13 @@ async fn a_lost_link_of_several_is_replaced_and_nothing_is_unsure() {
         .open(place.connector())
         .await
         .unwrap();
-    load(&disk, &server, 2).await;
+    load(&disk, 2).await;
     disk.write(0, "data").await.unwrap();
     disk.flush().await.unwrap();
     let mut events = disk.events();
     server.hang_up();
     recovered(&mut events).await;
-    load(&disk, &server, 2).await;
+    load(&disk, 2).await;
     assert_eq!(
         &watch(disk.read(0, 4).into_future()).await.unwrap()[..],
         b"data"
@@ -105,7 +97,7 @@ async fn what_several_links_have_written_is_read_and_flushed() {
         .open(place.connector())
         .await
         .unwrap();
-    load(&disk, &server, 4).await;
+    load(&disk, 4).await;
     let writes = (0..64_u64).map(|at| disk.write(at * 512, vec![at as u8 + 1; 512]).into_future());
     watch(futures::future::try_join_all(writes)).await.unwrap();
     let all = watch(disk.read(0, 64 * 512).into_future()).await.unwrap();
@@ -129,4 +121,28 @@ async fn requests_can_be_submitted_and_settled() {
     watch(write).await.unwrap();
     watch(read).await.unwrap();
     watch(disk.ping()).await.unwrap();
+}
+
+both_runtimes!(a_server_that_was_restarted_gets_the_journal_although_it_took_a_further_connection);
+async fn a_server_that_was_restarted_gets_the_journal_although_it_took_a_further_connection() {
+    let (server, restarted) = (Server::new(shared()), shared());
+    let place = Place::of(&server);
+    let builder = builder().connections(2).journal(1 << 20);
+    let disk = builder.open(place.connector()).await.unwrap();
+    watch(disk.write(0, "volatile").into_future())
+        .await
+        .unwrap();
+    // The old connection does not end yet, and the new server is there.
+    server.pause();
+    let next = Server::new(restarted.clone());
+    place.put(Some(&next));
+    let reads: Vec<_> = (0..64).map(|_| begun(disk.read(0, 8))).collect();
+    watch(next.connected(1)).await;
+    assert_eq!(disk.status().links, 1, "it may be another server");
+    server.hang_up();
+    for read in reads {
+        assert_eq!(&watch(read).await.unwrap().unwrap()[..], b"volatile");
+    }
+    watch(disk.flush().into_future()).await.unwrap();
+    assert_eq!(&restarted.contents(0, 8)[..], b"volatile");
 }

@@ -3,6 +3,8 @@
 mod flushes;
 mod links;
 mod losses;
+mod parts;
+mod stalls;
 mod streams;
 
 use std::future::Future;

@@ -1,6 +1,6 @@
 //! What is lost: links, servers, and what lands late.
 
-use super::{Content, Mark, Message, Model};
+use super::{Content, Message, Model};
 
 impl Model {
     pub(super) fn lose(&mut self, lost: &[u64]) {
@@ -29,8 +29,8 @@ impl Model {
                 self.allow(range, content);
             }
             if !self.random.chance(4) {
-                let mark = self.table.unfenced().expect("it was just lost");
-                self.server.ghosts.push((message, mark));
+                let number = self.table.ghosts.count();
+                self.server.ghosts.push((message, number));
             }
         }
         if self.links.is_empty() {
@@ -73,7 +73,30 @@ impl Model {
             self.fencing = self.table.unfenced();
             return;
         };
-        let covers = |ghost: &(Message, Mark)| ghost.1.number <= mark.number;
+        // A link of which nothing can be proven, sometimes.
+        let links = self.server.ghosts.iter().map(|(ghost, _)| ghost.generation);
+        let lasting = links.max().filter(|_| self.random.chance(4));
+        if let Some(generation) = lasting {
+            self.table.cannot_fence(generation);
+            self.lasting.push(generation);
+        }
+        self.end_ghosts(|ghost, number, lasting| {
+            number <= mark.number && !lasting.contains(&ghost.generation)
+        });
+        self.table.fence(mark);
+    }
+
+    /// The caller knows that all ghosts are over, and they are.
+    pub(super) fn assume(&mut self) {
+        self.end_ghosts(|_, _, _| true);
+        self.lasting.clear();
+        self.table.assume_fenced();
+    }
+
+    /// Carries out the last ghosts that there will be, or drops them.
+    fn end_ghosts(&mut self, covers: impl Fn(&Message, u64, &[u64]) -> bool) {
+        let lasting = std::mem::take(&mut self.lasting);
+        let covers = |ghost: &(Message, u64)| covers(&ghost.0, ghost.1, &lasting);
         while let Some(at) = self.server.ghosts.iter().position(covers) {
             let (ghost, _) = self.server.ghosts.remove(at);
             if self.random.chance(2) {
@@ -81,6 +104,6 @@ impl Model {
                     .carry_out(&ghost, &ghost.range, &mut self.random);
             }
         }
-        self.table.fence(mark);
+        self.lasting = lasting;
     }
 }

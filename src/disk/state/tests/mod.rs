@@ -56,6 +56,8 @@ struct Model {
     flush: Option<Flush>,
     /// A fence on its way: what it covers.
     fencing: Option<Mark>,
+    /// Links that it does not cover.
+    lasting: Vec<u64>,
 }
 
 impl Model {
@@ -83,6 +85,7 @@ impl Model {
             promised: values,
             flush: None,
             fencing: None,
+            lasting: Vec::new(),
         }
     }
 
@@ -157,7 +160,7 @@ impl Model {
                 });
             }
             Turn::Wait => {}
-            Turn::Held(_) if self.fences => {}
+            Turn::Held(hold) if self.fences && !hold.is_lasting => {}
             Turn::Held(_) => {
                 self.table.end(place, &mut Vec::new());
                 self.changes[at] = None;
@@ -322,6 +325,7 @@ impl Model {
             }
             17 if self.random.chance(2) => self.crash(),
             18 => self.ghost(),
+            19 if self.random.chance(6) => self.assume(),
             19 => self.fence(),
             20 => self.flush(),
             21 => self.give_up(),

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::SIZE;
-use crate::disk::state::{Content, Mark};
+use crate::disk::state::Content;
 
 /// Random numbers (SplitMix64).
 pub(super) struct Random(pub(super) u64);
@@ -73,8 +73,8 @@ pub(super) struct Server {
     /// What each byte has been since it was last durable, and since the flush was sent.
     pub(super) past: [Values; SIZE],
     pub(super) since: [Values; SIZE],
-    /// Changes of lost links, each with the mark of the ghosts up to it.
-    pub(super) ghosts: Vec<(Message, Mark)>,
+    /// Changes of lost links, each with the number of ghosts up to it.
+    pub(super) ghosts: Vec<(Message, u64)>,
 }
 
 impl Server {

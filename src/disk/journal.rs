@@ -1,0 +1,57 @@
+//! Writing again what may be lost with a server.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures::stream::StreamExt as _;
+
+use super::hub::{Hub, Link};
+use super::state::Content;
+use crate::error::{Delivery, Result};
+
+/// Writes the content of the journal before anything else is sent.
+pub(super) async fn write_again(
+    hub: &Hub,
+    link: &Arc<Link>,
+    again: Vec<(Range<u64>, Content)>,
+) -> Result<()> {
+    /// How many writes are in flight at a time.
+    const AHEAD: usize = 8;
+    let connection = &link.connection;
+    let write = async |(range, content): (Range<u64>, Content)| {
+        let result = match &content {
+            Content::Data(data) => {
+                connection
+                    .write(range.start, data.clone())
+                    .unaligned()
+                    .await
+            }
+            Content::Zeroes => {
+                let length = range.end - range.start;
+                connection
+                    .write_zeroes(range.start, length)
+                    .unaligned()
+                    .await
+            }
+            Content::Unknown => Ok(()),
+        };
+        match &result {
+            Ok(()) => hub.acknowledge(&range, &content, link.generation, false),
+            Err(error) if error.delivery() == Delivery::MaybeSent => {
+                let (covers, effect) = hub.reach(&range, &content, true);
+                hub.lose(&covers, &effect, link);
+            }
+            Err(_) => {}
+        }
+        result
+    };
+    let mut writes = futures::stream::iter(again)
+        .map(write)
+        .buffer_unordered(AHEAD);
+    let mut first = Ok(());
+    // All of them end, so that each that was sent and not answered is known.
+    while let Some(result) = writes.next().await {
+        first = first.and(result);
+    }
+    first
+}

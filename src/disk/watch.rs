@@ -1,0 +1,69 @@
+//! What becomes of a link: it ends, falls silent, or speaks again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::hub::Link;
+use crate::connection::Connection;
+use crate::error::Error;
+
+/// What has become of a link.
+pub(super) enum Turn {
+    Ended(Error),
+    /// It owes replies, and nothing has come for a while, after so many bytes.
+    Silent(u64),
+    /// It was silent, and something has come.
+    Heard,
+}
+
+/// How many times the bytes are counted within the limit. Silence is noticed late by at most one part
+/// in this many.
+const LOOKS: u32 = 8;
+/// How often the bytes of a silent link are counted.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Waits until a link ends, or is silent for as long as the limit says.
+pub(super) async fn until_silent(link: Arc<Link>, limit: Option<Duration>) -> (Arc<Link>, Turn) {
+    let turn = tokio::select! {
+        cause = link.connection.closed() => Turn::Ended(cause),
+        heard = silence(&link.connection, limit.unwrap_or_default()), if limit.is_some() => Turn::Silent(heard),
+    };
+    (link, turn)
+}
+
+/// Waits until a link that is silent after so many bytes ends, or speaks again.
+pub(super) async fn until_heard(link: Arc<Link>, heard: u64) -> (Arc<Link>, Turn) {
+    let speaks = async {
+        while received(&link.connection) == heard {
+            tokio::time::sleep(TICK).await;
+        }
+    };
+    let turn = tokio::select! {
+        cause = link.connection.closed() => Turn::Ended(cause),
+        () = speaks => Turn::Heard,
+    };
+    (link, turn)
+}
+
+/// Waits until nothing has come for a while although it is owed. Returns how many bytes came before.
+async fn silence(connection: &Connection, limit: Duration) -> u64 {
+    let mut heard = received(connection);
+    let mut since = None;
+    loop {
+        tokio::time::sleep(limit / LOOKS).await;
+        let now = received(connection);
+        if connection.in_flight() == 0 || now != heard {
+            (heard, since) = (now, None);
+            continue;
+        }
+        if since.get_or_insert_with(Instant::now).elapsed() >= limit {
+            return heard;
+        }
+    }
+}
+
+fn received(connection: &Connection) -> u64 {
+    connection.stats().bytes_received
+}

@@ -1,0 +1,169 @@
+//! Connections that are silent, and servers that want to be left.
+
+use nbd_client::testing::{Export, Server};
+use nbd_client::wire::{Command, TransmissionFlags as Flags};
+use nbd_client::{Connection, Error};
+
+use super::*;
+use crate::support::assert_matches;
+
+const SHORT: Duration = Duration::from_millis(30);
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A disk that notices silence soon, and listens on for so long.
+fn watchful(drain: Duration) -> DiskBuilder {
+    let link = Connection::builder().stall_timeout(SHORT);
+    builder().link(link).drain(drain)
+}
+
+async fn stalled(events: &mut Events, generation: u64) {
+    let is_it = |event| matches!(event, Event::Stalled { generation: of } if of == generation);
+    event(events, |event| is_it(event).then_some(())).await;
+}
+
+async fn connected(events: &mut Events, generation: u64) {
+    let is_it = |event| matches!(event, Event::Connected { generation: of } if of == generation);
+    event(events, |event| is_it(event).then_some(())).await;
+}
+
+both_runtimes!(a_silent_connection_that_speaks_again_is_used_again);
+async fn a_silent_connection_that_speaks_again_is_used_again() {
+    let (disk, server, place) = open(watchful(LONG)).await;
+    let mut events = disk.events();
+    place.put(None);
+    server.pause();
+    let (write, read) = (begun(disk.write(0, "late")), begun(disk.read(4096, 4)));
+    watch(server.held(2)).await;
+    stalled(&mut events, 1).await;
+    let next = begun(disk.read(8192, 4));
+    assert_eq!(disk.status().links, 0);
+    server.resume();
+    // Nothing is in doubt, and nothing was lost.
+    watch(write).await.unwrap().unwrap();
+    watch(read).await.unwrap().unwrap();
+    watch(next).await.unwrap().unwrap();
+    connected(&mut events, 1).await;
+    let status = disk.status();
+    assert_eq!((status.generation, status.held.len()), (1, 0));
+    watch(disk.flush().into_future()).await.unwrap();
+    assert_eq!(&disk.read(0, 4).await.unwrap()[..], b"late");
+}
+
+both_runtimes!(what_changes_nothing_leaves_a_silent_connection);
+async fn what_changes_nothing_leaves_a_silent_connection() {
+    let export = Export::new(SIZE);
+    let (silent, other) = (Server::new(export.clone()), Server::new(export));
+    let place = Place::of(&silent);
+    let disk = watchful(LONG).open(place.connector()).await.unwrap();
+    let mut events = disk.events();
+    place.put(Some(&other));
+    silent.pause();
+    let (read, flush) = (begun(disk.read(0, 4)), begun(disk.flush()));
+    watch(silent.held(1)).await;
+    watch(read).await.unwrap().unwrap();
+    watch(flush).await.unwrap().unwrap();
+    stalled(&mut events, 1).await;
+    // A new change goes over the new connection, although the old one is still there.
+    watch(disk.write(0, "x").into_future()).await.unwrap();
+    assert_eq!(disk.status().generation, 2);
+    silent.resume();
+    watch(silent.connected(0)).await;
+    watch(disk.close()).await.unwrap();
+}
+
+both_runtimes!(a_change_on_a_silent_connection_is_waited_for);
+async fn a_change_on_a_silent_connection_is_waited_for() {
+    let export = Export::new(SIZE);
+    let (silent, other) = (Server::new(export.clone()), Server::new(export));
+    let place = Place::of(&silent);
+    let disk = watchful(LONG).open(place.connector()).await.unwrap();
+    let mut events = disk.events();
+    place.put(Some(&other));
+    silent.pause();
+    let write = begun(disk.write(0, "first"));
+    watch(silent.held(1)).await;
+    stalled(&mut events, 1).await;
+    watch(other.connected(1)).await;
+    let read = begun(disk.read(0, 5));
+    silent.resume();
+    watch(write).await.unwrap().unwrap();
+    assert_eq!(&watch(read).await.unwrap().unwrap()[..], b"first");
+    assert!(disk.status().held.is_empty());
+}
+
+both_runtimes!(a_connection_that_stays_silent_is_given_up);
+async fn a_connection_that_stays_silent_is_given_up() {
+    let (disk, server, place) = open(watchful(SHORT)).await;
+    let mut events = disk.events();
+    place.put(Some(&Server::new(Export::new(SIZE))));
+    server.pause();
+    let write = begun(disk.write(0, "late"));
+    stalled(&mut events, 1).await;
+    assert_matches!(watch(write).await.unwrap(), Err(Error::OutcomeUnknown(_)));
+    recovered(&mut events).await;
+    assert_eq!(disk.status().held, std::slice::from_ref(&(0..4)));
+}
+
+both_runtimes!(other_connections_go_on_while_one_is_silent);
+async fn other_connections_go_on_while_one_is_silent() {
+    let export = Export::new(SIZE)
+        .flags(Flags::HAS_FLAGS | Flags::SEND_FLUSH | Flags::SEND_FUA | Flags::CAN_MULTI_CONN);
+    let (silent, other) = (Server::new(export.clone()), Server::new(export));
+    let place = Place::of(&silent);
+    let builder = watchful(LONG).connections(2);
+    let disk = builder.open(place.connector()).await.unwrap();
+    let mut events = disk.events();
+    place.put(Some(&other));
+    let reads: Vec<_> = (0..64).map(|_| begun(disk.read(0, 512))).collect();
+    connected(&mut events, 2).await;
+    for read in reads {
+        watch(read).await.unwrap().unwrap();
+    }
+    silent.pause();
+    // The least busy one is the first.
+    let write = begun(disk.write(0, "first"));
+    watch(silent.held(1)).await;
+    stalled(&mut events, 1).await;
+    watch(disk.write(4096, "other").into_future())
+        .await
+        .unwrap();
+    watch(disk.read(0, 5).into_future()).await.unwrap();
+    // The same bytes wait, whatever the connection, and so does a flush.
+    let (second, flush) = (begun(disk.write(0, "later")), begun(disk.flush()));
+    watch(disk.read(8192, 5).into_future()).await.unwrap();
+    assert!(!second.is_finished() && !flush.is_finished());
+    silent.resume();
+    watch(write).await.unwrap().unwrap();
+    watch(second).await.unwrap().unwrap();
+    watch(flush).await.unwrap().unwrap();
+    connected(&mut events, 1).await;
+    assert_eq!(disk.status().links, 2);
+    assert_eq!(&disk.read(0, 5).await.unwrap()[..], b"later");
+}
+
+both_runtimes!(a_server_that_shuts_down_is_left_before_it_has_answered_all);
+async fn a_server_that_shuts_down_is_left_before_it_has_answered_all() {
+    let export = Export::new(SIZE);
+    let slow = |command| match command {
+        Command::READ => LONG,
+        _ => Duration::ZERO,
+    };
+    let server = Server::builder()
+        .export("", export.clone())
+        .latency_with(move |request| slow(request.command))
+        .build();
+    let place = Place::of(&server);
+    let disk = builder().open(place.connector()).await.unwrap();
+    let read = begun(disk.read(0, 4));
+    watch(server.received(1)).await;
+    place.put(Some(&Server::new(export)));
+    server.shut_down();
+    watch(disk.write(0, "there").into_future()).await.unwrap();
+    assert_eq!(
+        &watch(disk.read(0, 5).into_future()).await.unwrap()[..],
+        b"there"
+    );
+    assert!(!read.is_finished());
+    server.hang_up();
+    assert_eq!(&watch(read).await.unwrap().unwrap()[..], b"ther");
+}
