@@ -16,8 +16,8 @@ use super::blocks::Blocks;
 use crate::error::{Error, Result};
 use crate::request::{Client, Request, Started, flush, op, write, write_zeroes};
 
-/// The length of a write of zeroes for a server that has no command for it, in bytes.
-const ZEROES: usize = 256 << 10;
+/// The longest request for zeroes that are sent as data, in bytes.
+const ZEROES: u64 = 256 << 10;
 
 /// What a change counts at least, in bytes, so that there are not too many small ones.
 const LEAST_COST: u64 = 4096;
@@ -44,8 +44,6 @@ pub(crate) struct Writes<C: Client> {
     ranges: Vec<Range<u64>>,
     /// The sum of what the changes in flight count.
     charged: u64,
-    /// Zeroes to write, made when they are needed.
-    zeroes: Bytes,
     flush: Option<Started<op::Flush, C>>,
     /// Whether a change was handed over since the last flush.
     is_dirty: bool,
@@ -106,7 +104,6 @@ impl<C: Client> Writes<C> {
             in_flight: FuturesUnordered::new(),
             ranges: Vec::new(),
             charged: 0,
-            zeroes: Bytes::new(),
             flush: None,
             is_dirty: false,
             error: None,
@@ -206,13 +203,13 @@ impl<C: Client> Writes<C> {
             if self.ranges.iter().any(overlaps) {
                 break;
             }
-            let Some(pending) = self.begin(next.length, next.by_command) else {
+            let Some(pending) = self.begin(next.length) else {
                 continue;
             };
-            self.charged += next.cost();
+            self.charged += next.cost;
             self.ranges.push(next.range.clone());
             self.in_flight.push(InFlight {
-                cost: next.cost(),
+                cost: next.cost,
                 range: next.range,
                 pending,
             });
@@ -234,7 +231,7 @@ impl<C: Client> Writes<C> {
 
     /// Makes the request for the first `length` bytes of the first change. What is left of the
     /// change stays the first.
-    fn begin(&mut self, length: u64, by_command: bool) -> Option<Pending<C>> {
+    fn begin(&mut self, length: u64) -> Option<Pending<C>> {
         let timeout = self.timeout;
         match self.queue.front_mut()? {
             Change::Data { offset, data } => {
@@ -251,16 +248,9 @@ impl<C: Client> Writes<C> {
                 if *left == 0 {
                     self.queue.pop_front();
                 }
-                if by_command {
-                    let request = write_zeroes(&self.client, start, length).unaligned();
-                    return Some(Pending::Zeroes(timed(request, timeout).into_future()));
-                }
-                if self.zeroes.is_empty() {
-                    self.zeroes = vec![0; ZEROES].into();
-                }
-                let length = usize::try_from(length).unwrap_or(0).min(ZEROES);
-                let request = write(&self.client, start, self.zeroes.slice(..length)).unaligned();
-                (length > 0).then(|| Pending::Write(timed(request, timeout).into_future()))
+                let request = write_zeroes(&self.client, start, length);
+                let request = timed(request.unaligned().or_write(), timeout);
+                (length > 0).then(|| Pending::Zeroes(request.into_future()))
             }
         }
     }
@@ -269,43 +259,27 @@ impl<C: Client> Writes<C> {
 /// The next request of a change.
 struct Next {
     length: u64,
-    /// Whether it is a request for zeroes, without data.
-    by_command: bool,
     /// The whole blocks that it touches.
     range: Range<u64>,
-}
-
-impl Next {
-    const fn cost(&self) -> u64 {
-        match self.by_command || self.length < LEAST_COST {
-            true => LEAST_COST,
-            false => self.length,
-        }
-    }
+    /// What it counts, in bytes.
+    cost: u64,
 }
 
 impl Facts {
     /// Returns what the next request of a change is.
     fn next(self, change: &Change) -> Next {
-        let (offset, length, by_command) = match change {
-            Change::Data { offset, data } => (*offset, data.len() as u64, false),
+        let (offset, length, sent) = match change {
+            Change::Data { offset, data } => (*offset, data.len() as u64, data.len() as u64),
+            Change::Zeroes { offset, length } if self.can_zero => (*offset, *length, 0),
             Change::Zeroes { offset, length } => {
-                let (length, by_command) = self.zeroes(*length);
-                (*offset, length, by_command)
+                let length = ZEROES.min(*length);
+                (*offset, length, length)
             }
         };
         Next {
             length,
-            by_command,
             range: self.blocks.around(offset, length),
-        }
-    }
-
-    /// Returns how many zeroes the next request writes, and whether by the command for zeroes.
-    fn zeroes(self, length: u64) -> (u64, bool) {
-        match self.can_zero {
-            true => (length, length > 0),
-            false => (length.min(ZEROES as u64), false),
+            cost: sent.max(LEAST_COST),
         }
     }
 }
