@@ -280,6 +280,20 @@ async fn writes_behind_are_joined_and_bounded() {
     }
 }
 
+both_runtimes!(writes_behind_in_two_places_reach_both);
+async fn writes_behind_in_two_places_reach_both() {
+    let disk = Export::new(1 << 20).block_sizes(512, 4096, 1 << 20);
+    let (conn, _server) = connect(Server::builder(), &disk).await;
+    let mut cursor = conn.cursor().write_behind(1 << 20);
+    for (place, text) in [(1000, "one"), (5000, "two"), (1000, "ONE"), (1003, "two")] {
+        cursor.seek(SeekFrom::Start(place)).await.unwrap();
+        cursor.write_all(text.as_bytes()).await.unwrap();
+    }
+    cursor.flush().await.unwrap();
+    assert_eq!(disk.contents(1000, 7), b"ONEtwo\0");
+    assert_eq!(disk.contents(4999, 5), b"\0two\0");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failure_behind_the_callers_back_stays_and_names_its_offset() {
     let disk = Export::new(4 << 20);

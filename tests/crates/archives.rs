@@ -37,8 +37,11 @@ async fn write_and_read_async_tar(place: &Place) {
             let appended = builder.append_data(&mut header, &path, &content[..]);
             appended.await.unwrap();
         }
+        // `into_inner` waits for the answers of all writes, and only `shutdown` makes them durable.
         let mut cursor = builder.into_inner().await.unwrap();
+        assert!(conn.has_unflushed_writes(), "{name}");
         cursor.shutdown().await.unwrap();
+        assert!(!conn.has_unflushed_writes(), "{name}");
         let mut archive = tokio_tar::Archive::new(conn.cursor().range(start..));
         let mut entries = archive.entries().unwrap();
         for (path, content) in files() {
