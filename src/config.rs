@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::limits::Limits;
 use crate::strict::Strict;
+#[cfg(unix)]
+use crate::transport::program::Program;
 use crate::transport::tcp::TcpOptions;
 use crate::uri::UriPolicy;
 use crate::wire::HandshakeFlags;
@@ -35,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) tcp: TcpOptions,
     #[cfg(unix)]
     pub(crate) socket_name: Option<String>,
+    #[cfg(unix)]
+    pub(crate) ssh: Program,
     pub(crate) uri_policy: UriPolicy,
 }
 
@@ -65,6 +69,8 @@ impl Default for Config {
             tcp: TcpOptions::default(),
             #[cfg(unix)]
             socket_name: None,
+            #[cfg(unix)]
+            ssh: Program::new("ssh"),
             uri_policy: UriPolicy::default(),
         }
     }

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Builder;
+#[cfg(unix)]
+use crate::transport::program::Program;
 use crate::transport::tcp::{AddressFamily, KeepAlive};
 use crate::uri::UriPolicy;
 
@@ -14,6 +16,27 @@ impl Builder {
     /// have local files read, programs started, or TLS weakened.
     pub const fn uri_policy(mut self, policy: UriPolicy) -> Self {
         self.config.uri_policy = policy;
+        self
+    }
+
+    /// Sets the program that connects to `nbd+ssh` and `nbds+ssh` URIs, with its environment,
+    /// directory and user; by default `ssh`, with those of this program. The arguments of
+    /// [`Uri::ssh_command`](crate::Uri::ssh_command) follow its own. Not on Windows.
+    ///
+    /// It is the program that says so, not the URI: [`uri_policy`](Self::uri_policy) still has to
+    /// allow `ssh`.
+    ///
+    /// ```
+    /// use nbd_client::{Connection, Program, UriPolicy};
+    ///
+    /// let ssh = Program::new("ssh")
+    ///     .args(["-i", "/etc/backup/key", "-o", "BatchMode=yes"])
+    ///     .env_remove("SSH_AUTH_SOCK");
+    /// let builder = Connection::builder().uri_policy(UriPolicy::trusted()).ssh(ssh);
+    /// ```
+    #[cfg(unix)]
+    pub fn ssh(mut self, program: Program) -> Self {
+        self.config.ssh = program;
         self
     }
 

@@ -65,7 +65,8 @@ impl Connection {
     /// authorities that the system trusts are used, with the feature `tls-native-roots`. The files
     /// are read during this call.
     ///
-    /// `nbd+ssh` runs [`Uri::ssh_command`] as a child process. Unlike a
+    /// `nbd+ssh` runs [`Uri::ssh_command`] as a child process, as
+    /// [`Builder::ssh`](crate::Builder::ssh) says. Unlike a
     /// [command](Self::aio_connect_command), this process stays in the process group of your
     /// program, so that it can ask for a password on the terminal; Ctrl-C reaches it there.
     ///
@@ -106,7 +107,7 @@ impl Connection {
 
     /// Begins to connect to the server of a URI that the policy allows or that the program has made.
     pub(super) fn go_to_uri(&self, uri: Uri) -> Result<Connecting> {
-        let way = Way::find(&uri)?;
+        let way = Way::find(&uri, &self.inner().config)?;
         // U-03: nbds requires TLS; U-14: nbds is an error without TLS.
         let tls = uri_tls::of_uri(self.inner().tls(), &uri, self.inner().config.opt_mode)?;
         tls.check(None)?;

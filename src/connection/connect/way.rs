@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::Connecting;
+use crate::config::Config;
 use crate::connection::Connection;
 use crate::driver::{Address, Inner, runtime};
 use crate::error::{InvalidUse, Result};
@@ -28,11 +29,14 @@ pub(super) enum Way {
 }
 
 impl Way {
-    pub(super) fn find(uri: &Uri) -> Result<Self> {
+    /// Returns the way to the server of a URI.
+    #[cfg_attr(not(unix), allow(unused_variables, reason = "no ssh is run there"))]
+    pub(super) fn find(uri: &Uri, config: &Config) -> Result<Self> {
         match uri.endpoint() {
             #[cfg(unix)]
             Endpoint::Ssh { .. } => {
-                let ssh = Program::from_argv(uri.ssh_command().unwrap_or_default());
+                let command = uri.ssh_command().unwrap_or_default();
+                let ssh = config.ssh.clone().args(command.into_iter().skip(1));
                 ssh.check()?;
                 Ok(Self::Command(ssh))
             }

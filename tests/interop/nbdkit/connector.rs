@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nbd_client::{
-    Connection, Connector, Endpoint, Error, ErrorKind, InvalidRequest, Phase, SshRemote,
+    Connection, Connector, Endpoint, Error, ErrorKind, InvalidRequest, Phase, Program, SshRemote,
+    UriPolicy,
 };
 use tokio::net::UnixStream;
 
-use crate::shared::server::Server;
+use crate::shared::server::{Dir, Server};
 
 const SIZE: u64 = 1 << 20;
 
@@ -149,4 +150,37 @@ async fn an_address_by_ssh_is_refused() {
     let error = conn.connect_to(&connector).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     assert!(conn.is_dead());
+}
+
+// The words of the URI come after those of the program.
+#[tokio::test]
+async fn a_uri_by_ssh_runs_the_program_that_was_set() {
+    let dir = Dir::new();
+    let script = r#"printf '%s\n' "$PWD" "$MARK" "$@" >said; exec nbdkit -s memory 1M"#;
+    let ssh = Program::new("sh")
+        .arg(dir.file("ssh", script))
+        .args(["-i", "key"])
+        .env("MARK", "set")
+        .current_dir(dir.path("."));
+    let trusted = Connection::builder().uri_policy(UriPolicy::trusted());
+    let uri = "nbd+ssh://backup@storage/?socket=/run/nbd.sock";
+    let conn = trusted.clone().ssh(ssh.clone()).build();
+    conn.connect_uri(uri).await.unwrap();
+    assert_eq!(conn.export().unwrap().size(), 1 << 20);
+    conn.disconnect().await.unwrap();
+    let said = std::fs::read_to_string(dir.path("said")).unwrap();
+    let said: Vec<_> = said.lines().collect();
+    let own = std::fs::canonicalize(dir.path(".")).unwrap();
+    assert_eq!(std::fs::canonicalize(said[0]).unwrap(), own);
+    let words = ["set", "-i", "key", "-T", "-l", "backup", "--", "storage"];
+    assert_eq!(said[1..9], words);
+    assert_eq!(said[9..], ["nc -U '/run/nbd.sock'"]);
+
+    // The policy is asked first.
+    let conn = Connection::builder().ssh(ssh).build();
+    let error = conn.connect_uri(uri).await.unwrap_err();
+    assert!(error.to_string().contains("UriPolicy::ssh"), "{error}");
+    let conn = trusted.ssh(Program::new("")).build();
+    let error = conn.connect_uri(uri).await.unwrap_err();
+    assert!(error.to_string().contains("name of the program"), "{error}");
 }
