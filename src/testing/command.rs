@@ -81,7 +81,7 @@ impl ServerSession<'_> {
                 }
                 pages.zero(head.offset, length, punch);
             }
-            // Memory is durable, and cached.
+            // The content is in memory, so there is nothing to flush and nothing to cache.
             _ => {}
         }
         emit(self.acknowledgement(head));

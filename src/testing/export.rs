@@ -62,7 +62,7 @@ pub(super) struct BlockSizes {
 struct ExportState {
     pages: Pages,
     counts: Counts,
-    // The heads of the latest requests; guarded on its own, as it is rarely wanted.
+    // The heads of the latest requests. It has a lock of its own, because it is rarely used.
     log: Mutex<VecDeque<RequestHead>>,
 }
 
@@ -231,7 +231,7 @@ impl Export {
         let block = [byte; PAGE];
         let mut cursor = offset;
         while cursor < offset + length {
-            // Up to the end of a page, so that the rest is written page by page.
+            // The first piece ends where a page ends, so that the rest is written page by page.
             let page = PAGE as u64 - cursor % PAGE as u64;
             let now = page.min(offset + length - cursor);
             let now = usize::try_from(now).unwrap_or(PAGE);

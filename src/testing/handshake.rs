@@ -96,7 +96,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
                 let padding = !flags.contains(ClientFlags::NO_ZEROES);
                 return self.export_name(&request, padding).await;
             }
-            // P-016: without fixed newstyle, EXPORT_NAME is all there is.
+            // P-016: without fixed newstyle, EXPORT_NAME is the only option.
             if !fixed {
                 return Ok(None);
             }
@@ -150,7 +150,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
             OptionType::INFO | OptionType::GO if knobs.go => return self.info(request).await,
             OptionType::STRUCTURED_REPLY if knobs.structured_replies => {
                 no_data(request)?;
-                // there is no way back from extended headers.
+                // extended headers cannot be given up again.
                 if self.style == ReplyStyle::Extended {
                     return refuse(
                         OptionReplyType::ERR_EXT_HEADER_REQD,
@@ -187,7 +187,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
         let option = request.option;
         let (asked_name, asked) = request.parse_info().map_err(invalid)?;
         let asks = |info| asked.contains(&info);
-        // P-045: nothing is asked for twice.
+        // P-045: each kind of information is requested once.
         if (1..asked.len()).any(|i| asked[..i].contains(&asked[i])) {
             return refuse(OptionReplyType::ERR_INVALID, "information asked for twice");
         }

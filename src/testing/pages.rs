@@ -121,7 +121,7 @@ impl Pages {
             }
         }
         if punch {
-            // A range can be far longer than the pages in it: only those that exist are visited.
+            // A range can be much longer than the pages in it, so only existing pages are visited.
             let present: Vec<u64> = match whole.is_empty() {
                 true => Vec::new(),
                 false => pages.range(whole).map(|(number, _)| *number).collect(),
@@ -171,7 +171,8 @@ impl Pages {
         extents
     }
 
-    // A panic under the lock leaves the pages usable: every step above is complete by itself.
+    // A panic under the lock leaves the pages usable, because each step above leaves them
+    // consistent.
     fn read_lock(&self) -> RwLockReadGuard<'_, BTreeMap<u64, Bytes>> {
         self.pages.read().unwrap_or_else(PoisonError::into_inner)
     }

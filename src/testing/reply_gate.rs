@@ -57,7 +57,7 @@ impl ReplyGate {
                 ready
             };
             orders.tickets -= admitted.min(orders.tickets);
-            // Fewer tickets are no news to the other connections.
+            // Other connections need not learn of fewer tickets.
             false
         });
         admitted
@@ -121,7 +121,7 @@ impl ReplyGate {
     async fn wait(&self, reached: impl Fn() -> bool) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
-            // Listen first, look then: else a change in between is missed.
+            // Listening comes before looking: otherwise a change in between would be missed.
             changed.as_mut().enable();
             if reached() {
                 return;

@@ -126,7 +126,7 @@ impl Server {
     pub fn connect_with_capacity(&self, bytes: usize) -> DuplexStream {
         let (client, server) = tokio::io::duplex(bytes);
         let this = self.clone();
-        // How it ends, the client sees for itself.
+        // The client sees how its connection ends.
         tokio::spawn(async move { this.serve(server).await });
         client
     }

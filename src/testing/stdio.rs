@@ -41,7 +41,7 @@ enum Stdio {
 impl Stdio {
     fn open(input: OwnedFd, output: OwnedFd) -> io::Result<Self> {
         let socket = StdUnixStream::from(input);
-        // Only a Unix socket has a Unix address: this tells without a look into the system.
+        // Only a Unix socket has a Unix address.
         if socket.local_addr().is_ok() {
             socket.set_nonblocking(true)?;
             return UnixStream::from_std(socket).map(Self::Unix);

@@ -54,7 +54,7 @@ where
         reading: true,
         cut_short: false,
     };
-    // Requests may have come right behind the handshake.
+    // Requests may have arrived together with the end of the handshake.
     let end = match transmission.take_requests()? {
         Some(end) => end,
         None => poll_fn(|cx| transmission.poll(cx)).await?,
@@ -63,7 +63,7 @@ where
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
     }
     if matches!(end, End::Done) {
-        // The client may be gone already, and then no one reads the error.
+        // The client may have left; then the error is not read.
         let _ = transmission.io.shutdown().await;
     }
     Ok(())

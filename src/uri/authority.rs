@@ -14,7 +14,8 @@ pub(super) struct Authority<'a> {
 
 impl<'a> Authority<'a> {
     pub(super) fn parse(text: &'a str) -> Result<Self, UriError> {
-        // The last one, so that what others could take for the host is never silently the user.
+        // The last @ counts, so that a text that other parsers take for the host is not taken for a
+        // user.
         let (user, rest) = match text.rsplit_once('@') {
             Some((user, rest)) => (user, rest),
             None => ("", text),
@@ -48,7 +49,8 @@ impl<'a> Authority<'a> {
         };
         let Some(literal) = self.host.strip_prefix('[') else {
             let host = text_of("host", decode(self.host))?;
-            // U-06. Past this point a colon makes it an address.
+            // U-06: IPv6 addresses stand in brackets. After this check, a colon means such an
+            // address.
             return if host.contains([':', '[', ']']) {
                 Err(no_address())
             } else {

@@ -126,7 +126,7 @@ impl From<Uri> for UriBuilder {
 fn endpoint(endpoint: Endpoint) -> Result<Endpoint, UriError> {
     match endpoint {
         Endpoint::Tcp { host: name, port } => Ok(Endpoint::Tcp {
-            // uri.md, "NBD URI authority": what a missing host means is for the client to say.
+            // uri.md, "NBD URI authority": the client decides what a missing host means.
             host: match name.as_str() {
                 "" => "localhost".to_owned(),
                 name => host("host", name)?,
@@ -202,8 +202,8 @@ pub(super) fn host(part: &'static str, text: &str) -> Result<String, UriError> {
             )),
         };
     }
-    // What no resolver could find, and what another reader of the name could take for a part of
-    // a URI: the forbidden host code points of the URL standard.
+    // These are the forbidden host code points of the URL standard: no resolver could find such a
+    // name, and another parser could take the character for the end of the host.
     let forbidden =
         |c: char| c.is_control() || c.is_whitespace() || "\"#%/<>?@[\\]^`{|}".contains(c);
     match text.chars().find(|&c| forbidden(c)) {

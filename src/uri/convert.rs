@@ -24,7 +24,8 @@ impl TryFrom<&OsStr> for Uri {
     type Error = InvalidUse;
 
     fn try_from(text: &OsStr) -> Result<Self, InvalidUse> {
-        // What replaces such bytes is no character of a URI, so the error names their position.
+        // The character that replaces such bytes is not allowed in a URI, so the error names its
+        // position.
         Self::try_from(&*text.to_string_lossy())
     }
 }

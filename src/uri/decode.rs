@@ -2,7 +2,7 @@
 
 use super::UriError;
 
-/// Replaces escapes; one that is none stays as it is. A plus stays a plus.
+/// Replaces escapes. A percent sign that begins no escape stays as it is, and so does a plus.
 pub(super) fn decode(text: &str) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -152,7 +152,7 @@ impl InvalidUse {
     /// A URI that cannot be used, as it was written.
     pub(crate) fn uri(text: &str, error: UriError) -> Self {
         const MOST: usize = 100;
-        // Whatever looks like a user name or a password is left out, also where it is misplaced.
+        // All that looks like a user name or a password is left out, wherever it stands.
         let shown = match text.rsplit_once('@') {
             Some((before, rest)) => {
                 let scheme = before.find("://").map_or("", |end| &before[..end + 3]);

@@ -40,7 +40,7 @@ impl FromStr for Uri {
             Transport::Ssh => ssh(&authority, ssh_user, &mut query)?,
         };
 
-        // U-09: without exactly one slash.
+        // U-09: the name is the path without exactly one leading slash.
         let name = decode(path.strip_prefix('/').unwrap_or(path));
         let mut builder = Self::builder(endpoint)
             .tls(scheme.tls)
@@ -110,7 +110,8 @@ fn unix(
     authority: &Authority<'_>,
     query: &mut Query,
 ) -> Result<Endpoint, UriError> {
-    // U-05 leaves it to us. Ignored, it would hide a misunderstanding: most often the path.
+    // U-05 leaves this to the client. If the host were ignored, a mistake would stay hidden: most
+    // often the host was meant as the path.
     if !authority.host.is_empty() || authority.port.is_some() {
         return Err(UriError::Misplaced {
             name: "a host or port",

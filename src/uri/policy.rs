@@ -274,7 +274,7 @@ mod tests {
                 remote.local_files(true),
             ),
             (
-                // Also without TLS: the file would be opened once TLS is negotiated.
+                // The file is checked without TLS as well: it would be opened if TLS is negotiated.
                 "nbd://h/?tls-psk-file=/etc/shadow",
                 "tls-psk-file",
                 "UriPolicy::local_files(true)",

@@ -42,8 +42,8 @@ impl Query {
     fn push(&mut self, name: &[u8], value: Vec<u8>) -> Result<(), UriError> {
         let known = PARAMETERS.iter().find(|known| known.as_bytes() == name);
         if let Some(&name) = known {
-            // libnbd takes the last one. Whoever put a value in front of another one's URI, or
-            // behind it, should not get to decide.
+            // libnbd takes the last value. An attacker who can add a parameter to a URI should not
+            // be able to replace a value.
             if self.known.iter().any(|(other, _)| *other == name) {
                 return Err(UriError::DuplicateParameter { name });
             }
@@ -101,7 +101,7 @@ impl Query {
     pub(super) fn boolean(&mut self, name: &'static str) -> Result<Option<bool>, UriError> {
         match self.take(name).as_deref() {
             None => Ok(None),
-            // uri.md has 0 and 1, libnbd the words.
+            // uri.md defines 0 and 1; libnbd takes the words, too.
             Some(b"0" | b"false") => Ok(Some(false)),
             Some(b"1" | b"true") => Ok(Some(true)),
             Some(_) => Err(UriError::part(name, "it must be 0 or 1")),

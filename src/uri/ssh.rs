@@ -46,7 +46,8 @@ impl Uri {
         else {
             return None;
         };
-        // No terminal, whatever the configuration says: it would change the bytes.
+        // A terminal would change the bytes, so there is none even if the configuration asks for
+        // one.
         let mut command: Vec<OsString> = vec!["ssh".into(), "-T".into()];
         if *compress {
             command.push("-C".into());
@@ -232,7 +233,7 @@ mod tests {
             let uri = format!("nbd+ssh://{authority}/");
             assert!(uri.parse::<Uri>().is_err(), "{uri}");
         }
-        // What a program would do that was given a host name.
+        // A program that makes the URI of a host name it was given.
         let remote = SshRemote::Tcp { port: 1 };
         assert!(over_ssh("-oProxyCommand=id", remote).is_err());
     }
@@ -268,9 +269,9 @@ mod tests {
     #[test]
     fn special_characters_of_csh_and_fish_stand_outside_of_the_quotes() {
         let quote = |text: &str| quoted(OsStr::new(text)).into_string().expect("UTF-8");
-        // csh would paste the command so far in place of !#, and with it a closing quote.
+        // csh would replace !# by the command so far, which contains a closing quote.
         assert_eq!(quote(";id;!#"), r"';id;'\!'#'");
-        // fish would take \' for a quote that does not close.
+        // fish would take \' for a quote that does not end the text.
         assert_eq!(quote(r"\';id;'"), r"''\\''\'';id;'\'''");
     }
 

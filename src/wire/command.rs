@@ -40,7 +40,8 @@ impl Command {
         let zeroes = F::FUA.union(F::NO_HOLE).union(F::FAST_ZERO);
         let status = F::REQ_ONE.union(F::PAYLOAD_LEN);
         Some(match self {
-            // Offered by, flags, data, whether it has a range, and whether it changes that.
+            // The flag that offers it, its flags, its data, whether it has a range and changes that
+            // range.
             Self::READ => row(T::empty(), F::DF, Data::Received, true, false),
             Self::WRITE => row(T::empty(), fua_payload, Data::Sent, true, true),
             Self::FLUSH => row(T::SEND_FLUSH, none, Data::None, false, false),

@@ -58,7 +58,7 @@ impl<A> Drop for Listening<A> {
     fn drop(&mut self) {
         self.task.abort();
         if let Some(socket) = &self.socket {
-            // Someone else may have removed it: what matters is that it is gone.
+            // Another process may have removed the socket already.
             let _ = std::fs::remove_file(socket);
         }
     }
@@ -109,17 +109,18 @@ impl Server {
     {
         let this = self.clone();
         let accepting = tokio::spawn(async move {
-            // Dropped with this task, and then ends its connections.
+            // When this task ends, the set is dropped, which ends its connections.
             let mut connections = JoinSet::new();
             loop {
                 tokio::select! {
                     accepted = poll_fn(&mut poll) => match accepted {
                         Ok(stream) => {
                             let this = this.clone();
-                            // How it ends, the client sees for itself.
+                            // The client sees how its connection ends.
                             connections.spawn(async move { this.serve(stream).await });
                         }
-                        // The client may have left again, or descriptors have run out for now.
+                        // The client may have closed the connection again, or there is no free
+                        // descriptor.
                         Err(_) => tokio::task::yield_now().await,
                     },
                     Some(_) = connections.join_next() => {}

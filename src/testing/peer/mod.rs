@@ -275,7 +275,7 @@ impl fmt::Debug for Peer {
     }
 }
 
-/// The client is honest, but does not do what the script expects.
+/// The error if a client keeps to the protocol, but does not do what the script expects.
 fn unexpected(what: impl fmt::Display) -> CodecError {
     io::Error::new(io::ErrorKind::InvalidData, what.to_string()).into()
 }

@@ -17,26 +17,25 @@ use super::termination::Termination;
 use crate::error::{ChildReport, Error};
 use crate::wire::Text;
 
-/// How long the standard error of a child that has ended is read on. Processes that it started
-/// may hold the other end for ever.
+/// How long to go on reading the standard error of a child that has ended. Processes that the child
+/// started may hold the other end of the pipe for ever.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// How a child is started and ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
-    /// How long it may take to exit by itself once its connection is closed.
+    /// How long the child may take to exit by itself once its connection is closed.
     pub(super) grace: Duration,
-    /// How long it has between SIGTERM and SIGKILL.
+    /// The time between SIGTERM and SIGKILL.
     pub(super) kill_delay: Duration,
-    /// Whether it leads a process group of its own, which ends with it.
+    /// Whether the child leads a process group of its own, which ends with the child.
     pub(super) leads: bool,
 }
 
 /// The only owner of a child process.
 ///
-/// Dropping it while anything of the process and its group is left ends that, without blocking:
-/// SIGTERM, after a time SIGKILL, and in every case it is reaped, also when the runtime is gone
-/// (K44).
+/// Dropping the owner ends what is left of the process and its group, without blocking: SIGTERM is
+/// sent, and later SIGKILL. The process is always reaped, even if the runtime has ended (K44).
 #[derive(Debug)]
 pub(crate) struct Child {
     process: Process,
@@ -44,11 +43,11 @@ pub(crate) struct Child {
     reaper: Reaper,
     terms: Terms,
     termination: Option<Termination>,
-    /// The program, if a shell is to become it and says so where it cannot.
+    /// The program, if a shell starts it by `exec`. The shell then reports a failure to start it.
     by_shell: Option<OsString>,
 }
 
-/// What others may do with a child.
+/// Access to a child for code that does not own it.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     pub(crate) process: Process,
@@ -56,7 +55,8 @@ pub(crate) struct Handle {
 }
 
 impl Child {
-    /// Takes charge of a process. If its standard error is a pipe, it is copied.
+    /// Takes charge of a process. If its standard error is a pipe, it is copied to that of this
+    /// program.
     ///
     /// Must be called inside a Tokio runtime.
     pub(super) fn new(
@@ -66,7 +66,7 @@ impl Child {
         terms: Terms,
     ) -> io::Result<Self> {
         let stderr = child.stderr.take();
-        // From here on an error ends the process.
+        // From here on, an error drops the child, which ends the process.
         let mut child = Self {
             process: Process::new(child, terms.leads),
             stderr: Stderr::default(),
@@ -97,12 +97,12 @@ impl Child {
             NOT_EXECUTABLE => io::Error::from_raw_os_error(Errno::ACCESS.raw_os_error()),
             _ => return None,
         };
-        // Not a server that has been running and exits with such a number.
+        // A server that ran may exit with the same number, but does not print this.
         let is_shell = report.stderr.as_str().starts_with("sh: ");
         is_shell.then(|| not_run(program, why))
     }
 
-    /// The means to look at it and to send it signals.
+    /// Returns access to the process and to what it printed.
     pub(crate) fn handle(&self) -> Handle {
         Handle {
             process: self.process.clone(),
@@ -110,7 +110,7 @@ impl Child {
         }
     }
 
-    /// Waits until it ends by itself. Only one task can wait.
+    /// Waits until the child ends. Only one task can wait.
     ///
     /// # Cancel safety
     ///
@@ -119,8 +119,8 @@ impl Child {
         poll_fn(|cx| self.process.poll_wait(cx)).await
     }
 
-    /// Its connection is closed, or about to be: from now on it has its grace, and at least
-    /// `least`, to exit by itself.
+    /// Begins the end, because the connection is closed or about to be: from now on the child has
+    /// its grace period, and at least `least`, to exit by itself.
     pub(crate) fn close(&mut self, least: Duration) {
         let Terms {
             grace, kill_delay, ..
@@ -129,7 +129,7 @@ impl Child {
             .get_or_insert_with(|| Termination::new(grace.max(least), kill_delay));
     }
 
-    /// Asks what is left of it to go.
+    /// Sends SIGTERM to what is left of the child and its group.
     pub(crate) fn tell(&mut self) {
         self.close(Duration::ZERO);
         if let Some(termination) = &mut self.termination {
@@ -137,9 +137,9 @@ impl Child {
         }
     }
 
-    /// Ends it: waits until its grace is over, because a server may stop when its socket is
-    /// closed, then sends SIGTERM, and later SIGKILL. Even that has to wait for a process that hangs
-    /// in the kernel.
+    /// Ends the child: waits until its grace period is over, because a server may stop when its
+    /// socket is closed, then sends SIGTERM, and later SIGKILL. A process that hangs in the kernel
+    /// is waited for even then.
     ///
     /// # Cancel safety
     ///
@@ -157,17 +157,18 @@ impl Child {
         self.ended().await
     }
 
-    /// What is known of it by now: how it ended, if it did so by itself, and what it said.
+    /// Reports what is known by now: how the child ended, if it ended by itself, and what it
+    /// printed.
     ///
     /// # Cancel safety
     ///
-    /// Can be dropped and called again, but what it said is given to one.
+    /// Can be dropped and called again, but what the child printed is returned once.
     pub(crate) async fn report(&mut self) -> ChildReport {
         let ended = time::timeout(Duration::ZERO, self.ended()).await.ok();
         let was_told = |status| self.termination.is_some_and(|it| it.explains(status));
         let ended_by_itself = ended.is_some_and(|status| !was_told(status));
         if ended.is_some() {
-            // Others may hold the pipe.
+            // Other processes of the group may hold the pipe.
             self.tell();
             let _ = time::timeout(LAST_WORDS, self.stderr.end()).await;
         }

@@ -15,7 +15,7 @@ use super::option::{
 use super::reply::{Reply, ReplyHead, ReplyStyle};
 use super::request::{RequestHead, header_length};
 
-/// A failure of a framed stream: of the stream, or of what came over it.
+/// A failure of a framed stream: an I/O error, or bytes that break the protocol.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodecError {
@@ -74,7 +74,7 @@ pub struct OptionCodec {
 }
 
 impl OptionCodec {
-    /// Says what comes next.
+    /// Sets which message is expected next.
     pub const fn expect(&mut self, expect: Expect) {
         self.expect = expect;
     }
@@ -194,7 +194,7 @@ impl ReplyCodec {
     /// Takes the head of a reply from the front of `src`, if it is there in full.
     ///
     /// # Errors
-    /// If it is none of the form that was negotiated.
+    /// If the bytes are no head of the style of replies that was negotiated.
     #[inline]
     pub fn take(&self, src: &mut BytesMut) -> Result<Option<ReplyHead>, ProtocolError> {
         let Some((head, used)) = ReplyHead::decode(self.style, src)? else {

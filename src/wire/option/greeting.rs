@@ -44,7 +44,7 @@ impl Greeting {
     pub fn decode(src: &mut BytesMut) -> Result<Option<Self>, ProtocolError> {
         let mut rest = &src[..];
         let expected = NBD_MAGIC.to_be_bytes();
-        // A peer that speaks something else is told from its first wrong byte.
+        // A peer of another protocol is recognised by the first wrong byte.
         if !expected.starts_with(rest.get(..8).unwrap_or(rest)) {
             return Err(ProtocolError::NotNbd {
                 start: Excerpt::new(rest),
@@ -68,7 +68,7 @@ impl Greeting {
                     return Ok(None);
                 }
                 rest.advance(EXPORT_PADDING);
-                // Servers put garbage into the upper half at their own risk: it is ignored.
+                // The upper half has no meaning, so what a server puts there is ignored.
                 let flags = u16::try_from(flags & 0xffff).unwrap_or_default();
                 Self::Oldstyle(ExportInfo {
                     size,

@@ -198,7 +198,7 @@ impl ChunkHead {
             // without bound.
             ChunkType::ERROR_OFFSET => (14..=MAX_ERROR).contains(&length),
             other if other.is_error() => (6..=MAX_ERROR).contains(&length),
-            // P-157; told apart from a wrong length by the caller.
+            // P-157: an unknown type. The caller tells it from a wrong length.
             _ => false,
         };
         if fits {
