@@ -173,8 +173,8 @@ pub use connection::{Builder, Connecting, Connection, Connector, IntoSocket};
 #[cfg(unix)]
 pub use connection::{IntoCommand, IntoProgram};
 pub use copy::{
-    Checkpoint, Copied, CopyPhase, CopyProgress, Copying, Destination, Progress, RateLimit, Source,
-    copy,
+    BlockHash, Checkpoint, Copied, CopyPhase, CopyProgress, Copying, Destination, Digest, Progress,
+    RateLimit, Source, copy,
 };
 pub use cursor::Cursor;
 pub use disk::{Changes, Disk, DiskBuilder, DiskPending, Event, Events, Fence, Retry, Status};

@@ -59,6 +59,10 @@ impl Cut {
         if writer.file().is_some() {
             block = block.max(BLOCK);
         }
+        if let Some(hash) = &settings.hash {
+            // Units then consist of whole blocks of the hash.
+            block = block.max(hash.block());
+        }
         let step = (step - step % block).max(block);
         let memory = usize::try_from(settings.memory / step).unwrap_or(usize::MAX);
         Ok(Self {

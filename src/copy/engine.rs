@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Keep;
 use super::checkpoint::Checkpoint;
 use super::feed::Feed;
+use super::hash::Root;
 use super::progress::{CopyPhase, Publisher};
 use super::report::Copied;
 use super::run::Cancelled;
@@ -45,6 +46,7 @@ pub(super) struct Engine<'a> {
     pub(super) room: Option<u64>,
     /// What a destination that connects again has to tell.
     pub(super) events: Option<Events>,
+    pub(super) root: Option<Root>,
     pub(super) state: State,
 }
 
@@ -78,6 +80,7 @@ impl Engine<'_> {
     pub(super) async fn run(mut self) -> Result<(), CopyFault> {
         self.state.last_flush = Some(Instant::now());
         let result = self.copy().await;
+        self.report.hash = self.root.as_mut().map(Root::finish);
         if result.is_err() && self.keep.is_some() {
             self.settle().await;
         }
@@ -183,7 +186,10 @@ impl Engine<'_> {
         }
     }
 
-    fn complete(&mut self, done: Done) {
+    fn complete(&mut self, mut done: Done) {
+        if let (Some(root), Some(hashes)) = (&mut self.root, done.hashes.take()) {
+            root.add(&done.range, hashes);
+        }
         let state = &mut self.state;
         if done.data > 0 {
             state.units += 1;

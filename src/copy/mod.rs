@@ -5,6 +5,7 @@ mod cut;
 mod engine;
 mod feed;
 mod file;
+mod hash;
 mod nbd;
 mod open;
 mod order;
@@ -26,6 +27,7 @@ use std::io;
 use std::pin::Pin;
 
 pub use checkpoint::Checkpoint;
+pub use hash::{BlockHash, Digest};
 pub use place::{Destination, Source};
 pub use progress::{CopyPhase, CopyProgress, Progress};
 pub use rate::RateLimit;
@@ -113,6 +115,7 @@ struct Settings {
     verifies: bool,
     retry: Retry,
     rate: Option<RateLimit>,
+    hash: Option<BlockHash>,
 }
 
 impl Default for Settings {
@@ -132,6 +135,7 @@ impl Default for Settings {
             verifies: false,
             retry: Retry::default(),
             rate: None,
+            hash: None,
         }
     }
 }
@@ -238,6 +242,13 @@ impl Copying {
     /// Sets whether both sides are read again at the end and compared, by default no.
     pub const fn verify(mut self, verify: bool) -> Self {
         self.settings.verifies = verify;
+        self
+    }
+
+    /// Hashes what is copied; [`Copied::hash`] has the result. It needs the whole disk: a copy that
+    /// [goes on](Self::resume), or copies [only](Self::only) a part, has none.
+    pub fn hash(mut self, hash: BlockHash) -> Self {
+        self.settings.hash = Some(hash);
         self
     }
 

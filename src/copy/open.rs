@@ -33,6 +33,8 @@ pub(super) fn check(
         "a copy from or to a stream cannot go on where another one ended: copy from the start"
     } else if settings.verifies && (is_stream || to_stream || to_nothing) {
         "a stream cannot be read again: only files and NBD exports can be verified"
+    } else if settings.hash.is_some() && (checkpoint.is_some() || settings.only.is_some()) {
+        "a hash is one of the whole disk: copy all of it, from the start"
     } else if settings.only.is_some() && to_stream {
         "a copy of only a part cannot go to a stream, which has no positions"
     } else {

@@ -11,6 +11,7 @@ use futures::stream::FuturesOrdered;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::feed::Feed;
+use super::hash::{Hashes, Root};
 use super::progress::Publisher;
 use super::report::Copied;
 use super::work::{Task, Worker};
@@ -35,27 +36,28 @@ pub(super) struct InOrder<'a> {
     pub(super) progress: &'a Publisher,
     pub(super) report: &'a mut Copied,
     pub(super) most: usize,
+    pub(super) root: Option<Root>,
 }
 
 impl InOrder<'_> {
     pub(super) async fn run(mut self) -> Result<(), CopyFault> {
         let mut reading: FuturesOrdered<Reading> = FuturesOrdered::new();
         let mut is_over = false;
-        loop {
-            while !is_over && reading.len() < self.most {
-                match self.feed.next().await? {
-                    Some(task) => reading.push_back(self.read(task)),
-                    None => is_over = true,
-                }
-            }
-            match reading.next().await {
-                Some(part) => {
+        while !(is_over && reading.is_empty()) {
+            let has_room = !is_over && reading.len() < self.most;
+            tokio::select! {
+                biased;
+                Some(part) = reading.next(), if !reading.is_empty() => {
                     let (offset, part) = part?;
                     self.write(offset, part).await?;
                 }
-                None => break,
+                task = self.feed.next(), if has_room => match task? {
+                    Some(task) => reading.push_back(self.read(task)),
+                    None => is_over = true,
+                },
             }
         }
+        self.report.hash = self.root.as_mut().map(Root::finish);
         let end = self.report.data + self.report.zeroes;
         // The standard output of Tokio, for one, keeps what it has when it is only shut down.
         let flushed = self.stream.flush().await;
@@ -88,6 +90,10 @@ impl InOrder<'_> {
     async fn write(&mut self, offset: u64, part: Part) -> Result<(), CopyFault> {
         match part {
             Part::Data(data, salvaged) => {
+                let hash = self.worker.hash.as_ref();
+                if let (Some(root), Some(hash)) = (&mut self.root, hash) {
+                    root.add(&(offset..offset + data.len() as u64), hash.hash(&data));
+                }
                 let range = offset..offset + data.len() as u64;
                 let written = self.stream.write_all(&data).await;
                 written.map_err(|error| failed(range, error))?;
@@ -95,6 +101,9 @@ impl InOrder<'_> {
                 self.report.salvaged.extend(salvaged);
             }
             Part::Zeroes(length) => {
+                if let Some(root) = &mut self.root {
+                    root.add(&(offset..offset + length), Hashes::Zeroes);
+                }
                 let zeroes = vec![0; ZEROES];
                 let mut left = length;
                 while left > 0 {

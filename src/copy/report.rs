@@ -28,6 +28,8 @@ pub struct Copied {
     pub unfenced: Vec<Range<u64>>,
     /// Whether both sides were read again and are equal, see [`verify`](crate::Copying::verify).
     pub verified: bool,
+    /// The hash of the disk, see [`hash`](crate::Copying::hash).
+    pub hash: Option<Vec<u8>>,
     /// How long it took.
     pub elapsed: Duration,
 }

@@ -12,6 +12,7 @@ use super::checkpoint::Checkpoint;
 use super::cut::{Cut, minimum, sparse};
 use super::engine::{Engine, State};
 use super::feed::{Feed, Incoming, Input};
+use super::hash::Root;
 use super::nbd::Nbd;
 use super::open::{Outgoing, check, check_sizes, open_destination, open_source, prepare, start};
 use super::order::InOrder;
@@ -135,6 +136,7 @@ impl Ready {
         let worker = Arc::new(Worker {
             sparse: sparse(&writer, settings)?,
             salvage: settings.salvages.then_some(salvage),
+            hash: settings.hash.clone(),
             reader,
             writer,
         });
@@ -163,6 +165,7 @@ impl Ready {
         };
         let feed = Feed::new(input, Pace::new(settings.rate.as_ref()), cut.step);
         let most = cut.most;
+        let root = settings.hash.clone().map(Root::new);
         if let Some(stream) = self.outgoing {
             let copy = InOrder {
                 worker,
@@ -171,6 +174,7 @@ impl Ready {
                 progress,
                 report,
                 most,
+                root,
             };
             return unless(&cancelled, copy.run()).await;
         }
@@ -190,6 +194,7 @@ impl Ready {
             flushes: settings.flushes,
             room: self.room,
             events,
+            root,
             state: State::default(),
         };
         engine.run().await

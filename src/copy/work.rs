@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::try_join_all;
 
+use super::hash::{BlockHash, Hashes};
 use super::plan::Unit;
 use super::side::{Reader, Writer};
 use super::zeroes::{Run, runs};
@@ -30,6 +31,8 @@ pub(super) struct Done {
     pub(super) zeroes: u64,
     pub(super) repeated: u64,
     pub(super) salvaged: Vec<Range<u64>>,
+    /// If they were asked for.
+    pub(super) hashes: Option<Hashes>,
 }
 
 /// Does tasks.
@@ -43,6 +46,7 @@ pub(super) struct Worker {
     /// The length of the blocks that are read one by one around those that cannot be read, if that is
     /// to be done.
     pub(super) salvage: Option<u64>,
+    pub(super) hash: Option<BlockHash>,
 }
 
 impl Worker {
@@ -89,6 +93,7 @@ impl Worker {
         let repeated = self.writer.zero(range.clone()).await?;
         Ok(Done {
             zeroes: range.end - range.start,
+            hashes: self.hash.as_ref().map(|_| Hashes::Zeroes),
             range,
             repeated,
             ..Done::default()
@@ -98,6 +103,7 @@ impl Worker {
     async fn store(&self, offset: u64, data: Bytes) -> Result<Done, CopyFault> {
         let mut done = Done {
             range: offset..offset + data.len() as u64,
+            hashes: self.hash.as_ref().map(|hash| hash.hash(&data)),
             ..Done::default()
         };
         let runs = match self.sparse {

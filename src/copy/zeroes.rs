@@ -34,7 +34,7 @@ pub(super) fn runs(data: &[u8], offset: u64, block: u64) -> Vec<Run> {
 
 /// Returns whether all bytes are zero. Data mostly differs at once; the rest is looked at in pieces
 /// that a processor compares as a whole.
-fn is_zero(data: &[u8]) -> bool {
+pub(super) fn is_zero(data: &[u8]) -> bool {
     data.chunks(256)
         .all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
 }

@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod faults;
+mod hashes;
 mod places;
 mod random;
 mod settings;
