@@ -58,10 +58,13 @@ pub(super) struct Settings {
     pub(super) identify: Option<Identify>,
     pub(super) close_timeout: Duration,
     pub(super) drain: Duration,
+    pub(super) may_grow: bool,
     /// The deadline of requests that have none of their own.
     pub(super) request_timeout: Option<Duration>,
     /// How long a link may be silent before it is drained.
     pub(super) stall: Option<Duration>,
+    /// Whether each link would have a server of its own.
+    pub(super) is_private: bool,
 }
 
 pub(super) type Identify = Arc<dyn Fn(Connection) -> Identifying + Send + Sync>;
@@ -81,8 +84,10 @@ impl Default for Settings {
             identify: None,
             close_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(10),
+            may_grow: false,
             request_timeout: None,
             stall: None,
+            is_private: false,
         }
     }
 }
@@ -121,8 +126,13 @@ impl Settings {
 
     /// Returns why there can be only one link, if there is a reason (P1).
     pub(super) fn limit(&self, export: &Export) -> Option<&'static str> {
-        let is_safe = export.can_multi_conn() || self.changes == Changes::Refuse;
-        (self.connections > 1 && !is_safe).then_some(
+        if self.connections == 1 || self.changes == Changes::Refuse {
+            return None;
+        }
+        if self.is_private {
+            return Some("each connection would run a server of its own");
+        }
+        (!export.can_multi_conn()).then_some(
             "the server does not offer MULTI_CONN, so a flush on one connection may not cover changes \
              made over another",
         )
@@ -209,6 +219,14 @@ impl DiskBuilder {
         self
     }
 
+    /// Sets whether the export of a later connection may be larger than it was at first. The disk keeps
+    /// the size that it had. By default another size ends the disk, see
+    /// [`Error::ExportChanged`]; a smaller one always does.
+    pub fn may_grow(mut self, may_grow: bool) -> Self {
+        self.settings.may_grow = may_grow;
+        self
+    }
+
     /// Sets the options of each connection.
     ///
     /// A [`request_timeout`](crate::Builder::request_timeout) holds for the requests of the disk, over
@@ -240,6 +258,7 @@ impl DiskBuilder {
         let connector = server.try_into().map_err(Into::into)?;
         let mut settings = self.settings;
         settings.divide();
+        settings.is_private = connector.is_private();
         let first = match settings.retry_first {
             true => keeper::first(&settings, &connector).await?,
             false => settings.link.connect(connector.clone()).await?,

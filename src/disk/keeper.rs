@@ -16,6 +16,7 @@ use super::event::Event;
 use super::fence::Fence;
 use super::hub::{Hub, Link};
 use super::journal::write_again;
+use super::policy::Retry;
 use super::same::Facts;
 use super::state::Mark;
 use super::watch::{self, Turn};
@@ -122,7 +123,7 @@ impl Keeper {
     fn alone(&mut self, cause: Error) {
         let settings = &self.hub.settings;
         let is_over = settings.point_in_time && settings.identify.is_none();
-        if is_final(&cause) || is_over {
+        if is_final(&cause, &settings.retry) || is_over {
             return self.give_up(cause);
         }
         self.backoff.lost();
@@ -215,7 +216,7 @@ impl Keeper {
         self.opening = Some(Box::pin(async move {
             tokio::time::sleep(delay).await;
             let builder = hub.settings.link.clone();
-            let connecting = connect(&hub, builder, connector);
+            let connecting = connect(&hub, builder, connector, None);
             match tokio::time::timeout_at(end, connecting).await {
                 Ok(result) => result,
                 // There is no time left, and the last cause says why.
@@ -238,8 +239,9 @@ impl Keeper {
         if wishes && links > 0 && links < self.hub.settings.connections && self.opening.is_none() {
             let (hub, connector) = (self.hub.clone(), self.connector.clone());
             let builder = hub.settings.link.clone().handshake_timeout(FURTHER);
+            let first = hub.links().into_iter().next();
             self.opening = Some(Box::pin(async move {
-                let connection = connect(&hub, builder, connector).await?;
+                let connection = connect(&hub, builder, connector, first).await?;
                 match is_same_server(&hub).await {
                     true => Ok(connection),
                     false => Err(Error::timeout(Phase::Stall, FURTHER)),
@@ -273,7 +275,7 @@ impl Keeper {
                     hub.tell(&event);
                     self.give_up(error);
                 }
-                error if is_final(&error) => self.give_up(error),
+                error if is_final(&error, &hub.settings.retry) => self.give_up(error),
                 error => self.retry(error),
             },
             // A later wish may be granted.
@@ -332,11 +334,24 @@ async fn is_same_server(hub: &Hub) -> bool {
     false
 }
 
-/// Makes a connection, and checks that it leads to the same export.
-async fn connect(hub: &Hub, builder: Builder, connector: Connector) -> Result<Connection> {
-    let connection = builder.connect(connector).await?;
+/// Makes a connection, and checks that it leads to the same export. It leads to the process of another
+/// link if that listens.
+async fn connect(
+    hub: &Hub,
+    builder: Builder,
+    connector: Connector,
+    beside: Option<Arc<Link>>,
+) -> Result<Connection> {
+    let beside = match &beside {
+        Some(link) => builder.connect_beside(&link.connection).await,
+        None => None,
+    };
+    let connection = match beside {
+        Some(connected) => connected?,
+        None => builder.connect(connector).await?,
+    };
     let now = Facts::new(connection.export()?, connection.is_tls());
-    hub.facts.check(&now)?;
+    hub.facts.check(&now, hub.settings.may_grow)?;
     if let Some(identify) = &hub.settings.identify {
         identify(connection.clone()).await?;
     }
@@ -354,8 +369,11 @@ impl Drop for Keeper {
 }
 
 /// Whether connecting again is no use.
-fn is_final(error: &Error) -> bool {
+fn is_final(error: &Error, retry: &Retry) -> bool {
     match error {
+        Error::Refused(refusal) if refusal.reply() == OptionReplyType::ERR_UNKNOWN => {
+            !retry.export_may_appear
+        }
         Error::Protocol(..)
         | Error::Invalid(_)
         | Error::InvalidUse(_)
@@ -372,7 +390,7 @@ pub(super) async fn first(settings: &Settings, connector: &Connector) -> Result<
     backoff.lost();
     loop {
         let error = match settings.link.connect(connector.clone()).await {
-            Err(error) if !is_final(&error) => error,
+            Err(error) if !is_final(&error, &settings.retry) => error,
             result => return result,
         };
         match backoff.next() {

@@ -217,7 +217,8 @@ impl Disk {
         let links = hub.links();
         hub.end(Error::closed(), None);
         let mut result = settled.ok_or_else(overdue);
-        for link in links {
+        // The first one may have started the server.
+        for link in links.into_iter().rev() {
             // Reads in flight are waited for, too, but no longer than that.
             let rest = limit.saturating_sub(begin.elapsed());
             let ended = match link.connection.disconnect().timeout(rest).await {

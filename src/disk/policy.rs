@@ -38,6 +38,7 @@ pub struct Retry {
     pub(super) most: Duration,
     pub(super) outage: Duration,
     pub(super) attempts: u32,
+    pub(super) export_may_appear: bool,
 }
 
 impl Default for Retry {
@@ -48,6 +49,7 @@ impl Default for Retry {
             most: Duration::from_secs(10),
             outage: Duration::from_secs(60),
             attempts: u32::MAX,
+            export_may_appear: false,
         }
     }
 }
@@ -93,6 +95,14 @@ impl Retry {
     #[must_use]
     pub const fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
+        self
+    }
+
+    /// Sets whether to try again, too, if the server does not know the export: it may be about to be
+    /// added. By default that is final.
+    #[must_use]
+    pub const fn export_may_appear(mut self, may_appear: bool) -> Self {
+        self.export_may_appear = may_appear;
         self
     }
 

@@ -19,17 +19,19 @@ impl Facts {
         &self.export
     }
 
-    /// Checks the export of another connection against this one.
+    /// Checks the export of another connection against this one, which may be smaller if it
+    /// `may_grow`.
     ///
     /// # Errors
     /// [`Error::ExportChanged`], with the first thing that is not the same.
-    pub(super) fn check(&self, now: &Self) -> Result<(), Error> {
+    pub(super) fn check(&self, now: &Self, may_grow: bool) -> Result<(), Error> {
         let changed = |what, was: &dyn ToString, is: &dyn ToString| {
             let (was, is) = (was.to_string(), is.to_string());
             Err(Error::ExportChanged { what, was, is })
         };
         let (was, is) = (&self.export, &now.export);
-        if was.size() != is.size() {
+        let grows = may_grow && was.size() < is.size();
+        if was.size() != is.size() && !grows {
             return changed("its size in bytes", &was.size(), &is.size());
         }
         if was.canonical_name() != is.canonical_name() {
@@ -90,10 +92,12 @@ mod tests {
     fn what_is_worse_is_named() {
         let all = Flags::SEND_FLUSH | Flags::SEND_TRIM;
         let first = facts(1 << 20, all, true);
-        first.check(&first).unwrap();
-        first
-            .check(&facts(1 << 20, all | Flags::SEND_FUA, true))
-            .unwrap();
+        first.check(&first, false).unwrap();
+        let better = facts(1 << 20, all | Flags::SEND_FUA, true);
+        first.check(&better, false).unwrap();
+        let larger = facts(1 << 21, all, true);
+        first.check(&larger, true).unwrap();
+        first.check(&larger, false).unwrap_err();
         for (other, what) in [
             (
                 facts(1 << 19, all, true),
@@ -106,7 +110,7 @@ mod tests {
             (facts(1 << 20, all | Flags::READ_ONLY, true), "write access"),
             (facts(1 << 20, all, false), "the connection was encrypted"),
         ] {
-            let error = first.check(&other).unwrap_err().to_string();
+            let error = first.check(&other, true).unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
         }
     }

@@ -5,12 +5,13 @@ use std::env;
 use std::fs::{self, DirBuilder};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
@@ -21,6 +22,7 @@ use super::command::not_run;
 use super::program::Program;
 use super::reaper::Reaper;
 use super::socket::Socket;
+use super::unix;
 use crate::error::trying;
 use crate::error::{Error, InvalidUse, Phase, Result};
 
@@ -34,6 +36,32 @@ const MAX_NAME: usize = 32;
 /// names they cannot represent. No part of the command becomes part of the script. The socket comes
 /// as standard input, since `std` can pass no other descriptor.
 const SCRIPT: &str = r#"LISTEN_PID=$$; export LISTEN_PID; exec "$@" 3<&0 0</dev/null"#;
+
+/// The way to a listening socket that has no path any more. Only its owner can use it.
+///
+/// It is known on Linux alone, where the descriptor of a socket's place has a path.
+#[derive(Clone, Debug)]
+pub(crate) struct Door(Arc<OwnedFd>);
+
+impl Door {
+    #[cfg(target_os = "linux")]
+    fn at(path: &Path) -> io::Result<Option<Self>> {
+        use rustix::fs::{Mode, OFlags, open};
+        let place = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Some(Self(Arc::new(place))))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn at(_: &Path) -> io::Result<Option<Self>> {
+        Ok(None)
+    }
+
+    /// Connects to the socket.
+    pub(crate) async fn connect(&self) -> Result<Socket<UnixStream>> {
+        let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        unix::connect(Path::new(&path)).await
+    }
+}
 
 /// Refuses commands that cannot be started in this way, and names that a socket cannot have.
 pub(crate) fn check(program: &Program, name: Option<&str>) -> Result<()> {
@@ -83,7 +111,7 @@ fn start(
     check(program, name)?;
     let failed = |what, error| Error::io(Phase::Connect, trying(what, error));
     let root = env::temp_dir();
-    let (listener, stream) = listen(&root)
+    let listening = listen(&root)
         .map_err(|error| failed(format!("cannot make a socket in {root:?}"), error))?;
     let terms = Terms {
         // The end of a connection is nothing to a server that listens.
@@ -91,29 +119,31 @@ fn start(
         kill_delay,
         leads: true,
     };
-    launch(program, name, terms, (listener, stream), stderr)
-        .map_err(|error| not_run(program.name(), error))
+    launch(program, name, terms, listening, stderr).map_err(|error| not_run(program.name(), error))
 }
 
-/// A listening socket, and a connection that waits to be accepted.
+/// A listening socket, a connection that waits to be accepted, and the way to others.
 ///
 /// The connection is made before the program starts, so that connecting cannot fail later. If the
 /// program does not accept the connection, the connection ends with the last copy of the listening
 /// socket. No other process can connect, since the socket has no path any more when the program gets
 /// it.
-fn listen(root: &Path) -> io::Result<(net::UnixListener, net::UnixStream)> {
+fn listen(root: &Path) -> io::Result<Listening> {
     let directory = Directory::new(root)?;
     let path = directory.socket();
     let listener = net::UnixListener::bind(&path)?;
     let stream = net::UnixStream::connect(&path)?;
-    Ok((listener, stream))
+    let door = Door::at(&path)?;
+    Ok((listener, stream, door))
 }
+
+type Listening = (net::UnixListener, net::UnixStream, Option<Door>);
 
 fn launch(
     program: &Program,
     name: Option<&str>,
     terms: Terms,
-    (listener, stream): (net::UnixListener, net::UnixStream),
+    (listener, stream, door): Listening,
     stderr: impl Write + Send + 'static,
 ) -> io::Result<(Socket<UnixStream>, Child)> {
     let reaper = Reaper::get()?;
@@ -136,7 +166,9 @@ fn launch(
     // The command is gone, and with it our copy of the listening socket.
     Ok((
         Socket::new(stream),
-        Child::new(child, reaper, stderr, terms)?.by_shell(program.name()),
+        Child::new(child, reaper, stderr, terms)?
+            .by_shell(program.name())
+            .with_door(door),
     ))
 }
 

@@ -143,6 +143,22 @@ impl Connection {
         connecting.await
     }
 
+    /// Begins to connect to the server process of another connection, if that listens: one that was
+    /// started by socket activation. Not known but on Linux.
+    pub(crate) fn aio_connect_beside(&self, other: &Self) -> Option<Result<Connecting>> {
+        let (child, program) = {
+            let facts = other.inner().lock_facts();
+            (facts.child.clone()?, facts.program.clone())
+        };
+        let door = child.door.clone()?;
+        let open = async move { Ok(door.connect().await?.into()) };
+        let connecting = self.prepare().and_then(|()| self.begin(open));
+        let mut facts = self.inner().lock_facts();
+        (facts.child, facts.program) = (Some(child), program);
+        drop(facts);
+        Some(connecting)
+    }
+
     /// Notes the program for errors, without its arguments, which may be secret.
     fn set_program(&self, program: &OsStr) {
         self.inner().lock_facts().program = Some(format!("{program:?}"));

@@ -174,6 +174,17 @@ impl Connector {
         })))
     }
 
+    /// Returns whether each connection has a server of its own, which knows nothing of the others.
+    pub(crate) const fn is_private(&self) -> bool {
+        match &self.0 {
+            #[cfg(unix)]
+            How::Command(_) | How::CommandWith(_) => true,
+            #[cfg(unix)]
+            How::SocketActivation(_) => !cfg!(target_os = "linux"),
+            _ => false,
+        }
+    }
+
     /// Calls `find` for each connection to get the address of the server. This is for ports and
     /// sockets that change, or that are not known in advance.
     ///
@@ -292,6 +303,25 @@ impl Builder {
         let connecting = connection.aio_connect_to(server)?;
         connecting.await?;
         Ok(connection)
+    }
+}
+
+impl Builder {
+    /// Creates a connection to the server process of another one, if that listens.
+    #[cfg(unix)]
+    pub(crate) async fn connect_beside(&self, other: &Connection) -> Option<Result<Connection>> {
+        let connection = self.clone().build();
+        let connected = match connection.aio_connect_beside(other)? {
+            Ok(connecting) => connecting.await,
+            Err(error) => Err(error),
+        };
+        Some(connected.map(|()| connection))
+    }
+
+    /// The same on a system without child processes.
+    #[cfg(not(unix))]
+    pub(crate) async fn connect_beside(&self, _: &Connection) -> Option<Result<Connection>> {
+        None
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tokio::{process, time};
 
+use super::activation::Door;
 use super::command::not_run;
 use super::process::Process;
 use super::reaper::{Doomed, Reaper};
@@ -45,6 +46,7 @@ pub(crate) struct Child {
     termination: Option<Termination>,
     /// The program, if a shell starts it by `exec`. The shell then reports a failure to start it.
     by_shell: Option<OsString>,
+    door: Option<Door>,
 }
 
 /// Access to a child for code that does not own it.
@@ -52,6 +54,8 @@ pub(crate) struct Child {
 pub(crate) struct Handle {
     pub(crate) process: Process,
     pub(crate) words: Words,
+    /// The way to the socket on which it listens, if it was given one.
+    pub(crate) door: Option<Door>,
 }
 
 impl Child {
@@ -74,6 +78,7 @@ impl Child {
             terms,
             termination: None,
             by_shell: None,
+            door: None,
         };
         if let Some(stderr) = stderr {
             child.stderr = Stderr::read(stderr.into_owned_fd()?, copy)?;
@@ -84,6 +89,12 @@ impl Child {
     /// The same for a shell that becomes this program.
     pub(super) fn by_shell(mut self, program: &OsStr) -> Self {
         self.by_shell = Some(program.to_owned());
+        self
+    }
+
+    /// The same for a program that listens.
+    pub(super) fn with_door(mut self, door: Option<Door>) -> Self {
+        self.door = door;
         self
     }
 
@@ -107,6 +118,7 @@ impl Child {
         Handle {
             process: self.process.clone(),
             words: self.stderr.words().clone(),
+            door: self.door.clone(),
         }
     }
 

@@ -330,3 +330,31 @@ async fn changes_can_be_refused() {
     disk.read(0, 1).await.unwrap();
     disk.flush().await.unwrap();
 }
+
+both_runtimes!(an_export_may_appear_and_grow_if_that_was_said);
+async fn an_export_may_appear_and_grow_if_that_was_said() {
+    let empty = Server::builder().build();
+    let larger = Server::new(Export::new(2 * SIZE));
+    // By default both are final.
+    let (disk, server, place) = open(builder()).await;
+    place.put(Some(&empty));
+    server.hang_up();
+    assert_matches!(
+        watch(disk.read(0, 1).into_future()).await,
+        Err(Error::Refused(_))
+    );
+
+    let retry = quick().export_may_appear(true);
+    let (disk, server, place) = open(builder().retry(retry).may_grow(true)).await;
+    let mut events = disk.events();
+    place.put(Some(&empty));
+    server.hang_up();
+    let unknown = |event| match event {
+        Event::Retrying { cause, .. } => matches!(cause, Error::Refused(_)).then_some(()),
+        _ => None,
+    };
+    event(&mut events, unknown).await;
+    place.put(Some(&larger));
+    watch(disk.read(0, 1).into_future()).await.unwrap();
+    assert_eq!(disk.size(), SIZE);
+}

@@ -1,5 +1,6 @@
 //! A disk whose servers are killed and whose connections are cut.
 
+mod activated;
 mod fences;
 mod ghosts;
 mod restarts;
