@@ -54,6 +54,21 @@ mod nbdkit {
         let server = ["--", "nbdkit", "-s", "memory", "1M"];
         super::nothing_went_wrong(&[&["load", "--ops", "100"][..], &server].concat());
     }
+
+    #[test]
+    fn content_that_is_not_what_was_written_is_told() {
+        // The plugin null takes writes and returns zeroes.
+        for (plugin, status) in [("memory", 0), ("null", 1)] {
+            let mut load = super::Command::new(super::NBD);
+            load.args(["load", "--verify", "--ops", "200", "--qd", "4"]);
+            load.args(["--", "nbdkit", "-s", plugin, "64k"]);
+            let output = load.output().unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(status), "{plugin}: {errors}");
+            let is_told = errors.contains("blocks had the wrong contents");
+            assert_eq!(is_told, status == 1, "{plugin}: {errors}");
+        }
+    }
 }
 
 #[test]
