@@ -82,7 +82,7 @@ impl Client for Connection {
     }
 
     fn submit<O: Execute>(request: Request<O>) -> Pending<O> {
-        let mut pending = Pending::new(request);
+        let mut pending = Self::start(request);
         pending.begin();
         pending
     }

@@ -95,7 +95,7 @@ async fn connected_to_silence(timeout: Duration) -> (Connection, Server) {
 #[tokio::test(start_paused = true)]
 async fn every_request_has_the_deadline_of_its_connection() {
     let limit = Duration::from_secs(3);
-    for what in 0..7 {
+    for what in 0..8 {
         let (conn, _server) = connected_to_silence(limit).await;
         let start = Instant::now();
         let request = async {
@@ -111,6 +111,7 @@ async fn every_request_has_the_deadline_of_its_connection() {
                     let chunk = futures::StreamExt::next(&mut chunks).await;
                     chunk.unwrap().map(drop)
                 }
+                6 => conn.read(0, 512).submit().await.map(drop),
                 _ => {
                     let mut extents = conn.extents("base:allocation", ..);
                     let extent = futures::StreamExt::next(&mut extents).await;
