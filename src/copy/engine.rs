@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Keep;
 use super::checkpoint::Checkpoint;
@@ -25,6 +25,9 @@ use crate::spans::Spans;
 /// How often a checkpoint is kept, and after how many bytes at the latest.
 const EVERY: Duration = Duration::from_secs(30);
 const AT_LEAST_EVERY: u64 = 4 << 30;
+
+/// How long a copy that fails waits for what is in flight, and for a last flush.
+const SETTLE: Duration = Duration::from_secs(10);
 
 type Working = Pin<Box<dyn Future<Output = Result<Done, CopyFault>> + Send>>;
 type Flushing = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
@@ -82,7 +85,8 @@ impl Engine<'_> {
         let result = self.copy().await;
         self.report.hash = self.root.as_mut().map(Root::finish);
         if result.is_err() && self.keep.is_some() {
-            self.settle().await;
+            // A server that does not answer must not hold up the end.
+            let _ = timeout(SETTLE, self.settle()).await;
         }
         result
     }
@@ -238,7 +242,10 @@ impl Engine<'_> {
         self.state.last_flush = Some(Instant::now());
         match result {
             Ok(()) => {}
-            Err(Error::DurabilityUnknown(lost)) if !lost.ranges().is_empty() => {
+            // A stream cannot be read again.
+            Err(Error::DurabilityUnknown(lost))
+                if !lost.ranges().is_empty() && self.worker.reader.is_some() =>
+            {
                 self.lost(covered, lost.ranges());
                 return Ok(());
             }

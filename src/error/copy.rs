@@ -54,7 +54,8 @@ pub enum CopyFault {
         /// The error of the operating system.
         cause: Arc<io::Error>,
     },
-    /// The destination has not enough room. Nothing was written.
+    /// The destination has not enough room. Nothing was written, unless the source is a stream, whose
+    /// length shows only at its end.
     TooSmall {
         /// The size of the source in bytes.
         source: u64,
