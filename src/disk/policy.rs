@@ -108,6 +108,9 @@ impl Retry {
 
     /// Returns the bound of the delay before an attempt, counted from 1.
     pub(super) fn bound(&self, attempt: u32) -> Duration {
+        if self.first.is_zero() {
+            return self.first;
+        }
         let factor = if self.factor > 1.0 { self.factor } else { 1.0 };
         let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
         let bound = self.first.as_secs_f64() * factor.powi(exponent);
@@ -128,6 +131,8 @@ mod tests {
             let steady = Retry::default().factor(factor);
             assert_eq!(steady.bound(9), Duration::from_millis(100), "{factor}");
         }
+        let none = Retry::default().first(Duration::ZERO);
+        assert_eq!(none.bound(5000), Duration::ZERO);
         let huge = Retry::default().factor(f64::INFINITY);
         assert_eq!(huge.bound(2), Duration::from_secs(10));
     }

@@ -10,6 +10,7 @@
 
 mod connections;
 mod copies;
+mod disks;
 mod handshake;
 mod meter;
 mod server;

@@ -2,6 +2,7 @@
 
 mod activated;
 mod fences;
+mod flushes;
 mod ghosts;
 mod restarts;
 mod slow;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nbd_client::{Changes, Disk, Error, Event, Fence};
+use nbd_client::{Changes, Connection, Disk, Error, Event, Fence};
 
 use tokio::task::JoinHandle;
 
-use super::wire::Wire;
+use super::wire::Proxy;
 use crate::shared::process::{eventually, times};
 use crate::shared::random::Random;
 use crate::shared::server::Dir;
@@ -52,11 +52,15 @@ impl Restarted {
         self.started.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn end(&mut self, signal: &str) {
-        let mut child = self.child.take().unwrap();
-        let pid = child.id().to_string();
+    fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
         let kill = Command::new("kill").args([signal, &pid]).status();
         assert!(kill.unwrap().success());
+    }
+
+    fn end(&mut self, signal: &str) {
+        self.signal(signal);
+        let mut child = self.child.take().unwrap();
         // nbdkit may wait for its clients when it is asked to end.
         let patience = Instant::now() + Duration::from_secs(1);
         while child.try_wait().unwrap().is_none() {
@@ -130,8 +134,12 @@ async fn restarts(links: usize, journal: bool) {
     let mut server = Restarted::new();
     server.start();
     let socket = server.socket();
-    let wire = Wire::to(&socket);
+    let proxy = Proxy::to(&socket).await;
+    // A server that is stopped is noticed, and waited for.
+    let link = Connection::builder().stall_timeout(Duration::from_millis(100));
     let mut disk = Disk::builder()
+        .link(link)
+        .drain(Duration::from_secs(60))
         .connections(links)
         .retry_first(true)
         .changes(Changes::Repeat)
@@ -139,19 +147,25 @@ async fn restarts(links: usize, journal: bool) {
     if journal {
         disk = disk.journal(1 << 20);
     }
-    let disk = disk.open(wire.connector()).await.unwrap();
+    let disk = disk.open(proxy.connector()).await.unwrap();
     let mut events = disk.events();
     let is_over = Arc::new(AtomicBool::new(false));
     let tasks = (0..TASKS).map(|task| tokio::spawn(load(disk.clone(), task, is_over.clone())));
     let tasks: Vec<_> = tasks.collect();
-    for turn in 0..times(6) {
+    for turn in 0..times(8) {
         // Long enough for the load to find its way back.
         tokio::time::sleep(Duration::from_millis(300)).await;
-        match turn % 3 {
+        match turn % 4 {
             0 => server.end("-KILL"),
             1 => server.end("-TERM"),
+            2 => {
+                proxy.cut();
+                continue;
+            }
             _ => {
-                wire.cut();
+                server.signal("-STOP");
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                server.signal("-CONT");
                 continue;
             }
         }
@@ -173,11 +187,12 @@ async fn restarts(links: usize, journal: bool) {
     }
     // The server may have been killed since.
     let _ = disk.close().await;
-    let mut recovered = 0;
+    let (mut recovered, mut stalled) = (0, 0);
     while let Some(event) = futures::StreamExt::next(&mut events).await {
         recovered += u64::from(matches!(event, Event::Recovered { .. }));
+        stalled += u64::from(matches!(event, Event::Stalled { .. }));
     }
-    println!("{done} requests, {recovered} recoveries");
+    println!("{done} requests, {recovered} recoveries, {stalled} stalls");
     assert!(recovered >= 3, "{recovered}");
     server.end("-KILL");
 }

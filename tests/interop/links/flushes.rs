@@ -1,0 +1,71 @@
+//! One flush covers what was written over several links.
+
+use std::fs;
+
+use nbd_client::{Connector, Disk};
+
+use crate::shared::server::{Dir, Server};
+
+mod nbdkit {
+    use super::*;
+
+    /// nbdkit logs each request when it begins, and again with three dots when it is done.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_flush_follows_the_changes_of_all_links() {
+        let dir = Dir::new();
+        let (log, file) = (dir.path("log"), dir.disk("disk", 1 << 20));
+        let to = format!("logfile={log}");
+        let server = Server::nbdkit(&[
+            "--filter=log",
+            "--filter=delay",
+            "file",
+            &file,
+            "wdelay=20ms",
+            &to,
+        ]);
+        let disk = Disk::builder().connections(4);
+        let disk = disk.open(Connector::unix(server.socket())).await.unwrap();
+        let load = async {
+            while disk.status().links < 4 {
+                let reads = (0..256).map(|_| disk.read(0, 512).into_future());
+                futures::future::try_join_all(reads).await.unwrap();
+            }
+        };
+        let patience = std::time::Duration::from_secs(60);
+        tokio::time::timeout(patience, load)
+            .await
+            .expect("it opens no more links");
+        let write = |at: u64| tokio::spawn(disk.write(at * 4096, vec![1; 4096]).into_future());
+        let writes: Vec<_> = (0..64).map(write).collect();
+        while disk.status().changes < 64 {
+            tokio::task::yield_now().await;
+        }
+        // The flush is begun while they are on their way.
+        disk.flush().await.unwrap();
+        for write in writes {
+            assert!(write.is_finished());
+            write.await.unwrap().unwrap();
+        }
+        disk.close().await.unwrap();
+        let log = fs::read_to_string(&log).unwrap();
+        let lines: Vec<&str> = log.lines().collect();
+        let flushes = lines.iter().filter(|line| line.contains(" Flush "));
+        assert_eq!(flushes.count(), 1, "{log}");
+        let flush = lines
+            .iter()
+            .position(|line| line.contains(" Flush "))
+            .unwrap();
+        let done = lines[..flush]
+            .iter()
+            .filter(|line| line.contains(" ...Write "));
+        assert_eq!(done.count(), 64, "{log}");
+        let links: std::collections::BTreeSet<_> = (lines.iter())
+            .filter(|line| line.contains(" ...Write "))
+            .filter_map(|line| {
+                line.split_whitespace()
+                    .find(|word| word.starts_with("connection="))
+            })
+            .collect();
+        assert_eq!(links.len(), 4, "{links:?}");
+    }
+}
