@@ -57,13 +57,14 @@ fn lines_go_to_a_file_descriptor() {
 fn a_verified_copy_counts_both_halves() {
     let dir = Dir::new();
     let disk = full_disk(&dir, "disk", 4 << 20);
+    let server = Server::nbdkit(&["--filter=delay", "file", &disk, "rdelay=10ms"]);
     let options = [
         "--verify",
         "--progress=1",
-        "--rate=8M",
+        "--synchronous",
         "--request-size=64K",
     ];
-    let output = copied(&[&options[..], &[&disk, &dir.path("back")]].concat());
+    let output = copied(&[&options[..], &[&uri(&server), &dir.path("back")]].concat());
     check(&String::from_utf8(output.stdout).unwrap());
 }
 

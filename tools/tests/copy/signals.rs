@@ -6,7 +6,7 @@ use std::process::{Child, Output};
 
 use rustix::process::Signal;
 
-use crate::run::{errors, full_disk, report, same, send, start, uri};
+use crate::run::{errors, eventually, full_disk, report, same, send, start, uri};
 use crate::server::{Dir, Server};
 use crate::watchdog::within;
 
@@ -55,4 +55,34 @@ fn a_signal_ends_the_copy_in_order_and_leaves_a_checkpoint() {
         assert!(!Path::new(&resume).exists());
         same(&from, &to);
     }
+}
+
+#[test]
+fn a_second_signal_does_not_wait() {
+    let dir = Dir::new();
+    let (from, log) = (full_disk(&dir, "from", 1 << 20), dir.path("log"));
+    let file = format!("logfile={log}");
+    let never = [
+        "--filter=log",
+        "--filter=delay",
+        "memory",
+        "1M",
+        "wdelay=1000",
+        &file,
+    ];
+    let server = Server::nbdkit(&never);
+    let mut child = start(&["--resume", &dir.path("resume"), &from, &uri(&server)]);
+    let is_writing = || std::fs::read_to_string(&log).is_ok_and(|log| log.contains(" Write "));
+    eventually("a write", is_writing);
+    send(&child, Signal::INT);
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = within(move || said.next().unwrap().unwrap());
+    assert!(line.contains("press Ctrl-C again"), "{line}");
+    assert!(
+        child.try_wait().unwrap().is_none(),
+        "it waits for what is in flight"
+    );
+    send(&child, Signal::INT);
+    let status = within(move || child.wait().unwrap());
+    assert_eq!(status.code(), Some(130));
 }
