@@ -2,14 +2,20 @@
 //!
 //! ```text
 //! nbd copy nbd://localhost disk.img
+//! nbd dump --offset 1G --length 512 nbd://localhost
 //! nbd info --json nbd://localhost
 //! nbd load --unix /tmp/nbd.sock --op randread --bs 4k --qd 64 --seconds 5
 //! ```
 
+mod colours;
 mod copy;
+mod dump;
+mod erase;
 mod info;
 mod load;
 mod out;
+mod place;
+mod server;
 mod size;
 mod tls;
 
@@ -31,31 +37,38 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Tool {
     Copy(Box<copy::Args>),
+    Discard(erase::DiscardArgs),
+    Dump(dump::Args),
     Info(info::Args),
     Load(load::Args),
+    Zero(erase::ZeroArgs),
 }
 
 fn main() -> ExitCode {
     let mut words: Vec<_> = std::env::args_os().collect();
-    let is_info = words.get(1).is_some_and(|word| word == "info");
-    if is_info {
-        info::separate_command(&mut words);
-    }
-    if words.get(1).is_some_and(|word| word == "copy") {
-        copy::join_commands(&mut words);
+    let tool = words.get(1).and_then(|word| word.to_str());
+    // Where 2 is an answer, it cannot be the code of a wrong command line, too.
+    let answers = matches!(tool, Some("info" | "zero" | "discard"));
+    match tool {
+        Some("info") => info::separate_command(&mut words),
+        Some("copy" | "dump" | "zero" | "discard") => place::join_commands(&mut words),
+        _ => {}
     }
     match Cli::try_parse_from(words) {
         Ok(Cli { tool }) => match tool {
             Tool::Copy(args) => copy::main(&args),
+            Tool::Discard(args) => erase::discard(&args),
+            Tool::Dump(args) => dump::main(&args),
             Tool::Info(args) => info::main(&args),
             Tool::Load(args) => load::main(args),
+            Tool::Zero(args) => erase::zero(&args),
         },
         Err(error) => {
             // A reader that has closed the pipe has seen enough.
             let _ = error.print();
             match error.use_stderr() {
                 false => ExitCode::SUCCESS,
-                true if is_info => ExitCode::from(info::FAILURE),
+                true if answers => ExitCode::from(info::FAILURE),
                 true => ExitCode::from(USAGE),
             }
         }

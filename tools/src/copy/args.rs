@@ -7,8 +7,8 @@ use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use nbd_client::Retry;
 
-use super::place::Place;
 use super::progress::Show;
+use crate::place::Place;
 use crate::size::size;
 
 const AFTER_HELP: &str = "\

@@ -9,7 +9,6 @@
 
 mod args;
 mod open;
-mod place;
 mod progress;
 mod report;
 mod resume;
@@ -22,7 +21,6 @@ use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::filter::LevelFilter;
 
 pub(crate) use args::CopyArgs as Args;
-pub(crate) use place::join_commands;
 
 use crate::out::complain;
 use progress::Display;

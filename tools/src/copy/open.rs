@@ -12,8 +12,8 @@ use nbd_client::{
 use rustix::fs::{FileType, OFlags, SeekFrom};
 use tokio::fs::{File, OpenOptions};
 
-use super::place::Place;
 use super::{Args, Failure};
+use crate::place::Place;
 use crate::tls::with_default_certificates;
 
 /// How much of a stream is read or written at a time, in bytes.

@@ -8,7 +8,7 @@ use nbd_client::Checkpoint;
 use serde::{Deserialize, Serialize};
 
 use super::Failure;
-use super::place::Place;
+use crate::place::Place;
 
 /// A checkpoint and of what it is.
 #[derive(Clone, Debug)]

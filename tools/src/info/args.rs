@@ -1,12 +1,13 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
 
 use clap::{ArgAction, Args};
 use nbd_client::{Connection, context};
 
 use super::Result;
+use crate::colours::Colours;
+use crate::place::Place;
 use crate::size::size;
 
 const AFTER_HELP: &str = "\
@@ -46,12 +47,8 @@ pub(crate) struct InfoArgs {
     /// Do not look at the first bytes of an export
     #[arg(long, overrides_with = "content")]
     no_content: bool,
-    /// Use colours [default: on a terminal, unless NO_COLOR is set]
-    #[arg(long, aliases = ["colors", "colour", "colours"], overrides_with = "no_color")]
-    color: bool,
-    /// Use no colours
-    #[arg(long, aliases = ["no-colors", "no-colour", "no-colours"], overrides_with = "color")]
-    no_color: bool,
+    #[command(flatten)]
+    colours: Colours,
     /// Where the server is
     #[arg(value_name = "URI | [ COMMAND ARG... ]", required = true)]
     server: Vec<OsString>,
@@ -99,13 +96,6 @@ struct ModeArgs {
     /// Ask whether it has not
     #[arg(long, value_name = "WORD", value_parser = Question::parse)]
     hasnt: Option<Question>,
-}
-
-/// Where the server is.
-#[derive(Debug)]
-pub(crate) enum Target {
-    Uri(String),
-    Command(Vec<OsString>),
 }
 
 /// What to print a map of.
@@ -165,21 +155,17 @@ impl InfoArgs {
 
     /// Whether to print in colours.
     pub(crate) fn colours(&self) -> bool {
-        let wanted = || {
-            let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            std::io::stdout().is_terminal() && !refused
-        };
-        self.color || !self.no_color && wanted()
+        self.colours.are_wanted()
     }
 
-    pub(crate) fn target(&self) -> Result<Target> {
+    pub(crate) fn target(&self) -> Result<Place> {
         match &self.server[..] {
             [open, command @ .., close] if open == "[" && close == "]" && !command.is_empty() => {
-                Ok(Target::Command(command.to_vec()))
+                Ok(Place::Command(command.to_vec()))
             }
             [open, ..] if open == "[" => Err("expected a command between [ and ]".into()),
             [uri] => match uri.to_str() {
-                Some(uri) => Ok(Target::Uri(uri.to_owned())),
+                Some(uri) => Ok(Place::Uri(uri.to_owned())),
                 None => Err(format!("{uri:?} is not a URI").into()),
             },
             _ => Err("expected one URI or one command in brackets".into()),

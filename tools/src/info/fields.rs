@@ -7,7 +7,7 @@ use bytes::Bytes;
 use nbd_client::{Connection, Export, Handshake, Protocol};
 
 use super::Result;
-use super::server::Server;
+use crate::server::Server;
 
 /// How much of an export `file` gets to see, in bytes.
 const SAMPLE: u64 = 8192;

@@ -12,7 +12,6 @@ mod args;
 mod fields;
 mod map;
 mod print;
-mod server;
 mod style;
 
 use std::process::ExitCode;
@@ -22,8 +21,8 @@ use tokio::runtime::Builder;
 pub(crate) use args::{InfoArgs as Args, separate_command};
 
 use crate::out::{self, complain};
+use crate::server::Server;
 use args::Mode;
-use server::Server;
 use style::Style;
 
 /// The exit code of a failure, a wrong command line included: 2 is an answer.

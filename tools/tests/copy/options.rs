@@ -126,7 +126,9 @@ fn requests_have_the_size_asked_for() {
         let disk = full_disk(&dir, "disk", SIZE);
         let logged = Logged::new(&dir, &["file", &disk]);
         copied(&[option, &uri(&logged.server), "null:"]);
-        let requests = logged.requests("Read");
+        let mut requests = logged.requests("Read");
+        // Connections to one server are compared by a few sectors.
+        requests.retain(|request| request.1 > 512);
         assert_eq!(requests.len() as u64, SIZE / length, "{option}");
         assert!(
             requests.iter().all(|request| request.1 == length),

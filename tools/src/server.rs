@@ -1,24 +1,28 @@
 //! The server, to be connected to as often as needed.
 
+use std::error::Error;
 use std::ffi::OsString;
 
 use nbd_client::{Builder, Connection, Uri, UriPolicy};
 
-use super::Result;
-use super::args::Target;
+use crate::place::Place;
 use crate::tls::with_default_certificates;
 
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+
+#[derive(Debug)]
 pub(crate) enum Server {
     Uri(Box<Uri>),
     Command(Vec<OsString>),
 }
 
 impl Server {
-    pub(crate) fn new(target: Target) -> Result<Self> {
-        Ok(match target {
-            Target::Uri(uri) => Self::Uri(Box::new(uri.parse()?)),
-            Target::Command(command) => Self::Command(command),
-        })
+    pub(crate) fn new(place: Place) -> Result<Self> {
+        match place {
+            Place::Uri(uri) => Ok(Self::Uri(Box::new(uri.parse()?))),
+            Place::Command(command) => Ok(Self::Command(command)),
+            other => Err(format!("expected a URI or a command in brackets: {other}").into()),
+        }
     }
 
     pub(crate) async fn connect(&self, set: impl FnOnce(Builder) -> Builder) -> Result<Connection> {

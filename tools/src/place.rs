@@ -1,4 +1,4 @@
-//! Source and destination on the command line.
+//! Servers, files and the like on the command line.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// What is between the words of a command that were made one: no argument of a program contains it.
 const BETWEEN: u8 = 0;
 
-/// A source or a destination.
+/// What is read or written.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Place {
     Uri(String),

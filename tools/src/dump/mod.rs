@@ -1,0 +1,92 @@
+//! `nbd dump` prints the content of an export in hexadecimal, as `nbddump` of libnbd does. What the
+//! server says to be zero is not read.
+//!
+//! ```text
+//! nbd dump nbd://localhost
+//! nbd dump --offset 1M --length 512 [ qemu-nbd -r -f qcow2 disk.qcow2 ]
+//! ```
+
+mod lines;
+
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::process::ExitCode;
+
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use futures::TryStreamExt as _;
+use nbd_client::{Chunk, context};
+use tokio::runtime::Builder;
+
+use crate::colours::Colours;
+use crate::out::complain;
+use crate::place::Place;
+use crate::server::Server;
+use crate::size::size;
+use lines::Lines;
+
+/// Prints the content of an export in hexadecimal, as nbddump does
+#[derive(clap::Args, Debug)]
+#[command(infer_long_args = true)]
+pub(crate) struct Args {
+    /// Begin at this byte
+    #[arg(long, value_name = "SIZE", value_parser = size::<u64>, default_value = "0", hide_default_value = true)]
+    offset: u64,
+    /// Print so many bytes at most [default: to the end of the export]
+    #[arg(short = 'n', long, alias = "limit", value_name = "SIZE", value_parser = size::<u64>)]
+    length: Option<u64>,
+    #[command(flatten)]
+    colours: Colours,
+    /// Where the server is
+    #[arg(value_name = "URI | [ COMMAND ARG... ]", value_parser = OsStringValueParser::new().try_map(Place::parse))]
+    server: Place,
+}
+
+pub(crate) fn main(args: &Args) -> ExitCode {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let dumped = runtime
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(run(args)));
+    match dumped {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain!("nbd dump: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the reader of the output has gone: he has seen enough.
+fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let server = Server::new(args.server.clone())?;
+    let builder = |builder: nbd_client::Builder| {
+        let builder = builder.meta_context(context::BASE_ALLOCATION);
+        builder.read_only(true)
+    };
+    let conn = server.connect(builder).await?;
+    let size = conn.size()?;
+    if args.offset > size {
+        return Err(format!("the export has {size} bytes: it ends before --offset").into());
+    }
+    let end = args
+        .length
+        .map_or(size, |length| args.offset.saturating_add(length).min(size));
+    let mut lines = Lines::new(args.offset..end, args.colours.are_wanted());
+    let mut pieces = conn.pieces(args.offset..end);
+    while let Some(piece) = pieces.try_next().await? {
+        match piece {
+            Chunk::Data { data, .. } => lines.data(&data)?,
+            Chunk::Hole { length, .. } => lines.zeroes(length)?,
+            _ => {}
+        }
+    }
+    drop(pieces);
+    lines.finish()?;
+    conn.disconnect().await?;
+    Ok(())
+}
