@@ -31,8 +31,9 @@ use crate::wire::Command;
 pub struct Pending<O: Execute> {
     stage: Stage<O>,
     timer: Timer,
-    /// The error if the deadline passes.
-    overdue: Option<Box<Error>>,
+    /// How much time it has, if that is limited, and what it asks for.
+    timeout: Duration,
+    asked: FailedRequest,
 }
 
 enum Stage<O: Execute> {
@@ -42,7 +43,6 @@ enum Stage<O: Execute> {
     /// A task changes the export, and says when it began to.
     Changing {
         result: oneshot::Receiver<Result<O::Output>>,
-        lost: Box<Error>,
         is_begun: Arc<AtomicBool>,
     },
     Over,
@@ -65,30 +65,35 @@ impl<O: Execute> Stage<O> {
         }
     }
 
-    /// Gives the request up because its deadline has passed. Returns the error.
-    fn expire(self, overdue: Error) -> Error {
-        if let Self::Changing {
+    /// Gives the request up because its deadline has passed. Returns whether it may have been sent as
+    /// a change.
+    fn is_lost(self) -> bool {
+        let Self::Changing {
             mut result,
-            lost,
             is_begun,
         } = self
-        {
-            // The task looks at the one after it has set the other.
-            result.close();
-            if is_begun.load(Ordering::SeqCst) {
-                return *lost;
-            }
-        }
-        overdue
+        else {
+            return false;
+        };
+        // The task looks at the one after it has set the other.
+        result.close();
+        is_begun.load(Ordering::SeqCst)
     }
 }
 
 impl<O: Execute> Pending<O> {
     pub(super) const fn new(request: Request<O, Disk>) -> Self {
+        let (offset, length) = request.range();
+        let command = O::COMMAND;
         Self {
             stage: Stage::New(request),
             timer: Timer::new(),
-            overdue: None,
+            timeout: Duration::MAX,
+            asked: FailedRequest {
+                command,
+                offset,
+                length,
+            },
         }
     }
 
@@ -124,9 +129,9 @@ impl<O: Execute> Pending<O> {
                 self.stage = Stage::Working(Box::pin(std::future::ready(error)));
                 return;
             }
-            self.overdue = Some(Box::new(overdue(&request, timeout).unsent()));
+            self.timeout = timeout;
         }
-        self.stage = begin(request, timeout.unwrap_or_default());
+        self.stage = begin(request);
     }
 }
 
@@ -143,8 +148,21 @@ impl<O: Execute> Future for Pending<O> {
             }
             Poll::Pending if this.timer.poll_over(cx) => {
                 let stage = std::mem::replace(&mut this.stage, Stage::Over);
-                let overdue = this.overdue.take().map(|overdue| *overdue);
-                Poll::Ready(Err(stage.expire(overdue.unwrap_or_else(Error::closed))))
+                let FailedRequest {
+                    command,
+                    offset,
+                    length,
+                } = this.asked;
+                let overdue = Error::overdue(this.timeout, this.asked);
+                Poll::Ready(Err(match stage.is_lost() {
+                    true => Error::lost_change(
+                        command,
+                        offset..offset.saturating_add(length),
+                        None,
+                        overdue,
+                    ),
+                    false => overdue.unsent(),
+                }))
             }
             Poll::Pending => Poll::Pending,
         }
@@ -160,24 +178,9 @@ impl<O: Execute> std::fmt::Debug for Pending<O> {
     }
 }
 
-/// The error of a request that was not answered in time.
-fn overdue<O: Execute>(request: &Request<O, Disk>, timeout: Duration) -> Error {
-    let (offset, length) = request.range();
-    let command = O::COMMAND;
-    Error::overdue(
-        timeout,
-        FailedRequest {
-            command,
-            offset,
-            length,
-        },
-    )
-}
-
-/// Begins to work on a request, which has so much time if it has a deadline.
-fn begin<O: Execute>(request: Request<O, Disk>, timeout: Duration) -> Stage<O> {
+/// Begins to work on a request.
+fn begin<O: Execute>(request: Request<O, Disk>) -> Stage<O> {
     let hub = request.client().hub().clone();
-    let overdue = overdue(&request, timeout);
     let request = Lasting::new(request);
     let refused = |error| Stage::Working(Box::pin(std::future::ready(Err(Error::from(error)))));
     let content = match request.operation.effect() {
@@ -204,7 +207,6 @@ fn begin<O: Execute>(request: Request<O, Disk>, timeout: Duration) -> Stage<O> {
     if request.range.is_empty() {
         return Stage::Working(Box::pin(read(hub, request)));
     }
-    let lost = Error::lost_change(O::COMMAND, start..end, None, overdue);
     // It goes on if the caller gives up: what was sent must be followed to its end.
     let (covers, effect) = hub.reach(&request.range, &content, request.is_unaligned);
     let (answer, result) = oneshot::channel();
@@ -220,9 +222,5 @@ fn begin<O: Execute>(request: Request<O, Disk>, timeout: Duration) -> Stage<O> {
         is_begun: is_begun.clone(),
     };
     runtime.spawn(change.carry_out());
-    Stage::Changing {
-        result,
-        lost: Box::new(lost),
-        is_begun,
-    }
+    Stage::Changing { result, is_begun }
 }

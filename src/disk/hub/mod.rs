@@ -129,6 +129,9 @@ impl Hub {
     /// Waits for a link: of those that are ready, the one that has written what is asked for and not
     /// flushed it, or else the least busy one.
     pub(super) async fn link(&self, range: Option<&Range<u64>>) -> Result<Arc<Link>> {
+        if let Some(link) = self.try_link(range)? {
+            return Ok(link);
+        }
         loop {
             let linked = self.linked.notified();
             if let Some(link) = self.try_link(range)? {
