@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
-use nbd_client::Retry;
+use nbd_client::{BlockHash, Retry};
 
+use super::hash;
 use super::progress::Show;
 use crate::place::Place;
 use crate::size::size;
@@ -37,6 +38,12 @@ pub(crate) struct CopyArgs {
     /// Give the destination room for all bytes, zeroes too
     #[arg(long)]
     pub(crate) allocated: bool,
+    /// Print the hash of the disk, as nbdcopy 1.24 does [default: sha256/64k]
+    #[arg(long, value_name = "FUNCTION[/SIZE]", num_args = 0..=1, require_equals = true, default_missing_value = hash::DEFAULT, value_parser = hash::parse)]
+    pub(crate) blkhash: Option<BlockHash>,
+    /// Write the hash to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) blkhash_file: Option<PathBuf>,
     /// Connect so many times to each server that allows it
     #[arg(short = 'C', long, value_name = "N", value_parser = positive, default_value = "4")]
     connections: usize,
@@ -107,13 +114,6 @@ pub(crate) struct CopyArgs {
     #[arg(long, help_heading = "Not in nbdcopy")]
     pub(crate) json: bool,
 
-    /// Of nbdcopy 1.24; refused.
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "")]
-    blkhash: Option<String>,
-    /// The same.
-    #[arg(long, hide = true)]
-    blkhash_file: Option<PathBuf>,
-
     /// What is read
     #[arg(value_parser = OsStringValueParser::new().try_map(Place::parse))]
     pub(crate) source: Place,
@@ -126,14 +126,20 @@ impl CopyArgs {
     /// Refuses what does not go together.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
         let is_stream = |place: &Place| matches!(place, Place::Stdio | Place::Nothing);
-        Err(if self.blkhash.is_some() || self.blkhash_file.is_some() {
-            "--blkhash is not there yet: --verify compares both sides, and nbdcopy has it since \
-             version 1.24"
-        } else if matches!(self.source, Place::Nothing) {
+        Err(if matches!(self.source, Place::Nothing) {
             "null: can only be the destination"
         } else if self.resume.is_some() && (is_stream(&self.source) || is_stream(&self.destination))
         {
             "--resume needs a source and a destination with positions: no - and no null:"
+        } else if self.blkhash_file.is_some() && self.blkhash.is_none() {
+            "--blkhash-file needs --blkhash"
+        } else if self.blkhash.is_some() && (self.resume.is_some() || self.only.is_some()) {
+            "--blkhash needs the whole disk: no --resume and no --only"
+        } else if self.blkhash.is_some()
+            && self.blkhash_file.is_none()
+            && matches!(self.destination, Place::Stdio)
+        {
+            "the standard output cannot have both the copy and the hash: use --blkhash-file"
         } else if self.json && matches!(self.destination, Place::Stdio) {
             "the standard output cannot have both the copy and --json"
         } else {

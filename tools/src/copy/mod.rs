@@ -8,6 +8,7 @@
 //! ```
 
 mod args;
+mod hash;
 mod open;
 mod progress;
 mod report;
@@ -109,6 +110,9 @@ async fn run(args: &Args, display: Option<Display>, signals: &Signals) -> Result
     if let Some(rate) = args.rate {
         copying = copying.rate(&RateLimit::new(rate));
     }
+    if let Some(hash) = &args.blkhash {
+        copying = copying.hash(hash.clone());
+    }
     if let Some(context) = &args.only {
         copying = copying.only(context);
     }
@@ -152,7 +156,11 @@ async fn finish(
     if args.json {
         report::print_json(copied);
     }
-    Ok(())
+    match &copied.hash {
+        Some(_) if args.json && args.blkhash_file.is_none() => Ok(()),
+        Some(hash) => hash::print(hash, args.blkhash_file.as_deref()),
+        None => Ok(()),
+    }
 }
 
 /// Says what to do next, if something was kept.

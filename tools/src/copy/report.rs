@@ -5,6 +5,7 @@ use std::ops::Range;
 use nbd_client::Copied;
 use serde_json::{Value, json};
 
+use super::hash;
 use crate::out::{complain, say};
 
 /// Prints what was done as JSON.
@@ -21,6 +22,7 @@ pub(crate) fn print_json(copied: &Copied) {
             "salvaged": ranges(&copied.salvaged),
             "unfenced": ranges(&copied.unfenced),
             "verified": copied.verified,
+            "hash": copied.hash.as_deref().map(hash::hex),
             "elapsed": copied.elapsed.as_secs_f64(),
         })
     );

@@ -42,14 +42,19 @@ fn wrong_command_lines_are_explained() {
             &["--progress=yes", "a", "b"],
             "expected a file descriptor or json",
         ),
-        (&["--blkhash", "a", "b"], "--blkhash is not there yet"),
+        (&["--blkhash=crc", "a", "b"], "expected md5, sha1, sha224"),
         (
-            &["--blkhash=sha256/64k", "a", "b"],
-            "--verify compares both sides",
+            &["--blkhash=md5/3", "a", "b"],
+            "expected blocks of a power of 2",
         ),
         (
+            &["--blkhash", "--resume=r", "a", "b"],
+            "--blkhash needs the whole disk",
+        ),
+        (&["--blkhash", "a", "-"], "use --blkhash-file"),
+        (
             &["--blkhash-file=h", "a", "b"],
-            "--blkhash is not there yet",
+            "--blkhash-file needs --blkhash",
         ),
         (&["--resume=r", "-", "b"], "no - and no null:"),
         (&["--resume=r", "a", "null:"], "no - and no null:"),

@@ -12,6 +12,7 @@ mod arguments;
 mod lost;
 mod nbdcopy;
 mod options;
+mod output;
 mod places;
 mod progress;
 mod resume;

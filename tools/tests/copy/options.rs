@@ -5,9 +5,7 @@ use std::fs::OpenOptions;
 
 use serde_json::json;
 
-use crate::run::{
-    SIZE, copied, copy, disk, ended, errors, failed, full_disk, report, room, same, uri, write,
-};
+use crate::run::{SIZE, copied, disk, errors, failed, full_disk, report, room, same, uri, write};
 use crate::server::{Dir, Server, run};
 
 /// A server that writes down each request.
@@ -262,35 +260,6 @@ fn any_number_of_threads_will_do() {
 }
 
 #[test]
-fn verbose_copies_say_what_happens() {
-    let server = Server::nbdkit(&["pattern", "1M"]);
-    let uri = uri(&server);
-    for option in ["-v", "--verbose"] {
-        let output = copied(&[option, &uri, "null:"]);
-        assert_eq!(output.stdout, b"");
-        let said = errors(&output);
-        for part in [
-            &format!("source: {uri}, 1048576 bytes"),
-            "destination: null:",
-            "DEBUG",
-            "nbd copy: 1048576 bytes: 1048576 of data",
-        ] {
-            assert!(said.contains(part), "{part}: {said}");
-        }
-    }
-    assert_eq!(errors(&copied(&[&uri, "null:"])), "");
-}
-
-#[test]
-fn versions_are_told() {
-    for option in ["-V", "--version"] {
-        let output = copied(&[option]);
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert!(said.contains(env!("CARGO_PKG_VERSION")), "{said}");
-    }
-}
-
-#[test]
 fn options_can_be_shortened_repeated_and_come_last() {
     let dir = Dir::new();
     let (disk, back) = (disk(&dir, "disk"), dir.path("back"));
@@ -384,29 +353,4 @@ fn the_rate_is_limited() {
     let report = report(&["--rate=16M", &disk, "null:"]);
     let seconds = report["elapsed"].as_f64().unwrap();
     assert!(seconds > 0.4, "{seconds}");
-}
-
-#[test]
-fn the_report_is_json_or_nothing() {
-    let dir = Dir::new();
-    let disk = disk(&dir, "disk");
-    let report = report(&[&disk, "null:"]);
-    let report = report.as_object().unwrap();
-    for key in [
-        "size",
-        "data",
-        "zeroes",
-        "skipped",
-        "repeated",
-        "status_failures",
-        "salvaged",
-        "unfenced",
-        "verified",
-        "elapsed",
-    ] {
-        assert!(report.contains_key(key), "{key}");
-    }
-    assert_eq!(report.len(), 10);
-    let output = ended(copy(&["--json", "/nonexistent", "null:"]));
-    assert_eq!(output.stdout, b"");
 }
