@@ -67,7 +67,7 @@ impl<O: Execute> Stage<O> {
 
     /// Gives the request up because its deadline has passed. Returns whether it may have been sent as
     /// a change.
-    fn is_lost(self) -> bool {
+    fn give_up(self) -> bool {
         let Self::Changing {
             mut result,
             is_begun,
@@ -154,7 +154,7 @@ impl<O: Execute> Future for Pending<O> {
                     length,
                 } = this.asked;
                 let overdue = Error::overdue(this.timeout, this.asked);
-                Poll::Ready(Err(match stage.is_lost() {
+                Poll::Ready(Err(match stage.give_up() {
                     true => Error::lost_change(
                         command,
                         offset..offset.saturating_add(length),
