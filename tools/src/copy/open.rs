@@ -67,8 +67,7 @@ async fn disk(args: &Args, place: &Place, changes: Changes) -> nbd_client::Resul
         if let Some(context) = &args.only {
             link = link.require_meta_context(context);
         }
-        // qemu-nbd hangs up where it cannot read in the middle of a fragmented reply.
-        link = link.read_only(true).dont_fragment_reads(args.salvage);
+        link = link.read_only(true);
     }
     let disk = Disk::builder().changes(changes);
     match place {
