@@ -18,6 +18,9 @@ use crate::request::{self, Client};
 /// Extents of one metadata context.
 pub(super) type ExtentStream = Pin<Box<dyn Stream<Item = Result<Extent>> + Send>>;
 
+/// How often a request is made that a disk gives up, each time after several lost connections.
+pub(super) const ATTEMPTS: u32 = 6;
+
 /// Anything that carries out commands.
 #[derive(Clone, Debug)]
 pub(super) enum Nbd {
@@ -52,12 +55,26 @@ impl Nbd {
         })
     }
 
-    /// Whether it has lost connections for this error, and can be read in another way.
+    /// Whether a request that failed with this error can be made again: a disk gives a request up after
+    /// it has lost a few connections, and goes on itself.
     pub(super) fn has_survived(&self, error: &Error) -> bool {
-        let can_df = self.export().is_ok_and(|export| export.can_df());
         match self {
             Self::Connection(_) => false,
-            Self::Disk(disk) => can_df && error.is_fatal() && disk.ended().is_none(),
+            Self::Disk(disk) => error.is_fatal() && disk.ended().is_none(),
+        }
+    }
+
+    /// Makes a request that changes nothing again, as often as a server that comes and goes deserves.
+    pub(super) async fn lasting<T, F>(&self, mut request: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut attempts = 1;
+        loop {
+            match request().await {
+                Err(error) if attempts < ATTEMPTS && self.has_survived(&error) => attempts += 1,
+                result => return result,
+            }
         }
     }
 

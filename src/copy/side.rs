@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::file::LocalFile;
 use super::nbd::Nbd;
@@ -17,6 +17,10 @@ use crate::wire::Errno;
 /// How often a write whose outcome is unknown is repeated. A disk gives up before.
 const REPEATS: u32 = 100;
 
+/// How much is read at a time, in bytes, where longer reads were given up: the least that a server has
+/// to answer in one piece.
+const PART: u64 = 64 << 10;
+
 /// What can be read anywhere.
 #[derive(Debug)]
 pub(super) enum Reader {
@@ -28,23 +32,40 @@ pub(super) enum Reader {
 #[derive(Debug)]
 pub(super) struct NbdReader {
     nbd: Nbd,
-    /// Whether the server has hung up on reads that may come in pieces. All reads of the copy share it,
-    /// and one that does not know yet only loses another connection.
+    /// Whether the server has hung up on a read that it could not complete. All reads of the copy share
+    /// it, and one that does not know yet only loses another connection.
     hangs_up: AtomicBool,
 }
 
 impl NbdReader {
-    /// Reads; where the server hangs up instead of an answer, once more and in one piece: qemu-nbd has
-    /// no other way to say in the middle of an answer that it cannot read.
     async fn read(&self, range: Range<u64>) -> Result<Bytes> {
         let hangs_up = self.hangs_up.load(Ordering::Relaxed);
         match self.nbd.read(range.clone(), hangs_up).await {
-            Err(error) if !hangs_up && self.nbd.has_survived(&error) => {
-                self.hangs_up.store(true, Ordering::Relaxed);
-                self.nbd.read(range, true).await
-            }
+            Err(error) if self.nbd.has_survived(&error) => self.read_parts(range).await,
             result => result,
         }
+    }
+
+    /// Reads what several connections were lost over, in parts that are short enough for a server that
+    /// is never up for long. None may be answered in pieces: in the middle of such an answer, qemu-nbd
+    /// has no other way than to hang up to say that it cannot read.
+    async fn read_parts(&self, range: Range<u64>) -> Result<Bytes> {
+        let is_whole = self.nbd.export()?.can_df();
+        let mut data = BytesMut::new();
+        let mut at = range.start;
+        while at < range.end {
+            let part = at..(at - at % PART + PART).min(range.end);
+            let read = self
+                .nbd
+                .lasting(|| self.nbd.read(part.clone(), is_whole))
+                .await;
+            if matches!(read, Err(Error::Request(_))) {
+                self.hangs_up.store(is_whole, Ordering::Relaxed);
+            }
+            data.extend_from_slice(&read?);
+            at = part.end;
+        }
+        Ok(data.freeze())
     }
 }
 
@@ -141,7 +162,7 @@ impl Writer {
     pub(super) async fn write(&self, offset: u64, data: Bytes) -> Result<u64, CopyFault> {
         let length = data.len() as u64;
         match &self.place {
-            Target::Nbd(nbd) => repeated(length, || nbd.write(offset, data.clone())).await,
+            Target::Nbd(nbd) => repeated(nbd, length, || nbd.write(offset, data.clone())).await,
             Target::File(file) => file.write(offset, data).await.map(|()| 0),
             Target::Nothing => Ok(0),
         }
@@ -155,7 +176,7 @@ impl Writer {
         match &self.place {
             Target::Nbd(nbd) => {
                 let length = range.end - range.start;
-                repeated(length, || self.zero_export(nbd, range.clone())).await
+                repeated(nbd, length, || self.zero_export(nbd, range.clone())).await
             }
             Target::File(file) => file.zero(range, self.keeps_room).await.map(|()| 0),
             Target::Nothing => Ok(0),
@@ -177,7 +198,7 @@ impl Writer {
     /// Makes durable what was written.
     pub(super) async fn flush(&self) -> Result<()> {
         match &self.place {
-            Target::Nbd(nbd) if nbd.export()?.can_flush() => nbd.flush().await,
+            Target::Nbd(nbd) if nbd.export()?.can_flush() => nbd.lasting(|| nbd.flush()).await,
             Target::File(file) => file.sync().await.map_err(Error::from),
             Target::Nbd(_) | Target::Nothing => Ok(()),
         }
@@ -223,8 +244,13 @@ impl Writer {
     }
 }
 
-/// Repeats a change of this length until its outcome is known, and returns how many bytes that were.
-async fn repeated<F>(length: u64, mut change: impl FnMut() -> F) -> Result<u64, CopyFault>
+/// Repeats a change of this length until its outcome is known, and returns how many bytes that were. It
+/// is safe, since only these bytes are ever written there.
+async fn repeated<F>(
+    nbd: &Nbd,
+    length: u64,
+    mut change: impl FnMut() -> F,
+) -> Result<u64, CopyFault>
 where
     F: Future<Output = Result<()>>,
 {
@@ -232,9 +258,14 @@ where
     loop {
         match change().await {
             Ok(()) => return Ok(length * u64::from(repeats)),
-            // Only these bytes are ever written there: writing them again is safe.
-            Err(Error::OutcomeUnknown(_)) if repeats < REPEATS => repeats += 1,
-            Err(error) => return Err(error.of_side(Side::Destination)),
+            Err(error) => {
+                let may_repeat =
+                    matches!(error, Error::OutcomeUnknown(_)) || nbd.has_survived(&error);
+                if !may_repeat || repeats == REPEATS {
+                    return Err(error.of_side(Side::Destination));
+                }
+                repeats += 1;
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::file::LocalFile;
-use super::nbd::{ExtentStream, Nbd};
+use super::nbd::{ATTEMPTS, ExtentStream, Nbd};
 use crate::context::BASE_ALLOCATION;
 use crate::error::{CopyFault, Error, Side};
 
@@ -64,19 +64,26 @@ impl Asking {
         if start >= end {
             return Ok(None);
         }
-        let nbd = &self.nbd;
-        let extents = self
-            .extents
-            .get_or_insert_with(|| nbd.extents(BASE_ALLOCATION, start..end));
-        let (stop, is_zero, is_failure) = match extents.next().await {
-            Some(Ok(extent)) => (extent.end(), extent.is_zero(), false),
-            Some(Err(Error::Request(error))) => {
-                tracing::debug!(%error, "reading what the source cannot describe");
-                self.extents = None;
-                (end.min(start.saturating_add(UNKNOWN)), false, true)
+        let mut attempts = 1;
+        let (stop, is_zero, is_failure) = loop {
+            let nbd = &self.nbd;
+            let extents = self
+                .extents
+                .get_or_insert_with(|| nbd.extents(BASE_ALLOCATION, start..end));
+            match extents.next().await {
+                Some(Ok(extent)) => break (extent.end(), extent.is_zero(), false),
+                Some(Err(Error::Request(error))) => {
+                    tracing::debug!(%error, "reading what the source cannot describe");
+                    self.extents = None;
+                    break (end.min(start.saturating_add(UNKNOWN)), false, true);
+                }
+                Some(Err(error)) if attempts < ATTEMPTS && nbd.has_survived(&error) => {
+                    attempts += 1;
+                    self.extents = None;
+                }
+                Some(Err(error)) => return Err(error.of_side(Side::Source)),
+                None => break (end, false, false),
             }
-            Some(Err(error)) => return Err(error.of_side(Side::Source)),
-            None => (end, false, false),
         };
         self.left.start = stop;
         let found = Found {
