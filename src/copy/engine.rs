@@ -26,6 +26,10 @@ use crate::spans::Spans;
 const EVERY: Duration = Duration::from_secs(30);
 const AT_LEAST_EVERY: u64 = 4 << 30;
 
+/// How often what is copied is flushed once a server has lost what was not: one that is never up for
+/// long could lose the same again and again.
+const AFTER_LOSS: Duration = Duration::from_secs(1);
+
 /// How long a copy that fails waits for what is in flight, and for a last flush.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -63,6 +67,8 @@ pub(super) struct State {
     completed: Spans<()>,
     completed_bytes: u64,
     last_flush: Option<Instant>,
+    /// Whether a server has lost what was not flushed.
+    has_lost: bool,
     /// How many units of data were completed.
     units: u64,
     /// Where the last unit ended that was begun, in bytes. What lies between units needs no copying.
@@ -121,10 +127,13 @@ impl Engine<'_> {
     async fn next(&mut self) -> Next {
         let state = &mut self.state;
         let has_room = !state.is_over && state.working.len() < self.most;
-        let due = match (self.keep.is_some(), &state.flushing, state.last_flush) {
-            (true, None, Some(last)) if state.completed.len() > 0 => Some(last + EVERY),
-            _ => None,
+        let every = match state.has_lost {
+            true => Some(AFTER_LOSS),
+            false => self.keep.as_ref().map(|_| EVERY),
         };
+        let can_flush = state.flushing.is_none() && state.completed.len() > 0;
+        let since = state.last_flush.filter(|_| can_flush);
+        let due = since.zip(every).map(|(last, every)| last + every);
         tokio::select! {
             biased;
             () = self.cancelled.clone() => Next::Cancelled,
@@ -263,6 +272,7 @@ impl Engine<'_> {
     /// Copies again what may be lost with the server, and takes the rest for completed, to be flushed
     /// once more.
     fn lost(&mut self, mut covered: Spans<()>, ranges: &[Range<u64>]) {
+        self.state.has_lost = true;
         for range in ranges {
             let lost: Vec<_> = covered.within(range).collect();
             for (range, ()) in lost {
