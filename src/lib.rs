@@ -32,7 +32,7 @@
 //! | [`Chunks`], [`Chunk`] | A read that arrives piece by piece. |
 //! | [`ReadStream`], [`Pieces`] | The bytes of a range in order, read ahead; with zeroes apart. |
 //! | [`WriteSink`] | Data and zeroes to write, a bounded amount at a time. |
-//! | [`copy`] | A whole disk to another place: sparse, parallel, and with checkpoints. |
+//! | [`copy()`] | A whole disk to another place: sparse, parallel, and with checkpoints. |
 //! | [`Cursor`] | An export, or a part of it, as a file of Tokio: read, write, seek. |
 //! | [`Extents`], [`Extent`] | Where data is, and where it was changed; [`context`] names the metadata contexts. |
 //! | [`Export`] | What the server says about the disk: size, features, block sizes. |

@@ -146,7 +146,7 @@ type Keep = Box<dyn FnMut(&Checkpoint) -> io::Result<()> + Send>;
 /// Ends when the copy is to be cancelled.
 type Cancel = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A copy that has not begun: set it up, then await it. See [`copy`].
+/// A copy that has not begun: set it up, then await it. See [`copy()`].
 #[must_use = "nothing is copied until it is awaited"]
 pub struct Copying {
     source: Source,

@@ -108,9 +108,9 @@ impl Nbd {
         with!(self, client => request::flush(client).await)
     }
 
-    /// Returns the extents of a range; neighbours with the same flags are joined.
+    /// Returns the extents of a range; neighbours are joined as far as that helps who reads.
     pub(super) fn extents(&self, context: &str, range: Range<u64>) -> ExtentStream {
-        with!(self, client => Extents::new(client.clone(), context, range).merged().boxed())
+        with!(self, client => Extents::new(client.clone(), context, range).merged_for_reading().boxed())
     }
 
     /// Returns whether it can say where it is zero.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-/// What a [copy](crate::copy) has done. All lengths are in bytes.
+/// What a [copy](crate::copy()) has done. All lengths are in bytes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Copied {

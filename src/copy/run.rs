@@ -1,7 +1,6 @@
 //! A copy from its beginning to its end.
 
 use std::future::pending;
-use std::ops::Range;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -218,9 +217,12 @@ async fn finish(
             }
         }
     }
-    report
-        .salvaged
-        .sort_unstable_by_key(|range: &Range<u64>| range.start);
+    // Parts of one place may have come in any order, and with different units.
+    let mut salvaged = Spans::default();
+    for range in report.salvaged.drain(..) {
+        salvaged.add(range);
+    }
+    report.salvaged = salvaged.iter().map(|(range, ())| range).collect();
     if let Some(nbd) = worker.writer.nbd() {
         report.unfenced = nbd.unfenced();
     }

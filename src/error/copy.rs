@@ -25,7 +25,7 @@ impl fmt::Display for Side {
     }
 }
 
-/// Why a [copy](crate::copy) failed: on which side, doing what, and where.
+/// Why a [copy](crate::copy()) failed: on which side, doing what, and where.
 #[derive(Clone, Debug)]
 pub struct CopyError {
     pub(super) fault: CopyFault,

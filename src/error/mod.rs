@@ -138,7 +138,7 @@ pub enum Error {
     Timeout(Phase, Ending),
     /// The connection was closed by this side.
     Closed(Ending),
-    /// A [copy](crate::copy) failed.
+    /// A [copy](crate::copy()) failed.
     Copy(Box<CopyError>),
 }
 

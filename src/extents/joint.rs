@@ -94,7 +94,7 @@ impl<C: Client> JointExtents<C> {
     /// Joins neighbours with the same flags in all contexts. An extent is then returned only when
     /// the next one is known.
     pub const fn merged(mut self) -> Self {
-        self.merge.merges = true;
+        self.merge.joins = |_| true;
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::task::{Poll, ready};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A piece of a range.
 pub(super) trait Piece {
@@ -16,20 +16,21 @@ pub(super) trait Piece {
 /// The last step of a stream of pieces, which joins them on demand.
 #[derive(Debug)]
 pub(super) struct Merge<T> {
-    pub(super) merges: bool,
+    /// Which pieces are joined with those after them. They are returned only when the next one is known.
+    pub(super) joins: fn(&T) -> bool,
     /// The piece that the next one may extend.
     held: Option<T>,
-    /// The error that follows `held`.
-    error: Option<Error>,
+    /// The piece or the error that follows `held`.
+    next: Option<Result<T>>,
     is_over: bool,
 }
 
 impl<T> Merge<T> {
     pub(super) const fn new() -> Self {
         Self {
-            merges: false,
+            joins: |_| false,
             held: None,
-            error: None,
+            next: None,
             is_over: false,
         }
     }
@@ -42,28 +43,30 @@ impl<T: Piece> Merge<T> {
         &mut self,
         mut next: impl FnMut() -> Poll<Option<Result<T>>>,
     ) -> Poll<Option<Result<T>>> {
-        while !self.is_over {
+        while !self.is_over && self.next.is_none() {
             match ready!(next()) {
-                Some(Ok(piece)) if !self.merges => return Poll::Ready(Some(Ok(piece))),
                 Some(Ok(piece)) => match &mut self.held {
-                    Some(held) if held.is_like(&piece) => held.grow(&piece),
-                    held => {
-                        if let Some(done) = held.replace(piece) {
-                            return Poll::Ready(Some(Ok(done)));
-                        }
-                    }
+                    Some(held) if (self.joins)(held) && held.is_like(&piece) => held.grow(&piece),
+                    None if (self.joins)(&piece) => self.held = Some(piece),
+                    _ => self.next = Some(Ok(piece)),
                 },
                 Some(Err(error)) => {
                     self.is_over = true;
-                    self.error = Some(error);
+                    self.next = Some(Err(error));
                 }
                 None => self.is_over = true,
             }
         }
-        Poll::Ready(match self.held.take() {
-            Some(held) => Some(Ok(held)),
-            None => self.error.take().map(Err),
-        })
+        let item = self.held.take().map(Ok);
+        let item = item.or_else(|| self.next.take());
+        // What follows a piece that was held may be held in turn.
+        if let Some(Ok(piece)) = self
+            .next
+            .take_if(|next| matches!(next, Ok(piece) if (self.joins)(piece)))
+        {
+            self.held = Some(piece);
+        }
+        Poll::Ready(item)
     }
 }
 
@@ -72,12 +75,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::error::Error;
     use crate::extent::Extent;
 
     /// Offset, length and flags of what comes out, -1 for an error.
     fn merged(merges: bool, pieces: &[Option<u64>]) -> Vec<(u64, i64)> {
+        joined(if merges { |_| true } else { |_| false }, pieces)
+    }
+
+    fn joined(joins: fn(&Extent) -> bool, pieces: &[Option<u64>]) -> Vec<(u64, i64)> {
         let mut merge = Merge::new();
-        merge.merges = merges;
+        merge.joins = joins;
         let mut at = 0;
         let mut pieces = pieces.iter();
         let mut next = || {
@@ -108,6 +116,21 @@ mod tests {
         assert_eq!(merged(true, &pieces), [(2, 1), (1, 2), (3, 1)]);
         assert_eq!(merged(false, &pieces).len(), 6);
         assert_eq!(merged(true, &[]), []);
+    }
+
+    #[test]
+    fn others_do_not_wait_for_the_next_one() {
+        let pieces = [1, 2, 2, 1, 1, 2, 2].map(Some);
+        let twos = joined(|extent| extent.flags == 2, &pieces);
+        assert_eq!(twos, [(1, 1), (2, 2), (1, 1), (1, 1), (2, 2)]);
+        let mut merge = Merge::new();
+        merge.joins = |extent: &Extent| extent.flags == 2;
+        let mut first = Some(Extent::new(0, 1, 1));
+        let item = merge.poll(|| match first.take() {
+            Some(piece) => Poll::Ready(Some(Ok(piece))),
+            None => Poll::Pending,
+        });
+        assert!(item.is_ready());
     }
 
     #[test]

@@ -79,6 +79,9 @@ impl Connection {
     }
 }
 
+/// How long data is, in bytes, that is read before it is known what follows.
+const READ_AT_ONCE: u64 = 64 << 20;
+
 /// The extents of a range in one metadata context, see [`Connection::extents`].
 ///
 /// # Cancel safety
@@ -103,7 +106,14 @@ impl<C: Client> Extents<C> {
     /// Joins neighbours with the same flags, which servers may send separately. An extent is then
     /// returned only when the next one is known.
     pub const fn merged(mut self) -> Self {
-        self.merge.merges = true;
+        self.merge.joins = |_| true;
+        self
+    }
+
+    /// Joins neighbours for somebody who reads what is not zero: data only up to a length, so that reading
+    /// can begin before all of a large disk is known.
+    pub(crate) const fn merged_for_reading(mut self) -> Self {
+        self.merge.joins = |extent| extent.is_zero() || extent.length < READ_AT_ONCE;
         self
     }
 

@@ -114,7 +114,7 @@ struct Typed<T, C: Client> {
 impl<T: Piece, C: Client> Typed<T, C> {
     fn new(client: C, context: impl Into<String>, range: impl RangeBounds<u64>) -> Self {
         let mut merge = Merge::new();
-        merge.merges = true;
+        merge.joins = |_| true;
         Self {
             extents: Extents::new(client, context, range),
             merge,

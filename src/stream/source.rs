@@ -63,7 +63,7 @@ impl<C: Client> Source<C> {
                     *self = match client.exported()?.has_context(BASE_ALLOCATION) {
                         true => {
                             let extents = Extents::new(client.clone(), BASE_ALLOCATION, bounds);
-                            Self::Allocation(Box::new(extents.merged()))
+                            Self::Allocation(Box::new(extents.merged_for_reading()))
                         }
                         false => Self::Whole(bounds),
                     };

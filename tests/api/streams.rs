@@ -318,3 +318,18 @@ async fn an_error_of_the_extents_is_the_last_item() {
     );
     assert!(within(stream.next()).await.is_none());
 }
+
+#[tokio::test]
+async fn reading_begins_before_all_of_a_large_disk_is_known() {
+    let disk = Export::new(1 << 50).allocation(false);
+    // All of it is data, and without extended headers a status tells of 4 GiB.
+    let disk = disk.context(context::BASE_ALLOCATION, [(1 << 50, 0)]);
+    let server = Server::builder().export("", disk.clone()).build();
+    let builder = Connection::builder().meta_context(context::BASE_ALLOCATION);
+    let conn = builder.extended_headers(false).build();
+    conn.connect_stream(server.connect()).await.unwrap();
+    let mut pieces = conn.pieces(..);
+    let first = pieces.try_next().await.unwrap().unwrap();
+    assert_eq!(first.offset(), 0);
+    assert!(disk.counters().statuses <= 2);
+}
