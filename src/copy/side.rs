@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
+use futures::future::try_join_all;
 
 use super::file::LocalFile;
 use super::nbd::Nbd;
 use super::survey::{self, Survey};
+use super::zeroes::Run;
 use crate::context::BASE_ALLOCATION;
 use crate::error::{CopyFault, Error, Result, Side};
 use crate::export::Export;
@@ -158,13 +160,35 @@ impl Writer {
         }
     }
 
-    /// Writes, and returns how many bytes had to be written again.
-    pub(super) async fn write(&self, offset: u64, data: Bytes) -> Result<u64, CopyFault> {
-        let length = data.len() as u64;
+    /// Writes data that is cut into runs, and returns how many bytes had to be written again.
+    pub(super) async fn store(
+        &self,
+        offset: u64,
+        data: Bytes,
+        mut runs: Vec<Run>,
+    ) -> Result<u64, CopyFault> {
+        let zero_up_to = self.is_zero_up_to;
+        runs.retain(|run| !run.is_zero || offset + run.range.end as u64 > zero_up_to);
         match &self.place {
-            Target::Nbd(nbd) => repeated(nbd, length, || nbd.write(offset, data.clone())).await,
-            Target::File(file) => file.write(offset, data).await.map(|()| 0),
             Target::Nothing => Ok(0),
+            Target::File(file) => {
+                let stored = file.store(offset, data, runs, self.keeps_room).await;
+                stored.map(|()| 0)
+            }
+            Target::Nbd(nbd) => {
+                let stores = runs.into_iter().map(|run| {
+                    let at = offset + run.range.start as u64;
+                    let part = data.slice(run.range);
+                    let length = part.len() as u64;
+                    async move {
+                        match run.is_zero {
+                            true => self.zero(at..at + length).await,
+                            false => repeated(nbd, length, || nbd.write(at, part.clone())).await,
+                        }
+                    }
+                });
+                Ok(try_join_all(stores).await?.into_iter().sum())
+            }
         }
     }
 

@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::try_join_all;
 
 use super::hash::{BlockHash, Hashes};
 use super::plan::Unit;
@@ -53,6 +52,12 @@ impl Worker {
     pub(super) async fn work(self: Arc<Self>, task: Task) -> Result<Done, CopyFault> {
         match task {
             Task::Copy(unit) if unit.is_zero => self.zero(unit.range).await,
+            task => self.copy(task).await,
+        }
+    }
+
+    async fn copy(&self, task: Task) -> Result<Done, CopyFault> {
+        match task {
             Task::Copy(unit) => {
                 let (data, salvaged) = self.read(unit.range.clone()).await?;
                 let mut done = self.store(unit.range.start, data).await?;
@@ -120,25 +125,7 @@ impl Worker {
             };
             *sum += run.range.len() as u64;
         }
-        let store = |run: Run| {
-            let at = offset + run.range.start as u64;
-            let part = data.slice(run.range);
-            async move {
-                match run.is_zero {
-                    true => self.writer.zero(at..at + part.len() as u64).await,
-                    false => self.writer.write(at, part).await,
-                }
-            }
-        };
-        let mut runs = runs.into_iter();
-        done.repeated = match (runs.next(), runs.len()) {
-            (None, _) => 0,
-            (Some(only), 0) => store(only).await?,
-            (Some(first), _) => {
-                let all = std::iter::once(first).chain(runs).map(store);
-                try_join_all(all).await?.into_iter().sum()
-            }
-        };
+        done.repeated = self.writer.store(offset, data, runs).await?;
         Ok(done)
     }
 }

@@ -12,37 +12,19 @@ pub(crate) enum Zeroed {
     No,
 }
 
-/// Reads exactly this much.
+/// Fills a buffer.
 #[cfg(unix)]
-pub(crate) fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-    use rustix::buffer::spare_capacity;
-    use rustix::io::{Errno, pread};
-
-    let mut data = Vec::new();
-    data.try_reserve_exact(length)?;
-    while data.len() < length {
-        let at = offset + data.len() as u64;
-        match pread(file, spare_capacity(&mut data), at) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    // An allocator may give more than was asked for.
-    data.truncate(length);
-    Ok(data)
+pub(crate) fn read_at(file: &File, offset: u64, data: &mut [u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, data, offset)
 }
 
-/// Reads exactly this much.
+/// Fills a buffer.
 #[cfg(windows)]
-pub(crate) fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn read_at(file: &File, offset: u64, data: &mut [u8]) -> io::Result<()> {
     use std::os::windows::fs::FileExt;
 
-    let mut data = Vec::new();
-    data.try_reserve_exact(length)?;
-    data.resize(length, 0);
     let mut read = 0;
-    while read < length {
+    while read < data.len() {
         match file.seek_read(&mut data[read..], offset + read as u64) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(more) => read += more,
@@ -50,7 +32,7 @@ pub(crate) fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec
             Err(error) => return Err(error),
         }
     }
-    Ok(data)
+    Ok(())
 }
 
 /// Writes all of it.

@@ -1,5 +1,6 @@
 //! Files and block devices.
 
+mod buffers;
 mod threads;
 
 use std::fs::{File, OpenOptions};
@@ -11,12 +12,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
+use super::zeroes::Run;
 use crate::error::{CopyFault, Reason, Side};
 use crate::platform::{self, Zeroed};
+use buffers::Buffers;
 use threads::Threads;
 
 /// How many zeroes are written at a time where there is no other way, in bytes.
 const ZEROES: usize = 1 << 20;
+
+/// What is done to make a range zero, as errors name it.
+const ZERO: &str = "write zeroes to";
 
 /// An open file or block device.
 #[derive(Debug)]
@@ -24,6 +30,7 @@ pub(super) struct LocalFile {
     side: Side,
     path: PathBuf,
     threads: Threads,
+    buffers: Buffers,
     size: u64,
     is_regular: bool,
     /// What tells one file from another, where the system has that.
@@ -60,6 +67,7 @@ impl LocalFile {
             side,
             path,
             threads,
+            buffers: Buffers::default(),
             size,
             is_regular,
             id,
@@ -84,37 +92,60 @@ impl LocalFile {
     pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes, CopyFault> {
         let failed = fault(self.side, "read", Some(range.clone()));
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let read = self
-            .threads
-            .run(move |file| platform::read_at(file, range.start, length));
-        read.await.map(Bytes::from).map_err(failed)
+        let buffers = self.buffers.clone();
+        self.run(move |file| {
+            let read = |data: &mut [u8]| platform::read_at(file, range.start, data);
+            buffers.fill(length, read).map_err(failed)
+        })
+        .await
     }
 
-    pub(super) async fn write(&self, offset: u64, data: Bytes) -> Result<(), CopyFault> {
-        let range = offset..offset + data.len() as u64;
-        let failed = fault(self.side, "write", Some(range));
-        let write = self
-            .threads
-            .run(move |file| platform::write_at(file, offset, &data));
-        write.await.map_err(failed)
+    /// Writes runs of data, and makes those zero that are; all of them on one thread, since handing
+    /// over takes longer than a short write.
+    pub(super) async fn store(
+        &self,
+        offset: u64,
+        data: Bytes,
+        runs: Vec<Run>,
+        keeps_room: bool,
+    ) -> Result<(), CopyFault> {
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let side = self.side;
+        self.run(move |file| {
+            for run in runs {
+                let range = offset + run.range.start as u64..offset + run.range.end as u64;
+                let (action, stored) = match run.is_zero {
+                    true => (ZERO, zero(file, range.clone(), keeps_room)),
+                    false => {
+                        let part = &data[run.range];
+                        ("write", platform::write_at(file, range.start, part))
+                    }
+                };
+                stored.map_err(fault(side, action, Some(range)))?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Makes a range zero, with room for it or without.
     pub(super) async fn zero(&self, range: Range<u64>, keeps_room: bool) -> Result<(), CopyFault> {
-        let failed = fault(self.side, "write zeroes to", Some(range.clone()));
-        let zero = self.threads.run(move |file| zero(file, range, keeps_room));
-        zero.await.map_err(failed)
+        let failed = fault(self.side, ZERO, Some(range.clone()));
+        self.run(move |file| zero(file, range, keeps_room).map_err(failed))
+            .await
     }
 
     /// Returns up to where a range is a hole, or is data, and which it is.
     pub(super) async fn extent(&self, range: Range<u64>) -> Result<(u64, bool), CopyFault> {
         let failed = fault(self.side, "look for holes in", Some(range.clone()));
-        let extent = self.threads.run(move |file| {
+        self.run(move |file| {
             let Range { start, end } = range;
-            let (stop, is_hole) = platform::hole_at(file, start, end)?;
+            let (stop, is_hole) = platform::hole_at(file, start, end).map_err(failed)?;
             Ok((stop.clamp(start + 1, end), is_hole))
-        });
-        extent.await.map_err(failed)
+        })
+        .await
     }
 
     /// Makes the file this long; `clears` takes all content from it before. With `keeps_room`, all of
@@ -125,7 +156,7 @@ impl LocalFile {
         clears: bool,
         keeps_room: bool,
     ) -> Result<(), CopyFault> {
-        let resize = self.threads.run(move |file| {
+        let resize = move |file: &File| {
             if clears {
                 file.set_len(0)?;
             }
@@ -134,19 +165,31 @@ impl LocalFile {
                 platform::make_room(file, size)?;
             }
             Ok(())
-        });
+        };
         let failed = fault(self.side, "change the size of", None);
-        resize.await.map_err(failed)
+        self.run(move |file| resize(file).map_err(failed)).await
     }
 
     /// Makes durable what was written, and that the file exists.
     pub(super) async fn sync(&self) -> Result<(), CopyFault> {
         let path = self.path.clone();
-        let sync = self.threads.run(move |file| {
+        let sync = move |file: &File| {
             file.sync_all()?;
             platform::sync_directory_of(&path)
-        });
-        sync.await.map_err(fault(self.side, "sync", None))
+        };
+        let failed = fault(self.side, "sync", None);
+        self.run(move |file| sync(file).map_err(failed)).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&File) -> Result<T, CopyFault> + Send + 'static,
+    ) -> Result<T, CopyFault> {
+        let done = self.threads.run(job).await;
+        done.unwrap_or_else(|| {
+            let ended = io::Error::other("a thread of the copy has ended");
+            Err(fault(self.side, "use", None)(ended))
+        })
     }
 }
 

@@ -38,20 +38,20 @@ impl Threads {
         Ok(Self { jobs })
     }
 
-    /// Does something with the file. If the future is dropped before it is begun, it is not done.
+    /// Does something with the file, unless its threads have ended. If the future is dropped before it
+    /// is begun, it is not done.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
+        job: impl FnOnce(&File) -> T + Send + 'static,
+    ) -> Option<T> {
         let (sender, result) = oneshot::channel();
         let job = move |file: &File| {
             if !sender.is_closed() {
                 let _ = sender.send(job(file));
             }
         };
-        let gone = || io::Error::other("a thread of the copy has ended");
-        self.jobs.send(Box::new(job)).map_err(|_| gone())?;
-        result.await.map_err(|_| gone())?
+        self.jobs.send(Box::new(job)).ok()?;
+        result.await.ok()
     }
 }
 
