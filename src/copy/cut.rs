@@ -1,11 +1,16 @@
 //! How a copy is cut, so that both sides can take it.
 
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
 use super::Settings;
 use super::feed::{Input, Scan};
 use super::nbd::Nbd;
 use super::plan::Plan;
 use super::side::{Reader, Writer, facts};
 use super::survey;
+use super::width::{self, Load, Width};
 use crate::error::{CopyFault, Side};
 use crate::spans::Spans;
 
@@ -22,10 +27,9 @@ pub(super) struct Cut {
     pub(super) size: Option<u64>,
     /// Units begin and end at multiples of it, in bytes.
     block: u64,
-    /// The longest unit of data, in bytes.
-    pub(super) step: u64,
-    /// How many units are copied at a time.
-    pub(super) most: usize,
+    /// How much is asked for at a time where answers come at once, and where they take long.
+    narrow: Load,
+    wide: Load,
 }
 
 impl Cut {
@@ -35,26 +39,22 @@ impl Cut {
         settings: &Settings,
     ) -> Result<Self, CopyFault> {
         let mut block = minimum(reader)?;
-        let mut step = settings.request_size;
         let source = reader.and_then(Reader::nbd);
         let sides = [(source, Side::Source), (writer.nbd(), Side::Destination)];
-        let mut links = 1;
+        let (mut least, mut most, mut links) = (1, u64::MAX, 1);
         for (nbd, side) in sides {
             let Some(nbd) = nbd else { continue };
             let export = facts(nbd, side)?;
             let minimum = export.block_size().map_or(1, |sizes| sizes.minimum);
             block = block.max(minimum.into());
-            step = step.max(export.preferred().into());
+            least = least.max(export.preferred().into());
+            most = most.min(export.max_payload().into());
             if side == Side::Destination {
                 block = block.max(u64::from(export.preferred()).min(LONGEST_BLOCK));
             }
             if matches!(nbd, Nbd::Disk(_)) {
                 links = settings.connections;
             }
-        }
-        for (nbd, side) in sides {
-            let Some(nbd) = nbd else { continue };
-            step = step.min(facts(nbd, side)?.max_payload().into());
         }
         if writer.file().is_some() {
             block = block.max(BLOCK);
@@ -63,14 +63,27 @@ impl Cut {
             // Units then consist of whole blocks of the hash.
             block = block.max(hash.block());
         }
-        let step = (step - step % block).max(block);
-        let memory = usize::try_from(settings.memory / step).unwrap_or(usize::MAX);
+        let load = |length: u64, links: usize| {
+            let step = settings.request_size.unwrap_or(length);
+            let step = step.max(least).min(most);
+            let step = (step - step % block).max(block);
+            let memory = usize::try_from(settings.memory / step).unwrap_or(usize::MAX);
+            let most = settings.requests.saturating_mul(links).min(memory).max(1);
+            Load { step, most }
+        };
+        // More links than processors are of no use if the processors are what limits.
+        let processors = available_parallelism().map_or(1, NonZero::get);
         Ok(Self {
             size: reader.map(Reader::size).transpose()?,
             block,
-            step,
-            most: settings.requests.saturating_mul(links).min(memory).max(1),
+            narrow: load(width::SHORT, links.min(processors)),
+            wide: load(width::LONG, links),
         })
+    }
+
+    /// Returns how much is asked for at a time, to begin with.
+    pub(super) fn width(&self) -> Arc<Width> {
+        Arc::new(Width::new(self.narrow, self.wide))
     }
 
     /// Returns all that is to be copied, but for what is kept.
@@ -91,7 +104,7 @@ impl Cut {
                 ));
             }
         };
-        let plan = Plan::new(size, self.block, self.step);
+        let plan = Plan::new(size, self.block);
         Ok(Input::Disk(Box::new(Scan::new(plan, survey, kept, size))))
     }
 }

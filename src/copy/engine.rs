@@ -46,8 +46,6 @@ pub(super) struct Engine<'a> {
     pub(super) cancelled: Cancelled,
     /// What is durable, and where it is compared before a later copy goes on from it.
     pub(super) checkpoint: Checkpoint,
-    /// How many tasks are done at a time.
-    pub(super) most: usize,
     pub(super) flushes: bool,
     /// The size of the destination in bytes, if it is fixed.
     pub(super) room: Option<u64>,
@@ -81,6 +79,8 @@ enum Next {
     Done(Result<Done, CopyFault>),
     Flushed(Result<()>),
     Due,
+    /// More can be done at a time.
+    Widened,
     Cancelled,
 }
 
@@ -126,7 +126,8 @@ impl Engine<'_> {
     /// Waits for something to happen.
     async fn next(&mut self) -> Next {
         let state = &mut self.state;
-        let has_room = !state.is_over && state.working.len() < self.most;
+        let width = self.feed.width.clone();
+        let has_room = !state.is_over && state.working.len() < width.load().most;
         let every = match state.has_lost {
             true => Some(AFTER_LOSS),
             false => self.keep.as_ref().map(|_| EVERY),
@@ -141,6 +142,7 @@ impl Engine<'_> {
             flushed = maybe(&mut state.flushing) => Next::Flushed(flushed),
             task = self.feed.next(), if has_room => Next::Task(task),
             () = at(due) => Next::Due,
+            () = width.widened(), if !has_room => Next::Widened,
         }
     }
 
@@ -167,6 +169,7 @@ impl Engine<'_> {
                 self.begin_flush();
                 Ok(())
             }
+            Next::Widened => Ok(()),
             Next::Cancelled => Err(CopyFault::Cancelled),
         }
     }

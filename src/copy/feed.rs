@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::plan::{Plan, Unit};
 use super::rate::Pace;
 use super::survey::Survey;
+use super::width::Width;
 use super::work::Task;
 use crate::error::{CopyFault, Side};
 use crate::spans::Spans;
@@ -19,8 +20,8 @@ use crate::spans::Spans;
 pub(super) struct Feed {
     pub(super) input: Input,
     pub(super) pace: Pace,
-    /// The longest task of data, in bytes.
-    pub(super) step: u64,
+    /// How long tasks of data are, and how many are done at a time.
+    pub(super) width: Arc<Width>,
     /// What has to be copied again.
     again: VecDeque<Range<u64>>,
     /// What needed no copying, in bytes.
@@ -56,11 +57,11 @@ pub(super) struct Incoming {
 }
 
 impl Feed {
-    pub(super) fn new(input: Input, pace: Pace, step: u64) -> Self {
+    pub(super) const fn new(input: Input, pace: Pace, width: Arc<Width>) -> Self {
         Self {
             input,
             pace,
-            step,
+            width,
             again: VecDeque::new(),
             skipped: 0,
             failures: 0,
@@ -75,8 +76,9 @@ impl Feed {
     /// Returns the next task, `None` if there is none for now. Can be dropped and called again.
     pub(super) async fn next(&mut self) -> Result<Option<Task>, CopyFault> {
         self.pace.ready().await;
+        let step = self.width.load().step;
         if let Some(range) = self.again.pop_front() {
-            let cut = (range.start - range.start % self.step + self.step).min(range.end);
+            let cut = (range.start - range.start % step + step).min(range.end);
             if cut < range.end {
                 self.again.push_front(cut..range.end);
             }
@@ -85,13 +87,13 @@ impl Feed {
         }
         let task = match &mut self.input {
             Input::Disk(scan) => {
-                let unit = scan.next(&mut self.failures).await?;
+                let unit = scan.next(step, &mut self.failures).await?;
                 let start = unit.as_ref().map_or(scan.size, |unit| unit.range.start);
                 self.skipped += start.saturating_sub(scan.reached);
                 scan.reached = unit.as_ref().map_or(scan.size, |unit| unit.range.end);
                 unit.map(Task::Copy)
             }
-            Input::Stream(incoming) => incoming.next(self.step).await?,
+            Input::Stream(incoming) => incoming.next(step).await?,
         };
         match &task {
             Some(Task::Copy(unit)) if !unit.is_zero => {
@@ -116,9 +118,9 @@ impl Scan {
         }
     }
 
-    async fn next(&mut self, failures: &mut u64) -> Result<Option<Unit>, CopyFault> {
+    async fn next(&mut self, step: u64, failures: &mut u64) -> Result<Option<Unit>, CopyFault> {
         loop {
-            if let Some(unit) = self.plan.next() {
+            if let Some(unit) = self.plan.next(step) {
                 return Ok(Some(unit));
             }
             if self.is_over {

@@ -18,6 +18,7 @@ mod run;
 mod side;
 mod survey;
 mod verify;
+mod width;
 mod work;
 mod zeroes;
 
@@ -101,7 +102,7 @@ pub fn copy(source: impl Into<Source>, destination: impl Into<Destination>) -> C
 /// How to copy.
 #[derive(Clone, Debug)]
 struct Settings {
-    request_size: u64,
+    request_size: Option<u64>,
     requests: usize,
     connections: usize,
     memory: u64,
@@ -121,7 +122,7 @@ struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            request_size: 1 << 20,
+            request_size: None,
             requests: 16,
             connections: 4,
             memory: 64 << 20,
@@ -159,10 +160,11 @@ pub struct Copying {
 }
 
 impl Copying {
-    /// Sets the length of a request in bytes, by default 1 MiB. It is at least the preferred block
-    /// size of both sides, and at most what both take.
+    /// Sets the length of a request in bytes, by default 256 KiB, and 1 MiB once answers take long: if
+    /// none comes within 15 ms, or later ones take 50 ms. It is at least the preferred block size of
+    /// both sides, and at most what both take.
     pub fn request_size(mut self, bytes: usize) -> Self {
-        self.settings.request_size = bytes.max(1) as u64;
+        self.settings.request_size = Some(bytes.max(1) as u64);
         self
     }
 
@@ -174,7 +176,7 @@ impl Copying {
     }
 
     /// Sets how many connections are made at most to a server that is given as an address, by default
-    /// 4. The server must allow it, see [`DiskBuilder::connections`](crate::DiskBuilder::connections).
+    /// 4; as long as answers do not take long, there are no more than processors. The server must allow it, see [`DiskBuilder::connections`](crate::DiskBuilder::connections).
     pub fn connections(mut self, most: usize) -> Self {
         self.settings.connections = most.max(1);
         self

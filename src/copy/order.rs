@@ -12,6 +12,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::feed::Feed;
 use super::hash::{Hashes, Root};
+use super::plan::Unit;
 use super::progress::Publisher;
 use super::report::Copied;
 use super::work::{Task, Worker};
@@ -35,7 +36,6 @@ pub(super) struct InOrder<'a> {
     pub(super) stream: Box<dyn AsyncWrite + Send + Unpin>,
     pub(super) progress: &'a Publisher,
     pub(super) report: &'a mut Copied,
-    pub(super) most: usize,
     pub(super) root: Option<Root>,
 }
 
@@ -44,7 +44,7 @@ impl InOrder<'_> {
         let mut reading: FuturesOrdered<Reading> = FuturesOrdered::new();
         let mut is_over = false;
         while !(is_over && reading.is_empty()) {
-            let has_room = !is_over && reading.len() < self.most;
+            let has_room = !is_over && reading.len() < self.feed.width.load().most;
             tokio::select! {
                 biased;
                 Some(part) = reading.next(), if !reading.is_empty() => {
@@ -71,17 +71,14 @@ impl InOrder<'_> {
         Box::pin(async move {
             match task {
                 Task::Store(offset, data) => Ok((offset, Part::Data(data, Vec::new()))),
-                Task::Again(range) => {
-                    let (data, salvaged) = worker.read(range.clone()).await?;
-                    Ok((range.start, Part::Data(data, salvaged)))
-                }
                 Task::Copy(unit) if unit.is_zero => {
                     let length = unit.range.end - unit.range.start;
                     Ok((unit.range.start, Part::Zeroes(length)))
                 }
-                Task::Copy(unit) => {
-                    let (data, salvaged) = worker.read(unit.range.clone()).await?;
-                    Ok((unit.range.start, Part::Data(data, salvaged)))
+                Task::Again(range) | Task::Copy(Unit { range, .. }) => {
+                    let read = worker.read(range.clone());
+                    let (data, salvaged) = worker.width.timed(read).await?;
+                    Ok((range.start, Part::Data(data, salvaged)))
                 }
             }
         })

@@ -23,8 +23,6 @@ const LONGEST_ZEROES: u64 = 32 << 20;
 pub(super) struct Plan {
     /// Units begin and end at multiples of it, in bytes, but for the end of the disk.
     block: u64,
-    /// The longest unit of data, a multiple of the block.
-    step: u64,
     size: u64,
     /// Extents that were pushed, of which the last may grow. They do not touch units that were taken.
     known: VecDeque<Unit>,
@@ -35,10 +33,9 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Makes a plan for a disk of this size in bytes. The block is a power of two.
-    pub(super) fn new(size: u64, block: u64, step: u64) -> Self {
+    pub(super) const fn new(size: u64, block: u64) -> Self {
         Self {
             block,
-            step: step.max(block).next_multiple_of(block),
             size,
             known: VecDeque::new(),
             taken: 0,
@@ -90,13 +87,14 @@ impl Plan {
         self.is_over = true;
     }
 
-    /// Takes the next unit, if it is known where it ends.
-    pub(super) fn next(&mut self) -> Option<Unit> {
+    /// Takes the next unit, if it is known where it ends. `step` is the longest unit of data in bytes,
+    /// a multiple of the block.
+    pub(super) fn next(&mut self, step: u64) -> Option<Unit> {
         let may_grow = !self.is_over && self.known.len() == 1;
         let first = self.known.front_mut()?;
         let step = match first.is_zero {
             true => LONGEST_ZEROES.next_multiple_of(self.block),
-            false => self.step,
+            false => step,
         };
         let start = first.range.start;
         let cut = (start - start % step).saturating_add(step);
@@ -143,16 +141,16 @@ mod tests {
     use super::*;
 
     /// Cuts extents, of which each may be known before the units before it are taken.
-    fn units(mut plan: Plan, extents: &[(Range<u64>, bool)], late: usize) -> Vec<Unit> {
+    fn units(mut plan: Plan, step: u64, extents: &[(Range<u64>, bool)], late: usize) -> Vec<Unit> {
         let mut units = Vec::new();
         for (number, (range, is_zero)) in extents.iter().enumerate() {
             plan.push(range.clone(), *is_zero);
             if number % late == 0 {
-                units.extend(std::iter::from_fn(|| plan.next()));
+                units.extend(std::iter::from_fn(|| plan.next(step)));
             }
         }
         plan.finish();
-        units.extend(std::iter::from_fn(|| plan.next()));
+        units.extend(std::iter::from_fn(|| plan.next(step)));
         units
     }
 
@@ -181,14 +179,15 @@ mod tests {
                 range.end = range.end.min(size);
             }
             extents.retain(|(range, _)| !range.is_empty());
-            let units = units(Plan::new(size, block, steps * 4096), &extents, late);
+            let step = (steps * 4096).next_multiple_of(block);
+            let units = units(Plan::new(size, block), step, &extents, late);
             let mut end = 0;
             for unit in &units {
                 let Range { start, end: stop } = unit.range;
                 prop_assert!(start >= end && stop > start, "in order, each byte once");
                 prop_assert_eq!(start % block, 0);
                 prop_assert!(stop % block == 0 || stop == size);
-                prop_assert!(unit.is_zero || stop - start <= (steps * 4096).next_multiple_of(block));
+                prop_assert!(unit.is_zero || stop - start <= step);
                 end = stop;
                 if unit.is_zero {
                     for byte in [start, stop - 1] {
@@ -214,7 +213,7 @@ mod tests {
                 (65536 + hole..1 << 20, false),
             ]
         };
-        let short = units(Plan::new(1 << 20, 512, 1 << 20), &extents(16384), 1);
+        let short = units(Plan::new(1 << 20, 512), 1 << 20, &extents(16384), 1);
         assert_eq!(
             short,
             [Unit {
@@ -222,7 +221,7 @@ mod tests {
                 is_zero: false
             }]
         );
-        let long = units(Plan::new(1 << 20, 512, 1 << 20), &extents(32768), 1);
+        let long = units(Plan::new(1 << 20, 512), 1 << 20, &extents(32768), 1);
         assert_eq!(
             long.iter().map(|unit| unit.is_zero).collect::<Vec<_>>(),
             [false, true, false]
@@ -231,7 +230,7 @@ mod tests {
 
     #[test]
     fn long_zeroes_are_cut() {
-        let all = units(Plan::new(1 << 30, 4096, 1 << 20), &[(0..1 << 30, true)], 1);
+        let all = units(Plan::new(1 << 30, 4096), 1 << 20, &[(0..1 << 30, true)], 1);
         assert_eq!(all.len(), 32);
         assert!(all.iter().all(|unit| unit.is_zero));
     }

@@ -106,8 +106,8 @@ impl Parts {
         if settings.verifies {
             progress.begin(CopyPhase::Verifying, cut.size);
             let input = cut.scan(worker.reader.as_ref(), &settings, Spans::default())?;
-            let feed = Feed::new(input, Pace::new(None), cut.step);
-            unless(&cancel, verify::verify(&worker, feed, cut.most, progress)).await?;
+            let feed = Feed::new(input, Pace::new(None), worker.width.clone());
+            unless(&cancel, verify::verify(&worker, feed, progress)).await?;
             report.verified = true;
         }
         Ok(())
@@ -136,6 +136,7 @@ impl Ready {
             sparse: sparse(&writer, settings)?,
             salvage: settings.salvages.then_some(salvage),
             hash: settings.hash.clone(),
+            width: cut.width(),
             reader,
             writer,
         });
@@ -162,8 +163,11 @@ impl Ready {
             Some(incoming) => Input::Stream(incoming),
             None => cut.scan(worker.reader.as_ref(), settings, self.begun.spans())?,
         };
-        let feed = Feed::new(input, Pace::new(settings.rate.as_ref()), cut.step);
-        let most = cut.most;
+        let feed = Feed::new(
+            input,
+            Pace::new(settings.rate.as_ref()),
+            worker.width.clone(),
+        );
         let root = settings.hash.clone().map(Root::new);
         if let Some(stream) = self.outgoing {
             let copy = InOrder {
@@ -172,7 +176,6 @@ impl Ready {
                 stream,
                 progress,
                 report,
-                most,
                 root,
             };
             return unless(&cancelled, copy.run()).await;
@@ -189,7 +192,6 @@ impl Ready {
             keep,
             cancelled,
             checkpoint: self.begun,
-            most,
             flushes: settings.flushes,
             room: self.room,
             events,

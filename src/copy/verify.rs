@@ -21,16 +21,15 @@ const SAMPLE: u64 = 4096;
 pub(super) async fn verify(
     worker: &Arc<Worker>,
     mut feed: Feed,
-    most: usize,
     progress: &Publisher,
 ) -> Result<(), CopyFault> {
     let mut comparing = FuturesUnordered::new();
     let mut is_over = false;
     while !(is_over && comparing.is_empty()) {
-        while !is_over && comparing.len() < most {
+        while !is_over && comparing.len() < feed.width.load().most {
             match feed.next().await? {
                 Some(Task::Copy(unit)) => {
-                    comparing.push(compare(worker.clone(), unit.range, unit.is_zero, feed.step));
+                    comparing.push(compare(worker.clone(), unit.range, unit.is_zero));
                 }
                 Some(Task::Again(_) | Task::Store(..)) => {}
                 None => is_over = true,
@@ -44,22 +43,20 @@ pub(super) async fn verify(
 }
 
 /// Compares a range on both sides, step by step, and returns its length.
-async fn compare(
-    worker: Arc<Worker>,
-    range: Range<u64>,
-    is_zero: bool,
-    step: u64,
-) -> Result<u64, CopyFault> {
+async fn compare(worker: Arc<Worker>, range: Range<u64>, is_zero: bool) -> Result<u64, CopyFault> {
     let mut at = range.start;
     while at < range.end {
-        let part = at..(at + step).min(range.end);
+        let part = at..(at + worker.width.load().step).min(range.end);
         let (source, destination) = match is_zero {
             true => (None, worker.writer.read(part).await?),
             false => {
-                let both = tokio::try_join!(
-                    read(&worker, part.clone()),
-                    worker.writer.read(part.clone())
-                )?;
+                let both = async {
+                    tokio::try_join!(
+                        read(&worker, part.clone()),
+                        worker.writer.read(part.clone())
+                    )
+                };
+                let both = worker.width.timed(both).await?;
                 (Some(both.0), both.1)
             }
         };

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::hash::{BlockHash, Hashes};
 use super::plan::Unit;
 use super::side::{Reader, Writer};
+use super::width::Width;
 use super::zeroes::{Run, runs};
 use crate::error::{CopyFault, Error};
 
@@ -46,13 +47,14 @@ pub(super) struct Worker {
     /// to be done.
     pub(super) salvage: Option<u64>,
     pub(super) hash: Option<BlockHash>,
+    pub(super) width: Arc<Width>,
 }
 
 impl Worker {
     pub(super) async fn work(self: Arc<Self>, task: Task) -> Result<Done, CopyFault> {
         match task {
             Task::Copy(unit) if unit.is_zero => self.zero(unit.range).await,
-            task => self.copy(task).await,
+            task => self.width.timed(self.copy(task)).await,
         }
     }
 

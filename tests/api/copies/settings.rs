@@ -108,3 +108,21 @@ async fn memory_is_bounded() {
     server.resume();
     watch(copying).await.unwrap().unwrap();
 }
+
+/// How many reads a copy of 32 MiB makes from a server that takes this long for each, in virtual time.
+async fn reads_at(latency: Duration) -> u64 {
+    let source = Export::new(32 << 20);
+    let server = Server::builder().export("", source.clone());
+    let server = server.latency(latency).build();
+    let from = connect_with(&server, Connection::builder()).await;
+    let copied = run(copy(&from, Destination::nothing())).await.unwrap();
+    assert_eq!(copied.size, 32 << 20);
+    source.counters().reads
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_are_longer_where_answers_take_long() {
+    assert_eq!(reads_at(Duration::from_millis(1)).await, 128);
+    let far = reads_at(Duration::from_millis(20)).await;
+    assert_eq!(far, 16 + 28, "the first are short");
+}

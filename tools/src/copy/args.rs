@@ -66,7 +66,7 @@ pub(crate) struct CopyArgs {
     /// Hold so many bytes of data for each connection [default: 16M]
     #[arg(long, value_name = "SIZE", value_parser = size::<u64>, default_value = "16M", hide_default_value = true)]
     queue_size: u64,
-    /// Read and write so many bytes at a time, 4K to 32M [default: 1M]
+    /// Read and write so many bytes at a time, 4K to 32M [default: 256K, or 1M from far away]
     #[arg(long, value_name = "SIZE", value_parser = request_size)]
     pub(crate) request_size: Option<usize>,
     /// Have so many requests in flight on each connection
