@@ -84,7 +84,7 @@ use crate::error::Result;
 ///
 /// # Cancel safety
 ///
-/// Dropping the future stops the copy; the destination is incomplete. With
+/// Dropping the future stops the copy at its next step; the destination is incomplete. With
 /// [`cancel_on`](Copying::cancel_on) it ends in order, with a last [checkpoint](Copying::checkpoints).
 pub fn copy(source: impl Into<Source>, destination: impl Into<Destination>) -> Copying {
     let progress = progress::Publisher::default();

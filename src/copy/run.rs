@@ -1,10 +1,12 @@
 //! A copy from its beginning to its end.
 
 use std::future::pending;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::Shared;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::checkpoint::Checkpoint;
@@ -29,8 +31,21 @@ use crate::spans::Spans;
 /// How long the blocks are that are read one by one around those that cannot be read, in bytes.
 const SALVAGE: u64 = 512;
 
-/// Copies, and says what was done.
+/// Copies in a task of its own, which ends when this is dropped. On the multi-thread runtime it is done
+/// where answers come in: to wake another thread for each takes longer than to handle it.
 pub(super) async fn run(copying: Copying) -> Result<Copied> {
+    let mut task = JoinSet::new();
+    task.spawn(copy(copying));
+    match task.join_next().await {
+        Some(Ok(result)) => result,
+        Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
+        // The runtime ends.
+        Some(Err(_)) | None => Err(Error::closed()),
+    }
+}
+
+/// Copies, and says what was done.
+async fn copy(copying: Copying) -> Result<Copied> {
     let begun = Instant::now();
     let mut report = Copied::default();
     let progress = &copying.progress;
