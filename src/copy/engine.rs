@@ -27,8 +27,8 @@ const EVERY: Duration = Duration::from_secs(30);
 const AT_LEAST_EVERY: u64 = 4 << 30;
 
 /// How often what is copied is flushed once a server has lost what was not: one that is never up for
-/// long could lose the same again and again.
-const AFTER_LOSS: Duration = Duration::from_secs(1);
+/// long, such as a second, could lose the same again and again.
+const AFTER_LOSS: Duration = Duration::from_millis(250);
 
 /// How long a copy that fails waits for what is in flight, and for a last flush.
 const SETTLE: Duration = Duration::from_secs(10);

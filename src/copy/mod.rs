@@ -26,6 +26,7 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 
 pub use checkpoint::Checkpoint;
 pub use hash::{BlockHash, Digest};
@@ -99,6 +100,9 @@ pub fn copy(source: impl Into<Source>, destination: impl Into<Destination>) -> C
     }
 }
 
+/// The longest delay before connecting again, unless the caller has set it.
+const LONGEST_DELAY: Duration = Duration::from_secs(1);
+
 /// How to copy.
 #[derive(Clone, Debug)]
 struct Settings {
@@ -134,7 +138,7 @@ impl Default for Settings {
             only: None,
             salvages: false,
             verifies: false,
-            retry: Retry::default(),
+            retry: Retry::default().most(LONGEST_DELAY),
             rate: None,
             hash: None,
         }
@@ -254,7 +258,9 @@ impl Copying {
         self
     }
 
-    /// Sets when to connect again to a server that is given as an address.
+    /// Sets when to connect again to a server that is given as an address. The default is that of
+    /// [`Retry`], but with delays of at most one second: a server that is never up for long has to be
+    /// found in time to flush what it was sent.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.settings.retry = retry;
         self

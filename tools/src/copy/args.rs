@@ -28,6 +28,8 @@ after SIGTERM.";
 const LONGEST_REQUEST: usize = 32 << 20;
 /// The least, in bytes.
 const SHORTEST_REQUEST: usize = 4096;
+/// The longest delay before connecting again.
+const LONGEST_DELAY: Duration = Duration::from_secs(1);
 /// The shortest block that can be looked at whether it is zero, in bytes.
 const SHORTEST_BLOCK: u64 = 512;
 
@@ -169,7 +171,10 @@ impl CopyArgs {
     pub(crate) fn retry(&self) -> Retry {
         match self.retry {
             0 => Retry::never(),
-            seconds => Retry::default().outage(Duration::from_secs(seconds)),
+            // A server that is never up for long has to be found in time to flush what it was sent.
+            seconds => Retry::default()
+                .most(LONGEST_DELAY)
+                .outage(Duration::from_secs(seconds)),
         }
     }
 }

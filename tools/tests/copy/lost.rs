@@ -1,6 +1,7 @@
 //! Servers that are killed and come back.
 
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -98,6 +99,43 @@ fn a_server_that_stays_away_is_given_up() {
         assert!(said.contains("the source of the copy"), "{said}");
         source.child = serve(&source.socket, &from);
     }
+}
+
+/// What it has written and not flushed is not there any more for the copy, each time.
+#[test]
+fn a_copy_ends_although_its_destination_is_never_up_for_long() {
+    let dir = Dir::new();
+    let (from, to) = (full_disk(&dir, "from", 8 << 20), dir.disk("to", 8 << 20));
+    let socket = dir.path("socket");
+    let serve = || {
+        let _ = std::fs::remove_file(&socket);
+        let mut command = Command::new("qemu-nbd");
+        command.args(["-t", "-e", "0", "-f", "raw", "-k", &socket, &to]);
+        command.spawn().unwrap()
+    };
+    let mut server = serve();
+    eventually("a server", || std::path::Path::new(&socket).exists());
+    let uri = format!("nbd+unix:///?socket={socket}");
+    let mut child = start(&["--rate=4M", &from, &uri]);
+    let mut restarts = 0;
+    let mut begun = Instant::now();
+    eventually("an end", || {
+        let is_over = child.try_wait().unwrap().is_some();
+        if !is_over && begun.elapsed() >= Duration::from_millis(1100) {
+            server.kill().unwrap();
+            server.wait().unwrap();
+            server = serve();
+            begun = Instant::now();
+            restarts += 1;
+        }
+        is_over
+    });
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    assert!(restarts > 0);
+    same(&from, &to);
 }
 
 /// Another server would not have what was written to the first one.

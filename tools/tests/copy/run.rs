@@ -123,7 +123,7 @@ pub(crate) fn send(child: &Child, signal: Signal) {
 
 /// Waits for what comes without anybody telling.
 #[track_caller]
-pub(crate) fn eventually(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + WATCHDOG;
     while !is_so() {
         assert!(Instant::now() < deadline, "still not: {what}");
