@@ -11,7 +11,7 @@ use super::feed::Incoming;
 use super::file::LocalFile;
 use super::nbd::Nbd;
 use super::place::{Destination, Place, Source};
-use super::side::{Reader, Target, Writer};
+use super::side::{Reader, Target, Writer, facts};
 use crate::connection::{Connection, Connector};
 use crate::context::BASE_ALLOCATION;
 use crate::disk::{Changes, Disk};
@@ -117,12 +117,20 @@ async fn connect(connector: Connector, settings: &Settings, side: Side) -> Resul
     disk.map(Nbd::Disk).map_err(|error| error.of_side(side))
 }
 
-pub(super) fn check_sizes(
+/// Refuses what cannot be, as far as the sides tell.
+pub(super) fn check_sides(
     size: Option<u64>,
     room: Option<u64>,
     reader: Option<&Reader>,
     writer: &Writer,
 ) -> Result<(), CopyFault> {
+    if let Some(nbd) = writer.nbd() {
+        if facts(nbd, Side::Destination)?.is_read_only() {
+            return Err(CopyFault::Impossible(
+                "the destination of the copy is read-only: let its server allow writing",
+            ));
+        }
+    }
     if let (Some(source), Some(destination)) = (size, room) {
         if source > destination {
             return Err(CopyFault::TooSmall {
@@ -132,9 +140,11 @@ pub(super) fn check_sizes(
         }
     }
     match (reader.and_then(Reader::file), writer.file()) {
-        (Some(source), Some(destination)) if source.is_same(destination) => Err(
-            CopyFault::Impossible("source and destination are the same file"),
-        ),
+        (Some(source), Some(destination)) if source.is_same(destination) => {
+            Err(CopyFault::Impossible(
+                "source and destination are the same file: name another destination",
+            ))
+        }
         _ => Ok(()),
     }
 }

@@ -16,6 +16,10 @@ use crate::uri::{Endpoint, Uri};
 /// Made of a [`Connection`] or [`Disk`], of the address of a server (text is a URI), of a path, or by
 /// one of the functions below.
 ///
+/// A copy that is given an address connects with the defaults. For a TLS configuration, a URI policy or
+/// anything else that a [`Builder`](crate::Builder) sets, open a [`Disk`] with
+/// [`DiskBuilder::link`](crate::DiskBuilder::link), and give the copy that.
+///
 /// A connection tells where it is zero if it has negotiated
 /// [`base:allocation`](crate::context::BASE_ALLOCATION); otherwise everything is read. A copy that is given an address
 /// asks for that by itself.

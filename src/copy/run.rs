@@ -15,7 +15,7 @@ use super::engine::{Engine, State};
 use super::feed::{Feed, Incoming, Input};
 use super::hash::Root;
 use super::nbd::Nbd;
-use super::open::{Outgoing, check, check_sizes, open_destination, open_source, prepare, start};
+use super::open::{Outgoing, check, check_sides, open_destination, open_source, prepare, start};
 use super::order::InOrder;
 use super::place::{Destination, Source};
 use super::progress::{CopyPhase, Publisher};
@@ -141,7 +141,7 @@ impl Ready {
         let mut writer = Writer::new(target, settings.is_allocated)?;
         let cut = Cut::new(reader.as_ref(), &writer, settings)?;
         let room = writer.size()?;
-        check_sizes(cut.size, room, reader.as_ref(), &writer)?;
+        check_sides(cut.size, room, reader.as_ref(), &writer)?;
         let goes_on = checkpoint.is_some();
         let begun = start(checkpoint, &cut, room)?;
         verify::compare_samples(reader.as_ref(), &writer, &begun).await?;

@@ -60,7 +60,7 @@ impl LocalFile {
             Ok(opened) => opened,
             Err(error) => return Err(fault(side, "open", None)(io::Error::other(error))),
         };
-        let named = |error: io::Error| fault(side, "open", None)(named(&path, &error));
+        let named = |error: io::Error| fault(side, "open", None)(named(side, &path, &error));
         let (file, size, is_regular, id) = result.map_err(named)?;
         let threads = Threads::new(file).map_err(named)?;
         Ok(Self {
@@ -209,9 +209,14 @@ fn open(path: &Path, options: &OpenOptions) -> io::Result<Opened> {
     Ok((file, size, metadata.is_file(), platform::file_id(&metadata)))
 }
 
-/// The same error, with the path.
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    let text = format!("{}: {}", path.display(), Reason(error));
+/// The same error, with the path and with what to do about it.
+fn named(side: Side, path: &Path, error: &io::Error) -> io::Error {
+    let advice = match (error.kind(), side) {
+        (io::ErrorKind::IsADirectory, _) => ": name a file in it",
+        (io::ErrorKind::NotFound, Side::Destination) => ": create its directory",
+        _ => "",
+    };
+    let text = format!("{}: {}{advice}", path.display(), Reason(error));
     io::Error::new(error.kind(), text)
 }
 

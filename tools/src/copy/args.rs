@@ -130,6 +130,8 @@ impl CopyArgs {
         let is_stream = |place: &Place| matches!(place, Place::Stdio | Place::Nothing);
         Err(if matches!(self.source, Place::Nothing) {
             "null: can only be the destination"
+        } else if matches!(self.source, Place::Uri(_)) && self.source == self.destination {
+            "source and destination are the same export: name another destination"
         } else if self.resume.is_some() && (is_stream(&self.source) || is_stream(&self.destination))
         {
             "--resume needs a source and a destination with positions: no - and no null:"

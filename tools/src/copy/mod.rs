@@ -165,8 +165,14 @@ async fn finish(
 
 /// Says what to do next, if something was kept.
 fn explain(error: Error, resume: Option<&Resume>) -> Failure {
-    let is_other_copy =
-        matches!(&error, Error::Copy(copy) if matches!(copy.fault(), CopyFault::OtherCopy { .. }));
+    let fault = match &error {
+        Error::Copy(copy) => Some(copy.fault()),
+        _ => None,
+    };
+    let is_other_copy = matches!(fault, Some(CopyFault::OtherCopy { .. }));
+    if matches!(fault, Some(CopyFault::TooSmall { .. })) {
+        return format!("{error}: make the destination larger").into();
+    }
     match resume.filter(|resume| resume.exists()) {
         Some(resume) if is_other_copy => {
             format!("{error}: remove {}", resume.path().display()).into()

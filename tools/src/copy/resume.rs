@@ -36,7 +36,12 @@ impl Resume {
         };
         let new = resume.new_path();
         let tried = File::create(&new).and_then(|_| fs::remove_file(&new));
-        tried.map_err(|error| format!("cannot keep {}: {error}", resume.path.display()))?;
+        tried.map_err(|error| {
+            format!(
+                "cannot keep {}: {error}; --resume needs a file that can be written",
+                resume.path.display()
+            )
+        })?;
         Ok(resume)
     }
 

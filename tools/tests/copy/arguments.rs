@@ -1,6 +1,7 @@
 //! Command lines that make no sense.
 
-use crate::run::failed;
+use crate::run::{disk, failed, uri};
+use crate::server::{Dir, Server};
 
 #[test]
 fn wrong_command_lines_are_explained() {
@@ -59,6 +60,10 @@ fn wrong_command_lines_are_explained() {
         (&["--resume=r", "-", "b"], "no - and no null:"),
         (&["--resume=r", "a", "null:"], "no - and no null:"),
         (
+            &["nbd://a/b", "nbd://a/b"],
+            "source and destination are the same export",
+        ),
+        (
             &["--json", "a", "-"],
             "cannot have both the copy and --json",
         ),
@@ -79,9 +84,17 @@ fn failures_name_what_they_are_about() {
         ),
         (
             &["/dev/null", "/nonexistent/disk"],
-            "destination of the copy: /nonexistent/disk",
+            "destination of the copy: /nonexistent/disk: no such file or directory: create its directory",
         ),
-        (&["/", "null:"], "is a directory"),
+        (&["/", "null:"], "/: is a directory: name a file in it"),
+        (
+            &["/etc/hostname", "/tmp"],
+            "/tmp: is a directory: name a file in it",
+        ),
+        (
+            &["--resume=/nonexistent/copy", "/etc/hostname", nowhere],
+            "cannot keep /nonexistent/copy: ",
+        ),
         (
             &[nowhere, "null:"],
             "the source of the copy: cannot connect to \"/nonexistent/socket\"",
@@ -120,4 +133,22 @@ fn failures_name_what_they_are_about() {
         assert!(errors.starts_with("nbd copy: "), "{args:?}: {errors}");
         assert!(errors.contains(complaint), "{args:?}: {errors}");
     }
+}
+
+#[test]
+fn destinations_that_cannot_be_written_are_refused_before_anything_is_read() {
+    let dir = Dir::new();
+    let (disk, link) = (disk(&dir, "disk"), dir.path("link"));
+    std::fs::hard_link(&disk, &link).unwrap();
+    let (_, errors) = failed(&[&disk, &link]);
+    let same = "source and destination are the same file: name another destination";
+    assert!(errors.contains(same), "{errors}");
+    let server = Server::nbdkit(&["-r", "memory", "16M"]);
+    let (_, errors) = failed(&[&disk, &uri(&server)]);
+    let closed = "the destination of the copy is read-only: let its server allow writing";
+    assert!(errors.contains(closed), "{errors}");
+    let server = Server::nbdkit(&["memory", "4M"]);
+    let (_, errors) = failed(&[&disk, &uri(&server)]);
+    let small = "and the source 8388608: make the destination larger";
+    assert!(errors.contains(small), "{errors}");
 }
