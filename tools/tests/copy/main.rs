@@ -5,6 +5,11 @@
 #[path = "../../../tests/shared/server/mod.rs"]
 mod server;
 
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+#[allow(dead_code, reason = "shared with the tests that need more of it")]
+#[path = "../../../tests/shared/pki.rs"]
+mod pki;
+
 #[path = "../../../tests/shared/watchdog.rs"]
 mod watchdog;
 
@@ -19,3 +24,5 @@ mod resume;
 mod run;
 mod signals;
 mod sync;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+mod tls;
