@@ -1,8 +1,8 @@
 //! Copies of whole disks, beside nbdcopy and `qemu-img convert`.
 //!
 //! `cargo bench --bench copies [-- --rounds N] [--size MIB] [--only NAME] [--dir DIRECTORY]`. Servers
-//! are nbdkit over Unix sockets, on files in the directory (by default /dev/shm, so that the disk of
-//! this machine is not measured). Every copy is a process of its own, without a sync at the end, since
+//! are nbdkit (for qcow2: qemu-nbd) over Unix sockets, on files in the directory (by default /dev/shm,
+//! so that the disk of this machine is not measured). Every copy is a process of its own, without a sync at the end, since
 //! the others have none by default. All are measured in turns and compared by the medians of their
 //! rounds: only the ratios mean anything. The first round is not counted, and its results are compared
 //! with the source.
@@ -45,6 +45,8 @@ enum Shape {
 enum Side {
     File,
     Nbd,
+    /// Served by qemu-nbd from a qcow2 image.
+    Qcow2,
     /// Each request takes 20 ms.
     FarNbd,
     Nothing,
@@ -77,8 +79,10 @@ const WORKLOADS: &[Workload] = &[
     workload("sparse", Shape::Sparse, 4, Side::Nbd, Side::Nbd),
     workload("fine", Shape::Fine, 2, Side::Nbd, Side::Nbd),
     workload("fine-file", Shape::Fine, 2, Side::Nbd, Side::File),
-    workload("far", Shape::Dense, -1, Side::FarNbd, Side::File),
-    workload("far-far", Shape::Dense, -2, Side::FarNbd, Side::FarNbd),
+    workload("qcow2-file", Shape::Sparse, 2, Side::Qcow2, Side::File),
+    workload("qcow2-nbd", Shape::Dense, 0, Side::Qcow2, Side::Nbd),
+    workload("far", Shape::Dense, 0, Side::FarNbd, Side::File),
+    workload("far-far", Shape::Dense, -1, Side::FarNbd, Side::FarNbd),
 ];
 
 struct Options {
@@ -113,17 +117,26 @@ struct Server {
 }
 
 impl Server {
-    fn start(file: &Path, is_far: bool) -> io::Result<Self> {
+    fn start(file: &Path, side: Side) -> io::Result<Self> {
         let socket = file.with_extension("socket");
         let _ = fs::remove_file(&socket);
-        let mut command = Command::new("nbdkit");
-        command.args(["-f", "-U", socket.to_str().unwrap()]);
-        if is_far {
-            command.arg("--filter=delay");
-        }
-        command.args(["file", file.to_str().unwrap()]);
-        if is_far {
-            command.args(["rdelay=20ms", "wdelay=20ms"]);
+        let (path, at) = (file.to_str().unwrap(), socket.to_str().unwrap());
+        let mut command;
+        match side {
+            Side::Qcow2 => {
+                command = Command::new("qemu-nbd");
+                command.args(["-r", "-t", "-e", "0", "-f", "qcow2", "-k", at]);
+                command.arg(image(file));
+            }
+            Side::FarNbd => {
+                command = Command::new("nbdkit");
+                command.args(["-f", "-U", at, "--filter=delay", "file", path]);
+                command.args(["rdelay=20ms", "wdelay=20ms"]);
+            }
+            _ => {
+                command = Command::new("nbdkit");
+                command.args(["-f", "-U", at, "file", path]);
+            }
         }
         let child = command.spawn()?;
         let begin = Instant::now();
@@ -143,6 +156,20 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Where the qcow2 image of a disk is.
+fn image(file: &Path) -> PathBuf {
+    file.with_extension("qcow2")
+}
+
+/// Makes the qcow2 image of a disk.
+fn convert(file: &Path) -> io::Result<()> {
+    let mut command = Command::new("qemu-img");
+    command.args(["convert", "-f", "raw", "-O", "qcow2"]);
+    let status = command.arg(file).arg(image(file)).status()?;
+    assert!(status.success(), "{command:?}");
+    Ok(())
 }
 
 /// Makes a disk, and returns its size.
@@ -247,8 +274,7 @@ fn measure(
     let (source, target) = (dir.join("source"), dir.join("target"));
     let _ = fs::remove_file(&target);
     let start = |file: &Path, side: Side| match side {
-        Side::Nbd => Server::start(file, false).map(Some),
-        Side::FarNbd => Server::start(file, true).map(Some),
+        Side::Nbd | Side::Qcow2 | Side::FarNbd => Server::start(file, side).map(Some),
         Side::File | Side::Nothing => Ok(None),
     };
     let size = fs::metadata(&source)?.len();
@@ -294,7 +320,11 @@ fn main() -> io::Result<()> {
         {
             continue;
         }
-        let size = make(&dir.path().join("source"), workload, options.size)?;
+        let source = dir.path().join("source");
+        let size = make(&source, workload, options.size)?;
+        if workload.from == Side::Qcow2 {
+            convert(&source)?;
+        }
         let mut times = TOOLS.map(|_| Vec::new());
         for round in 0..=options.rounds {
             for (tool, times) in TOOLS.iter().zip(&mut times) {

@@ -9,6 +9,7 @@ import workloads as w
 from clients import TIMEOUT, Failure, Ours, reported
 from servers import pinned
 from tables import number, table
+from tools import ROOT
 
 
 def calls_per_op(client, address, load, ops):
@@ -87,6 +88,22 @@ def tail_latency(client, address, seconds, emit):
         rows.append([name, *(number(figures[key]) for key in ("iops", "p50_us", "p99_us"))])
     head = ["4 KiB randread QD16 beside", "IOPS", "p50 µs", "p99 µs"]
     return table(head, rows, right=(1, 2, 3))
+
+
+def copies(tools, quick):
+    """Copies beside nbdcopy and qemu-img; each is compared with its source."""
+    absent = [need for need in ("nbdcopy", "nbdkit", "qemu-img", "qemu-nbd") if need in tools.missing]
+    if absent:
+        return f"Not measured: {', '.join(absent)} missing."
+    # Half the size that the bench has by default, so that all of it takes about a minute.
+    options = ["--rounds", "1" if quick else "3", "--size", "32" if quick else "128"]
+    command = ["cargo", "bench", "--quiet", "--bench", "copies", "--", *options]
+    done = subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    )
+    if done.returncode != 0:
+        raise Failure("cargo bench --bench copies failed")
+    return done.stdout.strip()
 
 
 def open_files(wanted):
