@@ -19,8 +19,21 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use socket2::SockRef;
 use tokio::net::UnixDatagram;
 
-/// Sends as much as fits. Raises no SIGPIPE if the socket was [`silence`]d before.
+/// How many slices one call takes; more are an error.
+const MAX_SLICES: usize = 1024;
+
+/// Sends as much as fits, without SIGPIPE if the socket was [`silence`]d before.
+///
+/// Writing to a socket without a peer raises SIGPIPE, which ends a program that has it at its
+/// default (K47), as programs have that are not written in Rust and load us as a library. `std`,
+/// and with it Tokio, prevents that in some of its calls, but not in any that takes several
+/// slices.
 pub(crate) fn send(socket: impl AsSocket, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    if let [buf] = bufs {
+        // The same with less to copy and to check in the kernel.
+        return Ok(rustix::net::send(socket, buf, FLAGS)?);
+    }
+    let bufs = bufs.get(..MAX_SLICES).unwrap_or(bufs);
     let mut control = SendAncillaryBuffer::default();
     Ok(sendmsg(socket, bufs, &mut control, FLAGS)?)
 }

@@ -14,14 +14,12 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use super::child::{Child, Terms};
 use super::command::not_run;
 use super::program::Program;
 use super::reaper::Reaper;
-use super::socket::Socket;
 use super::unix;
 use crate::error::trying;
 use crate::error::{Error, InvalidUse, Phase, Result};
@@ -57,7 +55,7 @@ impl Door {
     }
 
     /// Connects to the socket.
-    pub(crate) async fn connect(&self) -> Result<Socket<UnixStream>> {
+    pub(crate) async fn connect(&self) -> Result<unix::Stream> {
         let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
         unix::connect(Path::new(&path)).await
     }
@@ -98,7 +96,7 @@ pub(crate) fn spawn(
     program: &Program,
     name: Option<&str>,
     kill_delay: Duration,
-) -> Result<(Socket<UnixStream>, Child)> {
+) -> Result<(unix::Stream, Child)> {
     start(program, name, kill_delay, io::stderr())
 }
 
@@ -107,7 +105,7 @@ fn start(
     name: Option<&str>,
     kill_delay: Duration,
     stderr: impl Write + Send + 'static,
-) -> Result<(Socket<UnixStream>, Child)> {
+) -> Result<(unix::Stream, Child)> {
     check(program, name)?;
     let failed = |what, error| Error::io(Phase::Connect, trying(what, error));
     let root = env::temp_dir();
@@ -145,11 +143,10 @@ fn launch(
     terms: Terms,
     (listener, stream, door): Listening,
     stderr: impl Write + Send + 'static,
-) -> io::Result<(Socket<UnixStream>, Child)> {
+) -> io::Result<(unix::Stream, Child)> {
     let reaper = Reaper::get()?;
-    stream.set_nonblocking(true)?;
     // Before the child is started, see `command`.
-    let stream = UnixStream::from_std(stream)?;
+    let stream = unix::Stream::new(stream)?;
 
     let name = name.filter(|name| !name.is_empty()).unwrap_or("unknown");
     let child = Command::from(program.command_by_shell(SCRIPT))
@@ -165,7 +162,7 @@ fn launch(
         .spawn()?;
     // The command is gone, and with it our copy of the listening socket.
     Ok((
-        Socket::new(stream),
+        stream,
         Child::new(child, reaper, stderr, terms)?
             .by_shell(program.name())
             .with_door(door),

@@ -8,12 +8,11 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tokio::net::UnixStream;
 use tokio::process;
 
 use super::child::{Child, Terms};
 use super::reaper::Reaper;
-use super::socket::Socket;
+use super::unix;
 use crate::error::trying;
 use crate::error::{Error, Phase, Result};
 
@@ -40,7 +39,7 @@ pub(crate) fn spawn(
     command: Command,
     group: Group,
     kill_delay: Duration,
-) -> Result<(Socket<UnixStream>, Child)> {
+) -> Result<(unix::Stream, Child)> {
     let terms = Terms {
         grace: GRACE,
         kill_delay,
@@ -53,7 +52,7 @@ fn start(
     command: Command,
     terms: Terms,
     stderr: impl Write + Send + 'static,
-) -> Result<(Socket<UnixStream>, Child)> {
+) -> Result<(unix::Stream, Child)> {
     let program = command.get_program().to_owned();
     launch(command, terms, stderr).map_err(|error| not_run(&program, error))
 }
@@ -68,16 +67,15 @@ fn launch(
     mut command: Command,
     terms: Terms,
     stderr: impl Write + Send + 'static,
-) -> io::Result<(Socket<UnixStream>, Child)> {
+) -> io::Result<(unix::Stream, Child)> {
     let reaper = Reaper::get()?;
     // `std` and not Tokio's pair: the child's end stays blocking, as programs expect of their
     // standard input.
     let (ours, theirs) = net::UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
     // Before the child is started: Tokio has to register its pipe and its exit, too, and where
     // that fails leaves it to itself. So what can fail (no I/O driver, no room) fails here; and
     // if not, the child at least sees the end of its input.
-    let ours = UnixStream::from_std(ours)?;
+    let ours = unix::Stream::new(ours)?;
     let theirs = OwnedFd::from(theirs);
 
     command
@@ -92,7 +90,7 @@ fn launch(
     let child = command.spawn()?;
     // With the command go the copies of the child's end that would hide its exit.
     drop(command);
-    Ok((Socket::new(ours), Child::new(child, reaper, stderr, terms)?))
+    Ok((ours, Child::new(child, reaper, stderr, terms)?))
 }
 
 #[cfg(test)]

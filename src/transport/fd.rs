@@ -6,8 +6,9 @@ use std::net;
 use socket2::{Domain, SockRef, Type};
 use tokio::net::TcpStream;
 
-use super::Transport;
-use super::socket::Socket;
+#[cfg(unix)]
+use super::unix;
+use super::{Transport, tcp};
 use crate::error::{Error, InvalidUse, Phase, Reason, Result};
 use crate::platform::{self, OwnedSocket};
 
@@ -64,7 +65,7 @@ fn wrap(fd: OwnedSocket, family: Domain) -> io::Result<Transport> {
         // P-004. Not every stream of these families is TCP, and without it all still works.
         let _ = socket.set_tcp_nodelay(true);
         let stream = TcpStream::from_std(net::TcpStream::from(fd))?;
-        Ok(Socket::new(stream).into())
+        Ok(tcp::Stream::new(stream).into())
     } else {
         wrap_other(fd)
     }
@@ -74,9 +75,7 @@ fn wrap(fd: OwnedSocket, family: Domain) -> io::Result<Transport> {
 /// of them.
 #[cfg(unix)]
 fn wrap_other(fd: OwnedSocket) -> io::Result<Transport> {
-    let stream = std::os::unix::net::UnixStream::from(fd);
-    let stream = tokio::net::UnixStream::from_std(stream)?;
-    Ok(Socket::new(stream).into())
+    Ok(unix::Stream::new(fd.into())?.into())
 }
 
 /// Tokio has only TCP.

@@ -22,7 +22,6 @@ pub(crate) mod process;
 pub(crate) mod program;
 #[cfg(unix)]
 mod reaper;
-pub(crate) mod socket;
 #[cfg(unix)]
 pub(crate) mod stderr;
 pub(crate) mod tcp;
@@ -100,6 +99,9 @@ impl From<Joined> for Transport {
         Self { read, write, ends }
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 #[cfg(test)]
 mod testing {

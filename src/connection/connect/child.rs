@@ -2,8 +2,6 @@
 
 use std::ffi::OsStr;
 
-use tokio::net::UnixStream;
-
 use super::Connecting;
 use super::program::{IntoCommand, IntoProgram, Runnable};
 use crate::connection::Connection;
@@ -13,7 +11,7 @@ use crate::state::State;
 use crate::transport::activation;
 use crate::transport::child::Child;
 use crate::transport::command::{self, Group};
-use crate::transport::socket::Socket;
+use crate::transport::unix;
 
 /// Connecting to a server that the connection starts and ends. Not on Windows.
 impl Connection {
@@ -165,10 +163,7 @@ impl Connection {
     }
 
     /// Begins the handshake with a server that was started, or ends the connection if it was not.
-    pub(super) fn start_child(
-        &self,
-        spawned: Result<(Socket<UnixStream>, Child)>,
-    ) -> Result<Connecting> {
+    pub(super) fn start_child(&self, spawned: Result<(unix::Stream, Child)>) -> Result<Connecting> {
         match spawned {
             Ok((stream, child)) => {
                 let open = async { Ok(stream.into()) };

@@ -1,6 +1,7 @@
 //! TCP, to whichever address of a host answers first.
 
 mod keep_alive;
+mod stream;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +14,7 @@ use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time;
 
 pub use self::keep_alive::KeepAlive;
-use super::socket::Socket;
+pub(crate) use self::stream::Stream;
 use crate::error::trying;
 use crate::error::{Error, InvalidUse, Phase, Result};
 use crate::names::names;
@@ -117,11 +118,7 @@ impl TcpOptions {
 /// # Cancel safety
 ///
 /// Dropping the future closes every socket it opened.
-pub(crate) async fn connect(
-    host: &str,
-    port: u16,
-    options: &TcpOptions,
-) -> Result<Socket<TcpStream>> {
+pub(crate) async fn connect(host: &str, port: u16, options: &TcpOptions) -> Result<Stream> {
     let host = unbracketed(host);
     if host.is_empty() {
         return Err(InvalidUse::Empty { what: "host" }.into());
@@ -160,7 +157,7 @@ pub(crate) async fn connect(
         };
         failed(trying(what, error))
     })?;
-    Ok(Socket::new(stream))
+    Ok(Stream::new(stream))
 }
 
 /// An address as it is without the brackets that a URI puts around it.

@@ -122,12 +122,13 @@ fn k28_without_descriptors_connecting_is_an_error() {
 }
 
 /// What fails, how, and how often, in the words of `strace`.
-const RULES: [(&str, &str, &str); 10] = [
-    ("unix", "recvfrom", "error=EINTR:when=3+7"),
-    ("tcp", "sendmsg", "error=EINTR:when=4+5"),
+const RULES: [(&str, &str, &str); 11] = [
+    ("tcp", "recvfrom", "error=EINTR:when=3+7"),
+    ("unix", "sendto", "error=EINTR:when=4+5"),
     ("unix", "epoll_wait", "error=EINTR:when=2+3"),
-    ("unix", "recvfrom", "error=ECONNRESET:when=12"),
-    ("tcp", "sendmsg", "error=EPIPE:when=7"),
+    ("tcp", "recvfrom", "error=ECONNRESET:when=12"),
+    ("unix", "sendto", "error=EPIPE:when=7"),
+    ("tcp", "sendmsg", "error=EPIPE:when=2"),
     ("tcp", "socket", "error=EMFILE:when=2"),
     ("unix", "connect", "error=EINTR:when=1"),
     ("command", "socketpair", "error=EMFILE:when=2+"),

@@ -1,18 +1,17 @@
 //! Unix sockets.
 
+mod stream;
+
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::time;
 
-use super::Transport;
-use super::socket::{Outlet, Socket, Watched};
+pub(crate) use stream::Stream;
+
 use crate::error::trying;
 use crate::error::{Error, InvalidUse, Phase, Result};
 use crate::platform::{ABSTRACT_NAMES, MAX_SOCKET_PATH};
@@ -30,22 +29,26 @@ const MAX_PAUSE: Duration = Duration::from_millis(100);
 /// # Cancel safety
 ///
 /// Dropping the future closes the socket.
-pub(crate) async fn connect(path: &Path) -> Result<Socket<UnixStream>> {
+pub(crate) async fn connect(path: &Path) -> Result<Stream> {
     check(path)?;
     let mut pause = MIN_PAUSE;
+    let failed = |error| {
+        let what = format!("cannot connect to {path:?}");
+        Error::io(Phase::Connect, trying(what, error))
+    };
     loop {
         match UnixStream::connect(path).await {
-            Ok(stream) => return Ok(Socket::new(stream)),
+            Ok(stream) => {
+                let stream = stream.into_std().and_then(Stream::new);
+                return stream.map_err(failed);
+            }
             // The one connect(2) that can fail with EAGAIN: a blocking socket would wait here
             // until the server accepts, and there is nothing to poll for it.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 time::sleep(pause).await;
                 pause = (pause * 2).min(MAX_PAUSE);
             }
-            Err(error) => {
-                let what = format!("cannot connect to {path:?}");
-                return Err(Error::io(Phase::Connect, trying(what, error)));
-            }
+            Err(error) => return Err(failed(error)),
         }
     }
 }
@@ -85,35 +88,6 @@ pub(crate) fn check(path: &Path) -> Result<()> {
     }
 }
 
-impl From<Socket<UnixStream>> for Transport {
-    fn from(socket: Socket<UnixStream>) -> Self {
-        let (read, write) = socket.0.into_split();
-        Self {
-            read: Box::new(read),
-            write: Box::new(Socket(write)),
-            ends: None,
-        }
-    }
-}
-
-impl Outlet for OwnedWriteHalf {
-    type Stream = UnixStream;
-
-    fn stream(&self) -> &UnixStream {
-        self.as_ref()
-    }
-}
-
-impl Watched for UnixStream {
-    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_write_ready(cx)
-    }
-
-    fn try_send(&self, send: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
-        self.try_io(Interest::WRITABLE, send)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
@@ -126,6 +100,7 @@ mod tests {
 
     use super::*;
     use crate::error::raw_os_error;
+    use crate::transport::Transport;
 
     fn path(bytes: &[u8]) -> &Path {
         Path::new(OsStr::from_bytes(bytes))
