@@ -79,6 +79,9 @@ impl Flight {
     #[inline]
     pub(super) fn abandon(&mut self, connection: &Connection) -> bool {
         let (ticket, cookie) = (self.ticket.take(), self.cookie.take());
+        if ticket.is_none() && cookie.is_none() {
+            return false;
+        }
         let Ok(transmission) = connection.transmission() else {
             return false;
         };

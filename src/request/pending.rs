@@ -344,11 +344,17 @@ impl<O: Operation> Pending<O> {
 
     /// Abandons an unanswered request. Returns whether any part of it was sent.
     pub(super) fn abandon(&mut self) -> bool {
-        match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Single(mut flight) => flight.abandon(&self.request.client),
-            Stage::Split(parts) => parts.give_up(),
-            Stage::New | Stage::Empty | Stage::Known(_) | Stage::Over => false,
-        }
+        let was_sent = match &mut self.stage {
+            Stage::Over => return false,
+            Stage::Single(flight) => flight.abandon(&self.request.client),
+            Stage::Split(_) => match std::mem::replace(&mut self.stage, Stage::Over) {
+                Stage::Split(parts) => parts.give_up(),
+                _ => false,
+            },
+            Stage::New | Stage::Empty | Stage::Known(_) => false,
+        };
+        self.stage = Stage::Over;
+        was_sent
     }
 }
 

@@ -22,7 +22,7 @@ impl Session {
             }
         }
         match self.inflight.remove(slot).map(|entry| entry.stage) {
-            Some(Stage::Done(result)) => Poll::Ready(result),
+            Some(Stage::Done(result)) => Poll::Ready(result.map_err(|error| *error)),
             _ => Poll::Pending,
         }
     }
@@ -63,7 +63,7 @@ impl Session {
                 self.early.push(slot);
             } else if let Stage::Early(result) = std::mem::replace(&mut entry.stage, Stage::Waiting)
             {
-                self.complete(slot, result);
+                self.complete(slot, result.map_err(|error| *error));
             }
         }
     }
@@ -75,7 +75,7 @@ impl Session {
             return;
         };
         if entry.sent.end > self.written {
-            entry.stage = Stage::Early(result);
+            entry.stage = Stage::Early(result.map_err(Box::new));
             self.early.push(slot);
         } else {
             self.complete(slot, result);
@@ -118,7 +118,7 @@ impl Session {
         if entry.abandoned {
             self.inflight.remove(slot);
         } else {
-            entry.stage = Stage::Done(result);
+            entry.stage = Stage::Done(result.map_err(Box::new));
             self.woken.extend(entry.waker.take());
         }
         if let Kind::Change { span } = kind {

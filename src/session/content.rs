@@ -195,7 +195,7 @@ impl Entry {
         }
         let failure = self.failure(chunk.error, chunk.message, failed_at);
         // The first error of a reply counts.
-        self.error.get_or_insert(failure);
+        self.error.get_or_insert_with(|| Box::new(failure));
         Ok(())
     }
 
@@ -206,7 +206,7 @@ impl Entry {
     #[inline]
     pub fn finish(&mut self) -> Result<Result<Answer, Error>, ProtocolError> {
         if let Some(error) = self.error.take() {
-            return Ok(Err(Error::Request(error)));
+            return Ok(Err(Error::Request(*error)));
         }
         let answer = match &mut self.sink {
             // Pieces that the caller has not taken yet stay in the queue.

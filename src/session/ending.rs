@@ -128,7 +128,7 @@ impl Session {
             // An error that came before its request was fully written stands. An early success
             // does not: the server cannot have acted on data it never received.
             let result = match std::mem::replace(&mut entry.stage, Stage::Waiting) {
-                Stage::Early(Err(refusal)) => Err(refusal),
+                Stage::Early(Err(refusal)) => Err(*refusal),
                 _ => Err(error.clone().delivered(delivery)),
             };
             self.complete(slot, result);

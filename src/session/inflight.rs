@@ -42,8 +42,8 @@ pub struct Entry {
     pub single_chunk: bool,
     /// The destination of the content of the reply.
     pub sink: Sink,
-    /// The first error of the reply.
-    pub error: Option<RequestError>,
+    /// The first error of the reply, boxed as in [`Kept`].
+    pub error: Option<Box<RequestError>>,
     /// The number of error chunks in the reply.
     pub errors: u16,
     /// How far the request has come.
@@ -73,15 +73,18 @@ pub enum Kind {
     Other,
 }
 
+/// An answer that is kept. Errors are boxed: few requests have one, and entries are moved often.
+pub type Kept = Result<Answer, Box<Error>>;
+
 /// How far a request has come.
 #[derive(Debug)]
 pub enum Stage {
     /// The reply has not ended.
     Waiting,
     /// The reply has ended, but the request is not fully written yet.
-    Early(Result<Answer, Error>),
+    Early(Kept),
     /// The answer waits to be taken.
-    Done(Result<Answer, Error>),
+    Done(Kept),
 }
 
 impl Entry {

@@ -221,7 +221,7 @@ impl Session {
             return Err(ProtocolError::SimpleReply(entry.command));
         }
         if error != Errno::OK {
-            entry.error = Some(entry.failure(error, Text::default(), None));
+            entry.error = Some(Box::new(entry.failure(error, Text::default(), None)));
         } else if entry.command == Command::READ {
             // P-152: the data of the read follows.
             let (offset, length) = (entry.offset, entry.length);
