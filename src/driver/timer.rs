@@ -29,8 +29,9 @@ pub(crate) fn since(start: Instant, period: Duration) -> Instant {
 /// sockets whenever a task yields.
 const LOOK: Duration = Duration::from_millis(1);
 /// How long the last look takes if the deadline is noticed so late that this process must have been
-/// stopped, and its threads begin to run again one by one.
+/// stopped, and its threads begin to run again one by one: as long as it is late, within these bounds.
 const LONG_LOOK: Duration = Duration::from_millis(100);
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_millis(10);
 
 /// Awaits `future` until `end`, and then takes a last look at it.
@@ -58,9 +59,9 @@ impl LastLook {
     /// checked its sockets.
     fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> bool {
         let now = std::time::Instant::now();
-        let period = || match Instant::now() - deadline > LATE {
-            true => LONG_LOOK,
-            false => LOOK,
+        let period = || match Instant::now() - deadline {
+            late if late > LATE => late.clamp(LONG_LOOK, LONGEST_LOOK),
+            _ => LOOK,
         };
         if now >= *self.0.get_or_insert_with(|| now + period()) {
             return true;
