@@ -210,7 +210,7 @@ impl Error {
     #[must_use]
     pub fn has_unflushed_writes(&self) -> bool {
         match self {
-            Self::Request(request) => request.command == Command::FLUSH,
+            Self::Request(failed) => failed.request.command == Command::FLUSH,
             Self::DurabilityUnknown(_) => true,
             _ => self.ending().is_some_and(Ending::has_unflushed_writes),
         }
@@ -308,8 +308,8 @@ impl Error {
     #[must_use]
     pub fn request(&self) -> Option<FailedRequest> {
         match self {
-            Self::Request(failed) => Some(failed.request()),
-            Self::DurabilityUnknown(lost) => lost.failure().map(RequestError::request),
+            Self::Request(failed) => Some(failed.request),
+            Self::DurabilityUnknown(lost) => lost.failure().map(|failed| failed.request),
             _ => self.details()?.facts.as_ref()?.request,
         }
     }

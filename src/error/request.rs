@@ -80,9 +80,7 @@ impl fmt::Display for FailedRequest {
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequestError {
-    pub(crate) command: Command,
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
+    pub(crate) request: FailedRequest,
     pub(crate) errno: Errno,
     pub(crate) message: Text,
     pub(crate) failed_at: Option<u64>,
@@ -93,20 +91,20 @@ impl RequestError {
     /// The command that failed.
     #[must_use]
     pub const fn command(&self) -> Command {
-        self.command
+        self.request.command
     }
 
     /// Where the request begins, in bytes from the start of the export; 0 for a flush. Where in
     /// the request it failed is [`failed_at`](Self::failed_at).
     #[must_use]
     pub const fn offset(&self) -> u64 {
-        self.offset
+        self.request.offset
     }
 
     /// How much of the export the request is about, in bytes; 0 for a flush.
     #[must_use]
     pub const fn length(&self) -> u64 {
-        self.length
+        self.request.length
     }
 
     /// The error number as the server sent it, known or not.
@@ -130,19 +128,9 @@ impl RequestError {
     }
 }
 
-impl RequestError {
-    pub(super) const fn request(&self) -> FailedRequest {
-        FailedRequest {
-            command: self.command,
-            offset: self.offset,
-            length: self.length,
-        }
-    }
-}
-
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} failed on the server: ", self.request())?;
+        write!(f, "{} failed on the server: ", self.request)?;
         if self.errno.name().is_none() {
             f.write_str("error ")?;
         }
@@ -165,9 +153,11 @@ mod tests {
     #[test]
     fn the_text_says_which_request_it_was_and_where_in_it_it_failed() {
         let mut error = RequestError {
-            command: Command::WRITE,
-            offset: 1 << 40,
-            length: 4096,
+            request: FailedRequest {
+                command: Command::WRITE,
+                offset: 1 << 40,
+                length: 4096,
+            },
             errno: Errno::EIO,
             message: Text::default(),
             failed_at: None,
@@ -185,7 +175,7 @@ mod tests {
             "WRITE of 4096 bytes at offset 1099511627776 failed on the server: \
              error 117 at offset 1099511628288 (bad sector)"
         );
-        (error.command, error.failed_at) = (Command::FLUSH, None);
+        (error.request.command, error.failed_at) = (Command::FLUSH, None);
         assert_eq!(
             error.to_string(),
             "FLUSH failed on the server: error 117 (bad sector)"

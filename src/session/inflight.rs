@@ -8,7 +8,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::{Answer, Sink};
-use crate::error::{Error, RequestError};
+use crate::error::{Error, FailedRequest, RequestError};
 use crate::wire::{Command, Errno, ProtocolError, Text};
 
 /// One request from the moment it is queued until its answer is taken.
@@ -137,9 +137,11 @@ impl Entry {
     ) -> RequestError {
         RequestError {
             site: None,
-            command: self.command,
-            offset: self.offset,
-            length: self.length,
+            request: FailedRequest {
+                command: self.command,
+                offset: self.offset,
+                length: self.length,
+            },
             errno,
             message,
             failed_at,

@@ -77,14 +77,17 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::FailedRequest;
     use crate::wire::{Command, Errno};
 
     fn failure(errno: Errno) -> Result<Answer, Error> {
         Err(Error::Request(RequestError {
             site: None,
-            command: Command::FLUSH,
-            offset: 0,
-            length: 0,
+            request: FailedRequest {
+                command: Command::FLUSH,
+                offset: 0,
+                length: 0,
+            },
             errno,
             message: Default::default(),
             failed_at: None,

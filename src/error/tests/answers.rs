@@ -10,11 +10,9 @@ use crate::wire::{Command, Errno, OptionReplyType, OptionType, ProtocolError};
 
 /// A request that failed with this number.
 fn failed(command: Command, errno: Errno) -> Error {
-    Error::Request(RequestError {
-        command,
-        errno,
-        ..request_error()
-    })
+    let mut failure = request_error();
+    (failure.request.command, failure.errno) = (command, errno);
+    Error::Request(failure)
 }
 
 fn refused(reply: OptionReplyType) -> Error {

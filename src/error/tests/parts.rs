@@ -13,8 +13,8 @@ use crate::wire::{Command, Errno, OptionReplyType, OptionType};
 fn a_failed_request_tells_what_was_asked_and_what_the_server_said() {
     let mut failure = request_error();
     assert_eq!(failure.failed_at(), None);
-    failure.command = Command::READ;
-    (failure.offset, failure.length) = (8192, 4096);
+    failure.request.command = Command::READ;
+    (failure.request.offset, failure.request.length) = (8192, 4096);
     failure.errno = Errno(117);
     failure.failed_at = Some(8704);
     assert_eq!(failure.command(), Command::READ);
@@ -59,7 +59,7 @@ fn a_missing_context_tells_its_name_and_the_others() {
 #[test]
 fn what_may_be_lost_has_a_flush_or_ranges() {
     let mut flush = request_error();
-    (flush.command, flush.errno) = (Command::FLUSH, Errno::ENOSPC);
+    (flush.request.command, flush.errno) = (Command::FLUSH, Errno::ENOSPC);
     let lost = MaybeLost::from(flush.clone());
     assert_eq!(lost.failure(), Some(&flush));
     assert!(lost.ranges().is_empty(), "nothing tells them");

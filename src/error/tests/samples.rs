@@ -57,9 +57,11 @@ pub(super) fn failures() -> Vec<io::Error> {
 
 pub(super) fn request_error() -> RequestError {
     RequestError {
-        command: Command::WRITE,
-        offset: 0,
-        length: 512,
+        request: FailedRequest {
+            command: Command::WRITE,
+            offset: 0,
+            length: 512,
+        },
         errno: Errno::EIO,
         message: "bad sector".into(),
         failed_at: None,

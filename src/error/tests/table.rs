@@ -84,11 +84,11 @@ fn requests() -> Vec<Error> {
     .map(|errno| Error::Request(failed(errno)))
     .into();
     let mut flush = failed(Errno::EIO);
-    flush.command = Command::FLUSH;
+    flush.request.command = Command::FLUSH;
     all.push(Error::Request(flush.clone()).at(&site()));
     all.push(Error::DurabilityUnknown(flush.into()).at(&site()));
     let mut read = failed(Errno::EIO);
-    (read.command, read.failed_at) = (Command::READ, Some(256));
+    (read.request.command, read.failed_at) = (Command::READ, Some(256));
     all.push(Error::Request(read).at(&site()));
     all
 }

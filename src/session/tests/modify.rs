@@ -91,7 +91,7 @@ fn a_read_that_fails_is_the_end_and_lets_others_go_on() {
             .unwrap();
         let failure = wire.request_error(cookie);
         assert_eq!(
-            (failure.command, failure.errno),
+            (failure.command(), failure.errno),
             (Command::READ, Errno::EIO)
         );
         let written = wire.send().pop().unwrap().head;

@@ -88,7 +88,7 @@ fn r07_every_errno_fails_its_request_only_and_keeps_its_value() {
                 wire.feed(&error(style, &head, Errno(errno), "", DONE))
                     .unwrap();
                 let error = wire.request_error(cookie);
-                assert_eq!((error.errno, error.command), (Errno(errno), command));
+                assert_eq!((error.errno, error.command()), (Errno(errno), command));
                 wire.assert_usable();
             }
         }
