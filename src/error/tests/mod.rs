@@ -6,6 +6,7 @@ mod parts;
 mod samples;
 mod table;
 mod texts;
+mod violations;
 
 use std::io;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::samples::*;
+use super::violations::violations;
 use crate::error::*;
 use crate::state::State;
 use crate::uri::UriError;
