@@ -56,6 +56,18 @@ impl<T: Cut> Spans<T> {
         })
     }
 
+    /// Returns the value of exactly this range.
+    pub(crate) fn exact_mut(&mut self, range: &Range<u64>) -> Option<&mut T> {
+        let (end, value) = self.map.get_mut(&range.start)?;
+        (*end == range.end).then_some(value)
+    }
+
+    /// Returns whether no byte of `range` has a value.
+    fn is_free(&self, range: &Range<u64>) -> bool {
+        let last = self.map.range(..range.end).next_back();
+        last.is_none_or(|(_, (end, _))| *end <= range.start)
+    }
+
     /// Gives each byte of `range`, which is not empty, this value.
     pub(crate) fn insert(&mut self, range: Range<u64>, value: T) {
         self.remove(&range);
@@ -64,6 +76,9 @@ impl<T: Cut> Spans<T> {
 
     /// Takes the value of each byte of `range`.
     pub(crate) fn remove(&mut self, range: &Range<u64>) {
+        if self.is_free(range) {
+            return;
+        }
         let over: Vec<u64> = self.over(range).map(|(whole, _)| whole.start).collect();
         for start in over {
             let Some((end, value)) = self.map.remove(&start) else {

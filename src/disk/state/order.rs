@@ -23,7 +23,7 @@ pub(crate) struct Order {
 }
 
 /// A change in the order.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Place(usize);
 
 impl Cut for Place {
@@ -90,14 +90,11 @@ impl Order {
             (entry.is_given_up, entry.waker) = (true, None);
             return;
         }
-        let mut over = vec![place];
-        while let Some(place) = over.pop() {
+        let (mut next, mut over) = (Some(place), Vec::new());
+        while let Some(place) = next.take().or_else(|| over.pop()) {
             let entry = self.entries.remove(place.0);
             self.open.remove(&entry.number);
-            let of = self.last.over(&entry.range);
-            let own = of.filter(|(_, last)| **last == place);
-            let own: Vec<Range<u64>> = own.map(|(range, _)| range).collect();
-            own.iter().for_each(|range| self.last.remove(range));
+            self.forget(place, &entry.range);
             for later in entry.after {
                 let entry = &mut self.entries[later.0];
                 entry.before -= 1;
@@ -109,6 +106,17 @@ impl Order {
                 }
             }
         }
+    }
+
+    /// Takes a change from the bytes that it was the last to ask for.
+    fn forget(&mut self, place: Place, range: &Range<u64>) {
+        let of = self.last.over(range).filter(|(_, last)| **last == place);
+        let mut own = of.map(|(range, _)| range);
+        let (first, rest): (_, Vec<_>) = (own.next(), own.collect());
+        first
+            .iter()
+            .chain(&rest)
+            .for_each(|range| self.last.remove(range));
     }
 
     /// Returns a mark: all changes so far come before it.
