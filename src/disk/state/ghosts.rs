@@ -134,14 +134,17 @@ impl Ghosts {
         ghosts.map(|(range, ghost)| self.hold_of(range, ghost))
     }
 
-    /// Returns the parts of `range` that no ghost may change.
-    pub(crate) fn free_of(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+    /// Returns the parts of `range` where no ghost has other content than this.
+    pub(crate) fn free_for(&self, range: &Range<u64>, content: &Content) -> Vec<Range<u64>> {
         let (mut free, mut at) = (Vec::new(), range.start);
-        for (held, _) in self.held.over(range) {
+        for (held, ghost) in self.held.within(range) {
+            if ghost.content.equals(&content.part(range, &held)) {
+                continue;
+            }
             if at < held.start {
                 free.push(at..held.start);
             }
-            at = at.max(held.end);
+            at = held.end;
         }
         if at < range.end {
             free.push(at..range.end);
@@ -214,7 +217,7 @@ mod tests {
         assert!(ghosts.fence(mark));
         let mark = ghosts.mark().unwrap();
         assert_eq!(mark.generation, 2);
-        assert_eq!(ghosts.free_of(&(0..6)), [0..2, 4..6]);
+        assert_eq!(ghosts.free_for(&(0..6), &Content::Zeroes), [0..2, 4..6]);
         assert!(ghosts.hold(&(2..4), &Content::Zeroes).is_some());
         assert!(ghosts.fence(mark) && ghosts.ranges().next().is_none());
     }

@@ -27,6 +27,12 @@ struct Change {
     content: Option<Content>,
 }
 
+impl Change {
+    fn memory(&self) -> u64 {
+        self.content.as_ref().map_or(0, Content::memory)
+    }
+}
+
 impl Cut for Change {
     fn cut(&mut self, whole: &Range<u64>, kept: &Range<u64>) {
         if let Some(content) = &mut self.content {
@@ -54,28 +60,33 @@ impl Unflushed {
         is_durable: bool,
     ) {
         self.count += 1;
-        self.forget(range);
-        // What a trim leaves is not defined, so it cannot be lost.
-        let is_lasting = is_durable || matches!(content, Content::Unknown);
         self.unsure.remove(range);
-        if is_lasting {
-            return;
+        // What a trim leaves is not defined, so it cannot be lost.
+        if is_durable || matches!(content, Content::Unknown) {
+            return self.forget(range);
         }
         let content = self.keeps.then(|| content.clone());
-        self.memory += content.as_ref().map_or(0, Content::memory);
         let change = Change {
             number: self.count,
             generation,
             content,
         };
-        self.changes.insert(range.clone(), change);
+        self.memory += change.memory();
+        match self.changes.exact_mut(range) {
+            Some(old) => self.memory -= std::mem::replace(old, change).memory(),
+            None => {
+                self.forget(range);
+                self.changes.insert(range.clone(), change);
+            }
+        }
     }
 
     /// Forgets changes that no longer count: others came after them.
     fn forget(&mut self, range: &Range<u64>) {
-        let gone = self.changes.within(range);
-        let gone = gone.filter_map(|(_, change)| change.content.map(|content| content.memory()));
-        self.memory -= gone.sum::<u64>();
+        if self.keeps {
+            let gone = self.changes.within(range);
+            self.memory -= gone.map(|(_, change)| change.memory()).sum::<u64>();
+        }
         self.changes.remove(range);
     }
 
@@ -87,11 +98,7 @@ impl Unflushed {
     /// Records that a flush has succeeded.
     pub(crate) fn flushed(&mut self, mark: u64) {
         self.changes.retain(|change| change.number > mark);
-        let contents = self
-            .changes
-            .iter()
-            .filter_map(|(_, change)| change.content.as_ref());
-        self.memory = contents.map(Content::memory).sum();
+        self.memory = self.changes.iter().map(|(_, change)| change.memory()).sum();
     }
 
     /// Returns what may be lost, in order, and forgets it: a flush says it once.
@@ -110,7 +117,7 @@ impl Unflushed {
                 continue;
             };
             let mut at = range.start;
-            for free in ghosts.free_of(&range) {
+            for free in ghosts.free_for(&range, content) {
                 if at < free.start {
                     self.unsure.add(at..free.start);
                 }
@@ -218,6 +225,10 @@ mod tests {
         );
         assert!(unflushed.unsure().eq(std::iter::once(2..4)));
         assert_eq!(unflushed.memory(), 8, "kept until it is flushed");
+        // A ghost of what was being written again stands in nobody's way (R1).
+        ghosts.add(&(4..6), &data("ef"), 2);
+        let again = unflushed.server_lost(&ghosts).into_iter();
+        assert!(again.map(|(range, _)| range).eq([0..2, 4..8]));
     }
 
     #[test]

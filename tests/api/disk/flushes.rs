@@ -41,6 +41,31 @@ async fn a_journal_is_written_again_before_anything_else() {
     assert_eq!(disk.status().journal_bytes, 0);
 }
 
+both_runtimes!(a_journal_that_was_being_written_again_is_still_kept);
+async fn a_journal_that_was_being_written_again_is_still_kept() {
+    let (disk, server, place) = open(builder().journal(1 << 20)).await;
+    let mut events = disk.events();
+    watch(disk.write(4096, "volatile").into_future())
+        .await
+        .unwrap();
+    // Two servers that have lost it. The first is gone while it is written again.
+    let last = Server::new(Export::new(SIZE));
+    let (next, after) = (place.clone(), last.clone());
+    let busy = Server::builder()
+        .export("", Export::new(SIZE))
+        .hang_up_on(move |request| {
+            next.put(Some(&after));
+            request.command == Command::WRITE
+        })
+        .build();
+    place.put(Some(&busy));
+    server.hang_up();
+    recovered(&mut events).await;
+    let found = watch(disk.read(4096, 8).into_future()).await.unwrap();
+    assert_eq!(&found[..], b"volatile");
+    watch(disk.flush().into_future()).await.unwrap();
+}
+
 both_runtimes!(a_journal_that_is_full_is_flushed);
 async fn a_journal_that_is_full_is_flushed() {
     let server = Server::new(Export::new(SIZE).log_requests(100));
