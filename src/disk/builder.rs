@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Disk;
+use super::connect;
 use super::fence::Fence;
 use super::hub::Hub;
-use super::keeper::{self, Keeper};
+use super::keeper::Keeper;
 use super::policy::{Changes, Retry};
 use super::same::Facts;
 use crate::connection::{Builder, Connection, Connector};
@@ -260,13 +261,13 @@ impl DiskBuilder {
         settings.divide();
         settings.is_private = connector.is_private();
         let first = match settings.retry_first {
-            true => keeper::first(&settings, &connector).await?,
+            true => connect::first(&settings, &connector).await?,
             false => settings.link.connect(connector.clone()).await?,
         };
         let facts = Facts::new(first.export()?, first.is_tls());
         let hub = Arc::new(Hub::new(settings, facts, first));
         let keeper = Keeper::new(hub.clone(), connector);
-        hub.runtime.spawn(keeper.run());
+        hub.spawn(keeper.run());
         Ok(Disk::new(hub))
     }
 }

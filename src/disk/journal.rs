@@ -38,8 +38,11 @@ pub(super) async fn write_again(
         match &result {
             Ok(()) => hub.acknowledge(&range, &content, link.generation, false),
             Err(error) if error.delivery() == Delivery::MaybeSent => {
-                let (covers, effect) = hub.reach(&range, &content, true);
-                hub.lose(&covers, &effect, link);
+                let covers = hub.reach(&range, true);
+                match covers == range {
+                    true => hub.lose(&covers, &content, link),
+                    false => hub.lose(&covers, &Content::Unknown, link),
+                }
             }
             Err(_) => {}
         }

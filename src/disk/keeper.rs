@@ -3,30 +3,22 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::OptionFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tracing::debug;
 
 use super::backoff::Backoff;
-use super::builder::Settings;
 use super::carry;
+use super::connect::{self, is_final};
 use super::event::Event;
 use super::fence::Fence;
 use super::hub::{Hub, Link};
 use super::journal::write_again;
-use super::policy::Retry;
-use super::same::Facts;
 use super::state::Mark;
 use super::watch::{self, Turn};
-use crate::connection::{Builder, Connection, Connector};
+use crate::connection::{Connection, Connector};
 use crate::error::{Error, Phase, Result};
-use crate::wire::OptionReplyType;
-
-/// The deadline of the handshake of a link that is not the only one: a server at its limit may take
-/// the connection and never speak.
-const FURTHER: Duration = Duration::from_secs(10);
 
 /// What a fence has proven: up to which mark, but for the links of these generations.
 type Fenced = (Mark, Vec<u64>);
@@ -107,6 +99,8 @@ impl Keeper {
     fn lost(&mut self, link: &Link, cause: Error) {
         let generation = link.generation;
         self.hub.end_link(link);
+        // What becomes of its changes does not depend on who polls.
+        self.hub.hand_over(None);
         self.stalled.retain(|other| other.generation != generation);
         debug!(generation, error = %cause, "a link is lost");
         self.hub.tell(&Event::Lost {
@@ -178,7 +172,8 @@ impl Keeper {
     fn part(&self, link: &Link) {
         let end = link.connection.disconnect();
         let end = end.timeout(self.hub.settings.drain);
-        self.hub.runtime.spawn(end.into_future());
+        let end = end.into_future();
+        self.hub.spawn(async move { drop(end.await) });
     }
 
     /// Puts a link to use.
@@ -214,9 +209,10 @@ impl Keeper {
         let (hub, end) = (self.hub.clone(), self.backoff.end());
         let connector = self.connector.clone();
         self.opening = Some(Box::pin(async move {
-            tokio::time::sleep(delay).await;
-            let builder = hub.settings.link.clone();
-            let connecting = connect(&hub, builder, connector, None);
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            let connecting = connect::again(&hub, connector);
             match tokio::time::timeout_at(end, connecting).await {
                 Ok(result) => result,
                 // There is no time left, and the last cause says why.
@@ -238,15 +234,9 @@ impl Keeper {
         let wishes = self.hub.take_wish();
         if wishes && links > 0 && links < self.hub.settings.connections && self.opening.is_none() {
             let (hub, connector) = (self.hub.clone(), self.connector.clone());
-            let builder = hub.settings.link.clone().handshake_timeout(FURTHER);
-            let first = hub.links().into_iter().next();
-            self.opening = Some(Box::pin(async move {
-                let connection = connect(&hub, builder, connector, first).await?;
-                match is_same_server(&hub).await {
-                    true => Ok(connection),
-                    false => Err(Error::timeout(Phase::Stall, FURTHER)),
-                }
-            }));
+            self.opening = Some(Box::pin(
+                async move { connect::further(&hub, connector).await },
+            ));
         }
     }
 
@@ -322,80 +312,12 @@ impl Keeper {
     }
 }
 
-/// Returns whether the server answers over a link that was there before: then it has not been
-/// restarted, and a flush over a new connection covers what was written over the others.
-async fn is_same_server(hub: &Hub) -> bool {
-    for link in hub.links() {
-        let ping = tokio::time::timeout(FURTHER, link.connection.ping());
-        if matches!(ping.await, Ok(Ok(()))) {
-            return true;
-        }
-    }
-    false
-}
-
-/// Makes a connection, and checks that it leads to the same export. It leads to the process of another
-/// link if that listens.
-async fn connect(
-    hub: &Hub,
-    builder: Builder,
-    connector: Connector,
-    beside: Option<Arc<Link>>,
-) -> Result<Connection> {
-    let beside = match &beside {
-        Some(link) => builder.connect_beside(&link.connection).await,
-        None => None,
-    };
-    let connection = match beside {
-        Some(connected) => connected?,
-        None => builder.connect(connector).await?,
-    };
-    let now = Facts::new(connection.export()?, connection.is_tls());
-    hub.facts.check(&now, hub.settings.may_grow)?;
-    if let Some(identify) = &hub.settings.identify {
-        identify(connection.clone()).await?;
-    }
-    Ok(connection)
-}
-
 /// Whoever waits for the disk must not wait for a keeper that is gone: with its runtime, or by a panic
 /// of a caller's closure.
 impl Drop for Keeper {
     fn drop(&mut self) {
         if self.hub.over().is_none() {
             self.hub.end(Error::closed(), None);
-        }
-    }
-}
-
-/// Whether connecting again is no use.
-fn is_final(error: &Error, retry: &Retry) -> bool {
-    match error {
-        Error::Refused(refusal) if refusal.reply() == OptionReplyType::ERR_UNKNOWN => {
-            !retry.export_may_appear
-        }
-        Error::Protocol(..)
-        | Error::Invalid(_)
-        | Error::InvalidUse(_)
-        | Error::MissingContext(_) => true,
-        Error::Tls(error, _) => !error.is_retryable(),
-        Error::Refused(refusal) => refusal.reply() != OptionReplyType::ERR_SHUTDOWN,
-        _ => false,
-    }
-}
-
-/// Connects for the first time, as often as it takes.
-pub(super) async fn first(settings: &Settings, connector: &Connector) -> Result<Connection> {
-    let mut backoff = Backoff::new(settings.retry);
-    backoff.lost();
-    loop {
-        let error = match settings.link.connect(connector.clone()).await {
-            Err(error) if !is_final(&error, &settings.retry) => error,
-            result => return result,
-        };
-        match backoff.next() {
-            Some((_, delay)) => tokio::time::sleep(delay).await,
-            None => return Err(error),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod backoff;
 mod builder;
 mod carry;
+mod connect;
 mod event;
 mod fence;
 mod hub;

@@ -12,7 +12,9 @@ pub enum Changes {
     #[default]
     Report,
     /// The disk sends it again, and the caller sees a delay. A trim is not repeated but reported,
-    /// because its content is not defined.
+    /// because its content is not defined, and so are zeroes for a part of a block. A write of a part of
+    /// a block ([`unaligned`](crate::Request::unaligned)) reads the rest of the block first, over
+    /// whatever connection, and is then one of whole blocks.
     Repeat,
     /// The disk takes no changes.
     Refuse,

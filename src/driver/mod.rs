@@ -16,7 +16,7 @@ mod output;
 mod overdue;
 mod parting;
 #[cfg(all(test, shuttle))]
-mod races;
+pub(crate) mod races;
 pub(crate) mod runtime;
 mod stall;
 pub(crate) mod sync;
@@ -27,6 +27,7 @@ mod wake;
 use std::future::Future;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
@@ -73,7 +74,7 @@ pub(crate) fn spawn(
         leaving: None,
         span: span.clone(),
     };
-    tokio::spawn(task.run(child, open).instrument(span));
+    sync::spawn(&Handle::current(), task.run(child, open).instrument(span));
 }
 
 /// The task of a connection. Dropping it, as its runtime may do at any time, ends the connection.

@@ -1,115 +1,181 @@
-//! Changes: tasks that follow what was sent to its end.
+//! Changes: what was sent is followed to its end.
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::oneshot;
+use bytes::BytesMut;
 
+use super::carrier::Signs;
 use super::{Lasting, MOST_LOSSES, is_lost, is_shutdown, was_sent};
 use crate::disk::event::Event;
-use crate::disk::hub::{Hub, Link};
+use crate::disk::hub::{Hub, Link, Placed};
 use crate::disk::policy::Changes;
 use crate::disk::state::Content;
 use crate::error::{Error, Result};
-use crate::request::Execute;
+use crate::request::{Effect, Execute, op};
 use crate::wire::CommandFlags;
 
-/// A change on its way: a task of its own, which goes on if its caller gives up.
+/// A change on its way, whoever carries it.
 pub(super) struct Change<O: Execute> {
     pub(super) hub: Arc<Hub>,
     pub(super) request: Lasting<O>,
-    pub(super) content: Content,
-    /// The bytes that it writes, and what it makes of them: of a part of a block it writes all.
+    /// The bytes that the caller has asked for.
+    pub(super) asked: Range<u64>,
+    /// The bytes that it writes: of a part of a block it writes all.
     pub(super) covers: Range<u64>,
-    pub(super) effect: Content,
-    pub(super) answer: oneshot::Sender<Result<O::Output>>,
-    /// Whether anything may have been sent.
-    pub(super) is_begun: Arc<AtomicBool>,
+    pub(super) signs: Arc<Signs>,
+}
+
+/// What becomes of a change that was on its way over a link.
+enum Fate<T> {
+    Over(Result<T>),
+    Again,
 }
 
 impl<O: Execute> Change<O> {
-    pub(super) async fn carry_out(mut self) {
-        // R0: until the end, no other change of these bytes is sent.
-        let placed = self.hub.begin(self.covers.clone());
-        let turn = tokio::select! {
-            biased;
-            () = self.answer.closed() => return,
-            turn = self.hub.turn(&placed, &self.covers, &self.effect) => turn,
+    /// Sends the change when it is its turn, until it is answered, or its outcome is said to be
+    /// unknown. Returns `None` if the caller has given up and nothing was sent.
+    ///
+    /// R0: until the end, no other change of these bytes is sent.
+    pub(super) async fn carry_out(mut self, mut placed: Placed) -> Option<Result<O::Output>> {
+        let effect = self.effect();
+        let mut next = match self.must_be_whole() {
+            true => None,
+            false => self.hub.at_once(&mut placed, &self.covers, &effect),
         };
-        let result = match turn {
-            Ok(()) => self.send().await,
-            Err(error) => Some(Err(error)),
-        };
-        drop(placed);
-        if let Some(result) = result {
-            // Nobody may be there to hear it.
-            let _ = self.answer.send(result);
+        if next.is_none() {
+            if let Err(error) = self.hub.turn(&placed, &self.covers, &effect).await {
+                return Some(Err(error));
+            }
         }
-    }
-
-    /// Sends the change until it is answered, or its outcome is said to be unknown. Returns `None`
-    /// if the caller has given up and nothing was sent.
-    async fn send(&mut self) -> Option<Result<O::Output>> {
+        drop(effect);
+        if self.must_be_whole() {
+            if let Err(error) = self.make_whole().await {
+                return Some(Err(error));
+            }
+        }
         let (mut losses, mut refusals) = (0, 0);
         loop {
-            let link = tokio::select! {
-                biased;
-                () = self.answer.closed(), if losses == 0 => return None,
-                link = self.hub.link(None) => link,
+            let link = match next.take() {
+                Some(link) => link,
+                None => match self.hub.link(None).await {
+                    Ok(link) => {
+                        placed.send(link.generation);
+                        link
+                    }
+                    Err(error) => return Some(Err(error)),
+                },
             };
-            let link = match link {
-                Ok(link) => link,
-                Err(error) => return Some(Err(error)),
-            };
-            // Whoever gives up closes the channel, and then looks whether it has begun.
-            self.is_begun.store(true, Ordering::SeqCst);
-            if losses == 0 && self.answer.is_closed() {
+            if self.signs.begin() {
                 self.hub.done(&link);
                 return None;
             }
-            let sending = self.hub.send(link.generation);
             let operation = self.request.operation.again();
-            let result = self.request.on(&link.connection, operation).await;
-            self.hub.done(&link);
-            let ended = match result {
+            let error = match self.request.on(&link.connection, operation).await {
                 Ok(output) => {
-                    self.acknowledge(&link, losses > 0);
-                    Some(Ok(output))
+                    self.acknowledge(placed, &link, losses > 0);
+                    return Some(Ok(output));
                 }
-                Err(error) => {
-                    let is_over = is_lost(&error);
-                    if is_over {
-                        self.hub.leave(&link, &error);
-                    }
-                    let may_rest = self.may_have_rest(&error);
-                    let has_rest = may_rest && link.connection.settled().await.is_err();
-                    if is_over {
-                        self.lost(&link, error, has_rest, (&mut losses, &mut refusals))
-                    } else {
-                        if has_rest {
-                            self.hub.lose(&self.covers, &self.effect, &link);
-                        }
-                        Some(Err(error))
-                    }
-                }
+                Err(error) => error,
             };
-            drop(sending);
-            if ended.is_some() {
-                return ended;
+            self.hub.done(&link);
+            if is_lost(&error) {
+                self.hub.leave(&link, &error);
+            }
+            let may_rest = self.may_have_rest(&error);
+            let has_rest = may_rest && link.connection.settled().await.is_err();
+            let fate = self.failed(&link, error, has_rest, (&mut losses, &mut refusals));
+            placed.resolve();
+            if let Fate::Over(result) = fate {
+                return Some(result);
             }
         }
     }
 
-    fn acknowledge(&self, link: &Link, is_repeated: bool) {
+    /// Whether the change writes a part of a block, and may have to be repeated: then all of the block
+    /// must be known.
+    fn must_be_whole(&self) -> bool {
+        self.hub.settings.changes == Changes::Repeat
+            && self.covers != self.request.range
+            && matches!(self.request.operation.effect(), Effect::Data(_))
+    }
+
+    /// Reads what else is in the blocks of a write, which writes them as a whole then. Nothing else
+    /// writes there before it has ended, and no ghost may.
+    async fn make_whole(&mut self) -> Result<()> {
+        let Effect::Data(data) = self.request.operation.effect() else {
+            return Ok(());
+        };
+        let (covers, range) = (self.covers.clone(), self.request.range.clone());
+        let length = usize::try_from(covers.end - covers.start).unwrap_or(usize::MAX);
+        let mut whole = BytesMut::with_capacity(length);
+        for edge in [covers.start..range.start, range.end..covers.end] {
+            if !edge.is_empty() {
+                let read = Lasting {
+                    operation: op::Read,
+                    range: edge.clone(),
+                    flags: CommandFlags::empty(),
+                    is_unaligned: true,
+                };
+                let found = super::read(self.hub.clone(), read).await?;
+                whole.extend_from_slice(&found);
+            }
+            if edge.end == range.start {
+                whole.extend_from_slice(&data);
+            }
+        }
+        if let Some(operation) = self.request.operation.of_data(whole.freeze()) {
+            self.request.operation = operation;
+            self.request.range = covers;
+            self.request.is_unaligned = false;
+        }
+        Ok(())
+    }
+
+    /// What the change writes.
+    fn content(&self) -> Content {
+        match self.request.operation.effect() {
+            Effect::Data(data) => Content::Data(data),
+            Effect::Zeroes => Content::Zeroes,
+            Effect::None | Effect::Unknown => Content::Unknown,
+        }
+    }
+
+    /// What the change makes of the bytes that it covers: of a part of a block it writes the rest with
+    /// what was read.
+    fn effect(&self) -> Content {
+        match self.covers == self.request.range {
+            true => self.content(),
+            false => Content::Unknown,
+        }
+    }
+
+    fn acknowledge(&self, placed: Placed, link: &Link, is_repeated: bool) {
         let is_durable = self.request.flags.contains(CommandFlags::FUA);
         let range = &self.request.range;
-        self.hub
-            .acknowledge(range, &self.content, link.generation, is_durable);
+        placed.acknowledge(range, &self.content(), link, is_durable);
         if is_repeated {
-            let range = range.clone();
+            let range = self.asked.clone();
             self.hub.tell(&Event::Repeated { range });
         }
+    }
+
+    /// Records that the change has failed over a link. `has_rest` says whether a part of it may still be
+    /// on its way.
+    fn failed(
+        &self,
+        link: &Arc<Link>,
+        error: Error,
+        has_rest: bool,
+        counts: (&mut u32, &mut u32),
+    ) -> Fate<O::Output> {
+        if is_lost(&error) {
+            return self.lost(link, error, has_rest, counts);
+        }
+        if has_rest {
+            self.hub.lose(&self.covers, &self.effect(), link);
+        }
+        Fate::Over(Err(error))
     }
 
     /// Returns whether a change that has failed may have been sent as several messages, of which one
@@ -121,34 +187,38 @@ impl<O: Execute> Change<O> {
         !is_one_message && matches!(error, Error::Request(_))
     }
 
-    /// The link was lost. Returns the result for the caller, unless the change is to be sent again.
+    /// Records that the link was lost, and decides whether to send the change again.
     fn lost(
         &self,
         link: &Arc<Link>,
         error: Error,
         has_rest: bool,
         (losses, refusals): (&mut u32, &mut u32),
-    ) -> Option<Result<O::Output>> {
+    ) -> Fate<O::Output> {
         // R6: what was never sent is sent on the next link without ceremony.
         if !was_sent(&error) {
-            return None;
+            return Fate::Again;
         }
         // R5: so is what was refused, some times.
         if is_shutdown(&error) && !has_rest {
             *refusals += 1;
-            return (*refusals >= MOST_LOSSES).then_some(Err(error));
+            return match *refusals < MOST_LOSSES {
+                true => Fate::Again,
+                false => Fate::Over(Err(error)),
+            };
         }
-        let (range, generation) = (&self.request.range, link.generation);
-        self.hub.lose(&self.covers, &self.effect, link);
+        let effect = self.effect();
+        self.hub.lose(&self.covers, &effect, link);
         *losses += 1;
         let repeats = self.hub.settings.changes == Changes::Repeat
             && *losses < MOST_LOSSES
-            && !self.answer.is_closed()
-            && !matches!(self.effect, Content::Unknown);
+            && !self.signs.is_given_up()
+            && !matches!(effect, Content::Unknown);
         if repeats {
-            return None;
+            return Fate::Again;
         }
-        let error = Error::lost_change(O::COMMAND, range.clone(), Some(generation), error);
-        Some(Err(error))
+        let (range, generation) = (self.asked.clone(), Some(link.generation));
+        let error = Error::lost_change(O::COMMAND, range, generation, error);
+        Fate::Over(Err(error))
     }
 }

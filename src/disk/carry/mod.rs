@@ -1,5 +1,6 @@
 //! How a disk carries out requests: over one link after the other, until there is an answer.
 
+mod carrier;
 mod change;
 mod pending;
 mod reading;
@@ -10,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use carrier::Carried;
 pub use pending::Pending;
 use reading::Reading;
 

@@ -4,17 +4,16 @@ use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::carrier::{Carried as _, Carrier};
 use super::change::Change;
 use super::{Lasting, Work, flush, read};
 use crate::disk::Disk;
 use crate::disk::policy::Changes;
-use crate::disk::state::Content;
 use crate::driver::timer::Timer;
 use crate::error::{Error, FailedRequest, InvalidRequest, Result};
 use crate::request::{Effect, Execute, Request};
@@ -40,11 +39,8 @@ enum Stage<O: Execute> {
     New(Request<O, Disk>),
     /// The caller does the work himself.
     Working(Work<O::Output>),
-    /// A task changes the export, and says when it began to.
-    Changing {
-        result: oneshot::Receiver<Result<O::Output>>,
-        is_begun: Arc<AtomicBool>,
-    },
+    /// A change, which the caller carries as long as nobody else waits for it.
+    Changing(Arc<Carrier<O::Output>>),
     Over,
 }
 
@@ -52,11 +48,7 @@ impl<O: Execute> Stage<O> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<O::Output>> {
         match self {
             Self::Working(work) => work.as_mut().poll(cx),
-            Self::Changing { result, .. } => {
-                // The task ends without an answer if its runtime does.
-                let result = ready!(Pin::new(result).poll(cx));
-                Poll::Ready(result.unwrap_or_else(|_| Err(Error::closed())))
-            }
+            Self::Changing(carrier) => carrier.poll(cx),
             Self::New(_) | Self::Over => {
                 let why = "it was polled although it is over".into();
                 let what = "request";
@@ -65,19 +57,12 @@ impl<O: Execute> Stage<O> {
         }
     }
 
-    /// Gives the request up because its deadline has passed. Returns whether it may have been sent as
-    /// a change.
+    /// Gives the request up. Returns whether it may have been sent as a change.
     fn give_up(self) -> bool {
-        let Self::Changing {
-            mut result,
-            is_begun,
-        } = self
-        else {
-            return false;
-        };
-        // The task looks at the one after it has set the other.
-        result.close();
-        is_begun.load(Ordering::SeqCst)
+        match self {
+            Self::Changing(carrier) => carrier.give_up(),
+            Self::New(_) | Self::Working(_) | Self::Over => false,
+        }
     }
 }
 
@@ -99,16 +84,23 @@ impl<O: Execute> Pending<O> {
 
     /// Begins with the request at once, whether the future is polled or not.
     pub(super) fn submit(request: Request<O, Disk>) -> Self {
-        let runtime = request.client().hub().runtime.clone();
+        let hub = request.client().hub().clone();
         let mut pending = Self::new(request);
         pending.begin();
-        if let Stage::Working(work) = pending.stage {
-            let (answer, result) = oneshot::channel();
-            // Nobody may be there to hear it.
-            runtime.spawn(async move { drop(answer.send(work.await)) });
-            pending.stage = Stage::Working(Box::pin(async move {
-                result.await.unwrap_or_else(|_| Err(Error::closed()))
-            }));
+        match std::mem::replace(&mut pending.stage, Stage::Over) {
+            Stage::Working(work) => {
+                let (answer, result) = oneshot::channel();
+                // Nobody may be there to hear it.
+                hub.spawn(async move { drop(answer.send(work.await)) });
+                pending.stage = Stage::Working(Box::pin(async move {
+                    result.await.unwrap_or_else(|_| Err(Error::closed()))
+                }));
+            }
+            Stage::Changing(carrier) => {
+                carrier.clone().hand_over();
+                pending.stage = Stage::Changing(carrier);
+            }
+            stage => pending.stage = stage,
         }
         pending
     }
@@ -169,6 +161,13 @@ impl<O: Execute> Future for Pending<O> {
     }
 }
 
+/// What was sent is followed to its end, whoever does it.
+impl<O: Execute> Drop for Pending<O> {
+    fn drop(&mut self) {
+        std::mem::replace(&mut self.stage, Stage::Over).give_up();
+    }
+}
+
 impl<O: Execute> std::fmt::Debug for Pending<O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut pending = f.debug_struct("Pending");
@@ -183,15 +182,13 @@ fn begin<O: Execute>(request: Request<O, Disk>) -> Stage<O> {
     let hub = request.client().hub().clone();
     let request = Lasting::new(request);
     let refused = |error| Stage::Working(Box::pin(std::future::ready(Err(Error::from(error)))));
-    let content = match request.operation.effect() {
+    match request.operation.effect() {
         Effect::None if O::COMMAND == Command::FLUSH => {
             return Stage::Working(Box::pin(flush(hub, request)));
         }
         Effect::None => return Stage::Working(Box::pin(read(hub, request))),
-        Effect::Data(data) => Content::Data(data),
-        Effect::Zeroes => Content::Zeroes,
-        Effect::Unknown => Content::Unknown,
-    };
+        Effect::Data(_) | Effect::Zeroes | Effect::Unknown => {}
+    }
     if hub.settings.changes == Changes::Refuse {
         return refused(InvalidRequest::ReadOnly(O::COMMAND));
     }
@@ -207,20 +204,17 @@ fn begin<O: Execute>(request: Request<O, Disk>) -> Stage<O> {
     if request.range.is_empty() {
         return Stage::Working(Box::pin(read(hub, request)));
     }
-    // It goes on if the caller gives up: what was sent must be followed to its end.
-    let (covers, effect) = hub.reach(&request.range, &content, request.is_unaligned);
-    let (answer, result) = oneshot::channel();
-    let is_begun = Arc::new(AtomicBool::new(false));
-    let runtime = hub.runtime.clone();
+    let covers = hub.reach(&request.range, request.is_unaligned);
+    let carrier = Carrier::new(hub.clone());
+    let placed = hub.begin(covers.clone(), carrier.clone());
+    let signs = carrier.signs().clone();
     let change = Change {
+        asked: request.range.clone(),
         hub,
         request,
-        content,
         covers,
-        effect,
-        answer,
-        is_begun: is_begun.clone(),
+        signs,
     };
-    runtime.spawn(change.carry_out());
-    Stage::Changing { result, is_begun }
+    carrier.put(Box::pin(change.carry_out(placed)), None);
+    Stage::Changing(carrier)
 }

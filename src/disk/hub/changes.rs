@@ -3,42 +3,76 @@
 use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 
-use super::{Hub, Link};
+use super::{Core, Hub, Link};
+use crate::disk::carry::Carried;
 use crate::disk::event::Event;
 use crate::disk::state::{Content, Hold, Mark, Place, Turn};
+use crate::driver::sync::MutexGuard;
 use crate::error::{Error, Result};
 
 /// How many ranges are remembered as unflushed before the disk flushes by itself.
 const MOST_UNFLUSHED: usize = 1 << 16;
 
 impl Hub {
-    /// Returns the bytes that a change writes, and what it makes of them. Of a part of a block the
-    /// whole block is written, with what was read.
-    pub(in crate::disk) fn reach(
-        &self,
-        range: &Range<u64>,
-        content: &Content,
-        is_unaligned: bool,
-    ) -> (Range<u64>, Content) {
+    /// Returns the bytes that a change of `range` writes: of a part of a block it writes the whole
+    /// block, with what was read.
+    pub(in crate::disk) fn reach(&self, range: &Range<u64>, is_unaligned: bool) -> Range<u64> {
+        if !is_unaligned {
+            return range.clone();
+        }
         let export = self.facts.export();
         let block = u64::from(export.alignment());
         let start = range.start - range.start % block;
-        let end = range.end.next_multiple_of(block).min(export.size());
-        if !is_unaligned || (start..end) == *range {
-            return (range.clone(), content.clone());
-        }
-        (start..end, Content::Unknown)
+        start..range.end.next_multiple_of(block).min(export.size())
     }
 
-    /// Adds a change to the order.
-    pub(in crate::disk) fn begin(self: &Arc<Self>, range: Range<u64>) -> Placed {
-        let place = self.core().table.begin(range);
+    /// Adds a change to the order, which `carrier` carries.
+    pub(in crate::disk) fn begin(
+        self: &Arc<Self>,
+        range: Range<u64>,
+        carrier: Arc<dyn Carried>,
+    ) -> Placed {
+        let mut core = self.core();
+        let place = core.table.begin(range);
+        core.carried.insert(place, carrier);
+        drop(core);
         Placed {
             hub: self.clone(),
             place,
+            sent: None,
+            is_over: false,
         }
+    }
+
+    /// Has tasks carry all changes but this one, because somebody waits for them, and their callers may
+    /// not poll.
+    pub(in crate::disk) fn hand_over(&self, but: Option<&Placed>) {
+        let mut core = self.core();
+        let own = but.and_then(|placed| core.carried.remove_entry(&placed.place));
+        let others = std::mem::take(&mut core.carried);
+        core.carried.extend(own);
+        drop(core);
+        others.into_values().for_each(Carried::hand_over);
+    }
+
+    /// Returns the link for a change that need not wait for anything, and records that it is about to
+    /// be sent.
+    pub(in crate::disk) fn at_once(
+        &self,
+        placed: &mut Placed,
+        range: &Range<u64>,
+        content: &Content,
+    ) -> Option<Arc<Link>> {
+        let mut core = self.core();
+        let turn = core.table.turn(placed.place, range, content, Waker::noop());
+        if core.over.is_some() || turn != Turn::Go {
+            return None;
+        }
+        let link = self.pick(&mut core, None)?;
+        placed.count(&mut core, link.generation);
+        Some(link)
     }
 
     /// Waits until a change may be sent.
@@ -56,7 +90,11 @@ impl Hub {
                     return Poll::Ready(Err(error.clone()));
                 }
                 match core.table.turn(placed.place, range, content, cx.waker()) {
-                    Turn::Wait => Poll::Pending,
+                    Turn::Wait => {
+                        drop(core);
+                        self.hand_over(Some(placed));
+                        Poll::Pending
+                    }
                     turn => Poll::Ready(Ok(turn)),
                 }
             });
@@ -75,15 +113,6 @@ impl Hub {
         }
     }
 
-    /// Records that a change is about to be sent over this link.
-    pub(in crate::disk) fn send(self: &Arc<Self>, generation: u64) -> Sending {
-        *self.core().sent.entry(generation).or_default() += 1;
-        Sending {
-            hub: self.clone(),
-            generation,
-        }
-    }
-
     /// Records a change that was acknowledged.
     pub(in crate::disk) fn acknowledge(
         &self,
@@ -95,24 +124,24 @@ impl Hub {
         let mut core = self.core();
         core.table
             .acknowledge(range, content, generation, is_durable);
-        let is_full = match self.settings.journal {
-            Some(limit) => core.table.unflushed().memory() > limit,
-            None => core.table.unflushed().len() > MOST_UNFLUSHED,
-        };
+        let is_full = self.is_filled(&core);
         drop(core);
         if is_full {
             self.attention.notify_one();
         }
     }
 
-    /// Returns whether the journal is full, or too much is unflushed to be remembered.
-    pub(in crate::disk) fn is_full(&self) -> bool {
-        let core = self.core();
+    fn is_filled(&self, core: &Core) -> bool {
         let unflushed = core.table.unflushed();
         match self.settings.journal {
             Some(limit) => unflushed.memory() > limit,
             None => unflushed.len() > MOST_UNFLUSHED,
         }
+    }
+
+    /// Returns whether the journal is full, or too much is unflushed to be remembered.
+    pub(in crate::disk) fn is_full(&self) -> bool {
+        self.is_filled(&self.core())
     }
 
     /// Records a change whose link was lost before the answer came.
@@ -140,6 +169,7 @@ impl Hub {
             if self.is_resolved() {
                 return;
             }
+            self.hand_over(None);
             resolved.await;
         }
     }
@@ -186,39 +216,92 @@ impl Hub {
     }
 }
 
-/// A change in the order; dropping it ends the change.
+/// A change in the order; dropping it ends the change. If it was sent, it has been answered then, or is
+/// recorded as a ghost.
 #[derive(Debug)]
 pub(in crate::disk) struct Placed {
     hub: Arc<Hub>,
     place: Place,
+    /// The generation of the link that it is on its way over.
+    sent: Option<u64>,
+    is_over: bool,
+}
+
+impl Placed {
+    /// Records that the change is about to be sent over the link of this generation.
+    pub(in crate::disk) fn send(&mut self, generation: u64) {
+        let hub = self.hub.clone();
+        self.count(&mut hub.core(), generation);
+    }
+
+    fn count(&mut self, core: &mut Core, generation: u64) {
+        *core.sent.entry(generation).or_default() += 1;
+        self.sent = Some(generation);
+    }
+
+    /// Records that the change has ended on its link: it was answered, or is recorded as a ghost.
+    pub(in crate::disk) fn resolve(&mut self) {
+        let hub = self.hub.clone();
+        if self.uncount(&mut hub.core()) {
+            hub.resolved.notify_waiters();
+        }
+    }
+
+    /// Returns whether it was sent.
+    fn uncount(&mut self, core: &mut Core) -> bool {
+        let Some(generation) = self.sent.take() else {
+            return false;
+        };
+        if let Some(count) = core.sent.get_mut(&generation) {
+            *count -= 1;
+            if *count == 0 {
+                core.sent.remove(&generation);
+            }
+        }
+        true
+    }
+
+    /// Ends a change that was acknowledged on `link`.
+    pub(in crate::disk) fn acknowledge(
+        mut self,
+        range: &Range<u64>,
+        content: &Content,
+        link: &Link,
+        is_durable: bool,
+    ) {
+        let hub = self.hub.clone();
+        let mut core = hub.core();
+        core.table
+            .acknowledge(range, content, link.generation, is_durable);
+        hub.release(&mut core, link);
+        let is_full = hub.is_filled(&core);
+        self.end(core);
+        if is_full {
+            hub.attention.notify_one();
+        }
+    }
+
+    fn end(&mut self, mut core: MutexGuard<'_, Core>) {
+        let mut woken = Vec::new();
+        self.is_over = true;
+        let was_sent = self.uncount(&mut core);
+        core.table.end(self.place, &mut woken);
+        let carrier = core.carried.remove(&self.place);
+        drop(core);
+        drop(carrier);
+        woken.into_iter().for_each(Waker::wake);
+        self.hub.settled.notify_waiters();
+        if was_sent {
+            self.hub.resolved.notify_waiters();
+        }
+    }
 }
 
 impl Drop for Placed {
     fn drop(&mut self) {
-        let mut woken = Vec::new();
-        self.hub.core().table.end(self.place, &mut woken);
-        woken.into_iter().for_each(std::task::Waker::wake);
-        self.hub.settled.notify_waiters();
-    }
-}
-
-/// A change on its way over a link. Dropping it says that it has ended, or is recorded as a ghost.
-#[derive(Debug)]
-pub(in crate::disk) struct Sending {
-    hub: Arc<Hub>,
-    generation: u64,
-}
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        let mut core = self.hub.core();
-        if let Some(count) = core.sent.get_mut(&self.generation) {
-            *count -= 1;
-            if *count == 0 {
-                core.sent.remove(&self.generation);
-            }
+        if !self.is_over {
+            let hub = self.hub.clone();
+            self.end(hub.core());
         }
-        drop(core);
-        self.hub.resolved.notify_waiters();
     }
 }

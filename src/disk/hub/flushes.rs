@@ -12,6 +12,7 @@ impl Hub {
             if self.core().table.is_settled(mark) {
                 return;
             }
+            self.hand_over(None);
             settled.await;
         }
     }

@@ -7,18 +7,21 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use futures::future::{Either, select};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
+pub(super) use changes::Placed;
+
 use super::builder::Settings;
-use super::carry::is_shutdown;
+use super::carry::{Carried, is_shutdown};
 use super::event::{Event, Listeners, Status};
 use super::same::Facts;
-use super::state::Table;
+use super::state::{Place, Table};
 use crate::connection::Connection;
+use crate::driver::sync::{self, Mutex, MutexGuard};
 use crate::error::{Error, RequestError, Result};
 use crate::stats::Stats;
 
@@ -51,7 +54,7 @@ pub(super) struct Hub {
     core: Mutex<Core>,
     pub(super) settings: Settings,
     pub(super) facts: Facts,
-    pub(super) runtime: Handle,
+    runtime: Handle,
     /// Links have come, or the disk has ended.
     linked: Notify,
     /// A change has ended.
@@ -79,6 +82,8 @@ struct Core {
     haunted: Vec<Arc<Link>>,
     /// How many changes were sent over each link and have not ended.
     sent: BTreeMap<u64, usize>,
+    /// What carries each change that has not ended, unless it was handed over to a task.
+    carried: BTreeMap<Place, Arc<dyn Carried>>,
     generation: u64,
     is_wishing: bool,
     /// Why a link was left that has not ended.
@@ -99,6 +104,7 @@ impl Hub {
             counted: Stats::default(),
             haunted: Vec::new(),
             sent: BTreeMap::new(),
+            carried: BTreeMap::new(),
             generation: 1,
             is_wishing: false,
             left: None,
@@ -126,6 +132,11 @@ impl Hub {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Runs something in the background, on the runtime of the disk.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        sync::spawn(&self.runtime, task);
+    }
+
     /// Waits for a link: of those that are ready, the one that has written what is asked for and not
     /// flushed it, or else the least busy one.
     pub(super) async fn link(&self, range: Option<&Range<u64>>) -> Result<Arc<Link>> {
@@ -143,9 +154,13 @@ impl Hub {
 
     fn try_link(&self, range: Option<&Range<u64>>) -> Result<Option<Arc<Link>>> {
         let mut core = self.core();
-        if let Some(error) = &core.over {
-            return Err(error.clone());
+        match &core.over {
+            Some(error) => Err(error.clone()),
+            None => Ok(self.pick(&mut core, range)),
         }
+    }
+
+    fn pick(&self, core: &mut Core, range: Option<&Range<u64>>) -> Option<Arc<Link>> {
         let maker = match range {
             Some(range) if core.links.len() > 1 => core.table.unflushed().maker(range),
             _ => None,
@@ -159,9 +174,7 @@ impl Hub {
             .iter()
             .enumerate()
             .min_by_key(|(_, (_, busy))| *busy);
-        let Some(at) = written.or_else(|| least.map(|(at, _)| at)) else {
-            return Ok(None);
-        };
+        let at = written.or_else(|| least.map(|(at, _)| at))?;
         let wished = self.settings.connections;
         let (link, busy) = &mut core.links[at];
         let link = link.clone();
@@ -174,7 +187,7 @@ impl Hub {
                 self.attention.notify_one();
             }
         }
-        Ok(Some(link))
+        Some(link)
     }
 
     /// Returns whether several links have written unflushed parts of a range, or one that is not in
@@ -197,7 +210,10 @@ impl Hub {
         if self.settings.connections == 1 {
             return;
         }
-        let mut core = self.core();
+        self.release(&mut self.core(), link);
+    }
+
+    fn release(&self, core: &mut Core, link: &Link) {
         let links = core.links.iter_mut();
         let of = |(other, _): &&mut (Arc<Link>, usize)| other.generation == link.generation;
         if let Some((_, busy)) = links.into_iter().find(of) {

@@ -1,5 +1,7 @@
 //! Changes.
 
+use bytes::Bytes;
+
 use super::{Effect, Execute, bare};
 use crate::connection::Connection;
 use crate::driver::Transmission;
@@ -21,6 +23,10 @@ impl Execute for Write {
 
     fn effect(&self) -> Effect {
         Effect::Data(self.0.clone())
+    }
+
+    fn of_data(&self, data: Bytes) -> Option<Self> {
+        Some(Self(data))
     }
 
     fn submission(

@@ -37,6 +37,11 @@ pub trait Execute: Operation + Sized {
         Effect::None
     }
 
+    /// Returns the command with other data, if it is a write.
+    fn of_data(&self, _data: Bytes) -> Option<Self> {
+        None
+    }
+
     /// Makes one message of the command, for a range and flags that passed the checks. By default it
     /// is only a header.
     fn submission(

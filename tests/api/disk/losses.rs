@@ -343,6 +343,13 @@ async fn an_export_may_appear_and_grow_if_that_was_said() {
         watch(disk.read(0, 1).into_future()).await,
         Err(Error::Refused(_))
     );
+    let (disk, server, place) = open(builder()).await;
+    place.put(Some(&larger));
+    server.hang_up();
+    assert_matches!(
+        watch(disk.read(0, 1).into_future()).await,
+        Err(Error::ExportChanged { .. })
+    );
 
     let retry = quick().export_may_appear(true);
     let (disk, server, place) = open(builder().retry(retry).may_grow(true)).await;

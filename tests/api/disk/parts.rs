@@ -1,8 +1,10 @@
 //! Changes that are over for their caller, and not for the server.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use nbd_client::testing::{Export, Server};
-use nbd_client::wire::{Errno, TransmissionFlags as Flags};
-use nbd_client::{Connection, Delivery, Error};
+use nbd_client::wire::{Command, Errno, TransmissionFlags as Flags};
+use nbd_client::{Changes, Connection, Delivery, Error};
 
 use super::*;
 use crate::support::assert_matches;
@@ -67,4 +69,50 @@ async fn a_deadline_of_the_links_is_one_of_the_disk() {
     server.resume();
     place.put(Some(&server));
     watch(patient).await.unwrap().unwrap();
+}
+
+both_runtimes!(a_write_of_a_part_of_a_block_is_repeated);
+async fn a_write_of_a_part_of_a_block_is_repeated() {
+    let is_armed = Arc::new(AtomicBool::new(false));
+    let armed = is_armed.clone();
+    let server = Server::builder()
+        .export("", Export::new(SIZE).block_sizes(512, 4096, 1 << 20))
+        .hang_up_on(move |request| {
+            request.command == Command::WRITE && armed.swap(false, Ordering::SeqCst)
+        })
+        .build();
+    let disk = builder().changes(Changes::Repeat);
+    let disk = watch(disk.open(Place::of(&server).connector()));
+    let disk = disk.await.unwrap();
+    let before: Vec<u8> = (0..4096_u32).map(|at| at as u8).collect();
+    let parts = [
+        (700, 100),
+        (700, 324),
+        (512, 100),
+        (700, 1000),
+        (0, 10),
+        (4000, 96),
+    ];
+    for (at, length) in parts {
+        watch(disk.write(0, before.clone()).into_future())
+            .await
+            .unwrap();
+        let mut events = disk.events();
+        let after = vec![0x55; length];
+        // The edges are read first; the write that follows is lost.
+        is_armed.store(true, Ordering::SeqCst);
+        let write = disk.write(at, after.clone()).unaligned();
+        watch(write.into_future()).await.unwrap();
+        let range = at..at + length as u64;
+        event(&mut events, |event| match event {
+            Event::Repeated { range: found } => (found == range).then_some(()),
+            _ => None,
+        })
+        .await;
+        let mut expected = before.clone();
+        expected[at as usize..at as usize + length].copy_from_slice(&after);
+        let found = watch(disk.read(0, 4096).into_future()).await.unwrap();
+        assert!(found == expected, "{length} bytes at {at}");
+        disk.assume_fenced();
+    }
 }

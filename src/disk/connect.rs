@@ -1,0 +1,104 @@
+//! How links are made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::builder::Settings;
+use super::hub::{Hub, Link};
+use super::policy::Retry;
+use super::same::Facts;
+use crate::connection::{Builder, Connection, Connector};
+use crate::error::{Error, Phase, Result};
+use crate::wire::OptionReplyType;
+
+/// The deadline of the handshake of a link that is not the only one: a server at its limit may take
+/// the connection and never speak.
+const FURTHER: Duration = Duration::from_secs(10);
+
+/// Connects for the first time, as often as it takes.
+pub(super) async fn first(settings: &Settings, connector: &Connector) -> Result<Connection> {
+    let mut backoff = Backoff::new(settings.retry);
+    backoff.lost();
+    loop {
+        let error = match settings.link.connect(connector.clone()).await {
+            Err(error) if !is_final(&error, &settings.retry) => error,
+            result => return result,
+        };
+        match backoff.next() {
+            Some((_, delay)) => tokio::time::sleep(delay).await,
+            None => return Err(error),
+        }
+    }
+}
+
+/// Connects in place of what was lost.
+pub(super) async fn again(hub: &Hub, connector: Connector) -> Result<Connection> {
+    connect(hub, hub.settings.link.clone(), connector, None).await
+}
+
+/// Connects once more beside the links that there are.
+///
+/// # Errors
+/// A timeout, if none of them shows that the server is still the same.
+pub(super) async fn further(hub: &Hub, connector: Connector) -> Result<Connection> {
+    let builder = hub.settings.link.clone().handshake_timeout(FURTHER);
+    let beside = hub.links().into_iter().next();
+    let connection = connect(hub, builder, connector, beside).await?;
+    match is_same_server(hub).await {
+        true => Ok(connection),
+        false => Err(Error::timeout(Phase::Stall, FURTHER)),
+    }
+}
+
+/// Returns whether the server answers over a link that was there before: then it has not been
+/// restarted, and a flush over a new connection covers what was written over the others.
+async fn is_same_server(hub: &Hub) -> bool {
+    for link in hub.links() {
+        let ping = tokio::time::timeout(FURTHER, link.connection.ping());
+        if matches!(ping.await, Ok(Ok(()))) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Makes a connection, and checks that it leads to the same export. It leads to the process of another
+/// link if that listens.
+async fn connect(
+    hub: &Hub,
+    builder: Builder,
+    connector: Connector,
+    beside: Option<Arc<Link>>,
+) -> Result<Connection> {
+    let beside = match &beside {
+        Some(link) => builder.connect_beside(&link.connection).await,
+        None => None,
+    };
+    let connection = match beside {
+        Some(connected) => connected?,
+        None => builder.connect(connector).await?,
+    };
+    let now = Facts::new(connection.export()?, connection.is_tls());
+    hub.facts.check(&now, hub.settings.may_grow)?;
+    if let Some(identify) = &hub.settings.identify {
+        identify(connection.clone()).await?;
+    }
+    Ok(connection)
+}
+
+/// Whether connecting again is no use.
+pub(super) fn is_final(error: &Error, retry: &Retry) -> bool {
+    match error {
+        Error::Refused(refusal) if refusal.reply() == OptionReplyType::ERR_UNKNOWN => {
+            !retry.export_may_appear
+        }
+        Error::Protocol(..)
+        | Error::Invalid(_)
+        | Error::InvalidUse(_)
+        | Error::MissingContext(_) => true,
+        Error::Tls(error, _) => !error.is_retryable(),
+        Error::Refused(refusal) => refusal.reply() != OptionReplyType::ERR_SHUTDOWN,
+        _ => false,
+    }
+}
