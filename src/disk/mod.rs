@@ -10,6 +10,8 @@ mod hub;
 mod journal;
 mod keeper;
 mod policy;
+#[cfg(all(test, shuttle))]
+mod races;
 mod same;
 mod state;
 mod streams;

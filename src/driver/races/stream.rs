@@ -9,6 +9,7 @@ use bytes::{Buf, BytesMut};
 use shuttle::sync::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::wire::option::{ExportInfo, Greeting};
 use crate::wire::reply::Reply;
 use crate::wire::request::{COMPACT_REQUEST, RequestHead};
 use crate::wire::{Command, Errno};
@@ -26,6 +27,10 @@ struct Wire {
     room: usize,
     replies: BytesMut,
     is_over: bool,
+    /// Whether it answers.
+    is_held: bool,
+    /// The commands that were answered, in order.
+    answered: Vec<Command>,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -33,7 +38,7 @@ struct Wire {
 impl Wire {
     /// Looks at what was written, and answers.
     fn serve(&mut self) {
-        loop {
+        while !self.is_held {
             let payload = self.owed.min(self.arrived.len());
             self.arrived.advance(payload);
             self.owed -= payload;
@@ -51,6 +56,7 @@ impl Wire {
                 Command::READ => vec![7; usize::try_from(head.length).unwrap()],
                 _ => Vec::new(),
             };
+            self.answered.push(head.command);
             Reply::simple(head.cookie, Errno::OK, data.into()).encode(&mut self.replies);
         }
     }
@@ -58,7 +64,7 @@ impl Wire {
 
 /// One end of the stream: both halves, and what a test holds of it.
 #[derive(Clone, Default)]
-pub(super) struct Stream(Arc<Mutex<Wire>>);
+pub(crate) struct Stream(Arc<Mutex<Wire>>);
 
 impl Stream {
     /// The socket takes so many bytes more.
@@ -71,7 +77,45 @@ impl Stream {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    pub(super) fn written(&self) -> usize {
+    /// A stream to an oldstyle server: the handshake is what it says.
+    pub(crate) fn greeting(export: ExportInfo) -> Self {
+        let stream = Self::default();
+        stream.drain(usize::MAX);
+        Greeting::Oldstyle(export).encode(&mut stream.0.lock().unwrap().replies);
+        stream
+    }
+
+    /// The server answers no more, or goes on.
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.change(|wire| {
+            wire.is_held = is_held;
+            wire.serve();
+        });
+    }
+
+    /// The server hangs up. What it has answered may not arrive any more.
+    pub(crate) fn cut(&self) {
+        self.change(|wire| {
+            wire.replies.clear();
+            wire.is_over = true;
+        });
+    }
+
+    /// The commands that were answered, in order.
+    pub(crate) fn answered(&self) -> Vec<Command> {
+        self.0.lock().unwrap().answered.clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Wire)) {
+        let waker = {
+            let mut wire = self.0.lock().unwrap();
+            change(&mut wire);
+            wire.reader.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn written(&self) -> usize {
         self.0.lock().unwrap().written
     }
 }
@@ -101,6 +145,9 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         let (count, waker) = {
             let mut wire = self.0.lock().unwrap();
+            if wire.is_over {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
             // The head of a request and its payload are written apart.
             let most = COMPACT_REQUEST.min(wire.room - wire.written);
             let count = bytes.len().min(most);
