@@ -45,7 +45,7 @@ fn flat(fence: Option<Fence>) {
         };
         reconnect(&disk, &server, times).await;
         let (now, generation) = (meter.now(), disk.status().generation);
-        println!("{now} bytes more after {times} lost connections");
+        println!("reached: {now} bytes more after {times} lost connections");
         assert!(generation >= times as u64, "{generation}");
         assert!(now <= 64 * KIB, "{now} bytes more after {times}");
     });

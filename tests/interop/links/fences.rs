@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::ghosts::{LENGTH, cut_off};
 use super::slow::Storage;
 use super::wire::Wire;
-use crate::shared::process::{eventually, times};
+use crate::shared::process::{eventually, members, times};
 use crate::shared::server::Server;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -103,21 +103,33 @@ mod nbdkit {
         assert_eq!(newer(&disk, &slow, 2).await, 0xbb);
     }
 
-    /// Row 6: SIGTERM, and the server exits when it has carried out all.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_child_that_exits_on_sigterm_has_carried_out_all() {
+    /// The link is given up while the server works on a write: the fence ends it, and waits for it.
+    async fn ended(fence: Fence) {
         for _ in 0..times(2) {
             let slow = Storage::new();
-            let disk = impatient(Fence::terminate_child(), Duration::from_millis(1));
+            let disk = impatient(fence.clone(), Duration::from_millis(1));
             let disk = disk.open(Connector::command(slow.child())).await.unwrap();
+            let group = slow.pid();
             let first = begun(&disk, &slow, "2").await;
             let error = first.await.unwrap().unwrap_err();
             assert!(matches!(error, Error::OutcomeUnknown(_)), "{error}");
             // Of the first, nothing is done any more: it is done, or its process was ended.
-            assert_eq!(newer(&disk, &slow, 1).await, 0xbb);
+            let found = newer(&disk, &slow, 1).await;
+            assert!(members(group).is_empty(), "the first server still runs");
+            assert_eq!(found, 0xbb);
             disk.close().await.unwrap();
-            assert_eq!(slow.fill(LENGTH), 0xbb);
         }
+    }
+
+    /// Row 6: SIGTERM, and the server exits when it has carried out all.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_child_that_exits_on_sigterm_has_carried_out_all() {
+        ended(Fence::terminate_child()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_child_that_is_given_up_is_ended() {
+        ended(Fence::process_gone()).await;
     }
 
     /// Row 7b: SIGKILL to all of the group.

@@ -28,7 +28,8 @@ pub(super) async fn cut_off(
     fill: u8,
 ) -> Result<(), Error> {
     let before = slow.begun();
-    slow.set_delay("0.3");
+    // Longer than it takes to connect again and to write twice.
+    slow.set_delay("1");
     let write = tokio::spawn(disk.write(0, vec![fill; LENGTH]).into_future());
     eventually("the server has the write", || slow.begun() > before).await;
     slow.set_delay("0");

@@ -4,6 +4,8 @@ mod activated;
 mod fences;
 mod flushes;
 mod ghosts;
+mod killed;
 mod restarts;
 mod slow;
+mod soak;
 mod wire;

@@ -95,6 +95,11 @@ impl Storage {
         Program::new("nbdkit").arg("-s").args(self.args())
     }
 
+    /// The process of the server that is a child of ours.
+    pub(super) fn pid(&self) -> u32 {
+        child_with(&self.args()[6])
+    }
+
     /// Sends a signal to the server that is a child of ours; to its group, if that is asked for.
     pub(super) fn signal(&self, signal: &str, group: bool) {
         signal_child(&self.args()[6], signal, group);
@@ -117,17 +122,25 @@ fn count(log: &str, word: &str) -> usize {
 
 /// Sends a signal to the child of ours that has this argument, or to its group.
 pub(super) fn signal_child(argument: &str, signal: &str, group: bool) {
+    let pid = child_with(argument);
+    let whom = if group {
+        format!("-{pid}")
+    } else {
+        pid.to_string()
+    };
+    let kill = Command::new("kill").args([signal, "--", &whom]).status();
+    assert!(kill.unwrap().success());
+}
+
+/// The child of ours that has this argument.
+fn child_with(argument: &str) -> u32 {
     let us = format!("PPid:\t{}\n", std::process::id());
     for entry in fs::read_dir("/proc").unwrap().map(Result::unwrap) {
         let file = |name| fs::read(entry.path().join(name)).unwrap_or_default();
         let status = String::from_utf8_lossy(&file("status")).into_owned();
         let command = String::from_utf8_lossy(&file("cmdline")).into_owned();
         if status.contains(&us) && command.split('\0').any(|word| word == argument) {
-            let pid = entry.file_name().into_string().unwrap();
-            let whom = if group { format!("-{pid}") } else { pid };
-            let kill = Command::new("kill").args([signal, "--", &whom]).status();
-            assert!(kill.unwrap().success());
-            return;
+            return entry.file_name().to_str().unwrap().parse().unwrap();
         }
     }
     panic!("there is no such child");
