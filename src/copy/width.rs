@@ -111,6 +111,8 @@ impl Width {
 mod tests {
     use std::future::ready;
 
+    use tokio::time::timeout;
+
     use super::*;
 
     fn width() -> Width {
@@ -128,7 +130,7 @@ mod tests {
         let far = width();
         let unit = far.timed(sleep(Duration::from_millis(16)));
         tokio::join!(unit, async {
-            far.widened().await;
+            timeout(2 * FIRST, far.widened()).await.unwrap();
             assert!(!far.has_answers.load(Ordering::Relaxed));
         });
         assert_eq!(take(&far, 0).await, 3, "once and for all");
