@@ -67,7 +67,7 @@ pub(super) struct State {
     last_flush: Option<Instant>,
     /// Whether a server has lost what was not flushed.
     has_lost: bool,
-    /// How many units of data were completed.
+    /// How many units were completed.
     units: u64,
     /// Where the last unit ended that was begun, in bytes. What lies between units needs no copying.
     begun: u64,
@@ -107,20 +107,27 @@ impl Engine<'_> {
             if !self.flushes {
                 return Ok(());
             }
-            while self.state.flushing.is_some() {
-                let next = self.next().await;
-                self.handle(next)?;
-            }
-            if self.state.is_over {
+            self.finish_flush().await?;
+            let mut is_flushed = false;
+            while self.state.is_over && !(is_flushed && self.state.completed.len() == 0) {
                 self.begin_flush();
-                let next = self.next().await;
-                self.handle(next)?;
+                self.finish_flush().await?;
+                is_flushed = true;
             }
             if self.state.is_over {
                 return Ok(());
             }
             self.progress.enter(CopyPhase::Copying);
         }
+    }
+
+    /// Waits for the flush under way, whatever else happens meanwhile.
+    async fn finish_flush(&mut self) -> Result<(), CopyFault> {
+        while self.state.flushing.is_some() {
+            let next = self.next().await;
+            self.handle(next)?;
+        }
+        Ok(())
     }
 
     /// Waits for something to happen.
@@ -207,7 +214,8 @@ impl Engine<'_> {
             root.add(&done.range, hashes);
         }
         let state = &mut self.state;
-        if done.data > 0 {
+        // What was zero is compared, too: it may be so at the source alone.
+        if !done.range.is_empty() {
             state.units += 1;
             if state.units.is_power_of_two() {
                 self.checkpoint.samples.push(done.range.start);

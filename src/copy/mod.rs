@@ -274,16 +274,17 @@ impl Copying {
 
     /// Goes on with a copy that was interrupted: what the checkpoint says is kept is not copied again.
     ///
-    /// Sizes must be as they were, and a few places that were copied are read on both sides and
-    /// compared. The source must not have been written since: nothing else can tell.
+    /// Sizes must be as they were, and a few places that were copied, as data or as zeroes, are read on
+    /// both sides and compared. The source must not have been written since: nothing else can tell.
     pub fn resume(mut self, checkpoint: Checkpoint) -> Self {
         self.checkpoint = Some(checkpoint);
         self
     }
 
-    /// Calls `keep` with what is durable so far: every 30 seconds, every 4 GiB, and when the copy fails
-    /// or is [cancelled](Self::cancel_on). An error of `keep` ends the copy. It should be quick; it may
-    /// write a small file.
+    /// Calls `keep` with what is durable so far: every 30 seconds, every 4 GiB, and at the end, whether
+    /// the copy succeeds, fails or is [cancelled](Self::cancel_on). An error of `keep` ends the copy. It
+    /// should be quick; it may write a small file. For another process, write the checkpoint with the
+    /// feature `serde` to a new file, and rename that.
     ///
     /// ```
     /// # use nbd_client::{Connection, testing};

@@ -29,6 +29,36 @@ async fn a_sparse_file_goes_there_and_back_and_stays_sparse() {
     }
 }
 
+both_runtimes!(every_copy_ends_with_a_flush_and_a_checkpoint);
+async fn every_copy_ends_with_a_flush_and_a_checkpoint() {
+    const SIZE: u64 = 8 << 20;
+    let dir = Dir::new();
+    // One short piece of data: nothing else is on its way when it is copied.
+    let source = dir.file("source", vec![1; 64 << 10]);
+    std::fs::File::options()
+        .write(true)
+        .open(&source)
+        .and_then(|file| file.set_len(SIZE))
+        .unwrap();
+    let server = Server::nbdkit(&["file", &source]);
+    let disk = Disk::open(&*of(&server)).await.unwrap();
+    for turn in 0..times(40) {
+        let from = match turn % 2 {
+            0 => Source::from(&*of(&server)),
+            _ => Source::from(&disk),
+        };
+        let kept = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let keeper = kept.clone();
+        let copying = copy(from, Destination::file(dir.path("to"))).checkpoints(move |durable| {
+            keeper.store(durable.done(), std::sync::atomic::Ordering::Relaxed);
+            Ok(())
+        });
+        run(copying).await.unwrap();
+        let kept = kept.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(kept, SIZE, "turn {turn}");
+    }
+}
+
 fn quick() -> Retry {
     Retry::default()
         .first(Duration::from_millis(5))
