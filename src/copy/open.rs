@@ -76,6 +76,7 @@ pub(super) type Outgoing = Box<dyn AsyncWrite + Send + Unpin>;
 pub(super) async fn open_destination(
     destination: Destination,
     settings: &Settings,
+    goes_on: bool,
 ) -> Result<Opened<Target, Outgoing>, CopyFault> {
     Ok(match destination.0 {
         Place::Nbd(nbd) => (Target::Nbd(nbd), None),
@@ -87,7 +88,7 @@ pub(super) async fn open_destination(
             )
         }
         Place::File(path) => (
-            Target::File(Arc::new(LocalFile::destination(path).await?)),
+            Target::File(Arc::new(LocalFile::destination(path, goes_on).await?)),
             None,
         ),
         Place::Stream(stream) => (Target::Nothing, Some(stream)),
@@ -183,9 +184,9 @@ pub(super) async fn prepare(
 pub(super) fn start(
     checkpoint: Option<Checkpoint>,
     cut: &Cut,
-    room: Option<u64>,
+    writer: &Writer,
 ) -> Result<Checkpoint, CopyFault> {
-    let size = cut.size.unwrap_or_default();
+    let (size, room) = (cut.size.unwrap_or_default(), writer.size()?);
     let Some(checkpoint) = checkpoint else {
         return Ok(Checkpoint {
             source_size: size,
@@ -199,6 +200,11 @@ pub(super) fn start(
     };
     if checkpoint.source_size != size {
         return Err(other(Side::Source, checkpoint.source_size, size));
+    }
+    // It was given its size at the beginning.
+    let length = writer.file().and_then(|file| file.regular_size());
+    if let Some(length) = length.filter(|&length| length != size) {
+        return Err(other(Side::Destination, size, length));
     }
     match (checkpoint.destination_size, room) {
         (was, is) if was == is => Ok(checkpoint),

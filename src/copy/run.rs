@@ -137,13 +137,13 @@ impl Ready {
         checkpoint: Option<Checkpoint>,
     ) -> Result<Self, CopyFault> {
         let (reader, incoming) = open_source(source, settings).await?;
-        let (target, outgoing) = open_destination(destination, settings).await?;
+        let goes_on = checkpoint.is_some();
+        let (target, outgoing) = open_destination(destination, settings, goes_on).await?;
         let mut writer = Writer::new(target, settings.is_allocated)?;
         let cut = Cut::new(reader.as_ref(), &writer, settings)?;
         let room = writer.size()?;
         check_sides(cut.size, room, reader.as_ref(), &writer)?;
-        let goes_on = checkpoint.is_some();
-        let begun = start(checkpoint, &cut, room)?;
+        let begun = start(checkpoint, &cut, &writer)?;
         verify::compare_samples(reader.as_ref(), &writer, &begun).await?;
         prepare(&mut writer, &cut, settings, goes_on).await?;
         let salvage = SALVAGE.max(minimum(reader.as_ref())?);

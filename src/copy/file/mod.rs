@@ -43,11 +43,27 @@ impl LocalFile {
         Self::open(Side::Source, path, OpenOptions::new().read(true)).await
     }
 
-    /// Opens what is to be written, and creates it if there is nothing.
-    pub(super) async fn destination(path: PathBuf) -> Result<Self, CopyFault> {
+    /// Opens what is to be written, and creates it if there is nothing. If a copy `goes_on`, it is
+    /// there, as large as the source.
+    pub(super) async fn destination(path: PathBuf, goes_on: bool) -> Result<Self, CopyFault> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        Self::open(Side::Destination, path, &options).await
+        options.read(true).write(true).create(!goes_on);
+        let opened = Self::open(Side::Destination, path, &options).await;
+        let is_missing = |fault: &CopyFault| match fault {
+            CopyFault::Io { cause, .. } => cause.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        };
+        match opened {
+            Err(fault) if goes_on && is_missing(&fault) => Err(CopyFault::OtherCopy {
+                why: "the file of the destination is gone".into(),
+            }),
+            opened => opened,
+        }
+    }
+
+    /// Its size when it was opened, in bytes, if it is a regular file.
+    pub(super) fn regular_size(&self) -> Option<u64> {
+        self.is_regular.then_some(self.size)
     }
 
     async fn open(side: Side, path: PathBuf, options: &OpenOptions) -> Result<Self, CopyFault> {

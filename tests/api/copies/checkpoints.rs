@@ -150,6 +150,50 @@ async fn a_checkpoint_of_another_copy_is_refused() {
     }
 }
 
+both_runtimes!(zeroes_that_are_not_there_are_noticed);
+
+async fn zeroes_that_are_not_there_are_noticed() {
+    let (source, destination) = (Export::new(2 << 20), Export::new(2 << 20));
+    let keeper = Keeper::default();
+    let copying = copy(connect(&source).await, connect(&destination).await);
+    run(keeper.keep(copying)).await.unwrap();
+    let checkpoint = keeper.take();
+    destination.fill(0, 2 << 20, 7);
+    let copying = copy(connect(&source).await, connect(&destination).await);
+    let error = failure(copying.resume(checkpoint)).await;
+    assert!(
+        matches!(error.fault(), CopyFault::OtherCopy { .. }),
+        "{error}"
+    );
+}
+
+both_runtimes!(a_file_that_is_gone_or_shorter_is_another_one);
+
+async fn a_file_that_is_gone_or_shorter_is_another_one() {
+    let (source, directory) = (full(1 << 20), tempfile::tempdir().unwrap());
+    let path = directory.path().join("disk");
+    let keeper = Keeper::default();
+    let copying = copy(connect(&source).await, Destination::file(&path));
+    run(keeper.keep(copying)).await.unwrap();
+    let checkpoint = keeper.take();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(4096).unwrap();
+    for why in [
+        "the destination had 1048576 bytes, and has 4096",
+        "the file of the destination is gone",
+    ] {
+        let copying = copy(connect(&source).await, Destination::file(&path));
+        let error = failure(copying.resume(checkpoint.clone())).await;
+        assert!(
+            matches!(error.fault(), CopyFault::OtherCopy { .. }),
+            "{error}"
+        );
+        assert!(error.to_string().contains(why), "{error}");
+        let _ = std::fs::remove_file(&path);
+    }
+    assert!(!path.exists());
+}
+
 both_runtimes!(a_checkpoint_that_cannot_be_kept_ends_the_copy);
 
 async fn a_checkpoint_that_cannot_be_kept_ends_the_copy() {
