@@ -131,7 +131,8 @@ pub struct Status {
     /// How many bytes of content the journal keeps.
     pub journal_bytes: u64,
     /// What may be lost and no flush has said so yet, in order, in bytes from the start of the
-    /// export.
+    /// export. It is known once the disk has connected again: until then, what is not flushed may still
+    /// be there.
     pub maybe_lost: Vec<Range<u64>>,
     /// Why there are not as many connections as wished, if there is a reason.
     pub(super) limited_by: Option<&'static str>,

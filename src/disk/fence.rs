@@ -107,14 +107,17 @@ impl Fence {
     }
 
     /// Calls `prove` with the number of the newest lost connection, counted from 1. When the future
-    /// returns `Ok`, no change of the connections up to that one can be carried out any more. After an
-    /// error it is called again, after a delay.
+    /// returns `Ok`, no change of the lost connections up to that one can be carried out any more. After
+    /// an error it is called again, after a delay.
+    ///
+    /// With several connections it may be called once for each that is lost, in whatever order: what it
+    /// does must be safe to repeat.
     ///
     /// ```
     /// use nbd_client::Fence;
     ///
     /// let fence = Fence::by(|generation| async move {
-    ///     println!("links up to {generation} are lost: restart the server");
+    ///     println!("connections up to {generation} are lost: restart the server");
     ///     Ok(())
     /// });
     /// # drop(fence);

@@ -47,7 +47,9 @@ use crate::stats::Stats;
 /// disk connects again: reads wait and are repeated; a change whose answer never came is reported or
 /// repeated, as [`Changes`] says. A change that the server may still carry out late is never
 /// overtaken: until a [`Fence`] proves that it is over, only the same bytes may be written there
-/// ([`Error::Held`]).
+/// ([`Error::Held`]). Without a [fence](DiskBuilder::fence) that is for ever, unless
+/// [`assume_fenced`](Self::assume_fenced) ends it. A server that is silent is left only with a
+/// [`stall_timeout`](crate::Builder::stall_timeout) of its [links](DiskBuilder::link).
 ///
 /// A handle is cheap to clone. Dropping the last one disconnects in the background;
 /// [`close`](Self::close) waits.
@@ -70,9 +72,12 @@ use crate::stats::Stats;
 /// use nbd_client::Disk;
 ///
 /// # let server = testing::Server::new(testing::Export::new(1 << 20));
-/// # let (other, url) = (server.clone(), ());
+/// # let other = server.clone();
 /// # let connector = Connector::stream(move || { let s = server.connect(); async move { Ok(s) } });
-/// let disk = Disk::open(connector).await?; // "nbd://storage/vm-17"
+/// # /*
+/// let disk = Disk::open("nbd://storage/vm-17").await?;
+/// # */
+/// # let disk = Disk::open(connector).await?;
 /// disk.write(0, "before").await?;
 /// disk.flush().await?;
 /// # other.hang_up();

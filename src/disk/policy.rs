@@ -86,14 +86,16 @@ impl Retry {
     }
 
     /// Sets how long the disk may be without a connection. After that it ends, and all requests fail
-    /// with the cause of the last attempt. The default is 60 s.
+    /// with the cause of the last attempt. That attempt is made when nine tenths of the time are over, or
+    /// all but one second. The default is 60 s.
     #[must_use]
     pub const fn outage(mut self, longest: Duration) -> Self {
         self.outage = longest;
         self
     }
 
-    /// Sets the number of attempts after a loss. The default is unlimited.
+    /// Sets the number of attempts after a loss; a connection that was made, however short, ends the
+    /// count. The default is unlimited.
     #[must_use]
     pub const fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;

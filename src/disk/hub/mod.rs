@@ -339,11 +339,12 @@ impl Hub {
         self.core().limited_by = self.settings.limit(self.facts.export());
     }
 
-    /// Ends the disk. The first cause stands.
+    /// Ends the disk. The first cause stands; it says whether acknowledged changes were not flushed.
     pub(super) fn end(&self, cause: Error, event: Option<&Event>) {
         let mut core = self.core();
         if core.over.is_none() {
-            core.over = Some(cause);
+            let unflushed = core.table.unflushed().bytes() > 0;
+            core.over = Some(cause.with_unflushed(unflushed));
         }
         if let Some(event) = event {
             core.listeners.tell(event);

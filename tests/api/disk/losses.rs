@@ -264,6 +264,22 @@ async fn a_disk_that_cannot_come_back_gives_up() {
     }
 }
 
+both_runtimes!(a_disk_that_gives_up_says_what_was_not_flushed);
+async fn a_disk_that_gives_up_says_what_was_not_flushed() {
+    for is_flushed in [true, false] {
+        let (disk, server, place) = open(builder().retry(quick().attempts(1))).await;
+        disk.write(0, "acknowledged").await.unwrap();
+        if is_flushed {
+            disk.flush().await.unwrap();
+        }
+        place.put(None);
+        server.hang_up();
+        let error = watch(disk.read(0, 1).into_future()).await.unwrap_err();
+        assert_eq!(error.has_unflushed_writes(), !is_flushed);
+        assert_eq!(disk.ended().unwrap().has_unflushed_writes(), !is_flushed);
+    }
+}
+
 both_runtimes!(a_snapshot_does_not_survive_its_connection_unless_it_is_identified);
 async fn a_snapshot_does_not_survive_its_connection_unless_it_is_identified() {
     let (disk, server, _place) = open(builder().point_in_time(true)).await;
