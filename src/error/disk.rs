@@ -66,10 +66,11 @@ impl fmt::Display for MaybeLost {
             first.start
         )?;
         match others.len() {
-            0 => Ok(()),
-            1 => f.write_str(" and another range"),
-            more => write!(f, " and {more} other ranges"),
+            0 => {}
+            1 => f.write_str(" and another range")?,
+            more => write!(f, " and {more} other ranges")?,
         }
+        f.write_str("; write it again, and flush")
     }
 }
 
@@ -124,8 +125,11 @@ impl fmt::Display for LostChange {
             "whether {command} of {length} bytes at offset {offset} was carried out is unknown"
         )?;
         match generation {
-            Some(generation) => write!(f, ", link {generation} was lost: {cause}"),
-            None => write!(f, ": {cause}"),
+            Some(generation) => write!(
+                f,
+                ", connection {generation} was lost: {cause}; writing the same bytes again is safe"
+            ),
+            None => write!(f, ": {cause}; writing the same bytes again is safe"),
         }
     }
 }

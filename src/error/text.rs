@@ -21,9 +21,9 @@ impl fmt::Display for Error {
             Self::OutcomeUnknown(lost) => lost.fmt(f)?,
             Self::Held { range, generation } => write!(
                 f,
-                "{} bytes at offset {} cannot be changed: a change that was sent over link \
-                 {generation}, which was lost, may still be carried out; configure a fence, or write \
-                 the same bytes again",
+                "{} bytes at offset {} cannot be changed: a change that was sent over connection \
+                 {generation}, which was lost, may still be carried out; until a fence \
+                 (`DiskBuilder::fence`) ends that, only the same bytes can be written there",
                 range.end - range.start,
                 range.start
             )?,
