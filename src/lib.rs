@@ -5,22 +5,27 @@
 //! own — from any number of Tokio tasks at once over one connection, without `unsafe`.
 //!
 //! ```
-//! use nbd_client::{Connection, testing};
+//! # use nbd_client::testing;
+//! use nbd_client::Connection;
 //!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> nbd_client::Result<()> {
-//! // A server in memory. A real one: Connection::connect("nbd://host/export").await?
-//! let server = testing::Server::new(testing::Export::new(1 << 20));
-//! let conn = Connection::new();
-//! conn.connect_stream(server.connect()).await?;
-//!
-//! conn.write(4096, "hello").await?;
-//! conn.flush().await?;
-//! assert_eq!(&conn.read(4096, 5).await?[..], b"hello");
-//! conn.disconnect().await?;
-//! # Ok(())
-//! # }
+//! #[tokio::main]
+//! async fn main() -> nbd_client::Result<()> {
+//!     # /*
+//!     let conn = Connection::connect("nbd://localhost").await?;
+//!     # */
+//!     # let server = testing::Server::new(testing::Export::new(1 << 20));
+//!     # let conn = Connection::new();
+//!     # conn.connect_stream(server.connect()).await?;
+//!     conn.write(4096, "hello").await?;
+//!     conn.flush().await?;
+//!     assert_eq!(&conn.read(4096, 5).await?[..], b"hello");
+//!     conn.disconnect().await
+//! }
 //! ```
+//!
+//! `nbdkit memory 1G` is a server to try it with. The program needs
+//! Tokio, with the features `macros` and `rt-multi-thread`. The other examples of these pages run with
+//! servers in memory, which are behind the feature `test-util`.
 //!
 //! # Where things are
 //!
