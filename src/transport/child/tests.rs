@@ -186,7 +186,8 @@ async fn signal_that_does_not_kill_goes_to_the_process_alone() {
     let (child, group) = run_parent(HELPER, "trap : USR1; while :; do wait; done", TERMS);
     let before = members(group).len();
     child.kill(Signal::USR1.as_raw()).unwrap();
-    assert_eq!(members(group).len(), before);
+    // A process that is just being started may have come.
+    assert!(members(group).len() >= before);
 }
 
 #[tokio::test]
