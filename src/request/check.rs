@@ -154,12 +154,11 @@ fn check_command(export: &Export, command: Command) -> Result<(), InvalidRequest
     let needed = command
         .spec()
         .map_or(TransmissionFlags::empty(), |spec| spec.offer);
-    // A server that allows no changes need not offer them.
-    if command.changes() && export.is_read_only() {
-        return Err(InvalidRequest::ReadOnly(command));
-    }
     if !export.flags.contains(needed) {
         return Err(InvalidRequest::Unsupported(command));
+    }
+    if command.changes() && export.is_read_only() {
+        return Err(InvalidRequest::ReadOnly(command));
     }
     // P-085, P-143: block status needs selected contexts.
     if command == Command::BLOCK_STATUS && export.contexts.is_empty() {
