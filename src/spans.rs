@@ -1,6 +1,7 @@
 //! A map of ranges that do not overlap.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 
 /// A value of a range that can be cut in two.
@@ -68,6 +69,32 @@ impl<T: Cut> Spans<T> {
         last.is_none_or(|(_, (end, _))| *end <= range.start)
     }
 
+    /// Gives each byte of `range`, which is not empty, this value, unless one of them has a value
+    /// already. Returns whether it did.
+    pub(crate) fn insert_free(&mut self, range: &Range<u64>, value: T) -> bool {
+        let is_free = self.is_free(range);
+        if is_free {
+            self.map.insert(range.start, (range.end, value));
+        }
+        is_free
+    }
+
+    /// Takes the value of exactly this range, if it is `value`. Returns whether it was.
+    pub(crate) fn remove_exact(&mut self, range: &Range<u64>, value: &T) -> bool
+    where
+        T: PartialEq,
+    {
+        let Entry::Occupied(entry) = self.map.entry(range.start) else {
+            return false;
+        };
+        let (end, found) = entry.get();
+        let is_it = *end == range.end && found == value;
+        if is_it {
+            entry.remove();
+        }
+        is_it
+    }
+
     /// Gives each byte of `range`, which is not empty, this value.
     pub(crate) fn insert(&mut self, range: Range<u64>, value: T) {
         self.remove(&range);
@@ -108,22 +135,51 @@ impl<T: Cut> Spans<T> {
     }
 }
 
+/// A value that neighbours can share.
+pub(crate) trait Join: Cut {
+    /// Whether two ranges with these values can be one.
+    fn joins(&self, other: &Self) -> bool;
+}
+
 /// A set of ranges has no values.
 impl Cut for () {
     fn cut(&mut self, _whole: &Range<u64>, _kept: &Range<u64>) {}
 }
 
+impl Join for () {
+    fn joins(&self, (): &Self) -> bool {
+        true
+    }
+}
+
+impl<T: Join> Spans<T> {
+    /// Gives each byte of `range`, which is not empty, this value, and joins the range with its
+    /// neighbours.
+    pub(crate) fn join(&mut self, mut range: Range<u64>, value: T) {
+        if self.has(&range, &value) {
+            return;
+        }
+        let near = range.start.saturating_sub(1)..range.end.saturating_add(1);
+        let mut near = self.over(&near).filter(|(_, other)| value.joins(other));
+        let first = near.next().map(|(whole, _)| whole);
+        let last = near.last().map(|(whole, _)| whole);
+        for whole in first.into_iter().chain(last) {
+            range = range.start.min(whole.start)..range.end.max(whole.end);
+        }
+        self.insert(range, value);
+    }
+
+    /// Returns whether one range has all these bytes, with a value like this.
+    fn has(&self, range: &Range<u64>, value: &T) -> bool {
+        let before = self.map.range(..=range.start).next_back();
+        before.is_some_and(|(_, (end, other))| *end >= range.end && value.joins(other))
+    }
+}
+
 impl Spans<()> {
     /// Adds a range, and joins it with its neighbours.
-    pub(crate) fn add(&mut self, mut range: Range<u64>) {
-        let near = range.start.saturating_sub(1)..range.end.saturating_add(1);
-        if let Some(first) = self.over(&near).map(|(whole, ())| whole.start).next() {
-            range.start = range.start.min(first);
-        }
-        if let Some(last) = self.over(&near).map(|(whole, ())| whole.end).last() {
-            range.end = range.end.max(last);
-        }
-        self.insert(range, ());
+    pub(crate) fn add(&mut self, range: Range<u64>) {
+        self.join(range, ());
     }
 }
 

@@ -121,7 +121,7 @@ impl Table {
     }
 
     /// Returns the mark of what is acknowledged, for [`flushed`](Self::flushed).
-    pub(crate) const fn acknowledged(&self) -> u64 {
+    pub(crate) const fn acknowledged(&mut self) -> u64 {
         self.unflushed.mark()
     }
 

@@ -1,6 +1,5 @@
 //! Changes that overlap, one after the other (R0).
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::task::Waker;
 
@@ -17,13 +16,14 @@ use crate::spans::{Cut, Spans};
 pub(crate) struct Order {
     last: Spans<Place>,
     entries: Slab<Entry>,
-    /// Numbers of changes that have not ended.
-    open: BTreeSet<u64>,
+    /// The oldest and the newest change that have not ended.
+    oldest: Option<Place>,
+    newest: Option<Place>,
     next: u64,
 }
 
 /// A change in the order.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Place(usize);
 
 impl Cut for Place {
@@ -33,6 +33,9 @@ impl Cut for Place {
 #[derive(Debug)]
 struct Entry {
     number: u64,
+    /// The change before it, and that after it, of those that have not ended.
+    older: Option<Place>,
+    newer: Option<Place>,
     range: Range<u64>,
     /// How many changes must end before this one may begin.
     before: usize,
@@ -50,14 +53,27 @@ impl Order {
         let place = Place(entry.key());
         entry.insert(Entry {
             number: self.next,
+            older: self.newest,
+            newer: None,
             range: range.clone(),
             before: 0,
             after: Vec::new(),
             waker: None,
             is_given_up: false,
         });
-        self.open.insert(self.next);
         self.next += 1;
+        match self.newest.replace(place) {
+            Some(older) => self.entries[older.0].newer = Some(place),
+            None => self.oldest = Some(place),
+        }
+        if !self.last.insert_free(&range, place) {
+            self.enter_behind(place, range);
+        }
+        place
+    }
+
+    /// Puts a change behind those that it finds at its bytes.
+    fn enter_behind(&mut self, place: Place, range: Range<u64>) {
         let mut before: Vec<Place> = self.last.over(&range).map(|(_, &place)| place).collect();
         before.sort_unstable_by_key(|place| place.0);
         before.dedup();
@@ -66,7 +82,6 @@ impl Order {
         }
         self.entries[place.0].before = before.len();
         self.last.insert(range, place);
-        place
     }
 
     /// Returns whether the change may begin. If not, `waker` is called when it may.
@@ -93,7 +108,7 @@ impl Order {
         let (mut next, mut over) = (Some(place), Vec::new());
         while let Some(place) = next.take().or_else(|| over.pop()) {
             let entry = self.entries.remove(place.0);
-            self.open.remove(&entry.number);
+            self.unlink(&entry);
             self.forget(place, &entry.range);
             for later in entry.after {
                 let entry = &mut self.entries[later.0];
@@ -108,8 +123,23 @@ impl Order {
         }
     }
 
+    /// Takes a change that has ended from between its neighbours in time.
+    fn unlink(&mut self, entry: &Entry) {
+        match entry.older {
+            Some(older) => self.entries[older.0].newer = entry.newer,
+            None => self.oldest = entry.newer,
+        }
+        match entry.newer {
+            Some(newer) => self.entries[newer.0].older = entry.older,
+            None => self.newest = entry.older,
+        }
+    }
+
     /// Takes a change from the bytes that it was the last to ask for.
     fn forget(&mut self, place: Place, range: &Range<u64>) {
+        if self.last.remove_exact(range, &place) {
+            return;
+        }
         let of = self.last.over(range).filter(|(_, last)| **last == place);
         let mut own = of.map(|(range, _)| range);
         let (first, rest): (_, Vec<_>) = (own.next(), own.collect());
@@ -126,12 +156,13 @@ impl Order {
 
     /// Returns whether all changes before the mark have ended.
     pub(crate) fn is_past(&self, mark: u64) -> bool {
-        self.open.first().is_none_or(|&first| first >= mark)
+        self.oldest
+            .is_none_or(|oldest| self.entries[oldest.0].number >= mark)
     }
 
     /// Returns the number of changes that have not ended.
     pub(crate) fn len(&self) -> usize {
-        self.open.len()
+        self.entries.len()
     }
 }
 

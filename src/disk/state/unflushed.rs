@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::content::Content;
 use super::ghosts::Ghosts;
-use crate::spans::{Cut, Spans};
+use crate::spans::{Cut, Join, Spans};
 
 /// What is acknowledged and may not be durable: by which link, and, with a journal, the content.
 #[derive(Debug, Default)]
@@ -16,13 +16,14 @@ pub(crate) struct Unflushed {
     keeps: bool,
     /// The memory of the content, in bytes.
     memory: u64,
-    /// The number of acknowledged changes.
-    count: u64,
+    /// How many marks were taken.
+    epoch: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Change {
-    number: u64,
+    /// The mark after which it was acknowledged.
+    epoch: u64,
     generation: u64,
     content: Option<Content>,
 }
@@ -38,6 +39,14 @@ impl Cut for Change {
         if let Some(content) = &mut self.content {
             content.cut(whole, kept);
         }
+    }
+}
+
+/// Changes are joined if a flush cannot tell them apart, and their content is not kept.
+impl Join for Change {
+    fn joins(&self, other: &Self) -> bool {
+        let is_kept = self.content.is_some() || other.content.is_some();
+        !is_kept && (self.epoch, self.generation) == (other.epoch, other.generation)
     }
 }
 
@@ -59,7 +68,6 @@ impl Unflushed {
         generation: u64,
         is_durable: bool,
     ) {
-        self.count += 1;
         self.unsure.remove(range);
         // What a trim leaves is not defined, so it cannot be lost.
         if is_durable || matches!(content, Content::Unknown) {
@@ -67,10 +75,13 @@ impl Unflushed {
         }
         let content = self.keeps.then(|| content.clone());
         let change = Change {
-            number: self.count,
+            epoch: self.epoch,
             generation,
             content,
         };
+        if !self.keeps {
+            return self.changes.join(range.clone(), change);
+        }
         self.memory += change.memory();
         match self.changes.exact_mut(range) {
             Some(old) => self.memory -= std::mem::replace(old, change).memory(),
@@ -91,13 +102,14 @@ impl Unflushed {
     }
 
     /// Returns a mark: a flush that is sent now covers what was acknowledged until now.
-    pub(crate) const fn mark(&self) -> u64 {
-        self.count
+    pub(crate) const fn mark(&mut self) -> u64 {
+        self.epoch += 1;
+        self.epoch
     }
 
     /// Records that a flush has succeeded.
     pub(crate) fn flushed(&mut self, mark: u64) {
-        self.changes.retain(|change| change.number > mark);
+        self.changes.retain(|change| change.epoch >= mark);
         self.memory = self.changes.iter().map(|(_, change)| change.memory()).sum();
     }
 
@@ -131,10 +143,10 @@ impl Unflushed {
         again
     }
 
-    /// Returns the link that made an unflushed change in `range`; the newest of several.
+    /// Returns the link that made an unflushed change in `range`; the latest of several.
     pub(crate) fn maker(&self, range: &Range<u64>) -> Option<u64> {
         let over = self.changes.over(range).map(|(_, change)| change);
-        let newest = over.max_by_key(|change| change.number)?;
+        let newest = over.max_by_key(|change| (change.epoch, change.generation))?;
         Some(newest.generation)
     }
 
@@ -203,7 +215,8 @@ mod tests {
         assert!(unflushed.server_lost(&Ghosts::default()).is_empty());
         // Written anew on the next link: nobody minds the old content.
         unflushed.acknowledge(&(8..10), &data("ab"), 2, false);
-        unflushed.flushed(unflushed.mark());
+        let mark = unflushed.mark();
+        unflushed.flushed(mark);
         assert_eq!(unflushed.take_unsure(), [0..4, 10..12]);
         assert!(unflushed.take_unsure().is_empty());
     }
@@ -229,6 +242,24 @@ mod tests {
         ghosts.add(&(4..6), &data("ef"), 2);
         let again = unflushed.server_lost(&ghosts).into_iter();
         assert!(again.map(|(range, _)| range).eq([0..2, 4..8]));
+    }
+
+    #[test]
+    fn changes_are_joined_that_one_flush_covers() {
+        let mut unflushed = Unflushed::new(false);
+        let mut acknowledge = |range, generation| {
+            unflushed.acknowledge(&range, &Content::Zeroes, generation, false);
+            unflushed.len()
+        };
+        assert_eq!(acknowledge(0..4, 1), 1);
+        assert_eq!(acknowledge(4..8, 1), 1);
+        assert_eq!(acknowledge(2..6, 1), 1);
+        assert_eq!(acknowledge(8..12, 2), 2, "another link");
+        let mark = unflushed.mark();
+        unflushed.acknowledge(&(6..8), &Content::Zeroes, 1, false);
+        assert_eq!(unflushed.len(), 3, "after the flush was sent");
+        unflushed.flushed(mark);
+        assert_eq!((unflushed.bytes(), unflushed.maker(&(0..12))), (2, Some(1)));
     }
 
     #[test]
