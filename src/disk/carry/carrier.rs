@@ -53,7 +53,9 @@ pub(in crate::disk) trait Carried: fmt::Debug + Send + Sync {
 /// for the change, or the caller has given up what was sent, a task does it.
 pub(super) struct Carrier<T> {
     hub: Arc<Hub>,
-    signs: Arc<Signs>,
+    /// The work has this carrier, too, for its signs. It ends, or is taken from here, before the
+    /// caller's future is gone: so they do not keep each other.
+    signs: Signs,
     core: Mutex<Core<T>>,
 }
 
@@ -73,7 +75,7 @@ impl<T: Send + 'static> Carrier<T> {
     pub(super) fn new(hub: Arc<Hub>) -> Arc<Self> {
         Arc::new(Self {
             hub,
-            signs: Arc::default(),
+            signs: Signs::default(),
             core: Mutex::new(Core {
                 work: None,
                 is_handed_over: false,
@@ -85,7 +87,7 @@ impl<T: Send + 'static> Carrier<T> {
         })
     }
 
-    pub(super) const fn signs(&self) -> &Arc<Signs> {
+    pub(super) const fn signs(&self) -> &Signs {
         &self.signs
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::carrier::Signs;
+use super::carrier::Carrier;
 use super::{Lasting, MOST_LOSSES, is_lost, is_shutdown, was_sent};
 use crate::disk::event::Event;
 use crate::disk::hub::{Hub, Link, Placed};
@@ -23,7 +23,7 @@ pub(super) struct Change<O: Execute> {
     pub(super) asked: Range<u64>,
     /// The bytes that it writes: of a part of a block it writes all.
     pub(super) covers: Range<u64>,
-    pub(super) signs: Arc<Signs>,
+    pub(super) carrier: Arc<Carrier<O::Output>>,
 }
 
 /// What becomes of a change that was on its way over a link.
@@ -38,19 +38,10 @@ impl<O: Execute> Change<O> {
     ///
     /// R0: until the end, no other change of these bytes is sent.
     pub(super) async fn carry_out(mut self, mut placed: Placed) -> Option<Result<O::Output>> {
-        let effect = self.effect();
-        let mut next = match self.must_be_whole() {
-            true => None,
-            false => self.hub.at_once(&mut placed, &self.covers, &effect),
-        };
+        let mut next = self.at_once(&mut placed);
         if next.is_none() {
-            if let Err(error) = self.hub.turn(&placed, &self.covers, &effect).await {
-                return Some(Err(error));
-            }
-        }
-        drop(effect);
-        if self.must_be_whole() {
-            if let Err(error) = self.make_whole().await {
+            // Rare, and large: it is kept out of this future.
+            if let Err(error) = Box::pin(self.wait(&placed)).await {
                 return Some(Err(error));
             }
         }
@@ -66,7 +57,7 @@ impl<O: Execute> Change<O> {
                     Err(error) => return Some(Err(error)),
                 },
             };
-            if self.signs.begin() {
+            if self.carrier.signs().begin() {
                 self.hub.done(&link);
                 return None;
             }
@@ -89,6 +80,24 @@ impl<O: Execute> Change<O> {
             if let Fate::Over(result) = fate {
                 return Some(result);
             }
+        }
+    }
+
+    /// Returns the link for a change that need not wait for anything.
+    fn at_once(&self, placed: &mut Placed) -> Option<Arc<Link>> {
+        match self.must_be_whole() {
+            true => None,
+            false => self.hub.at_once(placed, &self.covers, &self.effect()),
+        }
+    }
+
+    /// Waits until it is the turn of the change, and makes it whole if it must be.
+    async fn wait(&mut self, placed: &Placed) -> Result<()> {
+        let effect = self.effect();
+        self.hub.turn(placed, &self.covers, &effect).await?;
+        match self.must_be_whole() {
+            true => self.make_whole().await,
+            false => Ok(()),
         }
     }
 
@@ -212,7 +221,7 @@ impl<O: Execute> Change<O> {
         *losses += 1;
         let repeats = self.hub.settings.changes == Changes::Repeat
             && *losses < MOST_LOSSES
-            && !self.signs.is_given_up()
+            && !self.carrier.signs().is_given_up()
             && !matches!(effect, Content::Unknown);
         if repeats {
             return Fate::Again;

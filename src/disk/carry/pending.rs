@@ -207,13 +207,12 @@ fn begin<O: Execute>(request: Request<O, Disk>) -> Stage<O> {
     let covers = hub.reach(&request.range, request.is_unaligned);
     let carrier = Carrier::new(hub.clone());
     let placed = hub.begin(covers.clone(), carrier.clone());
-    let signs = carrier.signs().clone();
     let change = Change {
         asked: request.range.clone(),
         hub,
         request,
         covers,
-        signs,
+        carrier: carrier.clone(),
     };
     carrier.put(Box::pin(change.carry_out(placed)), None);
     Stage::Changing(carrier)

@@ -3,7 +3,7 @@
 mod changes;
 mod flushes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::pin;
@@ -83,7 +83,7 @@ struct Core {
     /// How many changes were sent over each link and have not ended.
     sent: BTreeMap<u64, usize>,
     /// What carries each change that has not ended, unless it was handed over to a task.
-    carried: BTreeMap<Place, Arc<dyn Carried>>,
+    carried: HashMap<Place, Arc<dyn Carried>>,
     generation: u64,
     is_wishing: bool,
     /// Why a link was left that has not ended.
@@ -104,7 +104,7 @@ impl Hub {
             counted: Stats::default(),
             haunted: Vec::new(),
             sent: BTreeMap::new(),
-            carried: BTreeMap::new(),
+            carried: HashMap::new(),
             generation: 1,
             is_wishing: false,
             left: None,
