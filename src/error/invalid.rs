@@ -118,7 +118,7 @@ pub enum InvalidRequest {
     NoContexts,
     /// A context that was not negotiated.
     #[error(
-        "metadata context {name:?} was not negotiated: ask for it with `Builder::meta_context` ({})",
+        "metadata context {name:?} was not negotiated{}: ask for it with `Builder::meta_context`",
         Negotiated(.negotiated)
     )]
     UnknownContext {
@@ -165,25 +165,28 @@ impl InvalidRequest {
     }
 }
 
-/// The contexts that were negotiated.
+/// The contexts that were negotiated, in a sentence about one that was not.
 struct Negotiated<'a>(&'a [String]);
 
 impl fmt::Display for Negotiated<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// The most contexts that a sentence can name.
         const MOST: usize = 8;
-        f.write_str("there is ")?;
         let Some((first, others)) = self.0.split_first() else {
-            return f.write_str("none");
+            return f.write_str(", and no other context was");
         };
-        write!(f, "{first:?}")?;
+        write!(f, ", but {first:?}")?;
         for other in others.iter().take(MOST - 1) {
             write!(f, ", {other:?}")?;
         }
         match self.0.len().saturating_sub(MOST) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
+            0 => {}
+            more => write!(f, " and {more} more")?,
         }
+        f.write_str(match others {
+            [] => " was",
+            _ => " were",
+        })
     }
 }
 

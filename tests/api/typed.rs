@@ -95,8 +95,8 @@ async fn a_context_that_is_missing_is_named_with_those_that_are_there() {
     );
     assert_eq!(
         error.to_string(),
-        "metadata context \"qemu:dirty-bitmap:mondya\" was not negotiated: ask for it with \
-         `Builder::meta_context` (there is \"base:allocation\", \"qemu:dirty-bitmap:monday\")"
+        "metadata context \"qemu:dirty-bitmap:mondya\" was not negotiated, but \"base:allocation\", \
+         \"qemu:dirty-bitmap:monday\" were: ask for it with `Builder::meta_context`"
     );
     assert!(extents.try_next().await.unwrap().is_none());
     assert_eq!(conn.stats().messages_sent, sent);

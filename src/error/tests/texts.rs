@@ -128,12 +128,17 @@ fn a_stream_of_the_callers_has_an_export_and_no_address() {
 
 #[test]
 fn an_unknown_context_names_eight_of_those_there_are() {
-    for (count, last) in [(8, "\"x:8\")"), (9, "\"x:8\" and 1 more)")] {
+    for (count, last) in [
+        (1, "but \"x:1\" was"),
+        (2, "but \"x:1\", \"x:2\" were"),
+        (8, ", \"x:8\" were"),
+        (9, ", \"x:8\" and 1 more were"),
+    ] {
         let names: Vec<_> = (1..=count).map(|at| format!("x:{at}")).collect();
         let error = InvalidRequest::unknown_context("x:0", names.iter().map(String::as_str));
         let text = error.to_string();
-        let start = "metadata context \"x:0\" was not negotiated: ask for it with \
-                     `Builder::meta_context` (there is \"x:1\", \"x:2\"";
-        assert!(text.starts_with(start) && text.ends_with(last), "{text}");
+        let start = "metadata context \"x:0\" was not negotiated, but \"x:1\"";
+        let end = format!("{last}: ask for it with `Builder::meta_context`");
+        assert!(text.starts_with(start) && text.ends_with(&end), "{text}");
     }
 }
