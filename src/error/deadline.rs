@@ -37,7 +37,7 @@ impl fmt::Display for Deadline<'_> {
                     write!(f, "{request} timed out after {limit}, before it was sent")
                 }
                 Some(request) => write!(f, "{request} was not answered within {limit}"),
-                None => write!(f, "a request was not answered within {limit}"),
+                None => write!(f, "the request was not answered within {limit}"),
             },
             Phase::Stall => write!(
                 f,

@@ -176,6 +176,15 @@ impl Error {
         self
     }
 
+    /// The same error for a sentence that has already named this request.
+    pub(super) fn without(mut self, request: FailedRequest) -> Self {
+        if let Some(facts) = self.facts_mut() {
+            facts.request = facts.request.filter(|named| *named != request);
+            facts.overdue = facts.overdue.filter(|named| *named != request);
+        }
+        self
+    }
+
     /// Adds the server and the export to the error, unless it has them.
     pub(crate) fn at(mut self, site: &Arc<Site>) -> Self {
         if self.site().is_some() {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Error, RequestError};
+use super::{Error, FailedRequest, RequestError};
 use crate::wire::{Command, Errno};
 
 /// Changes that the server has acknowledged and that may be lost nevertheless: a flush succeeded, but
@@ -119,18 +119,17 @@ impl fmt::Display for LostChange {
             generation,
             cause,
         } = self;
-        let (length, offset) = (range.end - range.start, range.start);
-        write!(
-            f,
-            "whether {command} of {length} bytes at offset {offset} was carried out is unknown"
-        )?;
-        match generation {
-            Some(generation) => write!(
-                f,
-                ", connection {generation} was lost: {cause}; writing the same bytes again is safe"
-            ),
-            None => write!(f, ": {cause}; writing the same bytes again is safe"),
+        let request = FailedRequest {
+            command: *command,
+            offset: range.start,
+            length: range.end - range.start,
+        };
+        write!(f, "whether {request} was carried out is unknown")?;
+        if let Some(generation) = generation {
+            write!(f, ", connection {generation} was lost")?;
         }
+        let cause = Error::clone(cause).without(request);
+        write!(f, ": {cause}; writing the same bytes again is safe")
     }
 }
 

@@ -105,8 +105,23 @@ fn disk() -> Vec<Error> {
     .map(Error::maybe_lost)
     .into();
     all.push(Error::lost_change(Command::TRIM, 512..1024, Some(2), lost));
-    let overdue = Error::overdue(LIMIT, READ);
-    all.push(Error::lost_change(Command::WRITE, 0..512, None, overdue));
+    for (length, generation) in [(512, None), (512, Some(2)), (8192, None), (8192, Some(2))] {
+        let request = FailedRequest {
+            command: Command::WRITE,
+            offset: 0,
+            length,
+        };
+        let cause = match generation {
+            Some(_) => Error::eof(Phase::Request).of(request).at(&site()),
+            None => Error::overdue(LIMIT, request),
+        };
+        all.push(Error::lost_change(
+            Command::WRITE,
+            0..512,
+            generation,
+            cause,
+        ));
+    }
     let (range, generation) = (4096..8192, 3);
     all.push(Error::Held { range, generation });
     all.push(export_changed());
