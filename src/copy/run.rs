@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt;
 use futures::future::Shared;
@@ -24,7 +25,7 @@ use super::report::Copied;
 use super::side::Writer;
 use super::verify;
 use super::work::Worker;
-use super::{Copying, Settings};
+use super::{Copying, Keep, Settings};
 use crate::error::{CopyFault, Error, Result};
 use crate::spans::Spans;
 
@@ -49,13 +50,14 @@ async fn copy(copying: Copying) -> Result<Copied> {
     let begun = Instant::now();
     let mut report = Copied::default();
     let progress = &copying.progress;
+    let is_kept = Arc::new(AtomicBool::new(false));
     let cancel = copying.cancel.unwrap_or_else(|| Box::pin(pending()));
     let parts = Parts {
         source: copying.source,
         destination: copying.destination,
         settings: copying.settings,
         checkpoint: copying.checkpoint,
-        keep: copying.keep,
+        keep: copying.keep.map(|keep| observed(keep, is_kept.clone())),
         cancel: cancel.shared(),
     };
     let result = parts.run(progress, &mut report).await;
@@ -68,8 +70,18 @@ async fn copy(copying: Copying) -> Result<Copied> {
         Err(fault) => Err(Error::copy(
             fault,
             report.data + report.zeroes + report.skipped,
+            is_kept.load(Ordering::Relaxed),
         )),
     }
+}
+
+/// Records whether the newest checkpoint was kept.
+fn observed(mut keep: Keep, is_kept: Arc<AtomicBool>) -> Keep {
+    Box::new(move |checkpoint| {
+        let kept = keep(checkpoint);
+        is_kept.store(kept.is_ok(), Ordering::Relaxed);
+        kept
+    })
 }
 
 /// Ends when the caller cancels.
@@ -81,7 +93,7 @@ struct Parts {
     destination: Destination,
     settings: Settings,
     checkpoint: Option<Checkpoint>,
-    keep: Option<super::Keep>,
+    keep: Option<Keep>,
     cancel: Cancelled,
 }
 
@@ -168,7 +180,7 @@ impl Ready {
     async fn copy(
         self,
         settings: &Settings,
-        keep: Option<super::Keep>,
+        keep: Option<Keep>,
         cancelled: Cancelled,
         progress: &Publisher,
         report: &mut Copied,

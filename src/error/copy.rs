@@ -30,6 +30,8 @@ impl fmt::Display for Side {
 pub struct CopyError {
     pub(super) fault: CopyFault,
     pub(super) done: u64,
+    /// Whether a checkpoint was kept, from which another copy can go on.
+    pub(super) is_kept: bool,
 }
 
 /// What went wrong in a copy.
@@ -151,9 +153,14 @@ impl CopyError {
 impl fmt::Display for CopyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fault.fmt(f)?;
-        match self.done {
-            0 => Ok(()),
-            done => write!(f, "; {done} bytes were copied"),
+        if self.done > 0 {
+            write!(f, "; {} bytes were copied", self.done)?;
+        }
+        match self.fault {
+            CopyFault::Cancelled | CopyFault::Nbd { .. } | CopyFault::Io { .. } if self.is_kept => {
+                f.write_str("; a checkpoint was kept, and `Copying::resume` goes on from there")
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -208,7 +215,11 @@ impl fmt::Display for CopyFault {
 
 impl From<CopyFault> for CopyError {
     fn from(fault: CopyFault) -> Self {
-        Self { fault, done: 0 }
+        Self {
+            fault,
+            done: 0,
+            is_kept: false,
+        }
     }
 }
 
@@ -219,9 +230,13 @@ impl From<CopyFault> for Error {
 }
 
 impl Error {
-    /// A copy failed after this many bytes.
-    pub(crate) fn copy(fault: CopyFault, done: u64) -> Self {
-        Self::Copy(Box::new(CopyError { fault, done }))
+    /// A copy failed after this many bytes, and the newest checkpoint was kept or not.
+    pub(crate) fn copy(fault: CopyFault, done: u64, is_kept: bool) -> Self {
+        Self::Copy(Box::new(CopyError {
+            fault,
+            done,
+            is_kept,
+        }))
     }
 
     /// The error of one side of a copy.

@@ -254,7 +254,7 @@ fn the_structure_shows_the_variant_and_its_parts_in_order() {
             ["goes_on: true", "30s"],
         ),
         (
-            Error::copy(CopyFault::Cancelled, 512),
+            Error::copy(CopyFault::Cancelled, 512, true),
             "Copy(\n    CopyError {\n",
             ["fault: Cancelled", "done: 512"],
         ),

@@ -354,7 +354,11 @@ pub(super) fn every() -> Vec<Error> {
         Error::overdue(LIMIT, READ).unsent(),
         Error::closed(),
     ]);
-    every.extend(copies().into_iter().map(|fault| Error::copy(fault, 0)));
+    every.extend(
+        copies()
+            .into_iter()
+            .map(|fault| Error::copy(fault, 0, false)),
+    );
     for failure in failures() {
         every.push(Error::io(Phase::Request, failure));
     }

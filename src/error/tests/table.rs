@@ -252,7 +252,13 @@ pub(super) fn groups() -> Vec<(&'static str, Vec<Error>)> {
     let mut protocol: Vec<_> = violations().into_iter().map(Error::from).collect();
     protocol.extend([0, 22].map(|at| protocol[at].clone().at(&site())));
     let mut copied: Vec<_> = copies().into_iter().map(Error::from).collect();
-    copied.push(Error::copy(CopyFault::Cancelled, 1 << 20));
+    copied.push(Error::copy(CopyFault::Cancelled, 1 << 20, false));
+    // A checkpoint is named only where another copy can go on from it.
+    copied.extend(
+        copies()
+            .into_iter()
+            .map(|fault| Error::copy(fault, 1 << 20, true)),
+    );
     vec![
         ("Invalid", invalid),
         (

@@ -103,6 +103,8 @@ async fn a_copy_that_is_cancelled_leaves_a_checkpoint() {
     let error = failure(keeper.keep(copying).cancel_on(half)).await;
     assert!(matches!(error.fault(), CopyFault::Cancelled));
     assert!(error.done() >= 1 << 20);
+    let next = "a checkpoint was kept, and `Copying::resume` goes on from there";
+    assert!(error.to_string().ends_with(next), "{error}");
     let checkpoint = keeper.take();
     assert!(checkpoint.done() >= 1 << 20 && checkpoint.done() < 4 << 20);
     run(copy(connect(&source).await, &to).resume(checkpoint))

@@ -165,23 +165,25 @@ async fn finish(
 
 /// Says what to do next, if something was kept.
 fn explain(error: Error, resume: Option<&Resume>) -> Failure {
-    let fault = match &error {
-        Error::Copy(copy) => Some(copy.fault()),
-        _ => None,
+    let Error::Copy(copy) = &error else {
+        return error.into();
     };
-    let is_other_copy = matches!(fault, Some(CopyFault::OtherCopy { .. }));
-    if matches!(fault, Some(CopyFault::TooSmall { .. })) {
-        return format!("{error}: make the destination larger").into();
+    // The text of the whole error names a method, which helps nobody here.
+    let fault = copy.fault();
+    let said = match copy.done() {
+        0 => fault.to_string(),
+        done => format!("{fault}; {done} bytes were copied"),
+    };
+    if matches!(fault, CopyFault::TooSmall { .. }) {
+        return format!("{said}: make the destination larger").into();
     }
-    match resume.filter(|resume| resume.exists()) {
-        Some(resume) if is_other_copy => {
-            format!("{error}: remove {}", resume.path().display()).into()
-        }
-        Some(resume) => {
-            let path = resume.path().display();
-            format!("{error}; the same command goes on from what is in {path}").into()
-        }
-        None => error.into(),
+    let Some(resume) = resume.filter(|resume| resume.exists()) else {
+        return said.into();
+    };
+    let path = resume.path().display();
+    match fault {
+        CopyFault::OtherCopy { .. } => format!("{said}: remove {path}").into(),
+        _ => format!("{said}; the same command goes on from what is in {path}").into(),
     }
 }
 

@@ -50,6 +50,7 @@ fn a_signal_ends_the_copy_in_order_and_leaves_a_checkpoint() {
         assert!(said.contains("the copy was cancelled"), "{said}");
         let on = format!("the same command goes on from what is in {resume}");
         assert!(said.contains(&on), "{said}");
+        assert!(!said.contains("Copying::resume"), "{said}");
         let report = report(&places);
         assert!(report["skipped"].as_u64().unwrap() > 1 << 20, "{report}");
         assert!(!Path::new(&resume).exists());
