@@ -6,7 +6,16 @@ use std::io;
 
 /// The same error, of the same kind, that also says what was tried.
 pub(crate) fn trying(what: String, source: io::Error) -> io::Error {
-    io::Error::new(source.kind(), Attempt { what, source })
+    attempt(what, source, None)
+}
+
+/// The same error, which also says what was tried and asks what may be the reason.
+pub(crate) fn trying_with_hint(what: String, source: io::Error, hint: &'static str) -> io::Error {
+    attempt(what, source, Some(hint))
+}
+
+fn attempt(what: String, source: io::Error, hint: Option<&'static str>) -> io::Error {
+    io::Error::new(source.kind(), Attempt { what, source, hint })
 }
 
 /// Whether an error has been through [`trying`], so that its text says what failed and where.
@@ -27,11 +36,16 @@ pub(crate) fn raw_os_error(error: &io::Error) -> Option<i32> {
 struct Attempt {
     what: String,
     source: io::Error,
+    hint: Option<&'static str>,
 }
 
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, Reason(&self.source))
+        write!(f, "{}: {}", self.what, Reason(&self.source))?;
+        match self.hint {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::uri::Uri;
+
 /// The server and the export that an error is about, as far as they are known.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Site {
@@ -18,6 +20,18 @@ impl Site {
             server: self.server.clone(),
             export: None,
         }
+    }
+}
+
+impl Site {
+    /// Returns the URI of the Unix socket that was probably meant, if the export has the name of one
+    /// and the server is the default one, as in `nbd:///run/nbd.sock`.
+    pub(super) fn meant_socket(&self) -> Option<Uri> {
+        let name = self.export.as_deref()?;
+        let is_path = name.contains('/') || name.ends_with(".sock");
+        let is_default = self.server.as_deref() == Some("localhost:10809");
+        let uri = || Uri::unix(format!("/{name}")).build().ok();
+        (is_path && is_default).then(uri)?
     }
 }
 

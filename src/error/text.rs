@@ -1,11 +1,13 @@
 //! The sentence that an error is.
 
 use std::fmt::{self, Display as _};
+use std::io;
 
 use super::deadline::Deadline;
 use super::ending::Facts;
 use super::{Ending, Error, LostConnection, Phase};
-use crate::wire::{OptionType, ProtocolError};
+use crate::uri::Uri;
+use crate::wire::{OptionReplyType, OptionType, ProtocolError};
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,6 +53,9 @@ impl fmt::Display for Error {
             Self::Closed(_) => f.write_str("this side closed the connection")?,
             Self::Copy(copy) => copy.fmt(f)?,
         }
+        if let Some(uri) = self.meant_socket() {
+            write!(f, " (to name a Unix socket, write {uri})")?;
+        }
         if self.ending().is_some_and(Ending::has_unflushed_writes) {
             f.write_str("; not all acknowledged writes were flushed")?;
         }
@@ -71,6 +76,16 @@ impl Error {
             Some(request) if facts.overdue != Some(request) => write!(f, "{request} failed: "),
             _ => Ok(()),
         }
+    }
+
+    /// The Unix socket that was probably meant by the name of an export that was not reached.
+    fn meant_socket(&self) -> Option<Uri> {
+        let is_not_there = match self {
+            Self::Disconnected(lost, _) => lost.io().kind() == io::ErrorKind::ConnectionRefused,
+            Self::Refused(refusal) => refusal.reply() == OptionReplyType::ERR_UNKNOWN,
+            _ => false,
+        };
+        self.site().filter(|_| is_not_there)?.meant_socket()
     }
 
     /// Server and export, unless the rest of the sentence names them.

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -13,8 +14,7 @@ use tokio::process;
 use super::child::{Child, Terms};
 use super::reaper::Reaper;
 use super::unix;
-use crate::error::trying;
-use crate::error::{Error, Phase, Result};
+use crate::error::{Error, Phase, Result, trying, trying_with_hint};
 
 /// How long a server may take to exit by itself once its standard input is at its end.
 const GRACE: Duration = Duration::from_millis(500);
@@ -60,7 +60,16 @@ fn start(
 /// The program could not be run.
 pub(super) fn not_run(program: &OsStr, error: io::Error) -> Error {
     let what = format!("cannot run {program:?}");
-    Error::io(Phase::Connect, trying(what, error))
+    let hint = match program.as_bytes().contains(&b'/') {
+        true => "is it installed there?",
+        // Only such a name is looked up.
+        false => "is it installed, and in PATH?",
+    };
+    let error = match error.kind() {
+        io::ErrorKind::NotFound => trying_with_hint(what, error, hint),
+        _ => trying(what, error),
+    };
+    Error::io(Phase::Connect, error)
 }
 
 fn launch(
@@ -142,21 +151,33 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let plain = dir.path().join("plain");
         fs::write(&plain, "").unwrap();
-        for (program, kind, number) in [
-            (dir.path().join("none"), io::ErrorKind::NotFound, 2),
-            (dir.path().into(), io::ErrorKind::PermissionDenied, 13),
-            (plain, io::ErrorKind::PermissionDenied, 13),
-            ("no-such-nbd-server".into(), io::ErrorKind::NotFound, 2),
+        let (missing, denied) = ("no such file or directory", "permission denied");
+        for (program, why, hint, number) in [
+            (
+                dir.path().join("none"),
+                missing,
+                " (is it installed there?)",
+                2,
+            ),
+            (dir.path().into(), denied, "", 13),
+            (plain, denied, "", 13),
+            (
+                "no-such-nbd-server".into(),
+                missing,
+                " (is it installed, and in PATH?)",
+                2,
+            ),
         ] {
             let error = start(Command::new(&program), TERMS, io::sink()).unwrap_err();
             let Error::Disconnected(lost, _) = &error else {
                 panic!("{error:?}");
             };
             assert_eq!(lost.phase(), Phase::Connect);
+            let kind = io::Error::from_raw_os_error(number).kind();
             assert_eq!(lost.io().kind(), kind);
             assert_eq!(raw_os_error(lost.io()), Some(number));
-            let text = format!("cannot run {program:?}: ");
-            assert!(error.to_string().contains(&text), "{error}");
+            let text = format!("cannot run {program:?}: {why}{hint}");
+            assert_eq!(error.to_string(), text);
         }
     }
 

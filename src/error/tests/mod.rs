@@ -1,6 +1,7 @@
 //! What holds for every error.
 
 mod answers;
+mod attempts;
 mod facts;
 mod parts;
 mod samples;

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::attempts::hints;
 use super::samples::*;
 use super::violations::violations;
 use crate::error::*;
@@ -22,7 +23,7 @@ pub(super) fn site() -> Arc<Site> {
     Arc::new(Site { server, export })
 }
 
-fn refusal(option: OptionType, reply: OptionReplyType, message: &str) -> Error {
+pub(super) fn refusal(option: OptionType, reply: OptionReplyType, message: &str) -> Error {
     Error::Refused(Refusal {
         option,
         reply,
@@ -155,6 +156,7 @@ fn lost() -> Vec<Error> {
         let error = trying(what.to_owned(), error);
         all.push(Error::io(Phase::Connect, error).at(&site()));
     }
+    all.extend(hints());
     for option in [
         OptionType::EXTENDED_HEADERS,
         OptionType::STRUCTURED_REPLY,

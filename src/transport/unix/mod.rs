@@ -12,8 +12,7 @@ use tokio::time;
 
 pub(crate) use stream::Stream;
 
-use crate::error::trying;
-use crate::error::{Error, InvalidUse, Phase, Result};
+use crate::error::{Error, InvalidUse, Phase, Result, trying, trying_with_hint};
 use crate::platform::{ABSTRACT_NAMES, MAX_SOCKET_PATH};
 
 /// The first pause while the listener's queue is full, doubled up to [`MAX_PAUSE`].
@@ -32,9 +31,15 @@ const MAX_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn connect(path: &Path) -> Result<Stream> {
     check(path)?;
     let mut pause = MIN_PAUSE;
-    let failed = |error| {
+    let failed = |error: io::Error| {
         let what = format!("cannot connect to {path:?}");
-        Error::io(Phase::Connect, trying(what, error))
+        let error = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                trying_with_hint(what, error, "is the server running?")
+            }
+            _ => trying(what, error),
+        };
+        Error::io(Phase::Connect, error)
     };
     loop {
         match UnixStream::connect(path).await {
@@ -108,6 +113,23 @@ mod tests {
 
     async fn refusal(bytes: &[u8]) -> String {
         connect(path(bytes)).await.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_socket_where_nothing_listens_asks_whether_the_server_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let missing = connect(&path).await.unwrap_err();
+        drop(UnixListener::bind(&path).unwrap());
+        let refused = connect(&path).await.unwrap_err();
+        for (error, why, number) in [
+            (missing, "no such file or directory", 2),
+            (refused, "connection refused", 111),
+        ] {
+            let text = format!("cannot connect to {path:?}: {why} (is the server running?)");
+            assert_eq!(error.to_string(), text);
+            assert_eq!(error.errno(), Some(number));
+        }
     }
 
     #[tokio::test]
