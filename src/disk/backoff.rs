@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::policy::Retry;
+use crate::error::Attempts;
 
 /// A connection that lived less than this does not set the delay back.
 const SHORT: Duration = Duration::from_secs(5);
@@ -56,6 +57,14 @@ impl Backoff {
     pub(super) fn end(&self) -> Instant {
         let since = self.since.unwrap_or_else(Instant::now);
         crate::driver::timer::since(since, self.retry.outage)
+    }
+
+    /// Returns the attempts that were made since the last link was lost.
+    pub(super) fn attempts(&self) -> Attempts {
+        Attempts {
+            count: self.tried,
+            elapsed: self.since.map(|since| since.elapsed()).unwrap_or_default(),
+        }
     }
 
     /// Returns the number of the next attempt and the delay before it, unless it is time to give up:

@@ -27,7 +27,12 @@ pub(super) async fn first(settings: &Settings, connector: &Connector) -> Result<
         };
         match backoff.next() {
             Some((_, delay)) => tokio::time::sleep(delay).await,
-            None => return Err(error),
+            None => {
+                let mut attempts = backoff.attempts();
+                // The first one was not a repetition.
+                attempts.count += 1;
+                return Err(error.after_attempts(attempts));
+            }
         }
     }
 }

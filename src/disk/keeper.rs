@@ -199,7 +199,7 @@ impl Keeper {
     /// Connects again, after a delay.
     fn retry(&mut self, cause: Error) {
         let Some((attempt, delay)) = self.backoff.next() else {
-            return self.give_up(cause);
+            return self.give_up(cause.after_attempts(self.backoff.attempts()));
         };
         self.hub.tell(&Event::Retrying {
             attempt,

@@ -53,7 +53,17 @@ impl fmt::Display for Deadline<'_> {
 }
 
 /// A period with its unit, such as "30 s" or "1.5 ms".
-struct Period(Duration);
+pub(super) struct Period(Duration);
+
+impl Period {
+    /// A period that was measured, to the tenth of a second, and below a second to the millisecond.
+    pub(super) fn rounded(measured: Duration) -> Self {
+        let millis = measured.as_millis().max(1);
+        let step = if millis < 1000 { 1 } else { 100 };
+        let millis = u64::try_from(millis / step * step).unwrap_or(u64::MAX);
+        Self(Duration::from_millis(millis))
+    }
+}
 
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

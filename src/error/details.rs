@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::ending::Facts;
 use super::lost::ShuttingDown;
 use super::{
-    ChildReport, Delivery, Ending, Error, FailedRequest, InvalidRequest, LostConnection, Phase,
-    Site, TlsError,
+    Attempts, ChildReport, Delivery, Ending, Error, FailedRequest, InvalidRequest, LostConnection,
+    Phase, Site, TlsError,
 };
 use crate::state::State;
 use crate::wire::OptionType;
@@ -152,6 +152,28 @@ impl Error {
             }
         }
         self
+    }
+
+    /// The same error of a disk that gave up after these attempts, if there were any.
+    pub(crate) fn after_attempts(mut self, attempts: Attempts) -> Self {
+        let attempts = (attempts.count > 0).then_some(attempts);
+        match &mut self {
+            Self::Refused(refusal) => refusal.attempts = attempts,
+            _ => {
+                if let Some(facts) = self.facts_mut() {
+                    facts.attempts = attempts;
+                }
+            }
+        }
+        self
+    }
+
+    /// The attempts after which a disk gave up.
+    pub(super) fn attempts(&self) -> Option<Attempts> {
+        match self {
+            Self::Refused(refusal) => refusal.attempts,
+            _ => self.details()?.facts.as_ref()?.attempts,
+        }
     }
 
     /// The same error with the option that was sent last, if it is about the handshake.

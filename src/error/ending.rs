@@ -5,6 +5,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::deadline::Period;
 use super::{FailedRequest, Site};
 use crate::names::names;
 use crate::platform;
@@ -96,6 +97,28 @@ pub(super) struct Facts {
     pub(super) request: Option<FailedRequest>,
     /// The option that was sent last.
     pub(super) asked: Option<OptionType>,
+    /// The attempts after which a disk gave up.
+    pub(super) attempts: Option<Attempts>,
+}
+
+/// The attempts to connect after which a [`Disk`](crate::Disk) gave up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Attempts {
+    pub(crate) count: u32,
+    /// How long the disk had no connection.
+    pub(crate) elapsed: Duration,
+}
+
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, elapsed } = *self;
+        let attempts = if count == 1 { "attempt" } else { "attempts" };
+        write!(
+            f,
+            "gave up after {count} {attempts} in {}",
+            Period::rounded(elapsed)
+        )
+    }
 }
 
 impl Facts {

@@ -26,6 +26,7 @@ pub(crate) use attempt::{Reason, raw_os_error, trying, trying_with_hint};
 pub use context::MissingContext;
 pub use copy::{CopyError, CopyFault, Side};
 pub use disk::{LostChange, MaybeLost};
+pub(crate) use ending::Attempts;
 pub use ending::{ChildReport, Delivery, Ending, Phase};
 pub use invalid::InvalidRequest;
 pub use kind::ErrorKind;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{ChildReport, Site};
+use super::{Attempts, ChildReport, Site};
 use crate::wire::{OptionReplyType, OptionType, Text};
 
 /// A refusal of the server during negotiation.
@@ -16,6 +16,8 @@ pub struct Refusal {
     pub(crate) fatal: bool,
     pub(crate) child: Option<Arc<ChildReport>>,
     pub(crate) site: Option<Arc<Site>>,
+    /// The attempts after which a disk gave up.
+    pub(crate) attempts: Option<Attempts>,
 }
 
 impl Refusal {

@@ -56,6 +56,9 @@ impl fmt::Display for Error {
         if let Some(uri) = self.meant_socket() {
             write!(f, " (to name a Unix socket, write {uri})")?;
         }
+        if let Some(attempts) = self.attempts() {
+            write!(f, "; {attempts}")?;
+        }
         if self.ending().is_some_and(Ending::has_unflushed_writes) {
             f.write_str("; not all acknowledged writes were flushed")?;
         }

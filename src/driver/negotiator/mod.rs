@@ -247,6 +247,7 @@ impl Negotiator {
                 fatal: false,
                 child: None,
                 site: None,
+                attempts: None,
             }));
         }
         Ok(reply)

@@ -23,6 +23,7 @@ fn refused(reply: OptionReplyType) -> Error {
         fatal: false,
         child: None,
         site: None,
+        attempts: None,
     })
 }
 

@@ -1,9 +1,11 @@
-//! Errors of attempts to connect: what to look at.
+//! Errors of attempts to connect: what to look at, and how often it was tried.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::table::refusal;
+use super::samples::*;
+use super::table::{child, refusal, site};
 use crate::error::*;
 use crate::wire::{OptionReplyType, OptionType};
 
@@ -33,4 +35,27 @@ pub(super) fn hints() -> Vec<Error> {
         all.push(unknown.at(&site));
     }
     all
+}
+
+/// Errors of a disk that gave up.
+pub(super) fn given_up() -> Vec<Error> {
+    let attempts = |count, millis| Attempts {
+        count,
+        elapsed: Duration::from_millis(millis),
+    };
+    let lost = || Error::eof(Phase::Request).at(&site());
+    let refused = refusal(OptionType::GO, OptionReplyType::ERR_SHUTDOWN, "");
+    let running = child(None, false, "bye");
+    vec![
+        lost().after_attempts(attempts(0, 3)),
+        lost().after_attempts(attempts(1, 0)).of(READ),
+        lost()
+            .after_attempts(attempts(12, 59_987))
+            .with_unflushed(true),
+        Error::timeout(Phase::Connect, LIMIT).after_attempts(attempts(2, 60_000)),
+        refused
+            .after_attempts(attempts(7, 1234))
+            .with_child(running),
+        Error::shutting_down().after_attempts(attempts(3, 999)),
+    ]
 }

@@ -334,6 +334,7 @@ pub(super) fn every() -> Vec<Error> {
         fatal: false,
         child: None,
         site: None,
+        attempts: None,
     };
     let mut every: Vec<_> = invalid().into_iter().map(Error::Invalid).collect();
     every.extend(misuse().into_iter().map(Error::InvalidUse));

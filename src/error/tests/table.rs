@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attempts::hints;
+use super::attempts::{given_up, hints};
 use super::samples::*;
 use super::violations::violations;
 use crate::error::*;
@@ -31,6 +31,7 @@ pub(super) fn refusal(option: OptionType, reply: OptionReplyType, message: &str)
         fatal: false,
         child: None,
         site: None,
+        attempts: None,
     })
 }
 
@@ -282,6 +283,7 @@ pub(super) fn groups() -> Vec<(&'static str, Vec<Error>)> {
         ("Disconnected", lost()),
         ("Tls", tls()),
         ("Timeout", timeouts()),
+        ("A disk that gave up", given_up()),
         ("Closed", closed),
         ("Copy", copied),
     ]

@@ -246,17 +246,22 @@ async fn an_export_that_has_changed_ends_the_disk() {
 
 both_runtimes!(a_disk_that_cannot_come_back_gives_up);
 async fn a_disk_that_cannot_come_back_gives_up() {
-    for retry in [
-        quick().outage(Duration::from_millis(50)),
-        quick().attempts(3),
-        Retry::never(),
+    for (retry, attempts) in [
+        (quick().outage(Duration::from_millis(50)), "gave up after "),
+        (quick().attempts(3), "; gave up after 3 attempts in "),
+        (quick().attempts(1), "; gave up after 1 attempt in "),
+        (Retry::never(), ""),
     ] {
         let (disk, server, place) = open(builder().retry(retry)).await;
         let mut events = disk.events();
         place.put(None);
         server.hang_up();
         let error = watch(disk.read(0, 1).into_future()).await.unwrap_err();
+        let text = error.to_string();
         assert_matches!(error, Error::Disconnected(..));
+        assert!(text.contains(attempts), "{text}");
+        let gave_up = !attempts.is_empty();
+        assert_eq!(text.contains("gave up"), gave_up, "{text}");
         event(&mut events, |event| {
             matches!(event, Event::GaveUp { .. }).then_some(())
         })
@@ -322,7 +327,8 @@ async fn the_first_connection_is_tried_again_if_asked() {
     place.put(None);
     let short = quick().outage(Duration::from_millis(20));
     let never = builder().retry_first(true).retry(short);
-    watch(never.open(place.connector())).await.unwrap_err();
+    let error = watch(never.open(place.connector())).await.unwrap_err();
+    assert!(error.to_string().contains("; gave up after "), "{error}");
 }
 
 both_runtimes!(dropping_the_last_handle_ends_all_connections);

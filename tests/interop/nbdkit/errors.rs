@@ -1,7 +1,9 @@
 //! Failures on the server, which leave the connection as it was.
 
+use std::time::Duration;
+
 use nbd_client::wire::{Command, Errno, OptionReplyType, OptionType};
-use nbd_client::{Connection, Error, Phase};
+use nbd_client::{Connection, Connector, Disk, Error, Phase, Retry};
 
 use super::{connect, request_error};
 use crate::shared::server::{Dir, Server};
@@ -61,6 +63,21 @@ async fn the_number_of_an_error_is_the_one_the_server_chose() {
         );
         assert!(cause.is_retryable());
     }
+}
+
+both_runtimes!(a_disk_that_gives_up_says_how_often_it_tried_and_what_to_look_at);
+async fn a_disk_that_gives_up_says_how_often_it_tried_and_what_to_look_at() {
+    let server = Server::nbdkit(&["memory", "1M"]);
+    let retry = Retry::default().first(Duration::from_millis(1)).attempts(3);
+    let to = Connector::unix(server.socket());
+    let disk = Disk::builder().retry(retry).open(to).await.unwrap();
+    drop(server);
+    let error = disk.read(0, 512).await.unwrap_err();
+    let text = error.to_string();
+    let hint = "no such file or directory (is the server running?); gave up after 3 attempts in ";
+    assert!(text.contains(hint), "{text}");
+    assert_eq!(text.matches("gave up").count(), 1, "{text}");
+    assert_eq!(error.errno(), Some(2));
 }
 
 // P-142: FAST_ZERO may fail with ENOTSUP.
