@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use super::ending::{Facts, Phase};
 
+/// What a server process must do that sends no greeting.
+pub(super) const WHERE_TO_SPEAK: &str = "A server that is run as a command must speak on its \
+    standard input and output, as `nbdkit -s` does, or on the socket that it is given by socket \
+    activation";
+
 /// The text of [`Error::Timeout`](super::Error::Timeout).
 pub(super) struct Deadline<'a> {
     pub(super) phase: Phase,
@@ -18,6 +23,11 @@ impl fmt::Display for Deadline<'_> {
         let limit = Period(self.facts.limit.unwrap_or_default());
         match self.phase {
             Phase::Connect => write!(f, "no connection was made within {limit}"),
+            Phase::Greeting if self.facts.child.is_some() => write!(
+                f,
+                "the server process sent no greeting within {limit}: does it listen elsewhere? \
+                 {WHERE_TO_SPEAK}"
+            ),
             Phase::Greeting => write!(
                 f,
                 "the server accepted the connection but sent no greeting within {limit}: is it an \

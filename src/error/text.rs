@@ -3,7 +3,7 @@
 use std::fmt::{self, Display as _};
 use std::io;
 
-use super::deadline::Deadline;
+use super::deadline::{Deadline, WHERE_TO_SPEAK};
 use super::ending::Facts;
 use super::{Ending, Error, LostConnection, Phase};
 use crate::uri::Uri;
@@ -125,17 +125,16 @@ fn fmt_lost(lost: &LostConnection, ending: &Ending, f: &mut fmt::Formatter<'_>) 
             write!(f, ": {way}")?;
         }
     }
-    let has_exited = ending
-        .child()
-        .and_then(super::ChildReport::status)
-        .is_some_and(|status| status.success());
-    if lost.phase() == Phase::Greeting && has_exited {
-        f.write_str(
-            ": did it go into the background? A server that is run as a command must speak on its \
-             standard input and output, as `nbdkit -s` does",
-        )?;
+    let Some(child) = ending.child().filter(|_| lost.phase() == Phase::Greeting) else {
+        return Ok(());
+    };
+    match child.status() {
+        Some(status) if status.success() => {
+            write!(f, ": did it go into the background? {WHERE_TO_SPEAK}")
+        }
+        None if !child.has_ended => write!(f, ": does it listen elsewhere? {WHERE_TO_SPEAK}"),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// What to do about a server that hangs up on an option.

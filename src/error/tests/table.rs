@@ -182,6 +182,8 @@ fn lost() -> Vec<Error> {
     for (phase, status, has_ended, copied) in [
         (Phase::Greeting, Some(0), true, false),
         (Phase::Greeting, Some(1), true, false),
+        (Phase::Greeting, None, true, false),
+        (Phase::Greeting, None, false, false),
         (Phase::Handshake, None, true, false),
         (Phase::Request, None, false, true),
     ] {
@@ -234,6 +236,8 @@ fn timeouts() -> Vec<Error> {
     let mut all: Vec<_> = PHASES.map(|phase| Error::timeout(phase, LIMIT)).into();
     let millis = Duration::from_millis(1500);
     all.extend(PHASES.map(|phase| Error::timeout(phase, millis).at(&site())));
+    let silent = Error::timeout(Phase::Greeting, LIMIT);
+    all.push(silent.with_child(child(None, false, "")));
     let go = Some(OptionType::GO);
     all.push(Error::timeout(Phase::Handshake, LIMIT).after_option(go));
     all.push(Error::overdue(LIMIT, READ).at(&site()));

@@ -3,6 +3,7 @@
 use std::process::Command as StdCommand;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use nbd_client::{Connection, Connector, Error, Program};
 use tokio::process::Command;
@@ -84,6 +85,23 @@ async fn program_is_run_as_it_says_again_and_again() {
             works(&Connection::builder().connect(&connector).await.unwrap()).await;
             is_as_told(&dir);
         }
+    }
+}
+
+both_runtimes!(a_command_that_serves_a_socket_of_its_own_is_explained);
+async fn a_command_that_serves_a_socket_of_its_own_is_explained() {
+    let dir = Dir::new();
+    let socket = dir.path("socket");
+    let hint = "does it listen elsewhere? A server that is run as a command must speak on its \
+                standard input and output, as `nbdkit -s` does";
+    let nbdkit = ["nbdkit", "-f", "-U", &socket, "memory", "1M"];
+    // nbdkit closes its standard streams, and others keep them.
+    for server in [&nbdkit[..], &["sleep", "60"]] {
+        let conn = Connection::builder()
+            .handshake_timeout(Duration::from_millis(200))
+            .build();
+        let error = conn.connect_command(server).await.unwrap_err();
+        assert!(error.to_string().contains(hint), "{error}");
     }
 }
 
