@@ -1,8 +1,11 @@
 //! The beginning of a copy: both sides are opened and compared.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::io::AsyncWrite;
+use tokio::task::spawn_blocking;
 
 use super::Settings;
 use super::checkpoint::Checkpoint;
@@ -16,6 +19,7 @@ use crate::connection::{Connection, Connector};
 use crate::context::BASE_ALLOCATION;
 use crate::disk::{Changes, Disk};
 use crate::error::{CopyFault, Side};
+use crate::platform;
 
 /// Refuses what cannot be.
 pub(super) fn check(
@@ -62,7 +66,8 @@ pub(super) async fn open_source(
             )
         }
         Place::File(path) => {
-            let file = LocalFile::source(path).await?;
+            let file = LocalFile::source(path.clone()).await?;
+            check_device(&file, path, Side::Source).await?;
             (Some(Reader::File(Arc::new(file))), None)
         }
         Place::Stream(stream) => (None, Some(Incoming::new(stream))),
@@ -87,12 +92,34 @@ pub(super) async fn open_destination(
                 None,
             )
         }
-        Place::File(path) => (
-            Target::File(Arc::new(LocalFile::destination(path, goes_on).await?)),
-            None,
-        ),
+        Place::File(path) => {
+            let file = LocalFile::destination(path.clone(), goes_on).await?;
+            check_device(&file, path, Side::Destination).await?;
+            (Target::File(Arc::new(file)), None)
+        }
         Place::Stream(stream) => (Target::Nothing, Some(stream)),
         Place::Nothing => (Target::Nothing, None),
+    })
+}
+
+/// Refuses a character device: the system says that it has no bytes, whatever can be read or written.
+async fn check_device(file: &LocalFile, path: PathBuf, side: Side) -> Result<(), CopyFault> {
+    if file.is_regular() || file.size() > 0 {
+        return Ok(());
+    }
+    let look = spawn_blocking(move || platform::is_character_device(&path).then_some(path));
+    let Ok(Some(path)) = look.await else {
+        return Ok(());
+    };
+    let why = format!(
+        "{}: it is a character device, which has no size: copy it as a stream",
+        path.display()
+    );
+    Err(CopyFault::Io {
+        side,
+        action: "open",
+        range: None,
+        cause: Arc::new(io::Error::new(io::ErrorKind::NotSeekable, why)),
     })
 }
 

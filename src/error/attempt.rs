@@ -18,17 +18,36 @@ fn attempt(what: String, source: io::Error, hint: Option<&'static str>) -> io::E
     io::Error::new(source.kind(), Attempt { what, source, hint })
 }
 
+/// The same error with another text, which has its reason.
+pub(crate) fn described(error: &io::Error, text: String) -> io::Error {
+    let number = error.raw_os_error();
+    io::Error::new(error.kind(), Described { text, number })
+}
+
 /// Whether an error has been through [`trying`], so that its text says what failed and where.
 pub(super) fn is_attempt(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<Attempt>())
 }
 
-/// The number of the operating system in an error that may have been through [`trying`].
+/// The number of the operating system in an error that may have been through [`trying`] or
+/// [`described`].
 pub(crate) fn raw_os_error(error: &io::Error) -> Option<i32> {
-    let attempt = || error.get_ref()?.downcast_ref::<Attempt>();
-    error
-        .raw_os_error()
-        .or_else(|| attempt()?.source.raw_os_error())
+    if let Some(number) = error.raw_os_error() {
+        return Some(number);
+    }
+    let inner = error.get_ref()?;
+    match inner.downcast_ref::<Attempt>() {
+        Some(attempt) => attempt.source.raw_os_error(),
+        None => inner.downcast_ref::<Described>()?.number,
+    }
+}
+
+/// An error of the operating system with a text of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Described {
+    text: String,
+    number: Option<i32>,
 }
 
 /// What was tried, and why it failed. The cause is in the text, and so not a `source()` too.

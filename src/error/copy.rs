@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Error, Reason};
+use super::{Error, Reason, raw_os_error};
 
 /// A side of a copy.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -128,9 +128,16 @@ impl CopyError {
         const EINVAL: i32 = 22;
         const ECANCELED: i32 = 125;
         const EIO: i32 = 5;
+        const EISDIR: i32 = 21;
+        const ESPIPE: i32 = 29;
         match &self.fault {
             CopyFault::Nbd { cause, .. } => cause.errno(),
-            CopyFault::Io { cause, .. } | CopyFault::Checkpoint(cause) => cause.raw_os_error(),
+            CopyFault::Io { cause, .. } | CopyFault::Checkpoint(cause) => raw_os_error(cause)
+                .or_else(|| match cause.kind() {
+                    io::ErrorKind::IsADirectory => Some(EISDIR),
+                    io::ErrorKind::NotSeekable => Some(ESPIPE),
+                    _ => None,
+                }),
             CopyFault::TooSmall { .. } => Some(ENOSPC),
             CopyFault::Different { .. } => Some(EIO),
             CopyFault::OtherCopy { .. } | CopyFault::Impossible(_) => Some(EINVAL),

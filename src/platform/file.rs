@@ -12,6 +12,20 @@ pub(crate) enum Zeroed {
     No,
 }
 
+/// Whether a path leads to a character device, such as a terminal or `/dev/full`.
+#[cfg(unix)]
+pub(crate) fn is_character_device(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_char_device())
+}
+
+/// Whether a path leads to a character device, which nothing here can tell.
+#[cfg(windows)]
+pub(crate) const fn is_character_device(_path: &Path) -> bool {
+    false
+}
+
 /// Fills a buffer.
 #[cfg(unix)]
 pub(crate) fn read_at(file: &File, offset: u64, data: &mut [u8]) -> io::Result<()> {

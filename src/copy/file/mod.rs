@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
 use super::zeroes::Run;
-use crate::error::{CopyFault, Reason, Side};
+use crate::error::{CopyFault, Reason, Side, described};
 use crate::platform::{self, Zeroed};
 use buffers::Buffers;
 use threads::Threads;
@@ -233,7 +233,7 @@ fn named(side: Side, path: &Path, error: &io::Error) -> io::Error {
         _ => "",
     };
     let text = format!("{}: {}{advice}", path.display(), Reason(error));
-    io::Error::new(error.kind(), text)
+    described(error, text)
 }
 
 fn zero(file: &File, range: Range<u64>, keeps_room: bool) -> io::Result<()> {

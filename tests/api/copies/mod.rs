@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use nbd_client::testing::{Export, Server};
 use nbd_client::{
-    Builder, Connection, Copied, CopyError, CopyFault, Copying, Destination, Error, Result, Source,
-    context, copy,
+    Builder, Connection, Copied, CopyError, CopyFault, Copying, Destination, Error, ErrorKind,
+    Result, Source, context, copy,
 };
 
 /// Fails a test that waits for ever.

@@ -136,12 +136,50 @@ async fn what_cannot_be_is_refused() {
 
     let error = failure(copy("ndb://host", Destination::nothing())).await;
     assert_eq!(error.side(), Some(Side::Source));
-    let nowhere = directory.path().join("no/file");
-    let error = failure(copy(Source::file(&file), Destination::file(&nowhere))).await;
-    assert!(
-        error.to_string().contains("no/file: no such file"),
-        "{error}"
-    );
     let error = failure(copy(Source::file(directory.path()), Destination::nothing())).await;
     assert!(error.io().is_some(), "{error}");
+}
+
+both_runtimes!(what_cannot_be_opened_has_the_error_of_the_system);
+
+async fn what_cannot_be_opened_has_the_error_of_the_system() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("file"), [1; 8192]).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(path("socket")).unwrap());
+    let long = "x".repeat(300);
+    for (place, why, number) in [
+        (
+            "no/file",
+            "no such file or directory: create its directory",
+            2,
+        ),
+        ("socket", "no such device or address", 6),
+        ("file/file", "not a directory", 20),
+        ("", "is a directory: name a file in it", 21),
+        (&long, "file name too long", 36),
+        (
+            "/dev/full",
+            "it is a character device, which has no size: copy it as a stream",
+            29,
+        ),
+    ] {
+        let place = path(place);
+        let source = Source::file(path("file"));
+        let to = run(copy(source, Destination::file(&place))).await;
+        let from = run(copy(Source::file(&place), Destination::nothing())).await;
+        for (error, side) in [(to, "destination"), (from, "source")] {
+            let error = error.unwrap_err();
+            let start = format!("cannot open the {side} of the copy: {}: ", place.display());
+            let why = match side {
+                "source" => why.trim_end_matches(": create its directory"),
+                _ => why,
+            };
+            let text = format!("{start}{why}");
+            assert_eq!(error.to_string(), text);
+            assert_eq!(error.errno(), Some(number), "{text}");
+            assert_eq!(error.kind(), ErrorKind::Copy);
+        }
+    }
+    assert_eq!(std::fs::read(path("file")).unwrap(), [1; 8192]);
 }

@@ -98,9 +98,21 @@ fn is_stream(path: &Path) -> bool {
 }
 
 async fn stream(path: &Path, writes: bool) -> Result<File, Failure> {
+    let side = if writes { "destination" } else { "source" };
+    let shown = path.display();
+    if fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        let uri = Uri::unix(path).build()?;
+        return Err(format!(
+            "cannot open the {side} of the copy: {shown} is a socket: for the server that listens \
+             there, write {uri}"
+        )
+        .into());
+    }
     let mut options = OpenOptions::new();
     let file = options.read(!writes).write(writes).open(path).await;
-    let mut file = file.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+    let mut file =
+        file.map_err(|error| format!("cannot open the {side} of the copy: {shown}: {error}"))?;
     file.set_max_buf_size(STREAM);
     Ok(file)
 }

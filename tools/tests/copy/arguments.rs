@@ -1,5 +1,7 @@
 //! Command lines that make no sense.
 
+use std::os::unix::net::UnixListener;
+
 use crate::run::{disk, failed, uri};
 use crate::server::{Dir, Server};
 
@@ -77,6 +79,9 @@ fn wrong_command_lines_are_explained() {
 #[test]
 fn failures_name_what_they_are_about() {
     let nowhere = "nbd+unix:///?socket=/nonexistent/socket";
+    let dir = Dir::new();
+    let socket = dir.path("socket");
+    let _listener = UnixListener::bind(&socket).unwrap();
     for (args, complaint) in [
         (
             &["/nonexistent/disk", "null:"][..],
@@ -90,6 +95,22 @@ fn failures_name_what_they_are_about() {
         (
             &["/etc/hostname", "/tmp"],
             "/tmp: is a directory: name a file in it",
+        ),
+        (
+            &["/etc/hostname", "/dev/full"],
+            "cannot write the destination of the copy",
+        ),
+        (&["/etc/hostname", "/dev/full"], ": no space left on device"),
+        (
+            &["/etc/hostname", &socket],
+            "cannot open the destination of the copy: ",
+        ),
+        (
+            &[&socket, "null:"],
+            &format!(
+                "cannot open the source of the copy: {socket} is a socket: for the server that listens \
+                 there, write nbd+unix:///?socket={socket}"
+            ),
         ),
         (
             &["--resume=/nonexistent/copy", "/etc/hostname", nowhere],
