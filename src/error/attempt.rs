@@ -10,6 +10,7 @@ pub(crate) fn trying(what: String, source: io::Error) -> io::Error {
 }
 
 /// The same error, which also says what was tried and asks what may be the reason.
+#[cfg(unix)]
 pub(crate) fn trying_with_hint(what: String, source: io::Error, hint: &'static str) -> io::Error {
     attempt(what, source, Some(hint))
 }

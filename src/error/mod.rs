@@ -22,7 +22,9 @@ mod tls;
 use std::convert::Infallible;
 use std::ops::Range;
 
-pub(crate) use attempt::{Reason, described, raw_os_error, trying, trying_with_hint};
+#[cfg(unix)]
+pub(crate) use attempt::trying_with_hint;
+pub(crate) use attempt::{Reason, described, raw_os_error, trying};
 pub use context::MissingContext;
 pub use copy::{CopyError, CopyFault, Side};
 pub use disk::{LostChange, MaybeLost};
