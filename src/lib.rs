@@ -209,6 +209,11 @@ pub use uri::{Endpoint, SshRemote, TlsType, Uri, UriBuilder, UriError, UriPolicy
 #[doc = include_str!("../docs/libnbd.md")]
 struct MovingFromLibnbd;
 
+/// Runs the examples of the page about disks as tests.
+#[cfg(all(doctest, unix))]
+#[doc = include_str!("../docs/disk.md")]
+struct Disks;
+
 /// Runs the examples of the README as tests. One is about TLS, and a README has no lines that
 /// only a test sees.
 #[cfg(all(doctest, feature = "tls"))]

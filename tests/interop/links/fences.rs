@@ -3,9 +3,12 @@
 //! The server takes a while for a write. The connection or the server is given up meanwhile, and another
 //! write of the same bytes waits for the fence. If that was sound, the newer one stays.
 
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nbd_client::{Connection, Connector, Disk, DiskBuilder, Error, Fence, Retry};
+use nbd_client::{Connection, Connector, Disk, DiskBuilder, Endpoint, Error, Fence, Retry};
 use tokio::task::JoinHandle;
 
 use super::ghosts::{LENGTH, cut_off};
@@ -192,6 +195,59 @@ mod nbdkit {
             is_held(&disk).await;
         }
         slow.all_done(2).await;
+    }
+
+    /// The recipe of docs/disk.md: the process that the file names is gone.
+    fn gone(pid_file: String, is_asked: Arc<AtomicBool>) -> Fence {
+        Fence::by(move |_generation| {
+            let pid = std::fs::read_to_string(&pid_file);
+            is_asked.store(true, Ordering::SeqCst);
+            async move {
+                let process = Path::new("/proc").join(pid?.trim());
+                while process.exists() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Ok(())
+            }
+        })
+    }
+
+    /// A link is given up while its server works on a write, and lives. The newer write waits until
+    /// that server has ended, and goes to the next one.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_server_on_a_socket_is_gone_with_the_process_of_its_pid_file() {
+        for _ in 0..times(2) {
+            let slow = Storage::new();
+            let options = ["-P", &slow.pid_file()];
+            let server = slow.listen_with(&options);
+            let place = Arc::new(Mutex::new(server.socket()));
+            let socket = place.clone();
+            let connector = Connector::address(move || {
+                let path = socket.lock().unwrap().clone();
+                async { Ok(Endpoint::Unix { path }) }
+            });
+            let is_asked = Arc::new(AtomicBool::new(false));
+            let fence = gone(slow.pid_file(), is_asked.clone());
+            let disk = impatient(fence, Duration::from_millis(1));
+            let disk = disk.open(connector).await.unwrap();
+            let first = begun(&disk, &slow, "2").await;
+            let error = first.await.unwrap().unwrap_err();
+            assert!(matches!(error, Error::OutcomeUnknown(_)), "{error}");
+            eventually("the fence has found the process", || {
+                is_asked.load(Ordering::SeqCst)
+            })
+            .await;
+            let end = async {
+                // nbdkit carries out what it has got.
+                tokio::task::spawn_blocking(|| server.stop()).await.unwrap();
+                let next = slow.listen_with(&options);
+                *place.lock().unwrap() = next.socket();
+                next
+            };
+            let (found, _next) = tokio::join!(newer(&disk, &slow, 2), end);
+            assert_eq!(found, 0xbb);
+            disk.close().await.unwrap();
+        }
     }
 
     /// Row 8: what is behind a proxy is not gone with it. A child that is a proxy is gone, and the

@@ -85,9 +85,20 @@ impl Storage {
 
     /// A server that listens.
     pub(super) fn listen(&self) -> Server {
+        self.listen_with(&[])
+    }
+
+    /// A server that listens, with these options before the plugin.
+    pub(super) fn listen_with(&self, options: &[&str]) -> Server {
         let args = self.args();
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let args = args.iter().map(String::as_str);
+        let args: Vec<&str> = options.iter().copied().chain(args).collect();
         Server::nbdkit(&args)
+    }
+
+    /// The path of a file for the process number of a server.
+    pub(super) fn pid_file(&self) -> String {
+        self.0.path("pid")
     }
 
     /// A server to be run as child.
