@@ -10,6 +10,63 @@ use crate::spans::Spans;
 /// With the feature `serde` it is written as a map of `source_size`, `destination_size`, `done` (pairs
 /// of offset and end, in order) and `samples` (offsets). One that contradicts itself is refused when it
 /// is read.
+///
+/// A program that keeps a checkpoint in a file, and goes on from there when it is run again:
+///
+#[cfg_attr(feature = "serde", doc = "```")]
+#[cfg_attr(not(feature = "serde"), doc = "```ignore")]
+/// use std::fs::{self, File};
+/// use std::io::{ErrorKind, Write};
+/// use std::path::Path;
+/// use nbd_client::{Copied, Destination, Source, copy};
+///
+/// type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+///
+/// async fn copy_or_go_on(from: impl Into<Source>, disk: &Path, state: &Path) -> Result<Copied> {
+///     let mut copying = copy(from, Destination::file(disk));
+///     match fs::read(state) {
+///         Ok(json) => copying = copying.resume(serde_json::from_slice(&json)?),
+///         // Nothing was interrupted: copy from the start.
+///         Err(error) if error.kind() == ErrorKind::NotFound => {}
+///         Err(error) => return Err(error.into()),
+///     }
+///     let (kept, new) = (state.to_owned(), state.with_extension("new"));
+///     let copying = copying.checkpoints(move |checkpoint| {
+///         let mut file = File::create(&new)?;
+///         file.write_all(&serde_json::to_vec(checkpoint)?)?;
+///         file.sync_all()?;
+///         // So the file is always whole, whenever this process is killed.
+///         fs::rename(&new, &kept)
+///     });
+///     let copied = copying.await?;
+///     // The next copy begins from the start.
+///     fs::remove_file(state)?;
+///     Ok(copied)
+/// }
+/// # use nbd_client::{Connection, testing, wire::Errno};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<()> {
+/// # let export = testing::Export::new(1 << 20);
+/// # export.fill(0, 1 << 20, 7);
+/// # let directory = tempfile::tempdir()?;
+/// # let [disk, state] = ["disk.img", "copy.json"].map(|name| directory.path().join(name));
+/// # let broken = testing::Server::builder()
+/// #     .export("", export.clone())
+/// #     .fail_with(|request| (request.offset >= 1 << 19).then(|| (Errno::EIO, "bad sector".into())))
+/// #     .build();
+/// # let mut reports = Vec::new();
+/// # for server in [broken, testing::Server::new(export)] {
+/// #     let source = Connection::new();
+/// #     source.connect_stream(server.connect()).await?;
+/// #     reports.push(copy_or_go_on(source, &disk, &state).await);
+/// #     assert_eq!(state.exists(), reports.len() == 1);
+/// # }
+/// # assert!(reports[0].is_err());
+/// # assert_eq!(reports.remove(1)?.skipped, 1 << 19);
+/// # assert!(fs::read(&disk)? == vec![7; 1 << 20]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "Form", into = "Form"))]

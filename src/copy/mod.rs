@@ -276,6 +276,7 @@ impl Copying {
     ///
     /// Sizes must be as they were, and a few places that were copied, as data or as zeroes, are read on
     /// both sides and compared. The source must not have been written since: nothing else can tell.
+    /// [`Checkpoint`] has an example that goes on in another process.
     pub fn resume(mut self, checkpoint: Checkpoint) -> Self {
         self.checkpoint = Some(checkpoint);
         self
@@ -284,7 +285,7 @@ impl Copying {
     /// Calls `keep` with what is durable so far: every 30 seconds, every 4 GiB, and at the end, whether
     /// the copy succeeds, fails or is [cancelled](Self::cancel_on). An error of `keep` ends the copy. It
     /// should be quick; it may write a small file. For another process, write the checkpoint with the
-    /// feature `serde` to a new file, and rename that.
+    /// feature `serde` to a new file, and rename that, as the example of [`Checkpoint`] does.
     ///
     /// ```
     /// # use nbd_client::{Connection, testing};

@@ -60,6 +60,9 @@ impl Source {
 impl Destination {
     /// Writes a file or a block device. A file is created if there is none; if there is one, its content is lost,
     /// unless the copy [goes on](super::Copying::resume) or copies [only](super::Copying::only) a part.
+    ///
+    /// Do not name the file that the server of the source exports: it would be emptied before it is
+    /// read. A copy refuses that only where both sides are files.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self(Place::File(path.into()))
     }
