@@ -24,6 +24,10 @@ impl Connection {
     /// this program. Whatever a `Command` says of its standard streams, its process group and
     /// `kill_on_drop` is replaced.
     ///
+    /// The server must speak on its standard input and output, which `nbdkit` does with `-s`. With `-f`
+    /// alone, `nbdkit` listens on a port, and with `-U` on a Unix socket: run it apart, and
+    /// [connect](Self::connect_uri) there. The error of a server that says nothing names this.
+    ///
     /// The server leads a process group of its own, and must stay in the foreground. When the
     /// connection ends, in whatever way, the server sees the end of its input. If it does not exit
     /// within half a second, its group gets SIGTERM, and later SIGKILL, see
