@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nbd_client::Connection;
+use nbd_client::{Connection, Connector};
 use tokio::time::timeout;
 
 use crate::shared::server::{Dir, Server};
@@ -43,31 +43,42 @@ async fn read(name: &str, conn: &Connection, length: usize, count: u64) {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes an hour: tests/long reads"]
-async fn millions_of_reads_one_after_the_other_are_all_answered() {
+/// Reads a million of each size over one connection for each, unless `NBD_READS` says otherwise.
+async fn read_millions(name: &str, server: Connector) {
     let count = std::env::var("NBD_READS").map_or(READS, |count| {
         count.parse().expect("NBD_READS must be a number")
     });
-    let (dir, size) = (Dir::new(), DISK.to_string());
-    let disk = dir.disk("disk", DISK);
-    let unix = Server::nbdkit(&["memory", &size]);
-    let tcp = Server::nbdkit_tcp(&["memory", &size]);
-    let qemu = Server::qemu(&["-f", "raw", "--cache=unsafe", &disk]);
-    for (name, server) in [
-        ("nbdkit over Unix", &unix),
-        ("nbdkit over TCP", &tcp),
-        ("qemu-nbd over Unix", &qemu),
-    ] {
-        for length in LENGTHS {
-            let conn = Connection::new();
-            match name {
-                "nbdkit over TCP" => conn.connect_tcp("127.0.0.1", server.port()).await,
-                _ => conn.connect_unix(server.socket()).await,
-            }
-            .unwrap();
-            read(name, &conn, length, count).await;
-            conn.disconnect().await.unwrap();
-        }
+    for length in LENGTHS {
+        let builder = Connection::builder();
+        let conn = builder.connect(server.clone()).await.unwrap();
+        read(name, &conn, length, count).await;
+        conn.disconnect().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes twenty minutes: tests/long reads"]
+async fn millions_of_reads_of_nbdkit_are_all_answered() {
+    let server = Server::nbdkit(&["memory", &DISK.to_string()]);
+    read_millions("nbdkit over Unix", Connector::unix(server.socket())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes twenty minutes: tests/long reads"]
+async fn millions_of_reads_over_tcp_are_all_answered() {
+    let server = Server::nbdkit_tcp(&["memory", &DISK.to_string()]);
+    read_millions(
+        "nbdkit over TCP",
+        Connector::tcp("127.0.0.1", server.port()),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes twenty minutes: tests/long reads"]
+async fn millions_of_reads_of_qemu_are_all_answered() {
+    let dir = Dir::new();
+    let disk = dir.disk("disk", DISK);
+    let server = Server::qemu(&["-f", "raw", "--cache=unsafe", &disk]);
+    read_millions("qemu-nbd over Unix", Connector::unix(server.socket())).await;
 }
