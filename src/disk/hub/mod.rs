@@ -2,6 +2,8 @@
 
 mod changes;
 mod flushes;
+#[cfg(all(test, not(shuttle), feature = "test-util"))]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;

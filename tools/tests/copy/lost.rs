@@ -140,7 +140,10 @@ fn a_copy_ends_although_its_destination_is_never_up_for_long() {
     // It is flushed often enough that most of what was written between two restarts is kept.
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let repeated = report["repeated"].as_u64().unwrap();
-    assert!(repeated < size, "{repeated} bytes after {restarts} restarts");
+    assert!(
+        repeated < size,
+        "{repeated} bytes after {restarts} restarts"
+    );
 }
 
 /// Another server would not have what was written to the first one.
