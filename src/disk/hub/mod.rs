@@ -236,11 +236,14 @@ impl Hub {
     /// Records that a link has ended.
     pub(super) fn end_link(&self, link: &Link) {
         self.drop_link(link.generation);
-        let counted = link.connection.stats();
         let mut core = self.core();
+        let before = core.leaving.len();
         core.leaving
             .retain(|other| other.generation != link.generation);
-        core.counted = core.counted + counted;
+        // If the disk has ended meanwhile, it is counted already.
+        if core.leaving.len() < before {
+            core.counted = core.counted + link.connection.stats();
+        }
     }
 
     /// Returns what was counted on all links so far.
