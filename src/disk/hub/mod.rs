@@ -2,53 +2,29 @@
 
 mod changes;
 mod flushes;
+mod links;
 #[cfg(all(test, not(shuttle), feature = "test-util"))]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::ops::Range;
-use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 
-use futures::future::{Either, select};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 pub(super) use changes::Placed;
+pub(super) use links::Link;
 
 use super::builder::Settings;
-use super::carry::{Carried, is_shutdown};
+use super::carry::Carried;
 use super::event::{Event, Listeners, Status};
 use super::same::Facts;
 use super::state::{Place, Table};
 use crate::connection::Connection;
 use crate::driver::sync::{self, Mutex, MutexGuard};
-use crate::error::{Error, RequestError, Result};
+use crate::error::{Error, RequestError};
 use crate::stats::Stats;
-
-/// How many requests a link works on before another link is wished for: servers work on no more at
-/// a time.
-const BUSY: usize = 16;
-
-/// One connection of a disk.
-#[derive(Debug)]
-pub(super) struct Link {
-    pub(super) generation: u64,
-    pub(super) connection: Connection,
-    /// Whether it is silent: then what can go over another link does.
-    is_silent: watch::Sender<bool>,
-}
-
-impl Link {
-    pub(super) fn new(generation: u64, connection: Connection) -> Arc<Self> {
-        Arc::new(Self {
-            generation,
-            connection,
-            is_silent: watch::Sender::new(false),
-        })
-    }
-}
 
 /// The state of a disk, and those who wait for it to change.
 #[derive(Debug)]
@@ -139,113 +115,6 @@ impl Hub {
         sync::spawn(&self.runtime, task);
     }
 
-    /// Waits for a link: of those that are ready, the one that has written what is asked for and not
-    /// flushed it, or else the least busy one.
-    pub(super) async fn link(&self, range: Option<&Range<u64>>) -> Result<Arc<Link>> {
-        if let Some(link) = self.try_link(range)? {
-            return Ok(link);
-        }
-        loop {
-            let linked = self.linked.notified();
-            if let Some(link) = self.try_link(range)? {
-                return Ok(link);
-            }
-            linked.await;
-        }
-    }
-
-    fn try_link(&self, range: Option<&Range<u64>>) -> Result<Option<Arc<Link>>> {
-        let mut core = self.core();
-        match &core.over {
-            Some(error) => Err(error.clone()),
-            None => Ok(self.pick(&mut core, range)),
-        }
-    }
-
-    fn pick(&self, core: &mut Core, range: Option<&Range<u64>>) -> Option<Arc<Link>> {
-        let maker = match range {
-            Some(range) if core.links.len() > 1 => core.table.unflushed().maker(range),
-            _ => None,
-        };
-        let written = core
-            .links
-            .iter()
-            .position(|(link, _)| Some(link.generation) == maker);
-        let least = core
-            .links
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, (_, busy))| *busy);
-        let at = written.or_else(|| least.map(|(at, _)| at))?;
-        let wished = self.settings.connections;
-        let (link, busy) = &mut core.links[at];
-        let link = link.clone();
-        if wished > 1 {
-            *busy += 1;
-            let is_busy = *busy > BUSY;
-            if is_busy && core.links.len() < wished && core.limited_by.is_none() && !core.is_wishing
-            {
-                core.is_wishing = true;
-                self.attention.notify_one();
-            }
-        }
-        Some(link)
-    }
-
-    /// Returns whether several links have written unflushed parts of a range, or one that is not in
-    /// use.
-    pub(super) fn is_scattered(&self, range: &Range<u64>) -> bool {
-        if self.settings.connections == 1 {
-            return false;
-        }
-        let core = self.core();
-        let unflushed = core.table.unflushed();
-        let Some(maker) = unflushed.maker(range) else {
-            return false;
-        };
-        let is_used = core.links.iter().any(|(link, _)| link.generation == maker);
-        !is_used || unflushed.has_several_makers(range)
-    }
-
-    /// Records that a request of this link has ended.
-    pub(super) fn done(&self, link: &Link) {
-        if self.settings.connections == 1 {
-            return;
-        }
-        self.release(&mut self.core(), link);
-    }
-
-    fn release(&self, core: &mut Core, link: &Link) {
-        let links = core.links.iter_mut();
-        let of = |(other, _): &&mut (Arc<Link>, usize)| other.generation == link.generation;
-        if let Some((_, busy)) = links.into_iter().find(of) {
-            *busy = busy.saturating_sub(1);
-        }
-    }
-
-    /// Takes a link out of use, because it is dead or about to be.
-    pub(super) fn drop_link(&self, generation: u64) {
-        let mut core = self.core();
-        let is_it = |(link, _): &(Arc<Link>, usize)| link.generation == generation;
-        if let Some(at) = core.links.iter().position(is_it) {
-            let (link, _) = core.links.remove(at);
-            core.leaving.push(link);
-        }
-    }
-
-    /// Records that a link has ended.
-    pub(super) fn end_link(&self, link: &Link) {
-        self.drop_link(link.generation);
-        let mut core = self.core();
-        let before = core.leaving.len();
-        core.leaving
-            .retain(|other| other.generation != link.generation);
-        // If the disk has ended meanwhile, it is counted already.
-        if core.leaving.len() < before {
-            core.counted = core.counted + link.connection.stats();
-        }
-    }
-
     /// Returns what was counted on all links so far.
     pub(super) fn stats(&self) -> Stats {
         let (counted, links) = {
@@ -256,92 +125,6 @@ impl Hub {
         };
         let links = links.iter().map(|link| link.connection.stats());
         links.fold(counted, std::ops::Add::add)
-    }
-
-    /// Takes a link out of use because it is silent. Its changes still wait for their answers; other
-    /// requests go elsewhere.
-    pub(super) fn stall(&self, link: &Link) {
-        self.drop_link(link.generation);
-        link.is_silent.send_replace(true);
-    }
-
-    /// Waits for the answer to a request that can go over another link as well. Returns `None` if
-    /// this one falls silent.
-    pub(super) async fn unless_stalled<T>(
-        &self,
-        link: &Link,
-        answer: impl Future<Output = T> + Unpin,
-    ) -> Option<T> {
-        if self.settings.stall.is_none() {
-            return Some(answer.await);
-        }
-        let mut silence = link.is_silent.subscribe();
-        let silent = pin!(silence.wait_for(|is_silent| *is_silent));
-        match select(answer, silent).await {
-            Either::Left((answer, _)) => Some(answer),
-            Either::Right(_) => None,
-        }
-    }
-
-    /// Takes a link out of use at once, because of the error of a request; its keeper does the rest.
-    pub(super) fn leave(&self, link: &Link, error: &Error) {
-        self.drop_link(link.generation);
-        if is_shutdown(error) {
-            self.core().left = Some(error.clone());
-        }
-        self.attention.notify_one();
-    }
-
-    /// Returns why a link was left that has not ended, and forgets it.
-    pub(super) fn take_left(&self) -> Option<Error> {
-        self.core().left.take()
-    }
-
-    /// Puts a link to use. Returns whether the disk has not ended.
-    pub(super) fn add_link(&self, link: &Arc<Link>) -> bool {
-        link.is_silent.send_replace(false);
-        {
-            let mut core = self.core();
-            if core.over.is_some() {
-                return false;
-            }
-            core.leaving
-                .retain(|other| other.generation != link.generation);
-            core.links.push((link.clone(), 0));
-        }
-        self.linked.notify_waiters();
-        true
-    }
-
-    /// Returns the number for the next link.
-    pub(super) fn next_generation(&self) -> u64 {
-        let mut core = self.core();
-        core.generation += 1;
-        core.generation
-    }
-
-    /// Returns the links that are ready.
-    pub(super) fn links(&self) -> Vec<Arc<Link>> {
-        self.core()
-            .links
-            .iter()
-            .map(|(link, _)| link.clone())
-            .collect()
-    }
-
-    /// Returns whether another link is wished for, and forgets the wish.
-    pub(super) fn take_wish(&self) -> bool {
-        std::mem::take(&mut self.core().is_wishing)
-    }
-
-    /// Records why there are no further links.
-    pub(super) fn limit(&self, reason: &'static str) {
-        self.core().limited_by.get_or_insert(reason);
-    }
-
-    /// Forgets why there were no further links, since the next server may allow them.
-    pub(super) fn unlimit(&self) {
-        self.core().limited_by = self.settings.limit(self.facts.export());
     }
 
     /// Ends the disk. The first cause stands; it says whether acknowledged changes were not flushed.
