@@ -43,6 +43,12 @@ impl fmt::Display for Deadline<'_> {
             }
             Phase::Tls => write!(f, "the TLS handshake was not done within {limit}"),
             Phase::Request => match self.facts.overdue {
+                Some(request) if self.facts.lacks_link => {
+                    write!(
+                        f,
+                        "{request} timed out after {limit}: there is no connection"
+                    )
+                }
                 Some(request) if !self.is_sent => {
                     write!(f, "{request} timed out after {limit}, before it was sent")
                 }

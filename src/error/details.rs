@@ -50,7 +50,16 @@ impl Error {
         error
     }
 
-    /// The same error of a request of which nothing was sent: the connection goes on.
+    /// The same error of a request to a disk that has no connection.
+    pub(crate) fn without_link(mut self) -> Self {
+        if let Some(facts) = self.facts_mut() {
+            facts.lacks_link = true;
+        }
+        self
+    }
+
+    /// The same error of a request that timed out alone: nothing of it was sent, unless
+    /// [`delivered`](Self::delivered) says otherwise, and the connection goes on.
     pub(crate) const fn unsent(mut self) -> Self {
         if let Some(ending) = self.details_mut() {
             ending.goes_on = true;

@@ -79,7 +79,7 @@ impl fmt::Display for Phase {
 pub struct Ending {
     pub(super) delivery: Delivery,
     pub(super) unflushed: bool,
-    /// The connection has not ended: a request timed out before it was sent.
+    /// The connection has not ended: a request timed out alone.
     pub(super) goes_on: bool,
     pub(super) facts: Option<Arc<Facts>>,
 }
@@ -93,6 +93,8 @@ pub(super) struct Facts {
     pub(super) limit: Option<Duration>,
     /// The request whose deadline it was.
     pub(super) overdue: Option<FailedRequest>,
+    /// Whether the disk that was to carry it out had no connection then.
+    pub(super) lacks_link: bool,
     /// The request that this error answers.
     pub(super) request: Option<FailedRequest>,
     /// The option that was sent last.

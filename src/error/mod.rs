@@ -185,7 +185,7 @@ impl Error {
                 Delivery::MaybeSent
             }
             _ => self
-                .ending()
+                .details()
                 .map_or(Delivery::NotSent, |ending| ending.delivery),
         }
     }

@@ -5,7 +5,7 @@ use std::io;
 
 use super::deadline::{Deadline, WHERE_TO_SPEAK};
 use super::ending::Facts;
-use super::{Ending, Error, LostConnection, Phase};
+use super::{Delivery, Ending, Error, LostConnection, Phase};
 use crate::uri::Uri;
 use crate::wire::{OptionReplyType, OptionType, ProtocolError};
 
@@ -42,7 +42,7 @@ impl fmt::Display for Error {
                 let phase = *phase;
                 let none = Facts::default();
                 let facts = ending.facts.as_deref().unwrap_or(&none);
-                let is_sent = !ending.goes_on;
+                let is_sent = !ending.goes_on || ending.delivery == Delivery::MaybeSent;
                 Deadline {
                     phase,
                     facts,

@@ -13,6 +13,7 @@ use super::carrier::{Carried as _, Carrier};
 use super::change::Change;
 use super::{Lasting, Work, flush, read};
 use crate::disk::Disk;
+use crate::disk::hub::Hub;
 use crate::disk::policy::Changes;
 use crate::driver::timer::Timer;
 use crate::error::{Error, FailedRequest, InvalidRequest, Result};
@@ -30,8 +31,8 @@ use crate::wire::Command;
 pub struct Pending<O: Execute> {
     stage: Stage<O>,
     timer: Timer,
-    /// How much time it has, if that is limited, and what it asks for.
-    timeout: Duration,
+    /// How much time it has, if that is limited, and who knows of what it waits for.
+    limit: Option<Box<(Duration, Arc<Hub>)>>,
     asked: FailedRequest,
 }
 
@@ -73,7 +74,7 @@ impl<O: Execute> Pending<O> {
         Self {
             stage: Stage::New(request),
             timer: Timer::new(),
-            timeout: Duration::MAX,
+            limit: None,
             asked: FailedRequest {
                 command,
                 offset,
@@ -113,17 +114,41 @@ impl<O: Execute> Pending<O> {
         let Stage::New(request) = std::mem::replace(&mut self.stage, Stage::Over) else {
             return;
         };
-        let settings = &request.client().hub().settings;
-        let timeout = settings.deadline(request.deadline());
+        let hub = request.client().hub();
+        let timeout = hub.settings.deadline(request.deadline());
         if let Some(timeout) = timeout {
             if let Err(error) = self.timer.start(timeout) {
                 let error = Err(Error::from(error));
                 self.stage = Stage::Working(Box::pin(std::future::ready(error)));
                 return;
             }
-            self.timeout = timeout;
+            self.limit = Some(Box::new((timeout, hub.clone())));
         }
         self.stage = begin(request);
+    }
+}
+
+impl<O: Execute> Pending<O> {
+    /// Gives the request up, because its time is over.
+    fn overdue(&mut self, stage: Stage<O>) -> Error {
+        let Some((limit, hub)) = self.limit.take().map(|limit| *limit) else {
+            return Error::closed();
+        };
+        let FailedRequest {
+            command,
+            offset,
+            length,
+        } = self.asked;
+        let is_change = matches!(stage, Stage::Changing(_));
+        if stage.give_up() {
+            let range = offset..offset.saturating_add(length);
+            let overdue = Error::overdue(limit, self.asked);
+            return Error::lost_change(command, range, None, overdue);
+        }
+        match is_change {
+            true => hub.unsent(limit, self.asked),
+            false => hub.overdue(limit, self.asked),
+        }
     }
 }
 
@@ -140,21 +165,7 @@ impl<O: Execute> Future for Pending<O> {
             }
             Poll::Pending if this.timer.poll_over(cx) => {
                 let stage = std::mem::replace(&mut this.stage, Stage::Over);
-                let FailedRequest {
-                    command,
-                    offset,
-                    length,
-                } = this.asked;
-                let overdue = Error::overdue(this.timeout, this.asked);
-                Poll::Ready(Err(match stage.give_up() {
-                    true => Error::lost_change(
-                        command,
-                        offset..offset.saturating_add(length),
-                        None,
-                        overdue,
-                    ),
-                    false => overdue.unsent(),
-                }))
+                Poll::Ready(Err(this.overdue(stage)))
             }
             Poll::Pending => Poll::Pending,
         }

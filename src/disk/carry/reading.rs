@@ -11,7 +11,7 @@ use super::{Losses, Work, flush_early, is_lost};
 use crate::chunk::Chunk;
 use crate::disk::Disk;
 use crate::driver::timer;
-use crate::error::{Error, FailedRequest, Result};
+use crate::error::{FailedRequest, Result};
 use crate::request::Client as _;
 use crate::wire::{Command, CommandFlags};
 
@@ -62,9 +62,11 @@ impl Reading {
             offset,
             length,
         };
-        let overdue = Error::overdue(timeout, request).unsent();
-        let work = async move { timer::until(timer::after(timeout), work).await };
-        let work = async move { work.await.unwrap_or(Err(overdue)) };
+        let hub = disk.hub().clone();
+        let work = async move {
+            let done = timer::until(timer::after(timeout), work).await;
+            done.unwrap_or_else(|| Err(hub.overdue(timeout, request)))
+        };
         Self(Pieces::Reading(Box::pin(work)))
     }
 }

@@ -9,6 +9,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -23,7 +24,7 @@ use super::same::Facts;
 use super::state::{Place, Table};
 use crate::connection::Connection;
 use crate::driver::sync::{self, Mutex, MutexGuard};
-use crate::error::{Error, RequestError};
+use crate::error::{Delivery, Error, FailedRequest, RequestError};
 use crate::stats::Stats;
 
 /// The state of a disk, and those who wait for it to change.
@@ -153,6 +154,20 @@ impl Hub {
     /// Returns why the disk has ended, if it has.
     pub(super) fn over(&self) -> Option<Error> {
         self.core().over.clone()
+    }
+
+    /// The error of a change whose time was over before it was sent.
+    pub(super) fn unsent(&self, limit: Duration, request: FailedRequest) -> Error {
+        let error = Error::overdue(limit, request).unsent();
+        match self.links().is_empty() {
+            true => error.without_link(),
+            false => error,
+        }
+    }
+
+    /// The error of a request that changes nothing, and was not answered in time over any link.
+    pub(super) fn overdue(&self, limit: Duration, request: FailedRequest) -> Error {
+        self.unsent(limit, request).delivered(Delivery::MaybeSent)
     }
 
     pub(super) fn tell(&self, event: &Event) {

@@ -245,6 +245,9 @@ fn timeouts() -> Vec<Error> {
     all.push(Error::overdue(LIMIT, FLUSH).of(READ));
     all.push(Error::overdue(LIMIT, FLUSH).unsent());
     all.push(Error::overdue(LIMIT, READ).unsent().of(READ).at(&site()));
+    all.push(Error::overdue(LIMIT, READ).unsent().without_link());
+    let of_disk = Error::overdue(LIMIT, READ).unsent();
+    all.push(of_disk.delivered(Delivery::MaybeSent));
     all
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::TryStreamExt as _;
 use nbd_client::testing::{Export, Server};
 use nbd_client::{Changes, Delivery, Error, Event, Fence, Retry};
 
@@ -35,7 +36,6 @@ async fn reads_survive_the_loss_of_their_connection() {
 
 both_runtimes!(a_structured_read_comes_whole_from_one_connection);
 async fn a_structured_read_comes_whole_from_one_connection() {
-    use futures::TryStreamExt;
     let (disk, server, _place) = open(builder()).await;
     disk.write(0, vec![7; 4096]).await.unwrap();
     server.pause();
@@ -211,6 +211,21 @@ async fn a_deadline_says_whether_a_change_may_have_been_sent() {
     let blocked = disk.write(0, "more").timeout(short).into_future();
     let error = watch(blocked).await.unwrap_err();
     assert_eq!(error.delivery(), Delivery::NotSent, "{error}");
+    assert!(error.to_string().ends_with("before it was sent"), "{error}");
+    let chunks = disk.read_structured(0, 512).timeout(short);
+    let chunks = chunks.try_collect::<Vec<_>>();
+    for error in [
+        watch(disk.read(0, 1).timeout(short).into_future())
+            .await
+            .err(),
+        watch(chunks).await.err(),
+    ] {
+        let error = error.unwrap();
+        assert_eq!(error.delivery(), Delivery::MaybeSent, "{error}");
+        let text = error.to_string();
+        assert!(text.ends_with("was not answered within 20 ms"), "{text}");
+        assert!(!error.is_fatal());
+    }
     server.resume();
     watch(disk.write(0, "next").into_future()).await.unwrap();
     // Without a connection, nothing is sent.
@@ -222,6 +237,8 @@ async fn a_deadline_says_whether_a_change_may_have_been_sent() {
         .await
         .unwrap_err();
     assert_matches!(error, Error::Timeout(..));
+    let text = error.to_string();
+    assert!(text.ends_with("there is no connection"), "{text}");
     assert!(!error.is_fatal());
     place.put(Some(&server));
     watch(disk.read(0, 1).into_future()).await.unwrap();
