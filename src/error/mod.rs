@@ -51,7 +51,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// [`DurabilityUnknown`](Self::DurabilityUnknown) leave an established connection usable, and in
 /// option mode so do [`Refused`](Self::Refused) and [`MissingContext`](Self::MissingContext). The
 /// others are about the connection as a whole: it has ended, once, and every request that was waiting
-/// gets the same cause. (A request that timed out before it was sent fails alone.)
+/// gets the same cause. (A request that timed out before it was sent fails alone, and so does one of a
+/// [`Disk`](crate::Disk).)
 /// [`is_fatal`](Self::is_fatal) tells which it is, and [`request`](Self::request) names the request.
 ///
 /// The text is one sentence, fit for a log or a user: where, what and why, and what to do next where
@@ -136,8 +137,9 @@ pub enum Error {
     Disconnected(LostConnection, Ending),
     /// The connection could not be made secure; it is dead.
     Tls(TlsError, Ending),
-    /// A deadline passed. The connection is dead; or a request timed out before it was sent, and
-    /// the connection goes on: then [`ending`](Self::ending) is `None`.
+    /// A deadline passed. The connection is dead; or a request timed out before it was sent, or one of a
+    /// [`Disk`](crate::Disk) that changes nothing, and the connection goes on: then
+    /// [`ending`](Self::ending) is `None`.
     Timeout(Phase, Ending),
     /// The connection was closed by this side.
     Closed(Ending),
