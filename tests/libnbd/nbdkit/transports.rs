@@ -1,10 +1,10 @@
 //! connect-tcp6, aio-connect-port, get-size, export-name.
 
-use std::net::{Ipv6Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
 use nbd_client::{AddressFamily, Connection};
 
+use crate::shared::server::port::free_port;
 use crate::shared::server::{Dir, Server};
 
 /// nbdkit on a port of `::1`.
@@ -12,9 +12,7 @@ struct Tcp6(Child, u16);
 
 impl Tcp6 {
     async fn start() -> Self {
-        let free = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = free_port();
         let child = Command::new("nbdkit")
             .args(["-f", "--exit-with-parent", "-i", "::1", "-p"])
             .args([&port.to_string(), "memory", "1M"])

@@ -12,7 +12,7 @@ use nbd_client::{Builder, Connection, Result};
 use tempfile::TempDir;
 
 mod listening;
-mod port;
+pub(crate) mod port;
 
 use listening::{listens_tcp, listens_unix};
 
