@@ -1,7 +1,7 @@
 //! The server process of a connection.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -25,9 +25,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub(super) async fn beside<T>(
     child: Option<&mut Child>,
     inner: &Inner,
-    serving: impl Future<Output = T>,
+    mut serving: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
-    let mut serving = pin!(serving);
     let Some(child) = child else {
         return Some(serving.await);
     };

@@ -25,8 +25,10 @@ mod transmission;
 mod wake;
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -51,6 +53,9 @@ use crate::state::State;
 use crate::transport::Transport;
 use crate::transport::child::Child;
 
+/// What opens the transport.
+type Opening = BoxFuture<'static, Result<Transport>>;
+
 /// Starts the task of a connection that has just begun to connect. `child` is the server process,
 /// if the connection has started one.
 pub(crate) fn spawn(
@@ -74,6 +79,8 @@ pub(crate) fn spawn(
         leaving: None,
         span: span.clone(),
     };
+    // What opening needs is freed once the stream is open: the task lasts as long as the connection.
+    let open = Box::pin(open);
     sync::spawn(&Handle::current(), task.run(child, open).instrument(span));
 }
 
@@ -91,15 +98,14 @@ struct Task {
 impl Task {
     /// Runs the connection to its end. Dropping the future also ends the child, before the end of
     /// the connection is recorded.
-    async fn run(
-        mut self,
-        mut child: Option<Child>,
-        open: impl Future<Output = Result<Transport>>,
-    ) {
+    async fn run(mut self, mut child: Option<Child>, open: Opening) {
         tracing::debug!("connecting");
         let deadline = after(self.inner.config.handshake_timeout);
         let inner = self.inner.clone();
-        let served = beside(child.as_mut(), &inner, self.serve(open, deadline)).await;
+        let served = {
+            let serving = pin!(self.serve(open, deadline));
+            beside(child.as_mut(), &inner, serving).await
+        };
         // The socket is closed.
         let (state, error) = served.unwrap_or_else(|| self.left_alone());
         let Some(mut child) = child else {
@@ -163,11 +169,7 @@ impl Task {
     }
 
     /// Runs the connection, without the child process.
-    async fn serve(
-        &mut self,
-        open: impl Future<Output = Result<Transport>>,
-        deadline: Instant,
-    ) -> (State, Error) {
+    async fn serve(&mut self, open: Opening, deadline: Instant) -> (State, Error) {
         match self.connect(open, deadline).await {
             Ok(Established::Ready(negotiator, export)) => self.transmit(negotiator, export).await,
             Ok(Established::Negotiating(negotiator)) => self.negotiate(negotiator).await,
@@ -177,11 +179,7 @@ impl Task {
     }
 
     /// Opens the transport and runs the automatic part of the handshake, within one deadline.
-    async fn connect(
-        &mut self,
-        open: impl Future<Output = Result<Transport>>,
-        deadline: Instant,
-    ) -> Result<Established> {
+    async fn connect(&mut self, open: Opening, deadline: Instant) -> Result<Established> {
         let inner = self.inner.clone();
         let (phase, span) = (&mut self.phase, &self.span);
         let established = async {

@@ -275,7 +275,7 @@ impl Session {
         self.outbox.shrink();
         self.inflight.shrink();
         self.buffers.shrink();
-        self.woken.shrink_to(16);
+        self.woken.shrink_to_fit();
     }
 }
 

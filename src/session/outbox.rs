@@ -14,8 +14,6 @@ use crate::wire::request::RequestHead;
 const INLINE: usize = 2 << 10;
 /// The number of slices in one system call.
 pub const SLICES: usize = 128;
-/// An idle connection frees its run of bytes if that is larger than this.
-const KEEP: usize = 16 << 10;
 
 /// A queue of bytes that is filled by requests and emptied by vectored writes.
 #[derive(Debug, Default)]
@@ -152,7 +150,7 @@ impl Outbox {
 
     /// Frees memory of an idle connection.
     pub fn shrink(&mut self) {
-        if self.is_empty() && self.run.capacity() > KEEP {
+        if self.is_empty() {
             *self = Self::default();
         }
     }

@@ -307,10 +307,11 @@ impl Driver {
             self.idle.poll_expired(cx);
         } else if self.idle.is_set() {
             self.idle.clear();
-            self.input.shrink();
             self.woken = Vec::new();
             self.output.shrink();
             self.transmission.shrink();
+            // The largest is last: some allocators return memory to the system only then.
+            self.input.shrink();
         }
     }
 }
