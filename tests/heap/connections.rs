@@ -190,7 +190,7 @@ fn k33_an_idle_connection_holds_little() {
         }
         let each = meter.now() / COUNT;
         println!("{each} bytes each");
-        assert!(each <= 64 * KIB, "{each} bytes each");
+        assert!(each <= 32 * KIB, "{each} bytes each");
     });
     threads
         .into_iter()
