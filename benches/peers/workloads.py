@@ -86,12 +86,10 @@ VARIANTS = {
         ("nbd-client multi", Goal(OURS, 0.75)),
         ("nbd-client multi ×2", None),
     ],
-    "4k-randread-qd4": [("nbd-client asleep", None)],
     "4k-randread-qd1": [("nbd-client busy", Goal("best", 1.5))],
     "64k-read-qd16": [("nbd-client reuse", None)],
     "256k-read-qd8": [("nbd-client reuse", None)],
-    "1m-read-qd4": [("nbd-client reuse", None), ("nbd-client asleep", None)],
-    "256k-write-qd8": [("nbd-client asleep", None)],
+    "1m-read-qd4": [("nbd-client reuse", None)],
 }
 
 DEPTHS = [1, 4, 16, 64, 256, 1024, 4096]

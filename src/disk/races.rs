@@ -61,10 +61,7 @@ impl Servers {
 }
 
 fn builder() -> DiskBuilder {
-    // What happens is decided by the order alone, and not by a clock.
-    Disk::builder()
-        .link(Connection::builder().busy_poll(Duration::ZERO))
-        .retry(Retry::default().most(Duration::ZERO))
+    Disk::builder().retry(Retry::default().most(Duration::ZERO))
 }
 
 fn open(builder: DiskBuilder) -> (Disk, Servers) {

@@ -94,24 +94,19 @@ impl Builder {
         self
     }
 
-    /// Sets how long to poll the socket before sleeping until data arrives.
+    /// Sets how long to poll the socket before sleeping until data arrives; by default not at all.
     ///
-    /// Falling asleep and being woken costs time and processor time. By default the driver of the
-    /// connection therefore polls for up to 40 µs before it sleeps, as long as that pays: it
-    /// measures how long it polled, and how often a reply came meanwhile. With a slower server it
-    /// sleeps at once, except for one wait in 64, which tells whether polling pays again.
-    ///
-    /// If this is set, every wait begins with polling for `period`, whether it pays or not. Single
-    /// requests are then answered much sooner, and a processor is busy meanwhile. A few tens of
-    /// microseconds suit a server on the same machine. With [`Duration::ZERO`], the driver never
-    /// polls before it sleeps. In any case, other tasks of the runtime go on.
+    /// Falling asleep and being woken costs time, so that single requests to a server on the same
+    /// machine may be answered sooner if every wait begins with polling for a few tens of
+    /// microseconds. It keeps a processor busy meanwhile. Other tasks of the runtime go on. With
+    /// [`Duration::ZERO`], the driver never polls before it sleeps.
     ///
     /// ```
     /// # use std::time::Duration;
     /// let builder = nbd_client::Connection::builder().busy_poll(Duration::from_micros(100));
     /// ```
     pub const fn busy_poll(mut self, period: Duration) -> Self {
-        self.config.busy_poll = Some(period);
+        self.config.busy_poll = period;
         self
     }
 

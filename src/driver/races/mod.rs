@@ -50,8 +50,6 @@ fn prepare(room: usize) -> (Arc<Transmission>, Stream, impl Future<Output = Ende
         requests: 2,
         bytes: 1 << 20,
     };
-    // What happens is decided by the order alone, and not by a clock.
-    let handle = Connection::builder().busy_poll(Duration::ZERO).build();
     let config = &handle.inner().config;
     let transmission = Transmission::new(Arc::new(export), ReplyStyle::Simple, bounds, config);
     let transmission = Arc::new(transmission);
