@@ -112,8 +112,8 @@ impl Driver {
             Poll::Ready(Err(error)) => Some(error),
             _ => None,
         };
-        if self.settle() && self.wake_callers() {
-            cx.waker().wake_by_ref();
+        if self.settle() {
+            self.yield_to_callers(cx);
             return Poll::Pending;
         }
         let mut has_read = false;
@@ -154,14 +154,12 @@ impl Driver {
                 Ok(false) => continue,
                 Err(error) => {
                     // Answers that came before the violation stand.
-                    self.wake_callers();
+                    wake_all(self.woken.drain(..));
                     return Poll::Ready(Ended::Failed(error));
                 }
             }
-            if self.wake_callers() {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
+            self.yield_to_callers(cx);
+            return Poll::Pending;
         }
     }
 
@@ -257,16 +255,13 @@ impl Driver {
         !self.woken.is_empty() || self.queued
     }
 
-    /// Wakes the callers whose answers have come. Returns whether to let them run first, so that
-    /// what they ask next, or else what is queued, leaves in one write.
-    fn wake_callers(&mut self) -> bool {
-        let yields = self.queued || self.woken.len() > 1 || self.transmission.in_flight() > 0;
+    /// Wakes the callers whose answers have come, and lets them run first, so that what they ask
+    /// next, or else what is queued, leaves in one write.
+    fn yield_to_callers(&mut self, cx: &Context<'_>) {
         self.queued = false;
-        if yields {
-            self.transmission.mark_scheduled();
-        }
+        self.transmission.mark_scheduled();
         wake_all(self.woken.drain(..));
-        yields
+        cx.waker().wake_by_ref();
     }
 
     /// Returns the deadline that has passed and its length, if one has. Called before waiting.
