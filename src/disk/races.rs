@@ -14,7 +14,7 @@ use shuttle::sync::{Arc, Mutex};
 use shuttle::thread;
 
 use super::{Changes, Disk, DiskBuilder, Fence, Retry};
-use crate::connection::{Connection, Connector};
+use crate::connection::Connector;
 use crate::driver::races::{Stream, explore_orders};
 use crate::error::{Error, Result};
 use crate::wire::option::ExportInfo;

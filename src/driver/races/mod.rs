@@ -23,7 +23,7 @@ use super::input::Input;
 use super::io::{Driver, Ended};
 use super::output::Output;
 use super::transmission::Transmission;
-use crate::connection::Connection;
+use crate::config::Config;
 use crate::error::{Delivery, Error, Phase};
 use crate::export::Export;
 use crate::session::{Answer, Assembly, Bounds, Cookie, Sink, Submission};
@@ -50,7 +50,7 @@ fn prepare(room: usize) -> (Arc<Transmission>, Stream, impl Future<Output = Ende
         requests: 2,
         bytes: 1 << 20,
     };
-    let config = &handle.inner().config;
+    let config = &Config::default();
     let transmission = Transmission::new(Arc::new(export), ReplyStyle::Simple, bounds, config);
     let transmission = Arc::new(transmission);
     let (read, write) = (Box::new(stream.clone()), Box::new(stream.clone()));
