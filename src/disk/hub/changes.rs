@@ -50,11 +50,9 @@ impl Hub {
     /// not poll.
     pub(in crate::disk) fn hand_over(&self, but: Option<&Placed>) {
         let mut core = self.core();
-        let own = but.and_then(|placed| core.carried.remove_entry(&placed.place));
-        let others = std::mem::take(&mut core.carried);
-        core.carried.extend(own);
+        let others = core.carried.take_others(but.map(|placed| placed.place));
         drop(core);
-        others.into_values().for_each(Carried::hand_over);
+        others.into_iter().for_each(Carried::hand_over);
     }
 
     /// Returns the link for a change that need not wait for anything, and records that it is about to
@@ -286,7 +284,7 @@ impl Placed {
         self.is_over = true;
         let was_sent = self.uncount(&mut core);
         core.table.end(self.place, &mut woken);
-        let carrier = core.carried.remove(&self.place);
+        let carrier = core.carried.remove(self.place);
         drop(core);
         drop(carrier);
         woken.into_iter().for_each(Waker::wake);

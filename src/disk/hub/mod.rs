@@ -1,12 +1,13 @@
 //! What the handles of a disk, its requests and its keeper have in common.
 
+mod carriers;
 mod changes;
 mod flushes;
 mod links;
 #[cfg(all(test, not(shuttle), feature = "test-util"))]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -14,14 +15,14 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use carriers::Carriers;
 pub(super) use changes::Placed;
 pub(super) use links::Link;
 
 use super::builder::Settings;
-use super::carry::Carried;
 use super::event::{Event, Listeners, Status};
 use super::same::Facts;
-use super::state::{Place, Table};
+use super::state::Table;
 use crate::connection::Connection;
 use crate::driver::sync::{self, Mutex, MutexGuard};
 use crate::error::{Delivery, Error, FailedRequest, RequestError};
@@ -61,8 +62,7 @@ struct Core {
     haunted: Vec<Arc<Link>>,
     /// How many changes were sent over each link and have not ended.
     sent: BTreeMap<u64, usize>,
-    /// What carries each change that has not ended, unless it was handed over to a task.
-    carried: HashMap<Place, Arc<dyn Carried>>,
+    carried: Carriers,
     generation: u64,
     is_wishing: bool,
     /// Why a link was left that has not ended.
@@ -83,7 +83,7 @@ impl Hub {
             counted: Stats::default(),
             haunted: Vec::new(),
             sent: BTreeMap::new(),
-            carried: HashMap::new(),
+            carried: Carriers::default(),
             generation: 1,
             is_wishing: false,
             left: None,

@@ -23,8 +23,15 @@ pub(crate) struct Order {
 }
 
 /// A change in the order.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Place(usize);
+
+impl Place {
+    /// A small number that no other change has that has not ended.
+    pub(crate) const fn index(self) -> usize {
+        self.0
+    }
+}
 
 impl Cut for Place {
     fn cut(&mut self, _whole: &Range<u64>, _kept: &Range<u64>) {}
