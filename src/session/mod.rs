@@ -241,11 +241,6 @@ impl Session {
         std::mem::replace(&mut self.unprompted, false)
     }
 
-    /// Returns how many bytes have been written since the start, as last recorded.
-    pub const fn written(&self) -> u64 {
-        self.written
-    }
-
     /// Returns whether a request was answered and is not fully written yet.
     pub fn has_early(&self) -> bool {
         !self.early.is_empty()

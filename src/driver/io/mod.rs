@@ -169,6 +169,7 @@ impl Driver {
         let written = self.poll_output(cx);
         if self.output.written() != before {
             self.busy_poll.end();
+            self.transmission.count_sent(self.output.written());
         }
         self.blocked = written.is_pending();
         let Stage::Parting(parting) = &mut self.stage else {

@@ -28,6 +28,7 @@ pub(crate) struct Transmission {
     // Copies for handles that look without the lock. Nothing else depends on them.
     in_flight: AtomicUsize,
     received: AtomicU64,
+    sent: AtomicU64,
     /// The start of the transmission phase, if latency is measured.
     clock: Option<Instant>,
     buffers: Buffers,
@@ -72,6 +73,7 @@ impl Transmission {
             }),
             in_flight: AtomicUsize::new(0),
             received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             clock: config.measure_latency.then(Instant::now),
         }
     }
@@ -102,7 +104,7 @@ impl Transmission {
         let core = self.core();
         let (messages_sent, messages_received) = core.session.messages();
         Stats {
-            bytes_sent: core.session.written(),
+            bytes_sent: self.sent.load(Ordering::Relaxed),
             bytes_received: self.received.load(Ordering::Relaxed),
             messages_sent,
             messages_received,

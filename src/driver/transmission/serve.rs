@@ -110,6 +110,11 @@ impl Transmission {
         self.core().session.shrink();
     }
 
+    /// Records how many bytes were written since the handshake.
+    pub(in crate::driver) fn count_sent(&self, written: u64) {
+        self.sent.store(written, Ordering::Relaxed);
+    }
+
     /// Counts bytes that were received.
     pub(in crate::driver) fn count_received(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! shutdown-flags, errors-multiple-disconnects.
 
 use std::future::IntoFuture;
+use std::time::Duration;
 
 use nbd_client::{Connection, Delivery, Error};
 
@@ -19,9 +20,13 @@ async fn requests_that_a_stopped_server_was_not_sent_can_be_given_up() {
     };
     let first = write(0);
     // More than the socket takes: the first is sent in part, and the second waits behind it.
-    while conn.stats().bytes_sent < 10_000 {
-        tokio::task::yield_now().await;
-    }
+    let is_sent = async {
+        while conn.stats().bytes_sent < 10_000 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let patience = Duration::from_secs(10);
+    tokio::time::timeout(patience, is_sent).await.unwrap();
     let second = write(16 << 20);
     while conn.in_flight() < 2 {
         tokio::task::yield_now().await;
