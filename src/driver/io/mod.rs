@@ -283,7 +283,7 @@ impl Driver {
             .then(|| (Phase::Reply, overdue.limit()))
     }
 
-    /// Polls once more before sleeping, if that pays. Called before waiting.
+    /// Polls once more before sleeping, if that was asked for. Called before waiting.
     fn poll_busy(&mut self, cx: &mut Context<'_>) {
         if self.transmission.in_flight() > 0 && self.busy_poll.poll(cx) {
             self.transmission.mark_scheduled();
