@@ -58,6 +58,6 @@ mod tests {
         while busy.poll(&mut cx) {}
         assert!(!busy.poll(&mut cx), "no second time");
         busy.end();
-        assert!(busy.poll(&mut cx), "the next wait");
+        assert!(busy.since.is_none(), "the next wait begins awake");
     }
 }
