@@ -269,6 +269,7 @@ def all_clients(tools, cpu):
         Ours(w.OURS, tools, cpu),
         Ours("nbd-client reuse", tools, cpu, "--reuse"),
         Ours("nbd-client busy", tools, cpu, "--busy-poll", "100"),
+        Ours("nbd-client asleep", tools, cpu, "--busy-poll", "0"),
         Ours("nbd-client multi", tools, cpu, "--runtime", "multi"),
         Ours(
             "nbd-client multi ×2", tools, cpu, "--runtime", "multi", TOKIO_WORKER_THREADS="2"

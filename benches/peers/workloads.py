@@ -86,7 +86,10 @@ VARIANTS = {
         ("nbd-client multi", Goal(OURS, 0.75)),
         ("nbd-client multi ×2", None),
     ],
-    "4k-randread-qd1": [("nbd-client busy", Goal("best", 1.5))],
+    "4k-randread-qd1": [
+        ("nbd-client busy", Goal("best", 1.5)),
+        ("nbd-client asleep", None),
+    ],
     "64k-read-qd16": [("nbd-client reuse", None)],
     "256k-read-qd8": [("nbd-client reuse", None)],
     "1m-read-qd4": [("nbd-client reuse", None)],

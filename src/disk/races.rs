@@ -14,6 +14,7 @@ use shuttle::sync::{Arc, Mutex};
 use shuttle::thread;
 
 use super::{Changes, Disk, DiskBuilder, Fence, Retry};
+use crate::Connection;
 use crate::connection::Connector;
 use crate::driver::races::{Stream, explore_orders};
 use crate::error::{Error, Result};
@@ -61,7 +62,10 @@ impl Servers {
 }
 
 fn builder() -> DiskBuilder {
-    Disk::builder().retry(Retry::default().most(Duration::ZERO))
+    // What happens is decided by the order alone, and not by a clock.
+    Disk::builder()
+        .link(Connection::builder().busy_poll(Duration::ZERO))
+        .retry(Retry::default().most(Duration::ZERO))
 }
 
 fn open(builder: DiskBuilder) -> (Disk, Servers) {

@@ -94,19 +94,24 @@ impl Builder {
         self
     }
 
-    /// Sets how long to poll the socket before sleeping until data arrives; by default not at all.
+    /// Sets how long to poll the socket before sleeping until data arrives.
     ///
-    /// Falling asleep and being woken costs time, so that single requests to a server on the same
-    /// machine may be answered sooner if every wait begins with polling for a few tens of
-    /// microseconds. It keeps a processor busy meanwhile. Other tasks of the runtime go on. With
-    /// [`Duration::ZERO`], the driver never polls before it sleeps.
+    /// Falling asleep and being woken costs time and processor time. By default the driver of the
+    /// connection therefore polls for up to 8 µs before it sleeps, if one request is in flight and
+    /// this server has been seen to answer within that time. Now and then it tries whether that is
+    /// so.
+    ///
+    /// If this is set, every wait begins with polling for `period`, whether it pays or not. Single
+    /// requests are then answered sooner, and a processor is busy meanwhile. A few tens of
+    /// microseconds suit a server on the same machine. With [`Duration::ZERO`], the driver never
+    /// polls before it sleeps. In any case, other tasks of the runtime go on.
     ///
     /// ```
     /// # use std::time::Duration;
     /// let builder = nbd_client::Connection::builder().busy_poll(Duration::from_micros(100));
     /// ```
     pub const fn busy_poll(mut self, period: Duration) -> Self {
-        self.config.busy_poll = period;
+        self.config.busy_poll = Some(period);
         self
     }
 

@@ -145,7 +145,7 @@ impl Driver {
                 }
             }
             has_read = true;
-            self.busy_poll.end();
+            self.busy_poll.heard();
             if let Some(stall) = &mut self.stall {
                 stall.heard();
             }
@@ -283,9 +283,9 @@ impl Driver {
             .then(|| (Phase::Reply, overdue.limit()))
     }
 
-    /// Polls once more before sleeping, if that was asked for. Called before waiting.
+    /// Polls once more before sleeping, if that was asked for or pays. Called before waiting.
     fn poll_busy(&mut self, cx: &mut Context<'_>) {
-        if self.transmission.in_flight() > 0 && self.busy_poll.poll(cx) {
+        if self.busy_poll.poll(self.transmission.in_flight(), cx) {
             self.transmission.mark_scheduled();
         }
     }

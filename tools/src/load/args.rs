@@ -84,7 +84,7 @@ pub(crate) struct LoadArgs {
     /// Do not ask for extended headers
     #[arg(long)]
     pub(crate) no_extended: bool,
-    /// Poll for replies for this many microseconds before sleeping
+    /// Poll for replies for this many microseconds before sleeping (0: never poll)
     #[arg(long, value_name = "MICROSECONDS")]
     pub(crate) busy_poll: Option<u64>,
     /// Do not measure latencies: look at the clock at the end only
