@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use super::Settings;
 use super::feed::{Input, Scan};
 use super::nbd::Nbd;
+use super::open::NO_CONTEXTS;
 use super::plan::Plan;
 use super::side::{Reader, Writer, facts};
 use super::survey;
@@ -98,11 +99,7 @@ impl Cut {
         let survey = match (&settings.only, reader.nbd()) {
             (None, _) => reader.survey(size, settings.asks_extents),
             (Some(context), Some(nbd)) => survey::dirty(nbd, context, size, settings.asks_extents),
-            (Some(_), None) => {
-                return Err(CopyFault::Impossible(
-                    "only an NBD export has metadata contexts, and the source is a file",
-                ));
-            }
+            (Some(_), None) => return Err(CopyFault::Impossible(NO_CONTEXTS)),
         };
         let plan = Plan::new(size, self.block);
         Ok(Input::Disk(Box::new(Scan::new(plan, survey, kept, size))))

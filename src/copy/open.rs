@@ -21,6 +21,10 @@ use crate::disk::{Changes, Disk};
 use crate::error::{CopyFault, Side};
 use crate::platform;
 
+/// Why only a part of such a source cannot be copied.
+pub(super) const NO_CONTEXTS: &str =
+    "only an NBD export has metadata contexts, and the source is none";
+
 /// Refuses what cannot be.
 pub(super) fn check(
     source: &Source,
@@ -39,6 +43,8 @@ pub(super) fn check(
         "a stream cannot be read again: only files and NBD exports can be verified"
     } else if settings.hash.is_some() && (checkpoint.is_some() || settings.only.is_some()) {
         "a hash is one of the whole disk: copy all of it, from the start"
+    } else if settings.only.is_some() && !matches!(source.0, Place::Nbd(_) | Place::Server(_)) {
+        NO_CONTEXTS
     } else if settings.only.is_some() && to_stream {
         "a copy of only a part cannot go to a stream, which has no positions"
     } else {

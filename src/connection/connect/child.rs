@@ -33,7 +33,8 @@ impl Connection {
     /// within half a second, its group gets SIGTERM, and later SIGKILL, see
     /// [`child_kill_delay`](crate::Builder::child_kill_delay). The server is always reaped. When it
     /// exits, the connection ends, even if a process that it has started still has the socket, and
-    /// the rest of its group is ended in the same way.
+    /// the rest of its group is ended in the same way. When the runtime ends first, the group gets
+    /// SIGTERM at once.
     ///
     /// For a terminal, the server is a background process: Ctrl-C and Ctrl-Z do not reach it, and it
     /// is stopped if it reads from the terminal, for instance to ask for a password. If Ctrl-C ends

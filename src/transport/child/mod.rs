@@ -202,9 +202,12 @@ impl Drop for Child {
         }
         let Terms { kill_delay, .. } = self.terms;
         let now = || Termination::new(Duration::ZERO, kill_delay);
+        let mut termination = self.termination.unwrap_or_else(now);
+        // Nobody waits any more: the runtime ends, and perhaps the program, before the thread runs.
+        termination.tell(&self.process);
         self.reaper.leave(Doomed {
             process: self.process.clone(),
-            termination: self.termination.unwrap_or_else(now),
+            termination,
             _stderr: std::mem::take(&mut self.stderr),
         });
     }

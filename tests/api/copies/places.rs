@@ -122,17 +122,23 @@ async fn what_cannot_be_is_refused() {
     std::fs::write(&file, [1; 8192]).unwrap();
     let stream = || Source::stream(std::io::Cursor::new(vec![1; 512]));
     let out = || Destination::stream(tokio::io::sink());
+    let other = directory.path().join("other");
+    std::fs::write(&other, [2; 16384]).unwrap();
     for copying in [
         copy(Source::file(&file), Destination::file(&file)),
         copy(stream(), Destination::file(directory.path().join("new"))).verify(true),
         copy(Source::file(&file), out()).verify(true),
         copy(Source::file(&file), out()).only("qemu:dirty-bitmap:b"),
         copy(Source::file(&file), Destination::nothing()).only("qemu:dirty-bitmap:b"),
+        copy(Source::file(&file), Destination::file(&other)).only("qemu:dirty-bitmap:b"),
+        copy(stream(), Destination::file(&other)).only("qemu:dirty-bitmap:b"),
     ] {
         let error = failure(copying).await;
         assert!(matches!(error.fault(), CopyFault::Impossible(_)), "{error}");
     }
     assert_eq!(std::fs::read(&file).unwrap(), [1; 8192], "it is left alone");
+    let kept = std::fs::read(&other).unwrap();
+    assert_eq!(kept, [2; 16384], "it is left alone");
 
     let error = failure(copy("ndb://host", Destination::nothing())).await;
     assert_eq!(error.side(), Some(Side::Source));

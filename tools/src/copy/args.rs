@@ -18,8 +18,9 @@ input or output; or a command in brackets that is started by socket activation:
 [ qemu-nbd -f qcow2 disk.qcow2 ]. DESTINATION may also be null:, which throws
 everything away. SIZE is in bytes, and may end in K, M, G or T.
 
-Success means that every byte was copied and is durable. Ctrl-C and SIGTERM end
-the copy in order; a second one ends it at once.
+Success means that every byte was copied and is durable; with --salvage, but for
+those that are named. Ctrl-C and SIGTERM end the copy in order; a second one ends
+it at once.
 
 Exit codes: 0 success, 1 failure, 2 a wrong command line, 130 after Ctrl-C, 143
 after SIGTERM.";
@@ -28,6 +29,7 @@ after SIGTERM.";
 const LONGEST_REQUEST: usize = 32 << 20;
 /// The least, in bytes.
 const SHORTEST_REQUEST: usize = 4096;
+const MOST_THREADS: usize = 1024;
 /// The longest delay before connecting again.
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 /// The shortest block that can be looked at whether it is zero, in bytes.
@@ -81,7 +83,7 @@ pub(crate) struct CopyArgs {
     #[arg(long)]
     synchronous: bool,
     /// Use so many threads; 0 for one for each processor
-    #[arg(short = 'T', long, value_name = "N", default_value_t = 0)]
+    #[arg(short = 'T', long, value_name = "N", value_parser = threads, default_value = "0")]
     pub(crate) threads: usize,
     /// Say on the standard error output what happens
     #[arg(short, long)]
@@ -146,6 +148,10 @@ impl CopyArgs {
             "the standard output cannot have both the copy and the hash: use --blkhash-file"
         } else if self.json && matches!(self.destination, Place::Stdio) {
             "the standard output cannot have both the copy and --json"
+        } else if self.progress == Some(Show::Descriptor(1))
+            && matches!(self.destination, Place::Stdio)
+        {
+            "the standard output cannot have both the copy and --progress=1"
         } else {
             return Ok(());
         })
@@ -184,6 +190,11 @@ impl CopyArgs {
 fn positive(text: &str) -> Result<usize, &'static str> {
     let number = text.parse().ok().filter(|number| *number > 0);
     number.ok_or("expected a number of at least 1")
+}
+
+fn threads(text: &str) -> Result<usize, &'static str> {
+    let number = text.parse().ok().filter(|number| *number <= MOST_THREADS);
+    number.ok_or("expected a number from 0 to 1024")
 }
 
 fn request_size(text: &str) -> Result<usize, &'static str> {

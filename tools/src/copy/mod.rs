@@ -16,6 +16,7 @@ mod resume;
 mod signals;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use nbd_client::{Copied, CopyFault, Disk, Error, RateLimit, copy};
 use tokio::runtime::{Builder, Runtime};
@@ -27,6 +28,9 @@ use crate::out::complain;
 use progress::Display;
 use resume::Resume;
 use signals::Signals;
+
+/// How long the end of the runtime may take.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// Why there is no copy.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -63,8 +67,8 @@ fn start(args: &Args) -> Result<(), (Failure, ExitCode)> {
         let code = signals.code().map_or(ExitCode::FAILURE, ExitCode::from);
         result.map_err(|error| (error, code))
     });
-    // A read of the standard input may still wait.
-    runtime.shutdown_background();
+    // Server processes are told to end. A read of the standard input may still wait.
+    runtime.shutdown_timeout(LEAVE);
     result
 }
 
@@ -177,10 +181,16 @@ fn explain(error: Error, resume: Option<&Resume>) -> Failure {
     if matches!(fault, CopyFault::TooSmall { .. }) {
         return format!("{said}: make the destination larger").into();
     }
-    let Some(resume) = resume.filter(|resume| resume.exists()) else {
+    let Some(resume) = resume else {
         return said.into();
     };
     let path = resume.path().display();
+    match (fault, resume.failure()) {
+        (CopyFault::Checkpoint(_), _) => return said.into(),
+        (_, Some(why)) => return format!("{said}; {path} could not be written: {why}").into(),
+        (_, None) if !resume.exists() => return said.into(),
+        (_, None) => {}
+    }
     match fault {
         CopyFault::OtherCopy { .. } => format!("{said}: remove {path}").into(),
         _ => format!("{said}; the same command goes on from what is in {path}").into(),

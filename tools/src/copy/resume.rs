@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nbd_client::Checkpoint;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ pub(crate) struct Resume {
     path: PathBuf,
     source: String,
     destination: String,
+    /// Why the newest checkpoint was not kept, if it was not.
+    failure: Arc<Mutex<Option<String>>>,
 }
 
 /// What is in the file.
@@ -33,6 +36,7 @@ impl Resume {
             path: path.into(),
             source: source.to_string(),
             destination: destination.to_string(),
+            failure: Arc::default(),
         };
         let new = resume.new_path();
         let tried = File::create(&new).and_then(|_| fs::remove_file(&new));
@@ -69,6 +73,26 @@ impl Resume {
 
     /// Replaces what is in the file, at once or not at all.
     pub(crate) fn write(&self, checkpoint: &Checkpoint) -> io::Result<()> {
+        let written = self.replace(checkpoint);
+        let failure = written.as_ref().err().map(io::Error::to_string);
+        if failure.is_some() {
+            // It may not be there.
+            let _ = fs::remove_file(self.new_path());
+        }
+        *self.lock_failure() = failure;
+        written
+    }
+
+    /// Why the newest checkpoint was not kept, if it was not.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.lock_failure().clone()
+    }
+
+    fn lock_failure(&self) -> MutexGuard<'_, Option<String>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace(&self, checkpoint: &Checkpoint) -> io::Result<()> {
         let form = Form {
             source: self.source.clone(),
             destination: self.destination.clone(),

@@ -23,7 +23,7 @@ impl Signals {
         tokio::spawn(async move {
             let first = next(&mut interrupts, &mut terminations).await;
             sender.send_replace(Some(BY_SIGNAL + first));
-            complain!("nbd copy: ends in order; to end at once, press Ctrl-C again");
+            complain!("nbd copy: ends in order; a second signal ends it at once");
             let second = next(&mut interrupts, &mut terminations).await;
             std::process::exit(BY_SIGNAL + second);
         });

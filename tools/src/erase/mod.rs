@@ -68,7 +68,7 @@ struct What {
     /// Do not ask whether to erase
     #[arg(short = 'y', long)]
     yes: bool,
-    /// Do not say what was done
+    /// Do not say what is done [this is the default]
     #[arg(short = 'q', long)]
     quiet: bool,
     /// Say what is done

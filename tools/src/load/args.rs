@@ -11,6 +11,9 @@ use crate::size::size;
 /// How long to go on if the command line does not say.
 const DEFAULT_TIME: Duration = Duration::from_secs(5);
 
+/// The most requests that a load can have in flight.
+const MOST_IN_FLIGHT: usize = 1 << 20;
+
 /// clap leaves out the two dashes before a command.
 const USAGE: &str =
     "nbd load [OPTIONS] <--unix <PATH> | --tcp <HOST:PORT> | --uri <URI> | -- <COMMAND>...>";
@@ -183,8 +186,11 @@ impl LoadArgs {
         if self.region.is_some_and(|region| region < self.bs as u64) {
             return Err("--region must not be less than --bs".into());
         }
-        if self.conns.checked_mul(self.qd).is_none() {
-            return Err("--conns times --qd is too much".into());
+        let in_flight = self.conns.checked_mul(self.qd);
+        if in_flight.is_none_or(|requests| requests > MOST_IN_FLIGHT) {
+            return Err(format!(
+                "--conns times --qd must not be more than {MOST_IN_FLIGHT}"
+            ));
         }
         Ok(())
     }

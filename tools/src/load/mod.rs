@@ -158,7 +158,7 @@ async fn progress(plan: Arc<Plan>, begin: Instant) {
 async fn interrupted(mut interrupts: Signal, plan: Arc<Plan>) {
     interrupts.recv().await;
     plan.stop();
-    complain!("nbd load: waits for what is in flight; to end at once, press Ctrl-C again");
+    complain!("nbd load: waits for what is in flight; a second signal ends it at once");
     interrupts.recv().await;
     std::process::exit(INTERRUPTED);
 }

@@ -25,6 +25,11 @@ fn wrong_command_lines_are_explained() {
         (&["-R", "x", "a", "b"], "'x' for '--requests <N>'"),
         (&["-T", "-1", "a", "b"], "unexpected argument '-1'"),
         (
+            &["-T", "100000", "a", "b"],
+            "expected a number from 0 to 1024",
+        ),
+        (&["--progress=1", "a", "-"], "the copy and --progress=1"),
+        (
             &["-S", "100", "a", "b"],
             "expected 0 or a power of 2 of at least 512",
         ),

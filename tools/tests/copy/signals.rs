@@ -6,7 +6,7 @@ use std::process::{Child, Output};
 
 use rustix::process::Signal;
 
-use crate::run::{errors, eventually, full_disk, report, same, send, start, uri};
+use crate::run::{errors, eventually, failed, full_disk, report, same, send, start, uri};
 use crate::server::{Dir, Server};
 use crate::watchdog::within;
 
@@ -58,6 +58,52 @@ fn a_signal_ends_the_copy_in_order_and_leaves_a_checkpoint() {
     }
 }
 
+/// Returns whether a process has this word in its command line.
+fn is_running(word: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap();
+    processes.flatten().any(|process| {
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0)
+            .any(|of| of == word.as_bytes())
+    })
+}
+
+/// qemu-nbd with `-t` goes on when its client has gone.
+#[test]
+fn a_server_that_was_started_ends_with_the_copy_however_that_ends() {
+    let dir = Dir::new();
+    let from = full_disk(&dir, "from", 16 << 20);
+    let server = ["[", "qemu-nbd", "-t", "-f", "raw", &from, "]"];
+    for signal in [Signal::INT, Signal::TERM] {
+        let options = ["--rate=8M", "--progress=1"];
+        let child = start(&[&options[..], &server, &["null:"]].concat());
+        at_percent(child, 10, |child| send(child, signal));
+        eventually("the server has ended", || !is_running(&from));
+    }
+    let (_, said) = failed(&[&server[..], &["/dev/full"]].concat());
+    assert!(said.contains("no space left on device"), "{said}");
+    eventually("the server has ended", || !is_running(&from));
+    let (_, said) = failed(&[&server[..], &["/no/such/directory"]].concat());
+    assert!(said.contains("/no/such/directory"), "{said}");
+    eventually("the server has ended", || !is_running(&from));
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_kept_is_named() {
+    let dir = Dir::new();
+    let (from, to) = (full_disk(&dir, "from", 16 << 20), dir.path("to"));
+    let resume = dir.path("resume");
+    let options = ["--rate=8M", "--progress=1", "--resume", &resume, &from, &to];
+    let output = at_percent(start(&options), 10, |child| {
+        std::fs::create_dir(format!("{resume}.new")).unwrap();
+        send(child, Signal::TERM);
+    });
+    assert_eq!(output.status.code(), Some(143));
+    let said = errors(&output);
+    let lost = format!("{resume} could not be written: Is a directory");
+    assert!(said.contains(&lost), "{said}");
+}
+
 #[test]
 fn a_second_signal_does_not_wait() {
     let dir = Dir::new();
@@ -78,7 +124,7 @@ fn a_second_signal_does_not_wait() {
     send(&child, Signal::INT);
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
     let line = within(move || said.next().unwrap().unwrap());
-    assert!(line.contains("press Ctrl-C again"), "{line}");
+    assert!(line.contains("a second signal"), "{line}");
     assert!(
         child.try_wait().unwrap().is_none(),
         "it waits for what is in flight"
