@@ -119,6 +119,7 @@ struct Settings {
     salvages: bool,
     verifies: bool,
     retry: Retry,
+    stall: Option<Duration>,
     rate: Option<RateLimit>,
     hash: Option<BlockHash>,
 }
@@ -139,6 +140,7 @@ impl Default for Settings {
             salvages: false,
             verifies: false,
             retry: Retry::default().most(LONGEST_DELAY),
+            stall: None,
             rate: None,
             hash: None,
         }
@@ -260,9 +262,19 @@ impl Copying {
 
     /// Sets when to connect again to a server that is given as an address. The default is that of
     /// [`Retry`], but with delays of at most one second: a server that is never up for long has to be
-    /// found in time to flush what it was sent.
+    /// found in time to flush what it was sent. A server that is silent is not lost, see
+    /// [`stall_timeout`](Self::stall_timeout).
     pub fn retry(mut self, retry: Retry) -> Self {
         self.settings.retry = retry;
+        self
+    }
+
+    /// Sets how long a server that is given as an address may be silent while it owes replies, by
+    /// default as long as it likes, since zeroing a large range may take minutes. After that it is
+    /// connected to again, as if it were lost, and [`retry`](Self::retry) says when to give up. See
+    /// [`Builder::stall_timeout`](crate::Builder::stall_timeout).
+    pub const fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.stall = Some(timeout);
         self
     }
 

@@ -132,6 +132,9 @@ async fn check_device(file: &LocalFile, path: PathBuf, side: Side) -> Result<(),
 /// Connects to a side that is given as an address.
 async fn connect(connector: Connector, settings: &Settings, side: Side) -> Result<Nbd, CopyFault> {
     let mut link = Connection::builder().meta_context(BASE_ALLOCATION);
+    if let Some(timeout) = settings.stall {
+        link = link.stall_timeout(timeout);
+    }
     let changes = match side {
         Side::Source => {
             if let Some(context) = &settings.only {

@@ -15,6 +15,9 @@ pub enum Changes {
     /// because its content is not defined, and so are zeroes for a part of a block. A write of a part of
     /// a block ([`unaligned`](crate::Request::unaligned)) reads the rest of the block first, over
     /// whatever connection, and is then one of whole blocks.
+    ///
+    /// A change that was on three connections that were lost, or refused by three servers that were
+    /// shutting down, is not sent a fourth time: it may be what ends the server.
     Repeat,
     /// The disk takes no changes.
     Refuse,
@@ -86,8 +89,9 @@ impl Retry {
     }
 
     /// Sets how long the disk may be without a connection. After that it ends, and all requests fail
-    /// with the cause of the last attempt. That attempt is made when nine tenths of the time are over, or
-    /// all but one second. The default is 60 s.
+    /// with the cause of the last attempt; only changes that were sent, and may still be answered, are
+    /// waited for, for the time of [`drain`](crate::DiskBuilder::drain). The last attempt is made when
+    /// nine tenths of the time are over, or all but one second. The default is 60 s.
     #[must_use]
     pub const fn outage(mut self, longest: Duration) -> Self {
         self.outage = longest;

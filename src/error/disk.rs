@@ -104,6 +104,14 @@ impl LostChange {
         self.generation
     }
 
+    pub(super) fn request(&self) -> FailedRequest {
+        FailedRequest {
+            command: self.command,
+            offset: self.range.start,
+            length: self.range.end - self.range.start,
+        }
+    }
+
     /// Why the connection was lost.
     #[must_use]
     pub fn cause(&self) -> &Error {
@@ -114,16 +122,9 @@ impl LostChange {
 impl fmt::Display for LostChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            command,
-            range,
-            generation,
-            cause,
+            generation, cause, ..
         } = self;
-        let request = FailedRequest {
-            command: *command,
-            offset: range.start,
-            length: range.end - range.start,
-        };
+        let request = self.request();
         write!(f, "whether {request} was carried out is unknown")?;
         if let Some(generation) = generation {
             write!(f, ", connection {generation} was lost")?;

@@ -81,6 +81,10 @@ pub enum InvalidRequest {
     /// [`Builder::read_only`](crate::Builder::read_only).
     #[error("{0} is not possible: this connection is read-only, see `Builder::read_only`")]
     ReadOnlyConnection(Command),
+    /// The export may be writable, but this disk takes no changes, see
+    /// [`Changes::Refuse`](crate::Changes::Refuse).
+    #[error("{0} is not possible: this disk refuses changes, see `DiskBuilder::changes`")]
+    ReadOnlyDisk(Command),
     /// The server does not offer the command.
     #[error("the server does not offer {0}")]
     Unsupported(Command),
@@ -151,7 +155,7 @@ impl InvalidRequest {
                 state: State::Created,
                 ..
             } => 107,
-            Self::ReadOnly(_) | Self::ReadOnlyConnection(_) => 1,
+            Self::ReadOnly(_) | Self::ReadOnlyConnection(_) | Self::ReadOnlyDisk(_) => 1,
             Self::OutOfBounds {
                 command: Command::WRITE | Command::TRIM | Command::WRITE_ZEROES,
                 ..

@@ -55,6 +55,8 @@ impl Error {
             Self::Invalid(_) | Self::InvalidUse(_) => ErrorKind::Invalid,
             Self::Refused(_) | Self::MissingContext(_) => ErrorKind::Refused,
             Self::Request(_) | Self::DurabilityUnknown(_) => ErrorKind::Request,
+            // No connection was lost: only the deadline of the request has passed.
+            Self::OutcomeUnknown(lost) if lost.generation().is_none() => lost.cause().kind(),
             Self::OutcomeUnknown(_) | Self::Held { .. } => ErrorKind::Disconnected,
             Self::ExportChanged { .. } => ErrorKind::Refused,
             Self::Protocol(..) => ErrorKind::Protocol,
@@ -113,6 +115,7 @@ impl From<Error> for io::Error {
                 _ => io::ErrorKind::Other,
             },
             Error::DurabilityUnknown(_) => io::ErrorKind::Other,
+            Error::OutcomeUnknown(lost) if lost.generation().is_none() => io::ErrorKind::TimedOut,
             Error::OutcomeUnknown(_) => io::ErrorKind::ConnectionAborted,
             Error::Held { .. } => io::ErrorKind::ResourceBusy,
             Error::ExportChanged { .. } => io::ErrorKind::StaleNetworkFileHandle,

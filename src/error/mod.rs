@@ -108,8 +108,8 @@ pub enum Error {
     /// failed, see [`Connection::clear_flush_error`](crate::Connection::clear_flush_error), or a
     /// [`Disk`](crate::Disk) lost its connection before they were flushed, which it says once.
     DurabilityUnknown(MaybeLost),
-    /// A [`Disk`](crate::Disk) lost the connection over which a change had been sent, before the
-    /// answer came. The server may have carried it out, and may yet do so. The disk goes on: writing
+    /// A [`Disk`](crate::Disk) lost the connection over which a change had been sent, or the deadline of
+    /// the change passed, before the answer came. The server may have carried it out, and may yet do so. The disk goes on: writing
     /// the same bytes again is safe.
     OutcomeUnknown(Box<LostChange>),
     /// A change was not sent: it would write other bytes than one whose outcome is unknown, and that
@@ -217,6 +217,7 @@ impl Error {
         match self {
             Self::Request(failed) => failed.request.command == Command::FLUSH,
             Self::DurabilityUnknown(_) => true,
+            Self::Copy(copy) => copy.nbd().is_some_and(Self::has_unflushed_writes),
             _ => self.ending().is_some_and(Ending::has_unflushed_writes),
         }
     }
@@ -315,6 +316,7 @@ impl Error {
         match self {
             Self::Request(failed) => Some(failed.request),
             Self::DurabilityUnknown(lost) => lost.failure().map(|failed| failed.request),
+            Self::OutcomeUnknown(lost) => Some(lost.request()),
             _ => self.details()?.facts.as_ref()?.request,
         }
     }

@@ -81,17 +81,36 @@ pub(super) fn is_shutdown(error: &Error) -> bool {
 
 /// The links that were lost under a request that changes nothing.
 #[derive(Default)]
-struct Losses(u32);
+struct Losses {
+    count: u32,
+    /// Whether the request was sent over any link.
+    was_sent: bool,
+}
 
 impl Losses {
     /// Takes a dead link out of use. Returns the error if that was one too many.
     fn add(&mut self, hub: &Hub, link: &Link, error: Error) -> Result<()> {
         hub.leave(link, &error);
-        self.0 += u32::from(was_sent(&error));
-        if self.0 < MOST_LOSSES {
+        let was_sent = was_sent(&error);
+        self.count += u32::from(was_sent);
+        self.was_sent |= was_sent;
+        if self.count < MOST_LOSSES {
             Ok(())
         } else {
             Err(error)
+        }
+    }
+
+    /// Records that a link was left although it has not ended, because its server is silent.
+    const fn left(&mut self) {
+        self.was_sent = true;
+    }
+
+    /// The error of a request for which there is no link any more.
+    fn without_link(&self, error: Error) -> Error {
+        match self.was_sent {
+            true => error.delivered(Delivery::MaybeSent),
+            false => error,
         }
     }
 }
@@ -110,13 +129,14 @@ async fn read<O: Execute>(hub: Arc<Hub>, request: Lasting<O>) -> Result<O::Outpu
         if hub.is_scattered(&request.range) {
             flush_early(&hub).await;
         }
-        let link = hub.link(Some(&request.range)).await?;
+        let link = hub.link(Some(&request.range)).await;
+        let link = link.map_err(|error| losses.without_link(error))?;
         let operation = next.take().unwrap_or_else(|| request.operation.again());
         let answer = request.on(&link.connection, operation).into_future();
         let result = hub.unless_stalled(&link, answer).await;
         hub.done(&link);
         match result {
-            None => {}
+            None => losses.left(),
             Some(Err(error)) if is_lost(&error) => losses.add(&hub, &link, error)?,
             Some(result) => return result,
         }
@@ -128,12 +148,16 @@ async fn flush<O: Execute>(hub: Arc<Hub>, request: Lasting<O>) -> Result<O::Outp
     hub.settle().await;
     let mut losses = Losses::default();
     loop {
-        let link = hub.link(None).await?;
+        let link = hub.link(None).await;
+        let link = link.map_err(|error| losses.without_link(error))?;
         let mark = hub.acknowledged();
         let flush = request.on(&link.connection, request.operation.again());
         let result = hub.unless_stalled(&link, flush.into_future()).await;
         hub.done(&link);
-        let Some(result) = result else { continue };
+        let Some(result) = result else {
+            losses.left();
+            continue;
+        };
         match result {
             Ok(output) => return hub.flushed(mark).map(|()| output),
             Err(error @ Error::DurabilityUnknown(_)) => {

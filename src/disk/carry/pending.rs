@@ -31,8 +31,10 @@ use crate::wire::Command;
 pub struct Pending<O: Execute> {
     stage: Stage<O>,
     timer: Timer,
-    /// How much time it has, if that is limited, and who knows of what it waits for.
-    limit: Option<Box<(Duration, Arc<Hub>)>>,
+    /// How much time it has, if that is limited.
+    limit: Option<Duration>,
+    /// Who knows of what it waits for, once it has begun.
+    hub: Option<Arc<Hub>>,
     asked: FailedRequest,
 }
 
@@ -75,6 +77,7 @@ impl<O: Execute> Pending<O> {
             stage: Stage::New(request),
             timer: Timer::new(),
             limit: None,
+            hub: None,
             asked: FailedRequest {
                 command,
                 offset,
@@ -115,23 +118,35 @@ impl<O: Execute> Pending<O> {
             return;
         };
         let hub = request.client().hub();
-        let timeout = hub.settings.deadline(request.deadline());
-        if let Some(timeout) = timeout {
+        self.hub = Some(hub.clone());
+        self.limit = hub.settings.deadline(request.deadline());
+        if let Some(timeout) = self.limit {
             if let Err(error) = self.timer.start(timeout) {
                 let error = Err(Error::from(error));
                 self.stage = Stage::Working(Box::pin(std::future::ready(error)));
                 return;
             }
-            self.limit = Some(Box::new((timeout, hub.clone())));
         }
         self.stage = begin(request);
     }
 }
 
 impl<O: Execute> Pending<O> {
+    /// Adds the request, the server and the export to an error, unless it has them.
+    fn named(&self, error: Error) -> Error {
+        let error = match error.request() {
+            Some(_) => error,
+            None => error.of(self.asked),
+        };
+        match &self.hub {
+            Some(hub) => error.at(&hub.site),
+            None => error,
+        }
+    }
+
     /// Gives the request up, because its time is over.
     fn overdue(&mut self, stage: Stage<O>) -> Error {
-        let Some((limit, hub)) = self.limit.take().map(|limit| *limit) else {
+        let (Some(limit), Some(hub)) = (self.limit.take(), &self.hub) else {
             return Error::closed();
         };
         let FailedRequest {
@@ -161,11 +176,12 @@ impl<O: Execute> Future for Pending<O> {
         match this.stage.poll(cx) {
             Poll::Ready(result) => {
                 this.stage = Stage::Over;
-                Poll::Ready(result)
+                Poll::Ready(result.map_err(|error| this.named(error)))
             }
             Poll::Pending if this.timer.poll_over(cx) => {
                 let stage = std::mem::replace(&mut this.stage, Stage::Over);
-                Poll::Ready(Err(this.overdue(stage)))
+                let error = this.overdue(stage);
+                Poll::Ready(Err(this.named(error)))
             }
             Poll::Pending => Poll::Pending,
         }
@@ -201,7 +217,7 @@ fn begin<O: Execute>(request: Request<O, Disk>) -> Stage<O> {
         Effect::Data(_) | Effect::Zeroes | Effect::Unknown => {}
     }
     if hub.settings.changes == Changes::Refuse {
-        return refused(InvalidRequest::ReadOnly(O::COMMAND));
+        return refused(InvalidRequest::ReadOnlyDisk(O::COMMAND));
     }
     let Range { start, end } = request.range;
     if end > hub.facts.export().size() {

@@ -25,7 +25,7 @@ use super::same::Facts;
 use super::state::Table;
 use crate::connection::Connection;
 use crate::driver::sync::{self, Mutex, MutexGuard};
-use crate::error::{Delivery, Error, FailedRequest, RequestError};
+use crate::error::{Delivery, Error, FailedRequest, RequestError, Site};
 use crate::stats::Stats;
 
 /// The state of a disk, and those who wait for it to change.
@@ -34,6 +34,8 @@ pub(super) struct Hub {
     core: Mutex<Core>,
     pub(super) settings: Settings,
     pub(super) facts: Facts,
+    /// What errors say of the server and its export.
+    pub(super) site: Arc<Site>,
     runtime: Handle,
     /// Links have come, or the disk has ended.
     linked: Notify,
@@ -75,6 +77,7 @@ struct Core {
 
 impl Hub {
     pub(super) fn new(settings: Settings, facts: Facts, first: Connection) -> Self {
+        let site = first.inner().site();
         let link = Link::new(1, first);
         let core = Core {
             table: Table::new(settings.journal.is_some()),
@@ -96,6 +99,7 @@ impl Hub {
             core: Mutex::new(core),
             settings,
             facts,
+            site,
             runtime: Handle::current(),
             linked: Notify::new(),
             settled: Notify::new(),

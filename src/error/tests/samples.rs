@@ -104,6 +104,7 @@ pub(super) fn invalid() -> Vec<InvalidRequest> {
         },
         I::ReadOnly(command),
         I::ReadOnlyConnection(command),
+        I::ReadOnlyDisk(command),
         I::Unsupported(command),
         I::UnsupportedFlag("FUA"),
         I::WrongFlags {

@@ -2,7 +2,7 @@
 
 use nbd_client::testing::{Export, Server};
 use nbd_client::wire::{Command, TransmissionFlags as Flags};
-use nbd_client::{Connection, Error};
+use nbd_client::{Connection, Delivery, Error};
 
 use super::*;
 use crate::support::assert_matches;
@@ -114,11 +114,11 @@ async fn other_connections_go_on_while_one_is_silent() {
     let disk = builder.open(place.connector()).await.unwrap();
     let mut events = disk.events();
     place.put(Some(&other));
-    let reads: Vec<_> = (0..64).map(|_| begun(disk.read(0, 512))).collect();
+    // In one task: none of them is over before all have begun.
+    let reads = (0..64).map(|_| disk.read(0, 512).into_future());
+    let reads = begun(futures::future::try_join_all(reads));
     connected(&mut events, 2).await;
-    for read in reads {
-        watch(read).await.unwrap().unwrap();
-    }
+    watch(reads).await.unwrap().unwrap();
     silent.pause();
     // The least busy one is the first.
     let write = begun(disk.write(0, "first"));
@@ -166,4 +166,26 @@ async fn a_server_that_shuts_down_is_left_before_it_has_answered_all() {
     assert!(!read.is_finished());
     server.hang_up();
     assert_eq!(&watch(read).await.unwrap().unwrap()[..], b"ther");
+}
+
+both_runtimes!(what_was_sent_says_so_when_the_disk_has_given_up);
+async fn what_was_sent_says_so_when_the_disk_has_given_up() {
+    let (disk, server, place) = open(watchful(SHORT).retry(Retry::never())).await;
+    place.put(None);
+    server.pause();
+    let (read, flush) = (begun(disk.read(8192, 4)), begun(disk.flush()));
+    watch(server.held(2)).await;
+    let read = watch(read).await.unwrap().unwrap_err();
+    let flush = watch(flush).await.unwrap().unwrap_err();
+    let after = watch(disk.read(512, 4).into_future()).await.unwrap_err();
+    for (error, command, offset, delivery) in [
+        (read, Command::READ, 8192, Delivery::MaybeSent),
+        (flush, Command::FLUSH, 0, Delivery::MaybeSent),
+        (after, Command::READ, 512, Delivery::NotSent),
+    ] {
+        let request = error.request().unwrap();
+        assert_eq!((request.command(), request.offset()), (command, offset));
+        assert_eq!(error.delivery(), delivery, "{error}");
+        assert!(error.to_string().contains(&request.to_string()), "{error}");
+    }
 }

@@ -107,6 +107,14 @@ pub(crate) struct CopyArgs {
         help_heading = "Not in nbdcopy"
     )]
     retry: u64,
+    /// Take a server for lost that owes replies and is silent for so long; 0 for never
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0,
+        help_heading = "Not in nbdcopy"
+    )]
+    stall: u64,
     /// Write zeroes where the source cannot be read, and say where
     #[arg(long, help_heading = "Not in nbdcopy")]
     pub(crate) salvage: bool,
@@ -174,6 +182,11 @@ impl CopyArgs {
     /// How many bytes of data are held at a time.
     pub(crate) const fn memory(&self) -> u64 {
         self.queue_size.saturating_mul(self.connections() as u64)
+    }
+
+    /// How long a server may be silent, if that is limited.
+    pub(crate) fn stall(&self) -> Option<Duration> {
+        (self.stall > 0).then(|| Duration::from_secs(self.stall))
     }
 
     pub(crate) fn retry(&self) -> Retry {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::run::{copied, errors, eventually, failed, full_disk, same, start};
+use crate::run::{copied, errors, eventually, failed, full_disk, same, send, start};
 use crate::server::Dir;
 use crate::signals::at_percent;
 
@@ -173,4 +173,18 @@ fn a_command_that_ends_is_not_run_again() {
     );
     let (code, _) = failed(&["[", "false", "]", "null:"]);
     assert_eq!(code, 1);
+}
+
+#[test]
+fn a_server_that_is_silent_is_lost_after_a_while_if_that_is_asked_for() {
+    let dir = Dir::new();
+    let (from, to) = (full_disk(&dir, "from", 16 << 20), dir.disk("to", 16 << 20));
+    let server = Restarted::new(&dir, "socket", &to);
+    let options = ["--rate=8M", "--progress=1", "--stall=1", "--retry=0"];
+    let child = start(&[&options[..], &[&from, &server.uri()]].concat());
+    let output = at_percent(child, 10, |_| send(&server.child, Signal::STOP));
+    assert_eq!(output.status.code(), Some(1));
+    let said = errors(&output);
+    // Over that connection for 1 s, or over a further one in reply to the handshake.
+    assert!(said.contains("sent no"), "{said}");
 }
