@@ -295,7 +295,8 @@ impl Copying {
     }
 
     /// Calls `keep` with what is durable so far: every 30 seconds, every 4 GiB, and at the end, whether
-    /// the copy succeeds, fails or is [cancelled](Self::cancel_on). An error of `keep` ends the copy. It
+    /// the copy succeeds, fails or is [cancelled](Self::cancel_on), unless nothing more became durable
+    /// since the last time. An error of `keep` ends the copy. It
     /// should be quick; it may write a small file. For another process, write the checkpoint with the
     /// feature `serde` to a new file, and rename that, as the example of [`Checkpoint`] does.
     ///
@@ -333,7 +334,8 @@ impl Copying {
 
     /// Ends the copy when a future ends, such as that of a signal: what is in flight is finished and
     /// flushed, a last checkpoint is kept, and the copy fails with
-    /// [`CopyFault::Cancelled`](crate::CopyFault::Cancelled).
+    /// [`CopyFault::Cancelled`](crate::CopyFault::Cancelled). If the destination is lost by then, that
+    /// takes as long as it may be connected to again, and nothing more is kept if it fails.
     pub fn cancel_on(mut self, cancel: impl Future<Output = ()> + Send + 'static) -> Self {
         self.cancel = Some(Box::pin(cancel));
         self

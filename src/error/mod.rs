@@ -109,8 +109,8 @@ pub enum Error {
     /// [`Disk`](crate::Disk) lost its connection before they were flushed, which it says once.
     DurabilityUnknown(MaybeLost),
     /// A [`Disk`](crate::Disk) lost the connection over which a change had been sent, or the deadline of
-    /// the change passed, before the answer came. The server may have carried it out, and may yet do so. The disk goes on: writing
-    /// the same bytes again is safe.
+    /// the change passed, before the answer came. The server may have carried it out, and may yet do
+    /// so. The disk goes on: writing the same bytes again is safe.
     OutcomeUnknown(Box<LostChange>),
     /// A change was not sent: it would write other bytes than one whose outcome is unknown, and that
     /// one could undo it later. A [fence](crate::Fence) ends this, and so does
@@ -225,7 +225,9 @@ impl Error {
     /// Whether the connection is over: it has ended, or it is about to and takes no further
     /// requests.
     ///
-    /// If not, a request or an option has failed alone, and others may succeed.
+    /// If not, a request or an option has failed alone, and others may succeed. A request to a
+    /// [`Disk`](crate::Disk) fails with the error of its last connection, and the disk may go on with
+    /// another one: [`Disk::ended`](crate::Disk::ended) tells whether it does.
     ///
     /// This is about connections that are established. An attempt to connect that fails is over,
     /// whatever the reason and whatever this says: if [`InvalidUse`](Self::InvalidUse) is the reason,
