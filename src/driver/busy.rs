@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-/// The longest wait that is spent awake without being asked for: about the processor time that falling
-/// asleep and being woken takes, on both sides together.
+/// The longest wait that is spent awake without being asked for. For nbdkit and qemu-nbd, whose replies
+/// take longer, waits that begin with 10 µs or more awake took 1.7 to 2.6 times the processor time.
 const SHORT: Duration = Duration::from_micros(8);
 
 /// The way the driver of one connection waits: awake for a while, and then asleep.
