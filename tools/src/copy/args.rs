@@ -29,6 +29,7 @@ after SIGTERM.";
 const LONGEST_REQUEST: usize = 32 << 20;
 /// The least, in bytes.
 const SHORTEST_REQUEST: usize = 4096;
+/// More threads than this help no machine.
 const MOST_THREADS: usize = 1024;
 /// The longest delay before connecting again.
 const LONGEST_DELAY: Duration = Duration::from_secs(1);

@@ -186,13 +186,11 @@ fn explain(error: Error, resume: Option<&Resume>) -> Failure {
     };
     let path = resume.path().display();
     match (fault, resume.failure()) {
-        (CopyFault::Checkpoint(_), _) => return said.into(),
-        (_, Some(why)) => return format!("{said}; {path} could not be written: {why}").into(),
-        (_, None) if !resume.exists() => return said.into(),
-        (_, None) => {}
-    }
-    match fault {
-        CopyFault::OtherCopy { .. } => format!("{said}: remove {path}").into(),
+        (CopyFault::OtherCopy { .. }, _) => format!("{said}: remove {path}").into(),
+        (fault, Some(why)) if !matches!(fault, CopyFault::Checkpoint(_)) => {
+            format!("{said}; {path} could not be written: {why}").into()
+        }
+        _ if !resume.exists() => said.into(),
         _ => format!("{said}; the same command goes on from what is in {path}").into(),
     }
 }
