@@ -34,7 +34,7 @@ async fn r18_an_early_error_is_told_as_soon_as_the_payload_is_written() {
             let conn = conn.clone();
             async move { conn.write(0, vec![7; 4096]).await }
         });
-        let head = expect_head(&mut peer, style).await;
+        let head = peer.expect_head().await.unwrap();
         peer.send_error(&head, Errno::EPERM, "no").await.unwrap();
         settle().await;
         assert_eq!(conn.in_flight(), 1, "its payload is still due");

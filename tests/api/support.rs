@@ -228,20 +228,6 @@ pub(crate) async fn narrow(style: ReplyStyle, capacity: usize) -> (Connection, P
     ready_on(builder(style), style, Peer::new(server), client).await
 }
 
-/// The head of the next request, however little of its payload has come.
-pub(crate) async fn expect_head(peer: &mut Peer, style: ReplyStyle) -> RequestHead {
-    let before = peer.received().len();
-    loop {
-        let part = drop_after(1, peer.expect_request()).await;
-        assert!(part.is_none(), "the whole request has come");
-        let received = &peer.received()[before..];
-        if let Some(head) = RequestHead::decode(style == ReplyStyle::Extended, received).unwrap() {
-            return head;
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
 /// Runs a future to its end without any runtime.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);

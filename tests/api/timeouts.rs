@@ -265,7 +265,7 @@ async fn r20_a_write_that_is_refused_early_and_never_read_expires() {
         let (conn, mut peer) = narrow(style, 64).await;
         let write = conn.write(0, vec![7; 4096]).timeout(Duration::from_secs(2));
         let write = tokio::spawn(write.into_future());
-        let head = expect_head(&mut peer, style).await;
+        let head = peer.expect_head().await.unwrap();
         peer.send_error(&head, Errno::EPERM, "no").await.unwrap();
         // The answer is there, but the request is not: that is the end of the connection.
         let error = write.await.unwrap().unwrap_err();

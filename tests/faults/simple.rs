@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use futures::FutureExt;
-use nbd_client::wire::request::RequestHead;
 use nbd_client::wire::{
     Command, EXTENDED_REPLY_MAGIC, EXTENDED_REQUEST_MAGIC, Errno, ProtocolError, REQUEST_MAGIC,
     ReplyStyle, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC,
@@ -250,23 +248,6 @@ fn r17_a_stall_in_the_payload_ends_the_connection_at_the_deadline() {
     }
 }
 
-/// The head of the next request, of whose payload not much has come.
-async fn expect_head(peer: &mut nbd_client::testing::Peer, style: ReplyStyle) -> RequestHead {
-    let before = peer.received().len();
-    loop {
-        // Polled once and dropped: what has come is kept.
-        assert!(
-            peer.expect_request().now_or_never().is_none(),
-            "the whole request has come"
-        );
-        let received = &peer.received()[before..];
-        if let Some(head) = RequestHead::decode(style == ReplyStyle::Extended, received).unwrap() {
-            return head;
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
 /// More than any socket holds.
 const LONG: usize = 16 << 20;
 
@@ -275,7 +256,7 @@ fn r18_an_error_before_the_payload_is_told_when_the_payload_is_sent() {
     each(&STYLES, async |style, transport| {
         let (conn, mut peer) = transport.ready(style, Connection::builder()).await;
         let write = tokio::spawn(conn.write(0, vec![7; LONG]).into_future());
-        let head = expect_head(&mut peer, style).await;
+        let head = peer.expect_head().await.unwrap();
         peer.send_error(&head, Errno::EPERM, "no").await.unwrap();
         settle().await;
         assert_eq!(conn.in_flight(), 1, "its payload is still due");
@@ -295,7 +276,7 @@ fn r20_a_write_that_is_refused_early_and_never_read_expires() {
         let write = conn.write(0, vec![7; LONG]).timeout(PATIENCE);
         let start = Instant::now();
         let write = tokio::spawn(write.into_future());
-        let head = expect_head(&mut peer, style).await;
+        let head = peer.expect_head().await.unwrap();
         peer.send_error(&head, Errno::EPERM, "no").await.unwrap();
         write.await.unwrap().unwrap_err();
         assert!(matches!(conn.closed().await, Error::Timeout(..)));

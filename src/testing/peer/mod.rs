@@ -130,9 +130,16 @@ impl Peer {
             if let Some(message) = codec.decode(&mut self.input)? {
                 return Ok(message);
             }
-            if !self.receive().await? {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-            }
+            self.receive_more().await?;
+        }
+    }
+
+    /// Receives some bytes of a message that is not complete.
+    async fn receive_more(&mut self) -> Result<(), CodecError> {
+        if self.receive().await? {
+            Ok(())
+        } else {
+            Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
         }
     }
 
@@ -160,6 +167,21 @@ impl Peer {
     pub async fn expect_request(&mut self) -> Result<Request, CodecError> {
         let codec = RequestCodec::new(self.style, u32::MAX.into());
         self.expect(codec).await
+    }
+
+    /// Waits for the head of the next request, and leaves the request to be taken: its payload may
+    /// still be on its way.
+    ///
+    /// # Errors
+    /// If the client is gone or sends something else.
+    pub async fn expect_head(&mut self) -> Result<RequestHead, CodecError> {
+        let extended = self.style == ReplyStyle::Extended;
+        loop {
+            if let Some(head) = RequestHead::decode(extended, &self.input)? {
+                return Ok(head);
+            }
+            self.receive_more().await?;
+        }
     }
 
     /// Waits for a request, which must be this command.
