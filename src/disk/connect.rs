@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::{FuturesUnordered, StreamExt as _};
+
 use super::backoff::Backoff;
 use super::builder::Settings;
 use super::hub::{Hub, Link};
@@ -50,22 +52,19 @@ pub(super) async fn further(hub: &Hub, connector: Connector) -> Result<Connectio
     let builder = hub.settings.link.clone().handshake_timeout(FURTHER);
     let beside = hub.links().into_iter().next();
     let connection = connect(hub, builder, connector, beside).await?;
-    match is_same_server(hub).await {
+    match answers(hub.links(), FURTHER).await {
         true => Ok(connection),
         false => Err(Error::timeout(Phase::Stall, FURTHER)),
     }
 }
 
-/// Returns whether the server answers over a link that was there before: then it has not been
-/// restarted, and a flush over a new connection covers what was written over the others.
-async fn is_same_server(hub: &Hub) -> bool {
-    for link in hub.links() {
-        let ping = tokio::time::timeout(FURTHER, link.connection.ping());
-        if matches!(ping.await, Ok(Ok(()))) {
-            return true;
-        }
-    }
-    false
+/// Returns whether the server answers in time over a link that was there before: then it has not been
+/// restarted, and what was written over the others is not lost.
+pub(super) async fn answers(links: Vec<Arc<Link>>, limit: Duration) -> bool {
+    let ping = async |link: Arc<Link>| link.connection.ping().await.is_ok();
+    let pings: FuturesUnordered<_> = links.into_iter().map(ping).collect();
+    let answer = pings.any(std::future::ready);
+    tokio::time::timeout(limit, answer).await.unwrap_or(false)
 }
 
 /// Makes a connection, and checks that it leads to the same export. It leads to the process of another

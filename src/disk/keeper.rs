@@ -207,17 +207,20 @@ impl Keeper {
             cause: cause.clone(),
         });
         let (hub, end) = (self.hub.clone(), self.backoff.end());
-        let connector = self.connector.clone();
+        let (connector, silent) = (self.connector.clone(), self.stalled.clone());
         self.opening = Some(Box::pin(async move {
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
             }
             let connecting = connect::again(&hub, connector);
-            match tokio::time::timeout_at(end, connecting).await {
-                Ok(result) => result,
+            let Ok(opened) = tokio::time::timeout_at(end, connecting).await else {
                 // There is no time left, and the last cause says why.
-                Err(_) => Err(cause),
+                return Err(cause);
+            };
+            if opened.is_ok() && !silent.is_empty() {
+                watch::until_used(&hub, silent).await;
             }
+            opened
         }));
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::hub::Link;
+use super::connect;
+use super::hub::{Hub, Link};
 use crate::connection::Connection;
 use crate::error::Error;
 
@@ -23,6 +24,8 @@ pub(super) enum Turn {
 const LOOKS: u32 = 8;
 /// How often the bytes of a silent link are counted.
 const TICK: Duration = Duration::from_millis(100);
+/// The longest time that links which were silent have to answer after a new connection was made.
+const CHANCE: Duration = Duration::from_secs(1);
 
 /// Waits until a link ends, or is silent for as long as the limit says.
 pub(super) async fn until_silent(link: Arc<Link>, limit: Option<Duration>) -> (Arc<Link>, Turn) {
@@ -45,6 +48,16 @@ pub(super) async fn until_heard(link: Arc<Link>, heard: u64) -> (Arc<Link>, Turn
         () = speaks => Turn::Heard,
     };
     (link, turn)
+}
+
+/// Gives links that were silent the chance to be used again instead of a new connection: if one of them
+/// answers, the server was not restarted, and nothing that it has acknowledged is lost. The keeper
+/// ends this wait when it hears a link.
+pub(super) async fn until_used(hub: &Hub, silent: Vec<Arc<Link>>) {
+    let limit = hub.settings.stall.unwrap_or_default().min(CHANCE);
+    if hub.has_unflushed() && connect::answers(silent, limit).await {
+        tokio::time::sleep(CHANCE).await;
+    }
 }
 
 /// Waits until nothing has come for a while although it is owed. Returns how many bytes came before.

@@ -137,6 +137,11 @@ impl Hub {
         }
     }
 
+    /// Returns whether anything is acknowledged that was not flushed.
+    pub(in crate::disk) fn has_unflushed(&self) -> bool {
+        self.core().table.unflushed().len() > 0
+    }
+
     /// Returns whether the journal is full, or too much is unflushed to be remembered.
     pub(in crate::disk) fn is_full(&self) -> bool {
         self.is_filled(&self.core())

@@ -71,6 +71,42 @@ async fn what_changes_nothing_leaves_a_silent_connection() {
     watch(disk.close()).await.unwrap();
 }
 
+/// A disk with a change that is not flushed, whose server has fallen silent. Another server takes
+/// connections in its place. The first one holds two replies: to a read, and to the question whether it
+/// is still there.
+async fn in_doubt() -> (Disk, Server) {
+    let export = Export::new(SIZE);
+    let (silent, other) = (Server::new(export.clone()), Server::new(export));
+    let place = Place::of(&silent);
+    let disk = watchful(LONG).open(place.connector()).await.unwrap();
+    disk.write(0, "kept").await.unwrap();
+    place.put(Some(&other));
+    silent.pause();
+    drop(begun(disk.read(0, 4)));
+    watch(silent.held(2)).await;
+    assert_eq!(other.connections(), 1);
+    (disk, silent)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_answers_again_has_lost_nothing() {
+    let (disk, silent) = in_doubt().await;
+    let mut events = disk.events();
+    silent.resume();
+    connected(&mut events, 1).await;
+    watch(disk.flush().into_future()).await.unwrap();
+    let status = disk.status();
+    assert_eq!((status.links, status.generation), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_again_may_have_lost_what_was_not_flushed() {
+    let (disk, _silent) = in_doubt().await;
+    let flush = watch(disk.flush().into_future()).await;
+    assert_matches!(flush, Err(Error::DurabilityUnknown(lost)) if lost.ranges() == [0..4]);
+    assert_eq!(disk.status().generation, 2);
+}
+
 both_runtimes!(a_change_on_a_silent_connection_is_waited_for);
 async fn a_change_on_a_silent_connection_is_waited_for() {
     let export = Export::new(SIZE);
