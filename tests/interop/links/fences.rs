@@ -42,6 +42,22 @@ async fn begun(disk: &Disk, slow: &Storage, seconds: &str) -> JoinHandle<Result<
     write
 }
 
+/// The same over the second link of two: a read has made the first one busy.
+async fn begun_over_the_second(
+    disk: &Disk,
+    slow: &Storage,
+    seconds: &str,
+) -> JoinHandle<Result<(), Error>> {
+    slow.set_delay(seconds);
+    let read = disk.read(4096, 512).into_future();
+    let write = disk.write(0, vec![0xaa; LENGTH]).into_future();
+    let both = async { futures::join!(read, write).1 };
+    let both = tokio::spawn(both);
+    eventually("the server has the write", || slow.begun() == 1).await;
+    slow.set_delay("0");
+    both
+}
+
 /// Writes something newer, and returns what is there when both are carried out.
 async fn newer(disk: &Disk, slow: &Storage, writes: usize) -> u8 {
     let write = disk.write(0, vec![0xbb; LENGTH]).into_future();
@@ -133,6 +149,34 @@ mod nbdkit {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_child_that_is_given_up_is_ended() {
         ended(Fence::process_gone()).await;
+    }
+
+    /// The child serves another link, too, and does not end with the one that is given up, nor on
+    /// SIGTERM: nbdkit serves its clients to the end. The fence kills it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_child_that_serves_another_link_is_ended() {
+        let slow = Storage::new();
+        let link = Connection::builder().stall_timeout(Duration::from_millis(500));
+        let link = link.child_kill_delay(Duration::from_secs(1));
+        let disk = builder(Fence::process_gone()).link(link).connections(2);
+        let disk = disk.drain(Duration::from_millis(1));
+        let connector = Connector::socket_activation(slow.activated());
+        let disk = disk.open(connector).await.unwrap();
+        let group = slow.pid();
+        // More than one link is to have, in one task: none is over before all have begun.
+        let reads = (0..32).map(|_| disk.read(0, 512).into_future());
+        futures::future::try_join_all(reads).await.unwrap();
+        eventually("there are two links", || disk.status().links == 2).await;
+        let first = begun_over_the_second(&disk, &slow, "2").await;
+        let error = first.await.unwrap().unwrap_err();
+        assert!(
+            matches!(&error, Error::OutcomeUnknown(lost) if lost.generation() == Some(2)),
+            "{error}"
+        );
+        let found = newer(&disk, &slow, 1).await;
+        assert!(members(group).is_empty(), "the first server still runs");
+        assert_eq!(found, 0xbb);
+        disk.close().await.unwrap();
     }
 
     /// Row 7b: SIGKILL to all of the group.

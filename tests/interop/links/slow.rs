@@ -106,6 +106,12 @@ impl Storage {
         Program::new("nbdkit").arg("-s").args(self.args())
     }
 
+    /// A server to be run by socket activation, which several connections may use at a time.
+    pub(super) fn activated(&self) -> Program {
+        let server = Program::new("nbdkit").arg("-f").args(self.args());
+        server.arg("can_multi_conn=exit 0")
+    }
+
     /// The process of the server that is a child of ours.
     pub(super) fn pid(&self) -> u32 {
         child_with(&self.args()[6])
