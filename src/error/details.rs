@@ -225,10 +225,7 @@ impl Error {
             Self::Refused(refusal) => &mut refusal.site,
             Self::MissingContext(missing) => &mut missing.site,
             Self::Request(request) => &mut request.site,
-            Self::DurabilityUnknown(lost) => match &mut lost.failure {
-                Some(failure) => &mut failure.site,
-                None => return self,
-            },
+            Self::DurabilityUnknown(lost) => lost.site_mut(),
             _ => match self.facts_mut() {
                 Some(facts) => &mut facts.site,
                 None => return self,
@@ -244,7 +241,7 @@ impl Error {
             Self::Refused(refusal) => refusal.site.as_ref(),
             Self::MissingContext(missing) => missing.site.as_ref(),
             Self::Request(request) => request.site.as_ref(),
-            Self::DurabilityUnknown(lost) => lost.failure.as_ref()?.site.as_ref(),
+            Self::DurabilityUnknown(lost) => lost.site(),
             _ => self.details().and_then(Ending::site),
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Error, FailedRequest, RequestError};
+use super::{Error, FailedRequest, RequestError, Site};
 use crate::wire::{Command, Errno};
 
 /// Changes that the server has acknowledged and that may be lost nevertheless: a flush succeeded, but
@@ -13,6 +13,8 @@ use crate::wire::{Command, Errno};
 pub struct MaybeLost {
     pub(super) failure: Option<RequestError>,
     pub(super) ranges: Vec<Range<u64>>,
+    /// The server, if no flush has failed that names it.
+    pub(super) site: Option<Arc<Site>>,
 }
 
 impl MaybeLost {
@@ -36,6 +38,20 @@ impl MaybeLost {
             .as_ref()
             .map_or(Errno::EIO, RequestError::errno)
     }
+
+    pub(super) const fn site(&self) -> Option<&Arc<Site>> {
+        match &self.failure {
+            Some(failure) => failure.site.as_ref(),
+            None => self.site.as_ref(),
+        }
+    }
+
+    pub(super) const fn site_mut(&mut self) -> &mut Option<Arc<Site>> {
+        match &mut self.failure {
+            Some(failure) => &mut failure.site,
+            None => &mut self.site,
+        }
+    }
 }
 
 impl From<RequestError> for MaybeLost {
@@ -43,6 +59,7 @@ impl From<RequestError> for MaybeLost {
         Self {
             failure: Some(failure),
             ranges: Vec::new(),
+            site: None,
         }
     }
 }
@@ -137,8 +154,11 @@ impl fmt::Display for LostChange {
 impl Error {
     /// A flush that succeeded although what was acknowledged before may be lost.
     pub(crate) const fn maybe_lost(ranges: Vec<Range<u64>>) -> Self {
-        let failure = None;
-        Self::DurabilityUnknown(MaybeLost { failure, ranges })
+        Self::DurabilityUnknown(MaybeLost {
+            failure: None,
+            ranges,
+            site: None,
+        })
     }
 
     /// A change that was sent and not answered when its connection was lost, or its deadline passed.

@@ -35,7 +35,6 @@ fn a_site_goes_where_the_text_does_not_tell_it() {
             | Error::Held { .. }
             | Error::ExportChanged { .. }
             | Error::Copy(_) => false,
-            Error::DurabilityUnknown(lost) => lost.failure().is_some(),
             _ => true,
         };
         let text = error.to_string();

@@ -106,6 +106,7 @@ fn disk() -> Vec<Error> {
     ]
     .map(Error::maybe_lost)
     .into();
+    all.push(Error::maybe_lost(vec![0..1, 4..8]).at(&site()));
     all.push(Error::lost_change(Command::TRIM, 512..1024, Some(2), lost));
     for (length, generation) in [(512, None), (512, Some(2)), (8192, None), (8192, Some(2))] {
         let request = FailedRequest {
