@@ -54,6 +54,13 @@ pub(super) async fn beside<T>(
     }
 }
 
+/// Returns whether other connections go on using the server. They may be about to end as well: with the
+/// server, or because they have parted until this time.
+pub(super) async fn is_used(child: &mut Child, parted: Option<Instant>) -> bool {
+    let until = parted.unwrap_or_else(|| Instant::now() + POST_MORTEM);
+    timeout_at(until, child.deserted()).await.is_err()
+}
+
 /// Adds what is known of the server process to the error of a failed connection. `deadline` is that
 /// of an attempt to connect.
 pub(super) async fn post_mortem(

@@ -34,7 +34,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
-use child::{beside, post_mortem};
+use child::{beside, is_used, post_mortem};
 use handshake::{Established, establish};
 pub(crate) use inner::{Address, Inner};
 use input::Input;
@@ -120,6 +120,12 @@ impl Task {
             }
             _ => false,
         };
+        if is_used(&mut child, self.leaving.filter(|_| has_parted)).await {
+            // It ends with the last of those who use it.
+            sync::spawn(&Handle::current(), async move { child.deserted().await });
+            self.inner.end(state, error);
+            return;
+        }
         if has_parted {
             return self.part(&mut child, state, error).await;
         }

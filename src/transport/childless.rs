@@ -33,6 +33,10 @@ impl Child {
         match *self {}
     }
 
+    pub(crate) async fn deserted(&mut self) {
+        match *self {}
+    }
+
     pub(crate) fn close(&mut self, _: Duration) {
         match *self {}
     }

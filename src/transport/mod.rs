@@ -1,8 +1,16 @@
 //! Opens byte streams to a server. No NBD message is known here.
 
 use std::any::Any;
+#[cfg(unix)]
+use std::io;
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::pin::Pin;
+#[cfg(unix)]
+use std::task::{Context, Poll};
 
+#[cfg(unix)]
+use tokio::io::ReadBuf;
 use tokio::io::{AsyncRead, AsyncWrite, Join};
 use tokio::net::TcpStream;
 
@@ -86,9 +94,35 @@ impl Transport {
         }
     }
 
+    /// Keeps something until the stream is closed.
+    #[cfg(unix)]
+    pub(crate) fn keeping(self, kept: impl Send + Unpin + 'static) -> Self {
+        let half = self.read;
+        let read = Box::new(Keeping { half, _kept: kept });
+        Self { read, ..self }
+    }
+
     /// Joins the halves to one stream.
     pub(crate) fn join(self) -> Joined {
         tokio::io::join(self.read, self.write)
+    }
+}
+
+/// The half of a stream that is read, and something that is dropped with it.
+#[cfg(unix)]
+struct Keeping<T> {
+    half: ReadHalf,
+    _kept: T,
+}
+
+#[cfg(unix)]
+impl<T: Unpin> AsyncRead for Keeping<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.half).poll_read(cx, buf)
     }
 }
 

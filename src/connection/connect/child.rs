@@ -8,6 +8,7 @@ use crate::connection::Connection;
 use crate::driver;
 use crate::error::Result;
 use crate::state::State;
+use crate::transport::Transport;
 use crate::transport::activation;
 use crate::transport::child::Child;
 use crate::transport::command::{self, Group};
@@ -154,7 +155,11 @@ impl Connection {
             (facts.child.clone()?, facts.program.clone())
         };
         let door = child.door.clone()?;
-        let open = async move { Ok(door.connect().await?.into()) };
+        let guest = door.enter()?;
+        let open = async move {
+            let transport = Transport::from(door.connect().await?);
+            Ok(transport.keeping(guest))
+        };
         let connecting = self.prepare().and_then(|()| self.begin(open));
         let mut facts = self.inner().lock_facts();
         (facts.child, facts.program) = (Some(child), program);

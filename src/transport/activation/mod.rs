@@ -1,5 +1,7 @@
 //! A server as child process that takes over a listening socket, as systemd would hand it one.
 
+mod guests;
+
 use std::collections::hash_map::RandomState;
 use std::env;
 use std::fs::{self, DirBuilder};
@@ -15,6 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::Command;
+
+pub(crate) use guests::Guests;
+use guests::{Guest, Invitation};
 
 use super::child::{Child, Terms};
 use super::command::not_run;
@@ -39,24 +44,34 @@ const SCRIPT: &str = r#"LISTEN_PID=$$; export LISTEN_PID; exec "$@" 3<&0 0</dev/
 ///
 /// It is known on Linux alone, where the descriptor of a socket's place has a path.
 #[derive(Clone, Debug)]
-pub(crate) struct Door(Arc<OwnedFd>);
+pub(crate) struct Door {
+    place: Arc<OwnedFd>,
+    invitation: Invitation,
+}
 
 impl Door {
     #[cfg(target_os = "linux")]
-    fn at(path: &Path) -> io::Result<Option<Self>> {
+    fn at(path: &Path) -> io::Result<Option<(Self, Guests)>> {
         use rustix::fs::{Mode, OFlags, open};
         let place = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Some(Self(Arc::new(place))))
+        let place = Arc::new(place);
+        let (guests, invitation) = Guests::new();
+        Ok(Some((Self { place, invitation }, guests)))
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn at(_: &Path) -> io::Result<Option<Self>> {
+    fn at(_: &Path) -> io::Result<Option<(Self, Guests)>> {
         Ok(None)
+    }
+
+    /// Lets a guest in. Returns `None` if the server is about to end.
+    pub(crate) fn enter(&self) -> Option<Guest> {
+        self.invitation.accept()
     }
 
     /// Connects to the socket.
     pub(crate) async fn connect(&self) -> Result<unix::Stream> {
-        let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        let path = format!("/proc/self/fd/{}", self.place.as_raw_fd());
         unix::connect(Path::new(&path)).await
     }
 }
@@ -135,7 +150,7 @@ fn listen(root: &Path) -> io::Result<Listening> {
     Ok((listener, stream, door))
 }
 
-type Listening = (net::UnixListener, net::UnixStream, Option<Door>);
+type Listening = (net::UnixListener, net::UnixStream, Option<(Door, Guests)>);
 
 fn launch(
     program: &Program,

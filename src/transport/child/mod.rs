@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tokio::{process, time};
 
-use super::activation::Door;
+use super::activation::{Door, Guests};
 use super::command::not_run;
 use super::process::Process;
 use super::reaper::{Doomed, Reaper};
@@ -46,7 +46,8 @@ pub(crate) struct Child {
     termination: Option<Termination>,
     /// The program, if a shell starts it by `exec`. The shell then reports a failure to start it.
     by_shell: Option<OsString>,
-    door: Option<Door>,
+    /// The way to the socket on which it listens, and who else uses it.
+    door: Option<(Door, Guests)>,
 }
 
 /// Access to a child for code that does not own it.
@@ -93,7 +94,7 @@ impl Child {
     }
 
     /// The same for a program that listens.
-    pub(super) fn with_door(mut self, door: Option<Door>) -> Self {
+    pub(super) fn with_door(mut self, door: Option<(Door, Guests)>) -> Self {
         self.door = door;
         self
     }
@@ -118,7 +119,7 @@ impl Child {
         Handle {
             process: self.process.clone(),
             words: self.stderr.words().clone(),
-            door: self.door.clone(),
+            door: self.door.as_ref().map(|(door, _)| door.clone()),
         }
     }
 
@@ -129,6 +130,17 @@ impl Child {
     /// Can be dropped and called again, also after the end.
     pub(crate) async fn ended(&self) -> Option<ExitStatus> {
         poll_fn(|cx| self.process.poll_wait(cx)).await
+    }
+
+    /// Waits until no other connection uses the child.
+    ///
+    /// # Cancel safety
+    ///
+    /// Can be dropped and called again.
+    pub(crate) async fn deserted(&mut self) {
+        if let Some((_, guests)) = &mut self.door {
+            guests.left().await;
+        }
     }
 
     /// Begins the end, because the connection is closed or about to be: from now on the child has

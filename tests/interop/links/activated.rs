@@ -1,8 +1,13 @@
 //! Several links to one child that listens.
 
-use nbd_client::{Connector, Disk};
+use std::future::IntoFuture;
+use std::time::Duration;
 
-use crate::shared::process::is_gone;
+use futures::StreamExt;
+use nbd_client::{Connection, Connector, Disk, Error, Event};
+
+use super::slow::Storage;
+use crate::shared::process::{eventually, is_gone};
 use crate::shared::server::Dir;
 
 async fn several(server: Vec<String>) {
@@ -23,7 +28,7 @@ async fn several(server: Vec<String>) {
             }
         }
     };
-    let patience = std::time::Duration::from_secs(60);
+    let patience = Duration::from_secs(60);
     let loaded = tokio::time::timeout(patience, load).await;
     assert!(loaded.is_ok(), "{:?}", disk.status());
     assert_eq!(disk.status().limited_by(), None);
@@ -52,6 +57,36 @@ mod nbdkit {
         let disk = dir.disk("disk", 1 << 20);
         let args = ["nbdkit", "-f", "--exit-with-parent", "file", &disk];
         several(words(args)).await;
+    }
+
+    /// The first link has started the child, and is given up alone: the child ends with the last one.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_child_outlives_the_link_that_has_started_it() {
+        let slow = Storage::new();
+        let link = Connection::builder().stall_timeout(Duration::from_millis(500));
+        let disk = Disk::builder().link(link).connections(2);
+        let disk = disk.drain(Duration::from_millis(1));
+        let server = Connector::socket_activation(slow.activated());
+        let disk = disk.open(server).await.unwrap();
+        let pid = slow.pid();
+        // In one task: none is over before all have begun.
+        let reads = (0..32).map(|_| disk.read(0, 512).into_future());
+        futures::future::try_join_all(reads).await.unwrap();
+        eventually("there are two links", || disk.status().links == 2).await;
+        let mut events = disk.events();
+        disk.write(8192, vec![2; 4096]).await.unwrap();
+        slow.set_delay("2");
+        let lost = disk.write(0, vec![1; 4096]).await.unwrap_err();
+        slow.set_delay("0");
+        assert!(matches!(&lost, Error::OutcomeUnknown(lost) if lost.generation() == Some(1)));
+        while !matches!(events.next().await, Some(Event::Lost { generation: 1, .. })) {}
+        // The same child goes on, and has lost nothing.
+        assert_eq!(disk.read(8192, 4096).await.unwrap()[..], [2; 4096]);
+        disk.flush().await.unwrap();
+        assert_eq!(slow.pid(), pid);
+        slow.all_done(2).await;
+        disk.close().await.unwrap();
+        eventually("the child is gone", || is_gone(pid)).await;
     }
 
     /// A server on standard input has one connection.
