@@ -28,15 +28,15 @@ fn the_first_site_stays() {
 #[test]
 fn a_site_goes_where_the_text_does_not_tell_it() {
     for error in every() {
-        let has_room = match &error {
+        let has_room = !matches!(
+            &error,
             Error::Invalid(_)
-            | Error::InvalidUse(_)
-            | Error::OutcomeUnknown(_)
-            | Error::Held { .. }
-            | Error::ExportChanged { .. }
-            | Error::Copy(_) => false,
-            _ => true,
-        };
+                | Error::InvalidUse(_)
+                | Error::OutcomeUnknown(_)
+                | Error::Held { .. }
+                | Error::ExportChanged { .. }
+                | Error::Copy(_)
+        );
         let text = error.to_string();
         let placed = error.at(&site());
         assert_eq!(placed.site().is_some(), has_room, "{text}");

@@ -103,7 +103,7 @@ async fn a_server_that_answers_again_has_lost_nothing() {
 async fn a_server_that_does_not_answer_again_may_have_lost_what_was_not_flushed() {
     let (disk, _silent) = in_doubt().await;
     let flush = watch(disk.flush().into_future()).await;
-    assert_matches!(flush, Err(Error::DurabilityUnknown(lost)) if lost.ranges() == [0..4]);
+    assert_matches!(flush, Err(Error::DurabilityUnknown(lost)) if lost.ranges() == std::slice::from_ref(&(0..4)));
     assert_eq!(disk.status().generation, 2);
 }
 
