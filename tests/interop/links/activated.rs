@@ -63,7 +63,7 @@ mod nbdkit {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_child_outlives_the_link_that_has_started_it() {
         let slow = Storage::new();
-        let link = Connection::builder().stall_timeout(Duration::from_millis(500));
+        let link = Connection::builder().stall_timeout(Duration::from_secs(2));
         let disk = Disk::builder().link(link).connections(2);
         let disk = disk.drain(Duration::from_millis(1));
         let server = Connector::socket_activation(slow.activated());
@@ -75,15 +75,15 @@ mod nbdkit {
         eventually("there are two links", || disk.status().links == 2).await;
         let mut events = disk.events();
         disk.write(8192, vec![2; 4096]).await.unwrap();
-        slow.set_delay("2");
+        slow.hold();
         let lost = disk.write(0, vec![1; 4096]).await.unwrap_err();
-        slow.set_delay("0");
         assert!(matches!(&lost, Error::OutcomeUnknown(lost) if lost.generation() == Some(1)));
         while !matches!(events.next().await, Some(Event::Lost { generation: 1, .. })) {}
         // The same child goes on, and has lost nothing.
         assert_eq!(disk.read(8192, 4096).await.unwrap()[..], [2; 4096]);
         disk.flush().await.unwrap();
         assert_eq!(slow.pid(), pid);
+        slow.let_go();
         slow.all_done(2).await;
         disk.close().await.unwrap();
         eventually("the child is gone", || is_gone(pid)).await;

@@ -1,6 +1,6 @@
 //! Fences against real servers: where each is sound, and where it is not.
 //!
-//! The server takes a while for a write. The connection or the server is given up meanwhile, and another
+//! A write is held up at the server. The connection or the server is given up meanwhile, and another
 //! write of the same bytes waits for the fence. If that was sound, the newer one stays.
 
 use std::path::Path;
@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nbd_client::{Connection, Connector, Disk, DiskBuilder, Endpoint, Error, Fence, Retry};
+use futures::StreamExt;
+use nbd_client::{
+    Connection, Connector, Disk, DiskBuilder, Endpoint, Error, Event, Events, Fence, Retry,
+};
 use tokio::task::JoinHandle;
 
 use super::ghosts::{LENGTH, cut_off};
@@ -25,45 +28,50 @@ fn builder(fence: Fence) -> DiskBuilder {
     builder.fence(fence)
 }
 
-/// A disk that gives a link up when a write takes so long.
+/// A disk that gives a link up when a write is held up, and not when the machine is busy.
 fn impatient(fence: Fence, drain: Duration) -> DiskBuilder {
-    let link = Connection::builder().stall_timeout(Duration::from_millis(500));
+    let link = Connection::builder().stall_timeout(Duration::from_secs(2));
     let link = link.child_kill_delay(LONG);
     builder(fence).link(link).drain(drain)
 }
 
-/// Begins a write that takes longer than a disk is willing to wait.
-async fn begun(disk: &Disk, slow: &Storage, seconds: &str) -> JoinHandle<Result<(), Error>> {
+/// Begins a write that is held up.
+async fn begun(disk: &Disk, slow: &Storage) -> JoinHandle<Result<(), Error>> {
     let before = slow.begun();
-    slow.set_delay(seconds);
+    slow.hold();
     let write = tokio::spawn(disk.write(0, vec![0xaa; LENGTH]).into_future());
     eventually("the server has the write", || slow.begun() > before).await;
-    slow.set_delay("0");
+    slow.pass();
     write
 }
 
 /// The same over the second link of two: a read has made the first one busy.
-async fn begun_over_the_second(
-    disk: &Disk,
-    slow: &Storage,
-    seconds: &str,
-) -> JoinHandle<Result<(), Error>> {
-    slow.set_delay(seconds);
+async fn begun_over_the_second(disk: &Disk, slow: &Storage) -> JoinHandle<Result<(), Error>> {
+    slow.hold();
     let read = disk.read(4096, 512).into_future();
     let write = disk.write(0, vec![0xaa; LENGTH]).into_future();
     let both = async { futures::join!(read, write).1 };
     let both = tokio::spawn(both);
     eventually("the server has the write", || slow.begun() == 1).await;
-    slow.set_delay("0");
+    slow.pass();
     both
 }
 
-/// Writes something newer, and returns what is there when both are carried out.
+/// Waits until a link is silent for too long.
+async fn stalled(mut events: Events) {
+    let stalled = async { while !matches!(events.next().await, Some(Event::Stalled { .. })) {} };
+    let stalled = tokio::time::timeout(LONG, stalled).await;
+    stalled.expect("it waits for ever");
+}
+
+/// Writes something newer, lets go of what is held up still, and returns what is there when both are
+/// carried out.
 async fn newer(disk: &Disk, slow: &Storage, writes: usize) -> u8 {
     let write = disk.write(0, vec![0xbb; LENGTH]).into_future();
     let write = tokio::time::timeout(LONG, write).await;
     write.expect("it waits for ever").unwrap();
     assert!(disk.status().held.is_empty());
+    slow.let_go();
     slow.all_done(writes).await;
     slow.fill(LENGTH)
 }
@@ -87,8 +95,14 @@ mod nbdkit {
             let before = slow.done();
             let disk = impatient(Fence::drained_close(), LONG);
             let disk = disk.open(Connector::unix(server.socket())).await.unwrap();
-            let first = begun(&disk, &slow, "1").await;
-            assert_eq!(newer(&disk, &slow, before + 2).await, 0xbb);
+            let events = disk.events();
+            let first = begun(&disk, &slow).await;
+            let answer = async {
+                stalled(events).await;
+                slow.let_go();
+            };
+            let (found, ()) = tokio::join!(newer(&disk, &slow, before + 2), answer);
+            assert_eq!(found, 0xbb);
             first.await.unwrap().unwrap();
             disk.close().await.unwrap();
         }
@@ -101,9 +115,10 @@ mod nbdkit {
         let server = slow.listen();
         let disk = impatient(Fence::drained_close(), Duration::from_millis(1));
         let disk = disk.open(Connector::unix(server.socket())).await.unwrap();
-        let first = begun(&disk, &slow, "2").await;
+        let first = begun(&disk, &slow).await;
         first.await.unwrap().unwrap_err();
         is_held(&disk).await;
+        slow.let_go();
         slow.all_done(1).await;
     }
 
@@ -117,6 +132,7 @@ mod nbdkit {
         let disk = disk.await.unwrap();
         cut_off(&disk, &slow, &wire, 0xaa).await.unwrap_err();
         is_held(&disk).await;
+        slow.let_go();
         slow.all_done(1).await;
         disk.assume_fenced();
         assert_eq!(newer(&disk, &slow, 2).await, 0xbb);
@@ -129,9 +145,10 @@ mod nbdkit {
             let disk = impatient(fence.clone(), Duration::from_millis(1));
             let disk = disk.open(Connector::command(slow.child())).await.unwrap();
             let group = slow.pid();
-            let first = begun(&disk, &slow, "2").await;
+            let first = begun(&disk, &slow).await;
             let error = first.await.unwrap().unwrap_err();
             assert!(matches!(error, Error::OutcomeUnknown(_)), "{error}");
+            slow.let_go();
             // Of the first, nothing is done any more: it is done, or its process was ended.
             let found = newer(&disk, &slow, 1).await;
             assert!(members(group).is_empty(), "the first server still runs");
@@ -156,7 +173,7 @@ mod nbdkit {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_child_that_serves_another_link_is_ended() {
         let slow = Storage::new();
-        let link = Connection::builder().stall_timeout(Duration::from_millis(500));
+        let link = Connection::builder().stall_timeout(Duration::from_secs(2));
         let link = link.child_kill_delay(Duration::from_secs(1));
         let disk = builder(Fence::process_gone()).link(link).connections(2);
         let disk = disk.drain(Duration::from_millis(1));
@@ -167,7 +184,7 @@ mod nbdkit {
         let reads = (0..32).map(|_| disk.read(0, 512).into_future());
         futures::future::try_join_all(reads).await.unwrap();
         eventually("there are two links", || disk.status().links == 2).await;
-        let first = begun_over_the_second(&disk, &slow, "2").await;
+        let first = begun_over_the_second(&disk, &slow).await;
         let error = first.await.unwrap().unwrap_err();
         assert!(
             matches!(&error, Error::OutcomeUnknown(lost) if lost.generation() == Some(2)),
@@ -186,7 +203,7 @@ mod nbdkit {
             let slow = Storage::new();
             let disk = builder(Fence::process_gone());
             let disk = disk.open(Connector::command(slow.child())).await.unwrap();
-            let first = begun(&disk, &slow, "1").await;
+            let first = begun(&disk, &slow).await;
             slow.signal("-KILL", true);
             first.await.unwrap().unwrap_err();
             // The first is never done.
@@ -204,10 +221,12 @@ mod nbdkit {
             let slow = Storage::new();
             let disk = builder(Fence::process_gone());
             let disk = disk.open(Connector::command(slow.child())).await.unwrap();
-            let first = begun(&disk, &slow, "1").await;
+            let group = slow.pid();
+            let first = begun(&disk, &slow).await;
             slow.signal("-KILL", false);
             first.await.unwrap().unwrap_err();
             let found = newer(&disk, &slow, 1).await;
+            assert!(members(group).is_empty(), "its helper still runs");
             assert_eq!(found, 0xbb);
             disk.close().await.unwrap();
             assert_eq!(slow.fill(LENGTH), 0xbb);
@@ -220,7 +239,7 @@ mod nbdkit {
         let slow = Storage::new();
         let disk = builder(Fence::terminate_child());
         let disk = disk.open(Connector::command(slow.child())).await.unwrap();
-        let first = begun(&disk, &slow, "1").await;
+        let first = begun(&disk, &slow).await;
         slow.signal("-KILL", true);
         first.await.unwrap().unwrap_err();
         is_held(&disk).await;
@@ -238,6 +257,7 @@ mod nbdkit {
             cut_off(&disk, &slow, &wire, 0xaa).await.unwrap_err();
             is_held(&disk).await;
         }
+        slow.let_go();
         slow.all_done(2).await;
     }
 
@@ -257,13 +277,12 @@ mod nbdkit {
     }
 
     /// A link is given up while its server works on a write, and lives. The newer write waits until
-    /// that server has ended, and goes to the next one.
+    /// that server has ended, though there is another one.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_server_on_a_socket_is_gone_with_the_process_of_its_pid_file() {
         for _ in 0..times(2) {
             let slow = Storage::new();
-            let options = ["-P", &slow.pid_file()];
-            let server = slow.listen_with(&options);
+            let (server, next) = (slow.listen_with(&["-P", &slow.pid_file()]), slow.listen());
             let place = Arc::new(Mutex::new(server.socket()));
             let socket = place.clone();
             let connector = Connector::address(move || {
@@ -274,7 +293,8 @@ mod nbdkit {
             let fence = gone(slow.pid_file(), is_asked.clone());
             let disk = impatient(fence, Duration::from_millis(1));
             let disk = disk.open(connector).await.unwrap();
-            let first = begun(&disk, &slow, "2").await;
+            *place.lock().unwrap() = next.socket();
+            let first = begun(&disk, &slow).await;
             let error = first.await.unwrap().unwrap_err();
             assert!(matches!(error, Error::OutcomeUnknown(_)), "{error}");
             eventually("the fence has found the process", || {
@@ -282,13 +302,13 @@ mod nbdkit {
             })
             .await;
             let end = async {
+                // Time enough for the newer one, if it were sent.
+                disk.write(1 << 16, vec![1; LENGTH]).await.unwrap();
+                slow.let_go();
                 // nbdkit carries out what it has got.
                 tokio::task::spawn_blocking(|| server.stop()).await.unwrap();
-                let next = slow.listen_with(&options);
-                *place.lock().unwrap() = next.socket();
-                next
             };
-            let (found, _next) = tokio::join!(newer(&disk, &slow, 2), end);
+            let (found, ()) = tokio::join!(newer(&disk, &slow, 3), end);
             assert_eq!(found, 0xbb);
             disk.close().await.unwrap();
         }
@@ -303,7 +323,7 @@ mod nbdkit {
         let socket = format!("socket={}", server.socket().display());
         let proxy = Connector::command(["nbdkit", "-s", "nbd", &socket]);
         let disk = builder(Fence::process_gone()).open(proxy).await.unwrap();
-        let first = begun(&disk, &slow, "3").await;
+        let first = begun(&disk, &slow).await;
         super::super::slow::signal_child(&socket, "-KILL", true);
         first.await.unwrap().unwrap_err();
         assert_eq!(newer(&disk, &slow, 2).await, 0xaa);
@@ -323,7 +343,7 @@ mod qemu {
         let server = Server::qemu(&["-f", "raw", &uri]);
         let disk = impatient(Fence::drained_close(), LONG);
         let disk = disk.open(Connector::unix(server.socket())).await.unwrap();
-        let first = begun(&disk, &slow, "3").await;
+        let first = begun(&disk, &slow).await;
         first.await.unwrap().unwrap_err();
         assert_eq!(newer(&disk, &slow, 2).await, 0xaa);
     }

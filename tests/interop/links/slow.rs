@@ -2,39 +2,70 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nbd_client::Program;
 
 use crate::shared::process::eventually;
 use crate::shared::server::{Dir, Server};
 
-/// Each write is a process of its own, which outlives the server if that is killed alone.
-const WRITE: &str = r#"cat >"$0.$$"; delay=$(cat DIR/delay); echo begun >>DIR/log; sleep "$delay"
+/// Each write is a process of its own, which outlives the server if that is killed alone. It waits
+/// while the file is there that was named when it began.
+const WRITE: &str = r#"cat >"$0.$$"; held=$(cat DIR/hold); echo begun >>DIR/log
+while [ -e "DIR/$held" ]; do sleep 0.01; done
 dd if="$0.$$" of=DIR/disk bs=64K conv=notrunc oflag=seek_bytes seek="$4" status=none; rm "$0.$$"
 echo done >>DIR/log"#;
 const READ: &str =
     "dd if=DIR/disk iflag=skip_bytes,count_bytes skip=$4 count=$3 bs=64K status=none";
 
-/// The storage of slow servers: their disk, their log, and how long they take.
-pub(super) struct Storage(Dir);
+/// No file has this name.
+const NOTHING: &str = "nothing";
+
+/// The storage of slow servers: their disk, their log, and what holds their writes up.
+pub(super) struct Storage {
+    dir: Dir,
+    holds: AtomicUsize,
+}
 
 impl Storage {
     pub(super) fn new() -> Self {
         let dir = Dir::new();
         dir.disk("disk", 1 << 20);
-        dir.file("delay", "0");
+        dir.file("hold", NOTHING);
         dir.file("log", "");
-        Self(dir)
+        let holds = AtomicUsize::new(0);
+        Self { dir, holds }
     }
 
-    /// How long each write takes from now on, in seconds.
-    pub(super) fn set_delay(&self, seconds: &str) {
+    /// Holds up each write that begins from now on.
+    pub(super) fn hold(&self) {
+        let number = self.holds.fetch_add(1, Ordering::Relaxed);
+        let name = format!("held{number}");
+        self.dir.file(&name, "");
+        self.set_hold(&name);
+    }
+
+    /// Carries out at once each write that begins from now on.
+    pub(super) fn pass(&self) {
+        self.set_hold(NOTHING);
+    }
+
+    fn set_hold(&self, name: &str) {
         // In one step: a server may be reading it.
-        fs::rename(self.0.file("next", seconds), self.0.path("delay")).unwrap();
+        fs::rename(self.dir.file("next", name), self.dir.path("hold")).unwrap();
+    }
+
+    /// Lets go of what was held up.
+    pub(super) fn let_go(&self) {
+        self.pass();
+        for number in 0..self.holds.load(Ordering::Relaxed) {
+            // Those of before are gone.
+            let _ = fs::remove_file(self.dir.path(&format!("held{number}")));
+        }
     }
 
     fn count(&self, word: &str) -> usize {
-        count(&self.0.path("log"), word)
+        count(&self.dir.path("log"), word)
     }
 
     pub(super) fn begun(&self) -> usize {
@@ -53,7 +84,7 @@ impl Storage {
 
     /// A future that waits until so many writes are carried out.
     pub(super) fn proof(&self, writes: usize) -> impl Future<Output = ()> + Send + use<> {
-        let log = self.0.path("log");
+        let log = self.dir.path("log");
         async move {
             eventually("the lost write is carried out", || {
                 count(&log, "done") >= writes
@@ -64,11 +95,11 @@ impl Storage {
 
     /// The byte that fills the first so many bytes.
     pub(super) fn fill(&self, length: usize) -> u8 {
-        uniform(&fs::read(self.0.path("disk")).unwrap()[..length])
+        uniform(&fs::read(self.dir.path("disk")).unwrap()[..length])
     }
 
     fn args(&self) -> Vec<String> {
-        let here = self.0.path("disk");
+        let here = self.dir.path("disk");
         let here = here.trim_end_matches("/disk");
         let script = |text: &str| text.replace("$0", "DIR/part").replace("DIR", here);
         vec![
@@ -98,7 +129,7 @@ impl Storage {
 
     /// The path of a file for the process number of a server.
     pub(super) fn pid_file(&self) -> String {
-        self.0.path("pid")
+        self.dir.path("pid")
     }
 
     /// A server to be run as child.
