@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use futures::future::try_join_all;
 use nbd_client::{Connector, Disk};
 
 use crate::shared::server::{Dir, Server};
@@ -28,31 +29,21 @@ mod nbdkit {
         let load = async {
             while disk.status().links < 4 {
                 let reads = (0..256).map(|_| disk.read(0, 512).into_future());
-                futures::future::try_join_all(reads).await.unwrap();
+                try_join_all(reads).await.unwrap();
             }
         };
         let patience = std::time::Duration::from_secs(60);
         tokio::time::timeout(patience, load)
             .await
             .expect("it opens no more links");
-        let write = |at: u64| tokio::spawn(disk.write(at * 4096, vec![1; 4096]).into_future());
-        let writes: Vec<_> = (0..64).map(write).collect();
-        while disk.status().changes < 64 {
-            tokio::task::yield_now().await;
-        }
-        // The flush is begun while they are on their way.
-        disk.flush().await.unwrap();
-        for write in writes {
-            write.await.unwrap().unwrap();
-        }
-        // One link is idle: over that one, a flush could be sent at once.
-        let writes: Vec<_> = (0..2).map(write).collect();
-        while disk.status().changes < 2 {
-            tokio::task::yield_now().await;
-        }
-        disk.flush().await.unwrap();
-        for write in writes {
-            write.await.unwrap().unwrap();
+        let write = |at: u64| disk.write(at * 4096, vec![1; 4096]).into_future();
+        // With two writes, a link is idle: over that one, a flush could be sent at once.
+        for count in [64, 2] {
+            // In one task: the flush is begun after the writes, and while they are on their way.
+            let writes = try_join_all((0..count).map(write));
+            let (writes, flush) = tokio::join!(writes, disk.flush().into_future());
+            writes.unwrap();
+            flush.unwrap();
         }
         disk.close().await.unwrap();
         let log = fs::read_to_string(&log).unwrap();
