@@ -187,7 +187,8 @@ async fn k44_k46_fifty_connections_leave_neither_descriptors_nor_processes_behin
     for _ in 0..50 {
         every_way().await;
     }
-    eventually("descriptors are closed", || descriptors() == before).await;
+    // Some of the first ones may have been open still.
+    eventually("descriptors are closed", || descriptors() <= before).await;
 }
 
 /// A connection that is closed, one that is dropped, one that fails, and one that never is.
