@@ -55,10 +55,15 @@ fn serve(socket: &str, file: &str) -> Child {
     let mut command = Command::new("nbdkit");
     command.args(["-f", "--exit-with-parent", "-U", socket, "file", file]);
     let child = command.stderr(Stdio::null()).spawn().unwrap();
+    listens(socket);
+    child
+}
+
+/// Waits until a server listens. Its socket has a name before that.
+fn listens(socket: &str) {
     eventually("a server", || {
         std::os::unix::net::UnixStream::connect(socket).is_ok()
     });
-    child
 }
 
 #[test]
@@ -115,7 +120,7 @@ fn a_copy_ends_although_its_destination_is_never_up_for_long() {
         command.spawn().unwrap()
     };
     let mut server = serve();
-    eventually("a server", || std::path::Path::new(&socket).exists());
+    listens(&socket);
     let uri = format!("nbd+unix:///?socket={socket}");
     let mut child = start(&["--rate=8M", "--json", &from, &uri]);
     let mut restarts = 0;
