@@ -181,15 +181,16 @@ async fn what_was_lost_with_a_server_is_copied_again() {
     let copying = copy(connect(&source).await, connector).retry(quick());
     let copying = copying.request_size(65536).requests(1);
     let mut progress = Box::pin(copying.progress().updates(Duration::ZERO));
-    let restart = tokio::spawn(async move {
+    let restart = async move {
         use futures::StreamExt;
         while progress.next().await.is_some_and(|now| now.done < 2 << 20) {}
         *place.lock().unwrap() = new;
         old.hang_up();
         while progress.next().await.is_some() {}
-    });
-    let copied = run(copying).await.unwrap();
-    watch(restart).await.unwrap();
+    };
+    // In one task: the copy does not end before the server does.
+    let (copied, ()) = tokio::join!(run(copying), restart);
+    let copied = copied.unwrap();
     same(&source, &second);
     assert!(copied.repeated >= 2 << 20, "{copied:?}");
     assert_eq!(copied.data + copied.zeroes, copied.size);

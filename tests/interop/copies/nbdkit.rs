@@ -88,15 +88,18 @@ async fn servers_that_are_killed_twenty_times_do_not_spoil_the_copy() {
         .request_size(16384)
         .requests(4);
     let mut progress = Box::pin(copying.progress().updates(Duration::ZERO));
-    let copying = tokio::spawn(run(copying));
     let mut kills = 0;
-    while let Some(now) = progress.next().await {
-        if kills < 20 && now.done >= (kills + 1) * SIZE / 24 {
-            servers[kills as usize % 2].restart();
-            kills += 1;
+    let kill = async {
+        while let Some(now) = progress.next().await {
+            if kills < 20 && now.done >= (kills + 1) * SIZE / 24 {
+                servers[kills as usize % 2].restart();
+                kills += 1;
+            }
         }
-    }
-    let copied = copying.await.unwrap().unwrap();
+    };
+    // In one task: the copy does not go on while a server is killed.
+    let (copied, ()) = tokio::join!(run(copying), kill);
+    let copied = copied.unwrap();
     assert_eq!(kills, 20, "{copied:?}");
     assert_eq!(copied.data + copied.zeroes, SIZE);
     same(&source, &target);
@@ -128,15 +131,18 @@ async fn a_server_that_forgets_what_was_not_flushed_gets_it_again() {
         .requests(2)
         .connections(1);
     let mut progress = Box::pin(copying.progress().updates(Duration::ZERO));
-    let copying = tokio::spawn(run(copying));
     let mut is_killed = false;
-    while let Some(now) = progress.next().await {
-        if !is_killed && now.done >= SIZE / 2 {
-            server.restart();
-            is_killed = true;
+    let kill = async {
+        while let Some(now) = progress.next().await {
+            if !is_killed && now.done >= SIZE / 2 {
+                server.restart();
+                is_killed = true;
+            }
         }
-    }
-    let copied = copying.await.unwrap().unwrap();
+    };
+    // In one task: the copy does not end before the server does.
+    let (copied, ()) = tokio::join!(run(copying), kill);
+    let copied = copied.unwrap();
     assert!(is_killed && copied.repeated > 0, "{copied:?}");
     let back = dir.path("back");
     run(copy(uri(dir.path("a")), Destination::file(&back)))
