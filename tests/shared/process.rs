@@ -39,8 +39,12 @@ pub(crate) fn group_of(pid: u32) -> u32 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // After the name, which may be anything: state, parent, group.
     let words = stat.rsplit(')').next().unwrap();
-    let group = words.split_whitespace().nth(2);
-    group.map_or(0, |group| group.parse().unwrap())
+    let group: Option<i64> = words
+        .split_whitespace()
+        .nth(2)
+        .map(|group| group.parse().unwrap());
+    // Of one that is just being reaped, the kernel says -1.
+    group.map_or(0, |group| u32::try_from(group).unwrap_or(0))
 }
 
 /// The processes of a group that run.
