@@ -52,6 +52,12 @@ impl Child {
         self.ended().await;
         self.report().await
     }
+
+    /// Returns whether it is to be told now, after its end was begun.
+    pub(crate) fn is_due(&self) -> bool {
+        let due = self.termination.as_ref().and_then(Termination::due);
+        due.is_some_and(|at| at <= Instant::now())
+    }
 }
 
 fn run_stubborn() -> Child {
