@@ -10,6 +10,8 @@ use super::slow::Storage;
 use crate::shared::process::{eventually, is_gone};
 use crate::shared::server::Dir;
 
+const PATIENCE: Duration = Duration::from_secs(60);
+
 async fn several(server: Vec<String>) {
     let pid = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let seen = pid.clone();
@@ -28,8 +30,7 @@ async fn several(server: Vec<String>) {
             }
         }
     };
-    let patience = Duration::from_secs(60);
-    let loaded = tokio::time::timeout(patience, load).await;
+    let loaded = tokio::time::timeout(PATIENCE, load).await;
     assert!(loaded.is_ok(), "{:?}", disk.status());
     assert_eq!(disk.status().limited_by(), None);
     let writes = (0..64).map(|at| disk.write(at * 4096, vec![at as u8; 4096]).into_future());
@@ -78,7 +79,10 @@ mod nbdkit {
         slow.hold();
         let lost = disk.write(0, vec![1; 4096]).await.unwrap_err();
         assert!(matches!(&lost, Error::OutcomeUnknown(lost) if lost.generation() == Some(1)));
-        while !matches!(events.next().await, Some(Event::Lost { generation: 1, .. })) {}
+        let is_lost = |event| matches!(event, Event::Lost { generation: 1, .. });
+        let over = async { while !is_lost(events.next().await.expect("the disk goes on")) {} };
+        let over = tokio::time::timeout(PATIENCE, over).await;
+        over.expect("the link is never given up");
         // The same child goes on, and has lost nothing.
         assert_eq!(disk.read(8192, 4096).await.unwrap()[..], [2; 4096]);
         disk.flush().await.unwrap();
