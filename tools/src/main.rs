@@ -15,6 +15,7 @@ mod info;
 mod load;
 mod out;
 mod place;
+mod program;
 mod server;
 mod size;
 mod tls;

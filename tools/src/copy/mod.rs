@@ -13,10 +13,8 @@ mod open;
 mod progress;
 mod report;
 mod resume;
-mod signals;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use nbd_client::{Copied, CopyFault, Disk, Error, RateLimit, copy};
 use tokio::runtime::{Builder, Runtime};
@@ -25,12 +23,9 @@ use tracing_subscriber::filter::LevelFilter;
 pub(crate) use args::CopyArgs as Args;
 
 use crate::out::complain;
+use crate::program::{Signals, run_in_order};
 use progress::Display;
 use resume::Resume;
-use signals::Signals;
-
-/// How long the end of the runtime may take.
-const LEAVE: Duration = Duration::from_secs(1);
 
 /// Why there is no copy.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -40,36 +35,24 @@ pub(crate) fn main(args: &Args) -> ExitCode {
         complain!("nbd copy: {why}\nTry nbd copy --help.");
         return ExitCode::from(crate::USAGE);
     }
-    match start(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err((error, code)) => {
+    // Before anything else is opened.
+    let display = match args.progress.map(progress::Show::open).transpose() {
+        Ok(display) => display,
+        Err(error) => {
             complain!("nbd copy: {error}");
-            code
+            return ExitCode::FAILURE;
         }
-    }
-}
-
-/// Copies; gives the error and the exit code of a failure.
-fn start(args: &Args) -> Result<(), (Failure, ExitCode)> {
-    let failed = |error| (error, ExitCode::FAILURE);
-    let display = args.progress.map(progress::Show::open).transpose();
-    let display = display.map_err(failed)?;
+    };
     if args.verbose {
         let log = tracing_subscriber::fmt().with_writer(std::io::stderr);
         log.with_ansi(false)
             .with_max_level(LevelFilter::DEBUG)
             .init();
     }
-    let runtime = runtime(args).map_err(|error| failed(error.into()))?;
-    let result = runtime.block_on(async {
-        let signals = Signals::catch().map_err(|error| failed(error.into()))?;
-        let result = run(args, display, &signals).await;
-        let code = signals.code().map_or(ExitCode::FAILURE, ExitCode::from);
-        result.map_err(|error| (error, code))
-    });
-    // Server processes are told to end. A read of the standard input may still wait.
-    runtime.shutdown_timeout(LEAVE);
-    result
+    run_in_order("nbd copy", runtime(args), async |signals| {
+        run(args, display, &signals).await?;
+        Ok::<_, Failure>(ExitCode::SUCCESS)
+    })
 }
 
 fn runtime(args: &Args) -> std::io::Result<Runtime> {
@@ -89,10 +72,7 @@ async fn run(args: &Args, display: Option<Display>, signals: &Signals) -> Result
     let resume = resume.transpose()?;
     let opening =
         async { Ok::<_, Failure>((open::source(args).await?, open::destination(args).await?)) };
-    let ((source, from), (destination, to)) = tokio::select! {
-        opened = opening => opened?,
-        () = signals.clone().caught() => return Err("cancelled before the copy began".into()),
-    };
+    let ((source, from), (destination, to)) = signals.clone().unless(opening).await?;
     if args.verbose {
         describe(args, from.as_ref(), to.as_ref());
     }
@@ -107,7 +87,7 @@ async fn run(args: &Args, display: Option<Display>, signals: &Signals) -> Result
         .sparse(args.sparse)
         .salvage(args.salvage)
         .verify(args.verify)
-        .cancel_on(signals.clone().caught());
+        .cancel_on(cancelled(signals.clone()));
     if let Some(bytes) = args.request_size {
         copying = copying.request_size(bytes);
     }
@@ -135,6 +115,12 @@ async fn run(args: &Args, display: Option<Display>, signals: &Signals) -> Result
     }
     let copied = result.map_err(|error| explain(error, resume.as_ref()))?;
     finish(args, &copied, [from, to], resume.as_ref()).await
+}
+
+/// Waits for the signal that cancels the copy.
+async fn cancelled(signals: Signals) {
+    signals.first().await;
+    complain!("nbd copy: ends in order; a second signal ends it at once");
 }
 
 /// Ends the connections of a copy that has succeeded, and prints what was done.

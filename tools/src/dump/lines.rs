@@ -1,13 +1,10 @@
 //! Lines of 16 bytes.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::ops::Range;
 
 /// How many bytes are on a line.
 const LINE: usize = 16;
-/// How much text is written at a time, in bytes.
-const ENOUGH: usize = 64 << 10;
 
 /// Turns bytes into lines. A line that is the same as the one before is left out, but for the last.
 pub(crate) struct Lines {
@@ -69,19 +66,18 @@ impl Lines {
         }
     }
 
-    pub(crate) fn data(&mut self, mut data: &[u8]) -> io::Result<()> {
+    pub(crate) fn data(&mut self, mut data: &[u8]) {
         while !data.is_empty() {
             let (part, rest) = data.split_at(data.len().min(LINE - self.line.len()));
             self.line.extend_from_slice(part);
             data = rest;
             if self.line.len() == LINE {
-                self.end_line()?;
+                self.end_line();
             }
         }
-        Ok(())
     }
 
-    pub(crate) fn zeroes(&mut self, mut length: u64) -> io::Result<()> {
+    pub(crate) fn zeroes(&mut self, mut length: u64) {
         while length > 0 {
             let skipped = self.like_the_last(length);
             if skipped > 0 {
@@ -91,19 +87,23 @@ impl Lines {
             } else {
                 let room = (LINE - self.line.len()) as u64;
                 let part = length.min(room);
-                self.data(&[0; LINE][..part as usize])?;
+                self.data(&[0; LINE][..part as usize]);
                 length -= part;
             }
         }
-        Ok(())
     }
 
-    /// Writes what is left.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
+    /// Takes the text of what is complete.
+    pub(crate) fn take(&mut self) -> String {
+        std::mem::take(&mut self.text)
+    }
+
+    /// Returns the text of what is left.
+    pub(crate) fn finish(mut self) -> String {
         if !self.line.is_empty() {
-            self.end_line()?;
+            self.end_line();
         }
-        self.write()
+        self.text
     }
 
     /// Returns how many of so many zeroes are lines that are left out.
@@ -119,7 +119,7 @@ impl Lines {
         length.min(rest - last) / line * line
     }
 
-    fn end_line(&mut self) -> io::Result<()> {
+    fn end_line(&mut self) {
         let end = self.range.start + self.line.len() as u64;
         if self.last.as_ref() == Some(&self.line) && end < self.range.end {
             self.leave_out();
@@ -129,10 +129,6 @@ impl Lines {
         }
         self.range.start = end;
         self.last = Some(std::mem::take(&mut self.line));
-        if self.text.len() > ENOUGH {
-            self.write()?;
-        }
-        Ok(())
     }
 
     fn leave_out(&mut self) {
@@ -172,12 +168,5 @@ impl Lines {
             };
         }
         let _ = writeln!(text, "{}{}{}", look.plain, look.edge, look.end);
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        out.write_all(self.text.as_bytes())?;
-        self.text.clear();
-        out.flush()
     }
 }

@@ -9,17 +9,17 @@
 mod lines;
 
 use std::error::Error;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use futures::TryStreamExt as _;
 use nbd_client::{Chunk, context};
-use tokio::runtime::Builder;
+use tokio::task::spawn_blocking;
 
 use crate::colours::Colours;
-use crate::out::complain;
 use crate::place::Place;
+use crate::program;
 use crate::server::Server;
 use crate::size::size;
 use lines::Lines;
@@ -41,19 +41,15 @@ pub(crate) struct Args {
     server: Place,
 }
 
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+
 pub(crate) fn main(args: &Args) -> ExitCode {
-    let runtime = Builder::new_current_thread().enable_all().build();
-    let dumped = runtime
-        .map_err(Into::into)
-        .and_then(|runtime| runtime.block_on(run(args)));
-    match dumped {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain!("nbd dump: {error}");
-            ExitCode::FAILURE
+    program::run("nbd dump", async {
+        match run(args).await {
+            Err(error) if !is_closed_pipe(&*error) => Err(error),
+            _ => Ok(ExitCode::SUCCESS),
         }
-    }
+    })
 }
 
 /// Whether the reader of the output has gone: he has seen enough.
@@ -62,7 +58,7 @@ fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
     error.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
-async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+async fn run(args: &Args) -> Result<()> {
     let server = Server::new(args.server.clone())?;
     let builder = |builder: nbd_client::Builder| {
         let builder = builder.meta_context(context::BASE_ALLOCATION);
@@ -80,13 +76,27 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let mut pieces = conn.pieces(args.offset..end);
     while let Some(piece) = pieces.try_next().await? {
         match piece {
-            Chunk::Data { data, .. } => lines.data(&data)?,
-            Chunk::Hole { length, .. } => lines.zeroes(length)?,
+            Chunk::Data { data, .. } => lines.data(&data),
+            Chunk::Hole { length, .. } => lines.zeroes(length),
             _ => {}
         }
+        write(lines.take()).await?;
     }
     drop(pieces);
-    lines.finish()?;
+    write(lines.finish()).await?;
     conn.disconnect().await?;
     Ok(())
+}
+
+/// Writes to the standard output, whose reader may let it wait for long.
+async fn write(text: String) -> Result<()> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    let written = spawn_blocking(move || {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    });
+    Ok(written.await??)
 }

@@ -15,10 +15,11 @@ use std::process::ExitCode;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use futures::TryStreamExt as _;
 use nbd_client::{Chunk, Connection, context};
-use tokio::runtime::Builder;
+use tokio::task::spawn_blocking;
 
 use crate::out::{complain, print_error};
 use crate::place::Place;
+use crate::program;
 use crate::server::Server;
 use crate::size::size;
 
@@ -116,18 +117,13 @@ pub(crate) fn discard(args: &DiscardArgs) -> ExitCode {
 }
 
 fn main(tool: &str, how: How, what: &What) -> ExitCode {
-    let runtime = Builder::new_current_thread().enable_all().build();
-    let done = runtime
-        .map_err(Into::into)
-        .and_then(|runtime| runtime.block_on(run(tool, how, what)));
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(NO),
-        Err(error) => {
-            complain!("{tool}: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run(tool, async {
+        let is_so = run(tool, how, what).await?;
+        Ok::<_, Box<dyn Error>>(match is_so {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::from(NO),
+        })
+    })
 }
 
 /// Erases or checks; whether it is so now.
@@ -142,7 +138,7 @@ async fn run(tool: &str, how: How, what: &What) -> Result<bool, Box<dyn Error>> 
     let is_so = if what.check {
         check(&conn, how, range.clone()).await?
     } else {
-        if !what.yes && !is_confirmed(&what.server, &range)? {
+        if !what.yes && !is_confirmed(&what.server, &range).await? {
             return Err("nothing was erased".into());
         }
         erase(&conn, how, range.clone()).await?;
@@ -176,14 +172,17 @@ fn range(conn: &Connection, what: &What) -> Result<Range<u64>, Box<dyn Error>> {
 }
 
 /// Asks whether to erase.
-fn is_confirmed(server: &Place, range: &Range<u64>) -> io::Result<bool> {
+async fn is_confirmed(server: &Place, range: &Range<u64>) -> io::Result<bool> {
     let Range { start, end } = range;
     print_error(format_args!(
         "Erase {} bytes from offset {start} to {end} of {server} for ever? (y/N) ",
         end - start
     ));
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
+    let answer = spawn_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).map(|_| answer)
+    });
+    let answer = answer.await??;
     let answer = answer.trim();
     Ok(["y", "yes"]
         .iter()

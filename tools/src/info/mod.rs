@@ -16,11 +16,12 @@ mod style;
 
 use std::process::ExitCode;
 
-use tokio::runtime::Builder;
+use tokio::task::spawn_blocking;
 
 pub(crate) use args::{InfoArgs as Args, separate_command};
 
-use crate::out::{self, complain};
+use crate::out;
+use crate::program;
 use crate::server::Server;
 use args::Mode;
 use style::Style;
@@ -33,18 +34,13 @@ const NO: u8 = 2;
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 pub(crate) fn main(args: &Args) -> ExitCode {
-    let runtime = Builder::new_current_thread().enable_all().build();
-    let answer = runtime
-        .map_err(Into::into)
-        .and_then(|runtime| runtime.block_on(run(args)));
-    match answer {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(NO),
-        Err(error) => {
-            complain!("nbd info: {error}");
-            ExitCode::from(FAILURE)
-        }
-    }
+    program::run("nbd info", async {
+        let answer = run(args).await?;
+        Ok::<_, Box<dyn std::error::Error>>(match answer {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::from(NO),
+        })
+    })
 }
 
 /// Does what is asked for; whether the answer is yes.
@@ -95,6 +91,6 @@ async fn run(args: &Args) -> Result<bool> {
             print::report(&report, args.json, &style, &mut text);
         }
     }
-    out::print(format_args!("{text}"));
+    spawn_blocking(move || out::print(format_args!("{text}"))).await?;
     Ok(true)
 }

@@ -24,69 +24,67 @@ use std::time::{Duration, Instant};
 
 use nbd_client::{Connection, Limits, Result, Uri, UriPolicy};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::runtime::Builder;
 use tokio::task::JoinHandle;
 
 pub(crate) use args::LoadArgs as Args;
 
 use crate::out::complain;
+use crate::program::{Signals, run_in_order};
 use crate::tls::with_default_certificates;
 use args::{Runtime, Server};
 use plan::{Plan, Random};
 use report::Report;
-
-/// The exit code of a program that Ctrl-C has ended.
-const INTERRUPTED: i32 = 130;
 
 pub(crate) fn main(args: Args) -> ExitCode {
     if let Err(why) = args.check() {
         complain!("nbd load: {why}\nTry nbd load --help.");
         return ExitCode::from(crate::USAGE);
     }
-    match start(args) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(wrong) => {
-            complain!("nbd load: {wrong} blocks had the wrong contents");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            complain!("nbd load: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    raise_limit();
+    let runtime = match args.runtime {
+        Runtime::Current => Builder::new_current_thread().enable_all().build(),
+        Runtime::Multi => Builder::new_multi_thread().enable_all().build(),
+    };
+    run_in_order("nbd load", runtime, |signals| start(args, signals))
 }
 
-/// Runs the load; says how many blocks were wrong.
-fn start(args: Args) -> Result<u64, Box<dyn Error>> {
-    let runtime = match args.runtime {
-        Runtime::Current => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build(),
-        Runtime::Multi => tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build(),
-    }?;
-    // A thousand connections need more descriptors than a process has by default. Who may not
-    // raise the limit, as under valgrind, may still do with it.
+/// A thousand connections need more descriptors than a process has by default. Who may not raise the
+/// limit, as under valgrind, may still do with it.
+fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let most = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
     let _ = setrlimit(Resource::Nofile, most);
-    if args.idle {
-        runtime.block_on(idle::run(&args))?;
-        return Ok(0);
-    }
-    runtime.block_on(run(Arc::new(args)))
 }
 
-async fn run(args: Arc<Args>) -> Result<u64, Box<dyn Error>> {
-    let mut connections = Vec::new();
-    for _ in 0..args.conns {
-        connections.push(connect(&args).await?);
+async fn start(args: Args, signals: Signals) -> Result<ExitCode, Box<dyn Error>> {
+    if args.idle {
+        let idle = async { Ok::<_, Box<dyn Error>>(idle::run(&args).await?) };
+        signals.unless(idle).await?;
+        return Ok(ExitCode::SUCCESS);
     }
-    let result = measure(&args, &connections).await;
+    let wrong = run(Arc::new(args), signals).await?;
+    if wrong == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    complain!("nbd load: {wrong} blocks had the wrong contents");
+    Ok(ExitCode::FAILURE)
+}
+
+/// Runs the load; says how many blocks were wrong.
+async fn run(args: Arc<Args>, signals: Signals) -> Result<u64, Box<dyn Error>> {
+    let connections = async {
+        let mut connections = Vec::new();
+        for _ in 0..args.conns {
+            connections.push(connect(&args).await?);
+        }
+        Ok::<_, Box<dyn Error>>(connections)
+    };
+    let connections = signals.clone().unless(connections).await?;
+    let result = measure(&args, &connections, signals).await;
     // A server may mind not being told, and has a failure of its own then.
     for conn in connections {
         let goodbye = conn.disconnect().await;
@@ -98,15 +96,18 @@ async fn run(args: Arc<Args>) -> Result<u64, Box<dyn Error>> {
 }
 
 /// Puts the load on the connections, and prints what came of it.
-async fn measure(args: &Arc<Args>, connections: &[Connection]) -> Result<u64, Box<dyn Error>> {
+async fn measure(
+    args: &Arc<Args>,
+    connections: &[Connection],
+    signals: Signals,
+) -> Result<u64, Box<dyn Error>> {
     let mut size = args.region.unwrap_or(u64::MAX);
     for conn in connections {
         size = size.min(conn.size()?);
     }
     let plan = Arc::new(Plan::new(args, size));
     let workers = workers(args, connections, size)?;
-    // The task goes on until the program ends: from now on Ctrl-C is its business.
-    tokio::spawn(interrupted(signal(SignalKind::interrupt())?, plan.clone()));
+    tokio::spawn(interrupted(signals, plan.clone()));
 
     let before = report::Usage::now();
     let begin = Instant::now();
@@ -154,13 +155,11 @@ async fn progress(plan: Arc<Plan>, begin: Instant) {
     }
 }
 
-/// Ends the load at the first Ctrl-C, and the program at the second.
-async fn interrupted(mut interrupts: Signal, plan: Arc<Plan>) {
-    interrupts.recv().await;
+/// Ends the load at the first signal.
+async fn interrupted(signals: Signals, plan: Arc<Plan>) {
+    signals.first().await;
     plan.stop();
     complain!("nbd load: waits for what is in flight; a second signal ends it at once");
-    interrupts.recv().await;
-    std::process::exit(INTERRUPTED);
 }
 
 /// One place for each worker: with `--verify`, what it verifies.

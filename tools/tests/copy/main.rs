@@ -10,6 +10,9 @@ mod server;
 #[path = "../../../tests/shared/pki.rs"]
 mod pki;
 
+#[path = "../shared/process.rs"]
+mod process;
+
 #[path = "../../../tests/shared/watchdog.rs"]
 mod watchdog;
 

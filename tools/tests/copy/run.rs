@@ -4,17 +4,13 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::server::{Dir, Server, run};
 use crate::watchdog::within;
 
-/// Far longer than anything here takes.
-const WATCHDOG: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(5);
+pub(crate) use crate::process::{eventually, send};
 
 /// The size of a [`disk`] in bytes.
 pub(crate) const SIZE: u64 = 8 << 20;
@@ -114,19 +110,4 @@ pub(crate) fn start(args: &[&str]) -> Child {
     let mut command = copy(args);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
-}
-
-pub(crate) fn send(child: &Child, signal: Signal) {
-    let pid = i32::try_from(child.id()).unwrap();
-    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
-}
-
-/// Waits for what comes without anybody telling.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + WATCHDOG;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "still not: {what}");
-        std::thread::sleep(POLL);
-    }
 }

@@ -6,6 +6,7 @@ use std::process::{Child, Output};
 
 use rustix::process::Signal;
 
+use crate::process::is_running;
 use crate::run::{errors, eventually, failed, full_disk, report, same, send, start, uri};
 use crate::server::{Dir, Server};
 use crate::watchdog::within;
@@ -56,16 +57,6 @@ fn a_signal_ends_the_copy_in_order_and_leaves_a_checkpoint() {
         assert!(!Path::new(&resume).exists());
         same(&from, &to);
     }
-}
-
-/// Returns whether a process has this word in its command line.
-fn is_running(word: &str) -> bool {
-    let processes = std::fs::read_dir("/proc").unwrap();
-    processes.flatten().any(|process| {
-        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-        line.split(|byte| *byte == 0)
-            .any(|of| of == word.as_bytes())
-    })
 }
 
 /// qemu-nbd with `-t` goes on when its client has gone.

@@ -1,0 +1,151 @@
+//! The life of a tool: how it ends, and the server processes that it has started with it.
+
+use std::fmt::Display;
+use std::io;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::out::complain;
+
+/// What is added to the number of a signal for the exit code of a program that it has ended.
+const BY_SIGNAL: i32 = 128;
+/// How long the end of the runtime may take.
+const LEAVE: Duration = Duration::from_secs(1);
+
+/// Why a tool failed, or what it says of a signal.
+pub(crate) trait Failure: Display + From<io::Error> + From<&'static str> {}
+impl<E: Display + From<io::Error> + From<&'static str>> Failure for E {}
+
+/// Runs a tool until it has done its work, or a signal ends it.
+///
+/// Its work must not block the thread: nothing else would notice the signal.
+pub(crate) fn run<E: Failure>(
+    tool: &str,
+    work: impl Future<Output = Result<ExitCode, E>>,
+) -> ExitCode {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    // This runtime ends its tasks without waiting. A read of the standard input may still wait.
+    live(tool, runtime, Duration::ZERO, |signals| {
+        signals.unless(work)
+    })
+}
+
+/// Runs a tool that ends in order at the first signal, and at once at the second one.
+pub(crate) fn run_in_order<E: Failure, F: Future<Output = Result<ExitCode, E>>>(
+    tool: &str,
+    runtime: io::Result<Runtime>,
+    work: impl FnOnce(Signals) -> F,
+) -> ExitCode {
+    live(tool, runtime, LEAVE, work)
+}
+
+/// Runs a tool, and complains if it fails. Its server processes are told to end with the runtime.
+fn live<E: Failure, F: Future<Output = Result<ExitCode, E>>>(
+    tool: &str,
+    runtime: io::Result<Runtime>,
+    leave: Duration,
+    work: impl FnOnce(Signals) -> F,
+) -> ExitCode {
+    let ended = runtime.map_err(|error| (error.into(), ExitCode::FAILURE));
+    let ended = ended.and_then(|runtime| {
+        let ended = runtime.block_on(until_the_second_signal(work));
+        runtime.shutdown_timeout(leave);
+        ended
+    });
+    ended.unwrap_or_else(|(error, code)| {
+        complain!("{tool}: {error}");
+        code
+    })
+}
+
+async fn until_the_second_signal<E: Failure, F: Future<Output = Result<ExitCode, E>>>(
+    work: impl FnOnce(Signals) -> F,
+) -> Result<ExitCode, (E, ExitCode)> {
+    let signals = Signals::catch().map_err(|error| (error.into(), ExitCode::FAILURE))?;
+    let ended = tokio::select! {
+        result = work(signals.clone()) => result,
+        () = signals.caught(2) => Err("ended by a second signal".into()),
+    };
+    ended.map_err(|error| (error, signals.code()))
+}
+
+/// The signals that have asked this program to end: Ctrl-C and SIGTERM.
+#[derive(Clone)]
+pub(crate) struct Signals(watch::Receiver<Caught>);
+
+#[derive(Clone, Copy, Default)]
+struct Caught {
+    count: usize,
+    /// The exit code that the newest one asks for.
+    code: i32,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        let (sender, receiver) = watch::channel(Caught::default());
+        let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
+        let (mut interrupts, mut terminations) = (signal(interrupt)?, signal(terminate)?);
+        tokio::spawn(async move {
+            for count in 1.. {
+                let code = BY_SIGNAL + next(&mut interrupts, &mut terminations).await;
+                if count > 1 {
+                    exit_soon(code);
+                }
+                sender.send_replace(Caught { count, code });
+            }
+        });
+        Ok(Self(receiver))
+    }
+
+    /// Waits for the first signal.
+    pub(crate) async fn first(self) {
+        self.caught(1).await;
+    }
+
+    /// Works until the first signal.
+    pub(crate) async fn unless<T, E: From<&'static str>>(
+        self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        tokio::select! {
+            result = work => result,
+            () = self.first() => Err("ended by a signal before its work was done".into()),
+        }
+    }
+
+    async fn caught(&self, count: usize) {
+        let mut receiver = self.0.clone();
+        // The sender lives as long as the runtime.
+        let _ = receiver.wait_for(|caught| caught.count >= count).await;
+    }
+
+    /// Returns the exit code of a failure: what the signal asks for, if there was one.
+    fn code(&self) -> ExitCode {
+        match u8::try_from(self.0.borrow().code) {
+            Ok(0) | Err(_) => ExitCode::FAILURE,
+            Ok(code) => ExitCode::from(code),
+        }
+    }
+}
+
+/// Waits for a signal and returns its number.
+async fn next(interrupts: &mut Signal, terminations: &mut Signal) -> i32 {
+    tokio::select! {
+        _ = interrupts.recv() => SignalKind::interrupt().as_raw_value(),
+        _ = terminations.recv() => SignalKind::terminate().as_raw_value(),
+    }
+}
+
+/// Ends the program also if its thread waits for something that does not come, such as the reader of
+/// a full pipe.
+fn exit_soon(code: i32) {
+    thread::spawn(move || {
+        thread::sleep(2 * LEAVE);
+        std::process::exit(code);
+    });
+}

@@ -1,0 +1,138 @@
+//! Ctrl-C and SIGTERM end a tool, and the server that it has started.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::Child;
+
+use rustix::process::Signal;
+
+use crate::process::{eventually, is_running, send};
+use crate::server::Dir;
+use crate::start;
+use crate::watchdog::within;
+
+const SIGNALS: [(Signal, i32); 2] = [(Signal::INT, 130), (Signal::TERM, 143)];
+
+/// Waits until the program has ended with this exit code, and its server too.
+#[track_caller]
+fn both_end(mut child: Child, code: i32, word: &str) {
+    // An input that ends is an answer.
+    let input = child.stdin.take();
+    let status = within(move || child.wait().unwrap());
+    drop(input);
+    assert_eq!(status.code(), Some(code));
+    eventually("the server has ended", || !is_running(word));
+}
+
+/// A server that answers reads and writes only after a long time, and the file that says what it was
+/// asked. The word in its command line that no other process has is the last one.
+fn slow_server(dir: &Dir) -> (String, Vec<String>) {
+    let log = dir.path("log");
+    let words = "nbdkit --filter=log --filter=delay memory 1M delay-read=1000 delay-write=1000";
+    let word = format!("logfile={log}");
+    (
+        log,
+        words.split(' ').map(Into::into).chain([word]).collect(),
+    )
+}
+
+fn has_come(log: &str, request: &str) -> bool {
+    std::fs::read_to_string(log).is_ok_and(|log| log.contains(request))
+}
+
+/// The dump waits for the reader of its output.
+#[test]
+fn a_signal_ends_a_dump_that_waits_for_its_reader() {
+    for (signal, code) in SIGNALS {
+        let dir = Dir::new();
+        let disk = dir.file(
+            "disk",
+            (0..8 << 20).map(|at: u32| at as u8).collect::<Vec<_>>(),
+        );
+        let server = ["[", "qemu-nbd", "-t", "-r", "-f", "raw", &disk, "]"];
+        let mut child = start(&[&["dump"][..], &server].concat());
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let lines = within(move || {
+            lines.next().unwrap().unwrap();
+            lines
+        });
+        send(&child, signal);
+        both_end(child, code, &disk);
+        drop(lines);
+    }
+}
+
+#[test]
+fn a_signal_ends_a_tool_that_waits_for_an_answer() {
+    for (signal, code) in SIGNALS {
+        let dir = Dir::new();
+        let disk = dir.disk("disk", 1 << 20);
+        let server = ["[", "qemu-nbd", "-t", "-f", "raw", &disk, "]"];
+        let mut child = start(&[&["zero"][..], &server].concat());
+        let mut question = child.stderr.take().unwrap();
+        within(move || question.read_exact(&mut [0]).unwrap());
+        send(&child, signal);
+        both_end(child, code, &disk);
+    }
+}
+
+#[test]
+fn a_signal_ends_a_tool_that_waits_for_its_server() {
+    for (signal, code) in SIGNALS {
+        let dir = Dir::new();
+        let (log, server) = slow_server(&dir);
+        let server: Vec<_> = server.iter().map(|word| &**word).collect();
+        let child = start(&[&["info", "["], &server[..], &["]"]].concat());
+        eventually("a read", || has_come(&log, " Read "));
+        send(&child, signal);
+        both_end(child, code, server[server.len() - 1]);
+    }
+}
+
+#[test]
+fn the_second_signal_ends_the_server_too() {
+    for (signal, code) in SIGNALS {
+        for (tool, end) in [
+            // Its end is not the end of nbdkit.
+            (
+                &["load", "--", "sh", "-c", "\"$@\" -s; sleep 1000", "sh"][..],
+                &[][..],
+            ),
+            (&["copy", "/etc/hostname", "["], &["]"]),
+        ] {
+            let dir = Dir::new();
+            let (log, server) = slow_server(&dir);
+            let server: Vec<_> = server.iter().map(|word| &**word).collect();
+            let mut child = start(&[tool, &server, end].concat());
+            let is_busy = || has_come(&log, " Read ") || has_come(&log, " Write ");
+            eventually("a request", is_busy);
+            send(&child, signal);
+            let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+            let said = within(move || {
+                let is_it = |line: &String| line.contains("a second signal");
+                said.by_ref().map(Result::unwrap).find(is_it).unwrap();
+                said
+            });
+            send(&child, signal);
+            both_end(child, code, server[server.len() - 1]);
+            drop(said);
+        }
+    }
+}
+
+#[test]
+fn a_load_that_is_asked_to_end_reports_and_leaves_no_server() {
+    for (signal, _) in SIGNALS {
+        let dir = Dir::new();
+        let log = dir.path("log");
+        let script = "nbdkit -s --filter=log --filter=delay memory 1M delay-read=10ms \
+                      logfile=\"$0\"; sleep 1000; :";
+        let child = start(&["load", "--json", "--", "sh", "-c", script, &log]);
+        eventually("a read", || has_come(&log, " Read "));
+        send(&child, signal);
+        let output = within(move || child.wait_with_output().unwrap());
+        assert_eq!(output.status.code(), Some(0));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(report["ops"].as_u64().unwrap() > 0, "{report}");
+        eventually("the server has ended", || !is_running(&log));
+    }
+}
