@@ -18,6 +18,7 @@ mod place;
 mod program;
 mod server;
 mod size;
+mod stall;
 mod tls;
 
 use std::process::ExitCode;

@@ -226,9 +226,13 @@ impl Server {
 
     /// Ends it gently, so that it writes out what it holds, and waits for it.
     pub(crate) fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        run("kill", &["-TERM", &pid]);
+        self.send("TERM");
         self.child.wait().unwrap();
+    }
+
+    /// Sends it a signal, such as `STOP`.
+    pub(crate) fn send(&self, signal: &str) {
+        run("kill", &["-s", signal, &self.child.id().to_string()]);
     }
 }
 

@@ -11,6 +11,7 @@ use super::hash;
 use super::progress::Show;
 use crate::place::Place;
 use crate::size::size;
+use crate::stall::Stall;
 
 const AFTER_HELP: &str = "\
 SOURCE and DESTINATION are an NBD URI; a file or block device; - for the standard
@@ -112,10 +113,11 @@ pub(crate) struct CopyArgs {
     #[arg(
         long,
         value_name = "SECONDS",
-        default_value_t = 0,
+        value_parser = Stall::parse,
+        default_value = "0",
         help_heading = "Not in nbdcopy"
     )]
-    stall: u64,
+    pub(crate) stall: Stall,
     /// Write zeroes where the source cannot be read, and say where
     #[arg(long, help_heading = "Not in nbdcopy")]
     pub(crate) salvage: bool,
@@ -183,11 +185,6 @@ impl CopyArgs {
     /// How many bytes of data are held at a time.
     pub(crate) const fn memory(&self) -> u64 {
         self.queue_size.saturating_mul(self.connections() as u64)
-    }
-
-    /// How long a server may be silent, if that is limited.
-    pub(crate) fn stall(&self) -> Option<Duration> {
-        (self.stall > 0).then(|| Duration::from_secs(self.stall))
     }
 
     pub(crate) fn retry(&self) -> Retry {

@@ -62,10 +62,8 @@ pub(crate) async fn destination(args: &Args) -> Result<Opened<Destination>, Fail
 }
 
 async fn disk(args: &Args, place: &Place, changes: Changes) -> nbd_client::Result<Disk> {
-    let mut link = Connection::builder().meta_context(context::BASE_ALLOCATION);
-    if let Some(timeout) = args.stall() {
-        link = link.stall_timeout(timeout);
-    }
+    let link = Connection::builder().meta_context(context::BASE_ALLOCATION);
+    let mut link = args.stall.limit(link);
     if changes == Changes::Refuse {
         if let Some(context) = &args.only {
             link = link.require_meta_context(context);

@@ -22,6 +22,7 @@ use crate::place::Place;
 use crate::program;
 use crate::server::Server;
 use crate::size::size;
+use crate::stall::StallArgs;
 use lines::Lines;
 
 /// Prints the content of an export in hexadecimal, as nbddump does
@@ -36,6 +37,8 @@ pub(crate) struct Args {
     length: Option<u64>,
     #[command(flatten)]
     colours: Colours,
+    #[command(flatten)]
+    stall: StallArgs,
     /// Where the server is
     #[arg(value_name = "URI | [ COMMAND ARG... ]", value_parser = OsStringValueParser::new().try_map(Place::parse))]
     server: Place,
@@ -59,7 +62,7 @@ fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
 }
 
 async fn run(args: &Args) -> Result<()> {
-    let server = Server::new(args.server.clone())?;
+    let server = Server::new(args.server.clone(), args.stall)?;
     let builder = |builder: nbd_client::Builder| {
         let builder = builder.meta_context(context::BASE_ALLOCATION);
         builder.read_only(true)

@@ -22,6 +22,7 @@ use crate::place::Place;
 use crate::program;
 use crate::server::Server;
 use crate::size::size;
+use crate::stall::StallArgs;
 
 const AFTER_HELP: &str = "\
 Success means that the change is durable, if the server can flush.
@@ -81,6 +82,8 @@ struct What {
     /// Erase so many bytes [default: to the end of the export]
     #[arg(short = 'l', long, value_name = "SIZE", value_parser = size::<u64>)]
     length: Option<u64>,
+    #[command(flatten)]
+    stall: StallArgs,
     /// Where the server is
     #[arg(value_name = "URI | [ COMMAND ARG... ]", value_parser = OsStringValueParser::new().try_map(Place::parse))]
     server: Place,
@@ -128,7 +131,7 @@ fn main(tool: &str, how: How, what: &What) -> ExitCode {
 
 /// Erases or checks; whether it is so now.
 async fn run(tool: &str, how: How, what: &What) -> Result<bool, Box<dyn Error>> {
-    let server = Server::new(what.server.clone())?;
+    let server = Server::new(what.server.clone(), what.stall)?;
     let ask = |builder: nbd_client::Builder| {
         let builder = builder.meta_context(context::BASE_ALLOCATION);
         builder.read_only(what.check)

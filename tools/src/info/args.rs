@@ -9,6 +9,7 @@ use super::Result;
 use crate::colours::Colours;
 use crate::place::Place;
 use crate::size::size;
+use crate::stall::StallArgs;
 
 const AFTER_HELP: &str = "\
 The server is an NBD URI, or a command in brackets that is started by socket
@@ -49,6 +50,8 @@ pub(crate) struct InfoArgs {
     no_content: bool,
     #[command(flatten)]
     colours: Colours,
+    #[command(flatten)]
+    pub(crate) stall: StallArgs,
     /// Where the server is
     #[arg(value_name = "URI | [ COMMAND ARG... ]", required = true)]
     server: Vec<OsString>,

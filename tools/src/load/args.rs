@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::size::size;
+use crate::stall::StallArgs;
 
 /// How long to go on if the command line does not say.
 const DEFAULT_TIME: Duration = Duration::from_secs(5);
@@ -93,6 +94,8 @@ pub(crate) struct LoadArgs {
     /// Do not measure latencies: look at the clock at the end only
     #[arg(long)]
     pub(crate) no_latency: bool,
+    #[command(flatten)]
+    pub(crate) stall: StallArgs,
     /// Print the report as one line of JSON
     #[arg(long)]
     pub(crate) json: bool,

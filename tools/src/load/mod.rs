@@ -31,6 +31,7 @@ pub(crate) use args::LoadArgs as Args;
 
 use crate::out::complain;
 use crate::program::{Signals, run_in_order};
+use crate::stall::StallArgs;
 use crate::tls::with_default_certificates;
 use args::{Runtime, Server};
 use plan::{Plan, Random};
@@ -211,7 +212,9 @@ async fn connect(args: &Args) -> Result<Connection> {
     if let Server::Uri(uri) = &server {
         builder = with_default_certificates(builder, &Uri::try_from(*uri)?)?;
     }
-    let conn = builder
+    let StallArgs { stall } = args.stall;
+    let conn = stall
+        .limit(builder)
         .limits(limits)
         .export_name(&args.export)
         .structured_replies(!args.simple)

@@ -10,8 +10,11 @@ mod server;
 mod watchdog;
 
 mod signals;
+mod silence;
 
 use std::process::{Child, Command, Stdio};
+
+use server::Dir;
 
 /// Starts `nbd`; its input and both outputs are pipes.
 fn start(args: &[&str]) -> Child {
@@ -19,4 +22,21 @@ fn start(args: &[&str]) -> Child {
     command.args(args).stdin(Stdio::piped());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
+}
+
+/// A server that answers reads and changes only after a long time, and the file that says what it was
+/// asked. The word in its command line that no other process has is the last one.
+fn slow_server(dir: &Dir) -> (String, Vec<String>) {
+    let log = dir.path("log");
+    let words = "nbdkit --filter=log --filter=delay data 1 size=1M \
+                 delay-read=1000 delay-write=1000 delay-zero=1000 delay-trim=1000";
+    let word = format!("logfile={log}");
+    (
+        log,
+        words.split(' ').map(Into::into).chain([word]).collect(),
+    )
+}
+
+fn has_come(log: &str, request: &str) -> bool {
+    std::fs::read_to_string(log).is_ok_and(|log| log.contains(request))
 }

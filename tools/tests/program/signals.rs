@@ -7,8 +7,8 @@ use rustix::process::Signal;
 
 use crate::process::{eventually, is_running, send};
 use crate::server::Dir;
-use crate::start;
 use crate::watchdog::within;
+use crate::{has_come, slow_server, start};
 
 const SIGNALS: [(Signal, i32); 2] = [(Signal::INT, 130), (Signal::TERM, 143)];
 
@@ -21,22 +21,6 @@ fn both_end(mut child: Child, code: i32, word: &str) {
     drop(input);
     assert_eq!(status.code(), Some(code));
     eventually("the server has ended", || !is_running(word));
-}
-
-/// A server that answers reads and writes only after a long time, and the file that says what it was
-/// asked. The word in its command line that no other process has is the last one.
-fn slow_server(dir: &Dir) -> (String, Vec<String>) {
-    let log = dir.path("log");
-    let words = "nbdkit --filter=log --filter=delay memory 1M delay-read=1000 delay-write=1000";
-    let word = format!("logfile={log}");
-    (
-        log,
-        words.split(' ').map(Into::into).chain([word]).collect(),
-    )
-}
-
-fn has_come(log: &str, request: &str) -> bool {
-    std::fs::read_to_string(log).is_ok_and(|log| log.contains(request))
 }
 
 /// The dump waits for the reader of its output.
