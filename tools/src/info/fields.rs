@@ -40,6 +40,7 @@ impl Report {
             .await?;
         let mut exports = Vec::new();
         if list {
+            check_list(&conn)?;
             for listed in conn.opt_list().await? {
                 conn.set_export_name(&*listed.name)?;
                 exports.push(describe_listed(&conn, server, content).await?);
@@ -54,6 +55,19 @@ impl Report {
             tls,
             exports,
         })
+    }
+}
+
+/// Refuses a server whose handshake has no list of exports.
+fn check_list(conn: &Connection) -> Result<()> {
+    match conn.protocol()?.handshake {
+        Handshake::FixedNewstyle => Ok(()),
+        old => Err(format!(
+            "the server cannot list its exports, because its handshake is {}: leave out --list to see \
+             the one that the URI names, or its only one",
+            old.name()
+        )
+        .into()),
     }
 }
 

@@ -80,6 +80,20 @@ fn uri_is_printed_in_its_canonical_form() {
 }
 
 #[test]
+fn a_server_that_has_no_list_is_told_from_others() {
+    for (option, handshake) in [("-o", "oldstyle"), ("--mask-handshake=0", "newstyle")] {
+        let mut list = info();
+        list.args(["--list", "[", "nbdkit", option, "memory", "1M", "]"]);
+        let output = list.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let why = format!("cannot list its exports, because its handshake is {handshake}");
+        assert!(said.contains(&why), "{said}");
+        assert!(said.contains("leave out --list"), "{said}");
+    }
+}
+
+#[test]
 fn map_can_be_of_a_range() {
     let server = server();
     let map = |args: &[&str]| json_of(&server, &[&["--map", "--json"], args].concat());
