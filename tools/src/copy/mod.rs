@@ -13,6 +13,7 @@ mod open;
 mod progress;
 mod report;
 mod resume;
+mod stream;
 
 use std::process::ExitCode;
 

@@ -12,12 +12,10 @@ use nbd_client::{
 use rustix::fs::{FileType, OFlags, SeekFrom};
 use tokio::fs::{File, OpenOptions};
 
+use super::stream::Stream;
 use super::{Args, Failure};
 use crate::place::Place;
 use crate::tls::with_default_certificates;
-
-/// How much of a stream is read or written at a time, in bytes.
-const STREAM: usize = 1 << 20;
 
 /// A side, and the disk that is to be closed at the end, if it is one.
 pub(crate) type Opened<S> = (S, Option<Disk>);
@@ -98,7 +96,7 @@ fn is_stream(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(is_stream)
 }
 
-async fn stream(path: &Path, writes: bool) -> Result<File, Failure> {
+async fn stream(path: &Path, writes: bool) -> Result<Stream, Failure> {
     let side = if writes { "destination" } else { "source" };
     let shown = path.display();
     if fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
@@ -112,18 +110,15 @@ async fn stream(path: &Path, writes: bool) -> Result<File, Failure> {
     }
     let mut options = OpenOptions::new();
     let file = options.read(!writes).write(writes).open(path).await;
-    let mut file =
+    let file =
         file.map_err(|error| format!("cannot open the {side} of the copy: {shown}: {error}"))?;
-    file.set_max_buf_size(STREAM);
-    Ok(file)
+    Ok(Stream::new(file))
 }
 
 /// The same stream once more, without the buffer that the standard library has for it.
-fn duplicate(stream: impl AsFd) -> io::Result<File> {
+fn duplicate(stream: impl AsFd) -> io::Result<Stream> {
     let descriptor: OwnedFd = stream.as_fd().try_clone_to_owned()?;
-    let mut file = File::from_std(descriptor.into());
-    file.set_max_buf_size(STREAM);
-    Ok(file)
+    Ok(Stream::new(File::from_std(descriptor.into())))
 }
 
 /// Returns the file or device that the standard input or output is, if it is one and at its

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use crate::run::{copied, copy, disk, ended, errors, report, uri};
+use crate::run::{copied, copy, disk, ended, errors, failed, full_disk, report, start, uri};
 use crate::server::{Dir, Server};
+use crate::watchdog::within;
 
 #[test]
 fn verbose_copies_say_what_happens() {
@@ -23,6 +24,21 @@ fn verbose_copies_say_what_happens() {
         }
     }
     assert_eq!(errors(&copied(&[&uri, "null:"])), "");
+}
+
+#[test]
+fn what_a_stream_did_not_take_is_not_copied() {
+    let dir = Dir::new();
+    let disk = full_disk(&dir, "disk", 4 << 20);
+    let (_, said) = failed(&[&disk, "/dev/full"]);
+    assert!(said.contains("at offset 0: no space left"), "{said}");
+    assert!(!said.contains("were copied"), "{said}");
+    let mut child = start(&[&disk, "-"]);
+    drop(child.stdout.take());
+    let output = within(move || child.wait_with_output().unwrap());
+    let said = errors(&output);
+    assert!(said.contains("at offset 0: broken pipe"), "{said}");
+    assert!(!said.contains("were copied"), "{said}");
 }
 
 #[test]
