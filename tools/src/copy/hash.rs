@@ -1,16 +1,17 @@
 //! The hash of what is copied.
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 
 use md5::Md5;
 use nbd_client::{BlockHash, Digest};
 use sha1::Sha1;
 use sha2::digest::{Digest as _, FixedOutputReset};
 use sha2::{Sha224, Sha256, Sha384, Sha512};
+use tokio::fs::OpenOptions;
 
 use super::Failure;
-use crate::out::say;
 use crate::size::size;
 
 /// The function if nothing is said.
@@ -52,15 +53,50 @@ pub(crate) fn parse(text: &str) -> Result<BlockHash, &'static str> {
     })
 }
 
-/// Prints a hash, or writes it to a file.
-pub(crate) fn print(hash: &[u8], file: Option<&Path>) -> Result<(), Failure> {
-    let hash = hex(hash);
-    let Some(path) = file else {
-        say!("{hash}");
-        return Ok(());
-    };
-    let written = fs::write(path, format!("{hash}\n"));
-    written.map_err(|error| format!("cannot write the hash to {}: {error}", path.display()).into())
+/// A file that is opened before the copy and gets the hash after it.
+#[derive(Debug)]
+pub(crate) struct HashFile {
+    path: PathBuf,
+    file: File,
+    /// Whether it is only there because this opened it, and is empty.
+    is_new: bool,
+}
+
+impl HashFile {
+    /// Opens it, and leaves what is in it.
+    pub(crate) async fn open(path: &Path) -> Result<Self, Failure> {
+        let is_new = !path.exists();
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).open(path).await;
+        let file = file.map_err(|error| failed(path, &error))?;
+        let (path, file) = (path.into(), file.into_std().await);
+        Ok(Self { path, file, is_new })
+    }
+
+    /// Puts the hash in place of what is in it.
+    pub(crate) fn write(mut self, hash: &[u8]) -> Result<(), Failure> {
+        // A pipe has no length.
+        let cut = match self.file.metadata() {
+            Ok(metadata) if metadata.is_file() => self.file.set_len(0),
+            _ => Ok(()),
+        };
+        let written = cut.and_then(|()| writeln!(self.file, "{}", hex(hash)));
+        written.map_err(|error| failed(&self.path, &error))?;
+        self.is_new = false;
+        Ok(())
+    }
+}
+
+impl Drop for HashFile {
+    fn drop(&mut self) {
+        if self.is_new {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    format!("cannot write the hash to {}: {error}", path.display()).into()
 }
 
 pub(crate) fn hex(hash: &[u8]) -> String {

@@ -23,8 +23,9 @@ use tracing_subscriber::filter::LevelFilter;
 
 pub(crate) use args::CopyArgs as Args;
 
-use crate::out::complain;
+use crate::out::{complain, say};
 use crate::program::{Signals, run_in_order};
+use hash::HashFile;
 use progress::Display;
 use resume::Resume;
 
@@ -71,9 +72,15 @@ async fn run(args: &Args, display: Option<Display>, signals: &Signals) -> Result
     let resume = args.resume.as_deref();
     let resume = resume.map(|path| Resume::new(path, &args.source, &args.destination));
     let resume = resume.transpose()?;
-    let opening =
-        async { Ok::<_, Failure>((open::source(args).await?, open::destination(args).await?)) };
-    let ((source, from), (destination, to)) = signals.clone().unless(opening).await?;
+    let opening = async {
+        let hash_file = match &args.blkhash_file {
+            Some(path) => Some(HashFile::open(path).await?),
+            None => None,
+        };
+        let (source, destination) = (open::source(args).await?, open::destination(args).await?);
+        Ok::<_, Failure>((hash_file, source, destination))
+    };
+    let (hash_file, (source, from), (destination, to)) = signals.clone().unless(opening).await?;
     if args.verbose {
         describe(args, from.as_ref(), to.as_ref());
     }
@@ -115,7 +122,15 @@ async fn run(args: &Args, display: Option<Display>, signals: &Signals) -> Result
         let _ = showing.await;
     }
     let copied = result.map_err(|error| explain(error, resume.as_ref()))?;
-    finish(args, &copied, [from, to], resume.as_ref()).await
+    finish(args, &copied, [from, to], resume.as_ref()).await?;
+    match (&copied.hash, hash_file) {
+        (Some(hash), Some(file)) => file.write(hash),
+        (Some(hash), None) if !args.json => {
+            say!("{}", hash::hex(hash));
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Waits for the signal that cancels the copy.
@@ -147,11 +162,7 @@ async fn finish(
     if args.json {
         report::print_json(copied);
     }
-    match &copied.hash {
-        Some(_) if args.json && args.blkhash_file.is_none() => Ok(()),
-        Some(hash) => hash::print(hash, args.blkhash_file.as_deref()),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Says what to do next, if something was kept.

@@ -130,3 +130,27 @@ fn hashes_are_those_of_nbdcopy() {
         assert_eq!(report(&[option, &back, "null:"])["hash"], hash, "{option}");
     }
 }
+
+#[test]
+fn a_hash_that_cannot_be_written_is_refused_before_the_destination_is_touched() {
+    let dir = Dir::new();
+    let (disk, to) = (disk(&dir, "disk"), dir.file("to", "as it was"));
+    let (code, said) = failed(&["--blkhash", "--blkhash-file", &dir.path(""), &disk, &to]);
+    assert_eq!(code, 1);
+    assert!(said.contains("cannot write the hash to"), "{said}");
+    assert_eq!(fs::read_to_string(&to).unwrap(), "as it was");
+}
+
+#[test]
+fn the_hash_replaces_what_is_in_its_file_if_the_copy_succeeds() {
+    let dir = Dir::new();
+    let (disk, hash) = (disk(&dir, "disk"), dir.path("hash"));
+    let options = ["--blkhash=md5", "--blkhash-file", &hash, &disk];
+    failed(&[&options[..], &["/dev/full"]].concat());
+    assert!(fs::metadata(&hash).is_err(), "nothing is left");
+    fs::write(&hash, "long".repeat(100)).unwrap();
+    failed(&[&options[..], &["/dev/full"]].concat());
+    assert_eq!(fs::read(&hash).unwrap().len(), 400);
+    copied(&[&options[..], &["null:"]].concat());
+    assert_eq!(fs::read(&hash).unwrap().len(), 33);
+}
