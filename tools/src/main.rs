@@ -20,6 +20,7 @@ mod server;
 mod size;
 mod stall;
 mod tls;
+mod words;
 
 use std::process::ExitCode;
 

@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::out::complain;
+use crate::words;
 
 /// What is added to the number of a signal for the exit code of a program that it has ended.
 const BY_SIGNAL: i32 = 128;
@@ -58,7 +59,7 @@ fn live<E: Failure, F: Future<Output = Result<ExitCode, E>>>(
         ended
     });
     ended.unwrap_or_else(|(error, code)| {
-        complain!("{tool}: {error}");
+        complain!("{tool}: {}", words::of_tool(tool, &error.to_string()));
         code
     })
 }

@@ -26,7 +26,7 @@ enum Target {
 impl Server {
     pub(crate) fn new(place: Place, StallArgs { stall }: StallArgs) -> Result<Self> {
         let target = match place {
-            Place::Uri(uri) => Target::Uri(Box::new(uri.parse()?)),
+            Place::Uri(uri) => Target::Uri(Box::new(Uri::try_from(uri)?)),
             Place::Command(command) => Target::Command(command),
             other => {
                 return Err(format!("expected a URI or a command in brackets: {other}").into());

@@ -142,6 +142,13 @@ fn failures_are_explained() {
         ),
         (&["nbd+unix:///?socket=/nonexistent"], 1, "cannot connect"),
         (&["--offset", "x", "nbd://a"], 2, "expected a size"),
+        (&["nbd://a#b"], 1, "invalid NBD URI \"nbd://a#b\": an NBD"),
+        // The library would name its methods.
+        (
+            &["nbds://a/?tls-priority=b"],
+            1,
+            "(it is for GnuTLS: leave the parameter out)",
+        ),
         (&[], 2, "required"),
     ] {
         let output = dump(args);
