@@ -52,10 +52,9 @@ fn main() -> ExitCode {
     let tool = words.get(1).and_then(|word| word.to_str());
     // Where 2 is an answer, it cannot be the code of a wrong command line, too.
     let answers = matches!(tool, Some("info" | "zero" | "discard"));
-    match tool {
-        Some("info") => info::separate_command(&mut words),
-        Some("copy" | "dump" | "zero" | "discard") => place::join_commands(&mut words),
-        _ => {}
+    // Of a load, a command is what follows two dashes.
+    if tool.is_some_and(|tool| tool != "load") {
+        place::join_commands(&mut words);
     }
     match Cli::try_parse_from(words) {
         Ok(Cli { tool }) => match tool {
@@ -67,13 +66,13 @@ fn main() -> ExitCode {
             Tool::Zero(args) => erase::zero(&args),
         },
         Err(error) => {
-            // A reader that has closed the pipe has seen enough.
-            let _ = error.print();
-            match error.use_stderr() {
-                false => ExitCode::SUCCESS,
-                true if answers => ExitCode::from(info::FAILURE),
-                true => ExitCode::from(USAGE),
+            let text = place::separate_words(&error.render().to_string());
+            if !error.use_stderr() {
+                out::print(format_args!("{text}"));
+                return ExitCode::SUCCESS;
             }
+            out::print_error(format_args!("{text}"));
+            ExitCode::from(if answers { info::FAILURE } else { USAGE })
         }
     }
 }

@@ -75,14 +75,19 @@ pub(crate) fn join_commands(words: &mut Vec<OsString>) {
     let mut at = 0;
     while let Some(open) = words[at..].iter().position(|word| word == "[") {
         let open = at + open;
-        let Some(length) = words[open..].iter().position(|word| word == "]") else {
-            return;
-        };
-        let command: Vec<_> = words.drain(open..=open + length).collect();
+        // Without an end, all that follows is a command that `Place::parse` refuses.
+        let length = words[open..].iter().position(|word| word == "]");
+        let end = length.map_or(words.len(), |length| open + length + 1);
+        let command: Vec<_> = words.drain(open..end).collect();
         let parts: Vec<_> = command.iter().map(|word| word.as_bytes()).collect();
         words.insert(open, OsString::from_vec(parts.join(&BETWEEN)));
         at = open + 1;
     }
+}
+
+/// Makes words again of what [`join_commands`] has made one, for a text that quotes it.
+pub(crate) fn separate_words(text: &str) -> String {
+    text.replace(char::from(BETWEEN), " ")
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The command line.
 
-use std::ffi::OsString;
-
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{ArgAction, Args};
 use nbd_client::{Connection, context};
 
@@ -53,8 +52,8 @@ pub(crate) struct InfoArgs {
     #[command(flatten)]
     pub(crate) stall: StallArgs,
     /// Where the server is
-    #[arg(value_name = "URI | [ COMMAND ARG... ]", required = true)]
-    server: Vec<OsString>,
+    #[arg(value_name = "URI | [ COMMAND ARG... ]", value_parser = OsStringValueParser::new().try_map(Place::parse))]
+    pub(crate) server: Place,
 }
 
 #[derive(Args, Debug)]
@@ -160,28 +159,6 @@ impl InfoArgs {
     pub(crate) fn colours(&self) -> bool {
         self.colours.are_wanted()
     }
-
-    pub(crate) fn target(&self) -> Result<Place> {
-        match &self.server[..] {
-            [open, command @ .., close] if open == "[" && close == "]" && !command.is_empty() => {
-                Ok(Place::Command(command.to_vec()))
-            }
-            [open, ..] if open == "[" => Err("expected a command between [ and ]".into()),
-            [uri] => match uri.to_str() {
-                Some(uri) => Ok(Place::Uri(uri.to_owned())),
-                None => Err(format!("{uri:?} is not a URI").into()),
-            },
-            _ => Err("expected one URI or one command in brackets".into()),
-        }
-    }
-}
-
-/// Puts `--` before a command in brackets, so that its options are not taken for ours.
-pub(crate) fn separate_command(words: &mut Vec<OsString>) {
-    let first = words.iter().position(|word| word == "--" || word == "[");
-    if let Some(at) = first.filter(|&at| words[at] == "[") {
-        words.insert(at, "--".into());
-    }
 }
 
 /// A question about a connection or its export that is answered with yes or no.
@@ -219,28 +196,5 @@ impl Question {
 
     pub(crate) fn answer(&self, conn: &Connection) -> Result<bool> {
         Ok(self.0(conn)?)
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-mod tests {
-    use super::*;
-
-    fn separated(words: &str) -> String {
-        let mut words = words.split_whitespace().map(OsString::from).collect();
-        separate_command(&mut words);
-        words.join(" ".as_ref()).into_string().unwrap()
-    }
-
-    #[test]
-    fn options_of_a_command_are_not_ours() {
-        for (given, wanted) in [
-            ("info [ nbdkit -r ]", "info -- [ nbdkit -r ]"),
-            ("info --map -- [ a -- b ]", "info --map -- [ a -- b ]"),
-            ("info nbd://a", "info nbd://a"),
-        ] {
-            assert_eq!(separated(given), wanted);
-        }
     }
 }

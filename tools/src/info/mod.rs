@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use tokio::task::spawn_blocking;
 
-pub(crate) use args::{InfoArgs as Args, separate_command};
+pub(crate) use args::InfoArgs as Args;
 
 use crate::out;
 use crate::program;
@@ -45,7 +45,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 
 /// Does what is asked for; whether the answer is yes.
 async fn run(args: &Args) -> Result<bool> {
-    let server = Server::new(args.target()?, args.stall)?;
+    let server = Server::new(args.server.clone(), args.stall)?;
     // Printed at the end, so that there is all of it or nothing.
     let mut text = String::new();
     let mode = args.mode();

@@ -150,6 +150,11 @@ fn failures_are_explained() {
             "(it is for GnuTLS: leave the parameter out)",
         ),
         (&[], 2, "required"),
+        (
+            &["[", "nbdkit", "memory"],
+            2,
+            "'[ nbdkit memory' for '<URI | [ COMMAND ARG... ]>': expected a command between [ and ]",
+        ),
     ] {
         let output = dump(args);
         let said = String::from_utf8_lossy(&output.stderr);

@@ -80,6 +80,22 @@ fn uri_is_printed_in_its_canonical_form() {
 }
 
 #[test]
+fn options_may_follow_a_command_in_brackets() {
+    let of = |words: &[&str]| info().args(words).output().unwrap();
+    let server = ["[", "nbdkit", "-r", "memory", "1M", "]"];
+    for words in [
+        &[&server[..], &["--size"]].concat(),
+        &[&["--size", "--"], &server[..]].concat(),
+    ] {
+        assert_eq!(of(words).stdout, b"1048576\n", "{words:?}");
+    }
+    let output = of(&[&server[..], &["more"]].concat());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("unexpected argument 'more'"), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn a_server_that_has_no_list_is_told_from_others() {
     for (option, handshake) in [("-o", "oldstyle"), ("--mask-handshake=0", "newstyle")] {
         let mut list = info();
