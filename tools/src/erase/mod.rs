@@ -141,6 +141,7 @@ async fn run(tool: &str, how: How, what: &What) -> Result<bool, Box<dyn Error>> 
     let is_so = if what.check {
         check(&conn, how, range.clone()).await?
     } else {
+        check_offers(&conn, how)?;
         if !what.yes && !is_confirmed(&what.server, &range).await? {
             return Err("nothing was erased".into());
         }
@@ -172,6 +173,22 @@ fn range(conn: &Connection, what: &What) -> Result<Range<u64>, Box<dyn Error>> {
         Some(end) if what.offset <= end => Ok(what.offset..end),
         _ => Err(format!("the export has only {size} bytes").into()),
     }
+}
+
+/// Refuses what the export does not allow, before anybody is asked.
+fn check_offers(conn: &Connection, how: How) -> Result<(), Box<dyn Error>> {
+    let export = conn.export()?;
+    Err(match how {
+        _ if export.is_read_only() => "the export is read-only: let its server allow writing",
+        How::Discard if !export.can_trim() => {
+            "the server does not offer to discard: --zero may give room back instead"
+        }
+        How::Zero { fast: true, .. } if !export.can_fast_zero() => {
+            "the server does not offer fast zeroes: without --fast-zero it may be slow"
+        }
+        _ => return Ok(()),
+    }
+    .into())
 }
 
 /// Asks whether to erase.

@@ -137,6 +137,39 @@ fn nothing_is_erased_without_a_yes() {
 }
 
 #[test]
+fn what_a_server_does_not_offer_is_refused_before_the_question() {
+    for (args, server, why) in [
+        (
+            &["zero"][..],
+            "nbdkit -r memory 1M",
+            "the export is read-only",
+        ),
+        (
+            &["discard"],
+            "nbdkit -r memory 1M",
+            "the export is read-only",
+        ),
+        (
+            &["discard"],
+            "nbdkit eval get_size=echo${IFS}1M pread=false pwrite=false",
+            "--zero may give",
+        ),
+        (
+            &["zero", "--fast-zero"],
+            "nbdkit --filter=nozero memory 1M",
+            "without --fast-zero it may be slow",
+        ),
+    ] {
+        let server = server.split(' ');
+        let words: Vec<_> = args.iter().copied().chain(["["]).chain(server).collect();
+        let (code, said) = run(&[&words[..], &["]"]].concat(), "y\n");
+        assert_eq!(code, 1, "{args:?}: {said}");
+        assert!(said.contains(why), "{args:?}: {said}");
+        assert!(!said.contains("Erase"), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn what_a_server_cannot_do_is_a_failure() {
     let fast = [
         "zero",
