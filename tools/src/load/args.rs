@@ -59,12 +59,13 @@ pub(crate) struct LoadArgs {
     /// The Tokio runtime
     #[arg(long, value_enum, default_value = "current")]
     pub(crate) runtime: Runtime,
-    /// Name of the export [default: the default export of the server]
+    /// Name of the export, unless it is in the URI [default: the default export of the server]
     #[arg(
         long,
         value_name = "NAME",
         default_value = "",
-        hide_default_value = true
+        hide_default_value = true,
+        conflicts_with = "uri"
     )]
     pub(crate) export: String,
     /// Mix reads and writes of up to --bs bytes and check every byte
@@ -295,6 +296,7 @@ mod tests {
             "--unix a --bs 0 --bytes 1",
             "--unix a --qd 8589934592 --conns 8589934592",
             "--unix a --uri nbd://b",
+            "--uri nbd://b --export c",
             "--tcp a:1 --unix b",
             "--unix a -- b",
         ] {

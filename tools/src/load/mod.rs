@@ -106,6 +106,9 @@ async fn measure(
     for conn in connections {
         size = size.min(conn.size()?);
     }
+    if size < args.bs as u64 {
+        return Err(format!("the export has {size} bytes, less than --bs").into());
+    }
     let plan = Arc::new(Plan::new(args, size));
     let workers = workers(args, connections, size)?;
     tokio::spawn(interrupted(signals, plan.clone()));

@@ -56,6 +56,17 @@ mod nbdkit {
     }
 
     #[test]
+    fn an_export_that_is_too_small_for_a_request_is_refused() {
+        let mut load = super::Command::new(super::NBD);
+        load.args(["load", "--bs=2M", "--", "nbdkit", "-s", "memory", "1M"]);
+        let output = load.output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        let why = "nbd load: the export has 1048576 bytes, less than --bs";
+        assert!(errors.contains(why), "{errors}");
+    }
+
+    #[test]
     fn content_that_is_not_what_was_written_is_told() {
         // The plugin null takes writes and returns zeroes.
         for (plugin, status) in [("memory", 0), ("null", 1)] {
