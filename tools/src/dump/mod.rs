@@ -101,5 +101,8 @@ async fn write(text: String) -> Result<()> {
         out.write_all(text.as_bytes())?;
         out.flush()
     });
-    Ok(written.await??)
+    written.await?.map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => error.into(),
+        _ => format!("cannot write the output: {error}").into(),
+    })
 }

@@ -133,6 +133,18 @@ fn a_reader_that_leaves_ends_the_dump() {
 }
 
 #[test]
+fn an_output_that_is_full_is_named() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nbd"));
+    command.args(["dump", "[", "nbdkit", "memory", "1M", "]"]);
+    command.stdout(std::fs::File::create("/dev/full").unwrap());
+    let output = within(move || command.stderr(Stdio::piped()).output().unwrap());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let what = "nbd dump: cannot write the output: No space left";
+    assert!(said.contains(what), "{said}");
+}
+
+#[test]
 fn failures_are_explained() {
     for (args, code, complaint) in [
         (
