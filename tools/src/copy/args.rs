@@ -148,6 +148,11 @@ impl CopyArgs {
         } else if self.resume.is_some() && (is_stream(&self.source) || is_stream(&self.destination))
         {
             "--resume needs a source and a destination with positions: no - and no null:"
+        } else if [&self.source, &self.destination]
+            .iter()
+            .any(|place| self.spoils(place))
+        {
+            "--resume and --blkhash-file need files that are neither source nor destination"
         } else if self.blkhash_file.is_some() && self.blkhash.is_none() {
             "--blkhash-file needs --blkhash"
         } else if self.blkhash.is_some() && (self.resume.is_some() || self.only.is_some()) {
@@ -166,6 +171,15 @@ impl CopyArgs {
         } else {
             return Ok(());
         })
+    }
+
+    /// Whether a file with facts about the copy would be put in the place of the disk.
+    fn spoils(&self, place: &Place) -> bool {
+        let files = [&self.resume, &self.blkhash_file];
+        files
+            .into_iter()
+            .flatten()
+            .any(|file| matches!(place, Place::File(path) if path == file))
     }
 
     /// How many connections there are to a server.

@@ -64,6 +64,11 @@ fn wrong_command_lines_are_explained() {
             &["--blkhash-file=h", "a", "b"],
             "--blkhash-file needs --blkhash",
         ),
+        (&["--resume=a", "a", "b"], "neither source nor destination"),
+        (
+            &["--blkhash", "--blkhash-file=b", "a", "b"],
+            "neither source nor destination",
+        ),
         (&["--resume=r", "-", "b"], "no - and no null:"),
         (&["--resume=r", "a", "null:"], "no - and no null:"),
         (
