@@ -17,6 +17,7 @@ mod stream;
 
 use std::process::ExitCode;
 
+use indicatif::ProgressBar;
 use nbd_client::{Copied, CopyFault, Disk, Error, RateLimit, copy};
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::filter::LevelFilter;
@@ -95,7 +96,10 @@ async fn run(args: &Args, display: Option<Display>, signals: &Signals) -> Result
         .sparse(args.sparse)
         .salvage(args.salvage)
         .verify(args.verify)
-        .cancel_on(cancelled(signals.clone()));
+        .cancel_on(cancelled(
+            signals.clone(),
+            display.as_ref().and_then(Display::bar),
+        ));
     if let Some(bytes) = args.request_size {
         copying = copying.request_size(bytes);
     }
@@ -134,9 +138,14 @@ async fn run(args: &Args, display: Option<Display>, signals: &Signals) -> Result
 }
 
 /// Waits for the signal that cancels the copy.
-async fn cancelled(signals: Signals) {
+async fn cancelled(signals: Signals, bar: Option<ProgressBar>) {
     signals.first().await;
-    complain!("nbd copy: ends in order; a second signal ends it at once");
+    let say = || complain!("nbd copy: ends in order; a second signal ends it at once");
+    match bar {
+        // It would clear the line when it is drawn again.
+        Some(bar) => bar.suspend(say),
+        None => say(),
+    }
 }
 
 /// Ends the connections of a copy that has succeeded, and prints what was done.

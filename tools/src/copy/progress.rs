@@ -70,6 +70,14 @@ impl Display {
         Self::Lines(Box::new(out))
     }
 
+    /// Returns what a line must not be written into, if there is a bar.
+    pub(crate) fn bar(&self) -> Option<ProgressBar> {
+        match self {
+            Self::Bar(bar) => Some(bar.clone()),
+            _ => None,
+        }
+    }
+
     /// Shows it until the copy has ended.
     pub(crate) async fn run(mut self, progress: Progress, verifies: bool) {
         let every = if matches!(self, Self::Json) {

@@ -1,6 +1,7 @@
 //! How far a copy is.
 
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
@@ -122,21 +123,50 @@ fn lines_can_be_json() {
 }
 
 /// A terminal, by `script`.
+/// Copies to nothing, slowly, on a terminal that has a bar.
+fn on_a_terminal(args: &[&str]) -> Child {
+    let program = env!("CARGO_BIN_EXE_nbd");
+    let args = args.join(" ");
+    let command = format!("stty cols 100; '{program}' copy -p --request-size=64K {args} null:");
+    let mut script = Command::new("script");
+    script.args(["-q", "-e", "-c", &command, "/dev/null"]);
+    script.env("TERM", "xterm");
+    script.stdin(Stdio::piped()).stdout(Stdio::piped());
+    script.spawn().unwrap()
+}
+
+#[test]
+fn a_terminal_has_a_bar_and_under_it_what_a_signal_does() {
+    let dir = Dir::new();
+    let disk = full_disk(&dir, "disk", 4 << 20);
+    let mut script = on_a_terminal(&["--rate=1M", &disk]);
+    let mut input = script.stdin.take().unwrap();
+    let mut output = BufReader::new(script.stdout.take().unwrap());
+    let shown = within(move || {
+        // It draws the bar again and again.
+        for _ in 0..3 {
+            output.read_until(b'\r', &mut Vec::new()).unwrap();
+        }
+        input.write_all(b"\x03").unwrap();
+        let mut shown = String::new();
+        output.read_to_string(&mut shown).unwrap();
+        script.wait().unwrap();
+        shown
+    });
+    let (before, _) = shown.split_once("nbd copy: ends in order").unwrap();
+    let line = before.rsplit('\x1b').next().unwrap();
+    assert!(
+        !line.contains("left"),
+        "it is not written behind the bar: {shown:?}"
+    );
+}
+
 #[test]
 fn a_terminal_has_a_bar() {
     let dir = Dir::new();
     let disk = full_disk(&dir, "disk", 4 << 20);
-    let command = format!(
-        "stty cols 100; '{}' copy -p --rate=8M --request-size=64K '{disk}' null:",
-        env!("CARGO_BIN_EXE_nbd")
-    );
-    let mut script = Command::new("script");
-    script
-        .args(["-q", "-e", "-c", &command, "/dev/null"])
-        .env("TERM", "xterm");
+    let mut script = on_a_terminal(&["--rate=8M", &disk]);
     // It ends with its input.
-    script.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut script = script.spawn().unwrap();
     let input = script.stdin.take();
     let output = within(|| script.wait_with_output().unwrap());
     drop(input);
