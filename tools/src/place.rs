@@ -61,13 +61,19 @@ impl fmt::Display for Place {
     }
 }
 
-/// Whether it begins with a scheme of NBD: `nbd:`, `nbds:`, `nbd+unix:` and the like.
+/// Whether it begins with a scheme: one of NBD, such as `nbd:` or `nbd+unix:`, or another one and `//`,
+/// which is no server that can be copied, and no file either.
 fn is_uri(text: &str) -> bool {
-    let scheme = text.split_once(':').map(|(scheme, _)| scheme);
-    let family = scheme.map(|scheme| scheme.split('+').next().unwrap_or(scheme));
-    family.is_some_and(|family| {
-        family.eq_ignore_ascii_case("nbd") || family.eq_ignore_ascii_case("nbds")
-    })
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return false;
+    };
+    let family = scheme.split('+').next().unwrap_or(scheme);
+    let is_word = scheme
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || c == '+');
+    family.eq_ignore_ascii_case("nbd")
+        || family.eq_ignore_ascii_case("nbds")
+        || is_word && rest.starts_with("//")
 }
 
 /// Makes one word of each command in brackets, so that its options are not taken for ours.
@@ -122,7 +128,8 @@ mod tests {
             ),
             ("nbd null", [file("nbd"), file("null")]),
             ("[a] /dev/sda", [file("[a]"), file("/dev/sda")]),
-            ("http://a nbdkit:b", [file("http://a"), file("nbdkit:b")]),
+            ("a/b://c nbdkit:b", [file("a/b://c"), file("nbdkit:b")]),
+            ("http://a b", [Place::Uri("http://a".into()), file("b")]),
         ] {
             let parsed: Vec<_> = parsed(words).into_iter().map(Result::unwrap).collect();
             assert_eq!(parsed, places, "{words}");

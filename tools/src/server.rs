@@ -28,9 +28,6 @@ impl Server {
         let target = match place {
             Place::Uri(uri) => Target::Uri(Box::new(Uri::try_from(uri)?)),
             Place::Command(command) => Target::Command(command),
-            Place::File(path) if path.to_string_lossy().contains("://") => {
-                Target::Uri(Box::new(Uri::try_from(&*path.to_string_lossy())?))
-            }
             other => {
                 return Err(format!("expected a URI or a command in brackets: {other}").into());
             }

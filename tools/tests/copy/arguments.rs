@@ -139,6 +139,10 @@ fn failures_name_what_they_are_about() {
             "the source of the copy: invalid NBD URI",
         ),
         (
+            &["/etc/hostname", "http://a/b"],
+            "the destination of the copy: invalid NBD URI \"http://a/b\": scheme \"http\" is not one of",
+        ),
+        (
             &["nbd+x://y", "null:"],
             "the source of the copy: invalid NBD URI",
         ),
