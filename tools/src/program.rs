@@ -1,8 +1,10 @@
 //! The life of a tool: how it ends, and the server processes that it has started with it.
 
 use std::fmt::Display;
+use std::future::poll_fn;
 use std::io;
 use std::process::ExitCode;
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -75,7 +77,8 @@ async fn until_the_second_signal<E: Failure, F: Future<Output = Result<ExitCode,
     ended.map_err(|error| (error, signals.code()))
 }
 
-/// The signals that have asked this program to end: Ctrl-C and SIGTERM.
+/// The signals that have asked this program to end: Ctrl-C, SIGTERM, and SIGHUP, as when its terminal
+/// is closed.
 #[derive(Clone)]
 pub(crate) struct Signals(watch::Receiver<Caught>);
 
@@ -89,11 +92,17 @@ struct Caught {
 impl Signals {
     fn catch() -> io::Result<Self> {
         let (sender, receiver) = watch::channel(Caught::default());
-        let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
-        let (mut interrupts, mut terminations) = (signal(interrupt)?, signal(terminate)?);
+        let mut signals = listen()?;
         tokio::spawn(async move {
-            for count in 1.. {
-                let code = BY_SIGNAL + next(&mut interrupts, &mut terminations).await;
+            let mut count = 0;
+            loop {
+                let number = next(&mut signals).await;
+                // For one closed terminal, the kernel and the shell may both send it.
+                if count > 0 && number == SignalKind::hangup().as_raw_value() {
+                    continue;
+                }
+                count += 1;
+                let code = BY_SIGNAL + number;
                 if count > 1 {
                     exit_soon(code);
                 }
@@ -134,12 +143,39 @@ impl Signals {
     }
 }
 
+/// Catches the signals, but for those that the caller of this program has it ignore, as `nohup` does.
+fn listen() -> io::Result<Vec<(i32, Signal)>> {
+    let ignored = ignored();
+    let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
+    let kinds = [SignalKind::hangup(), interrupt, terminate];
+    let numbered = kinds.map(|kind| (kind.as_raw_value(), kind));
+    let wanted = numbered
+        .into_iter()
+        .filter(|(number, _)| ignored >> (number - 1) & 1 == 0);
+    wanted
+        .map(|(number, kind)| Ok((number, signal(kind)?)))
+        .collect()
+}
+
+/// Returns a bit for each signal that is ignored; where the system does not tell, SIGHUP may be.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or(1)
+}
+
 /// Waits for a signal and returns its number.
-async fn next(interrupts: &mut Signal, terminations: &mut Signal) -> i32 {
-    tokio::select! {
-        _ = interrupts.recv() => SignalKind::interrupt().as_raw_value(),
-        _ = terminations.recv() => SignalKind::terminate().as_raw_value(),
-    }
+async fn next(signals: &mut [(i32, Signal)]) -> i32 {
+    poll_fn(|cx| {
+        for (number, signal) in signals.iter_mut() {
+            if signal.poll_recv(cx).is_ready() {
+                return Poll::Ready(*number);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Ends the program also if its thread waits for something that does not come, such as the reader of

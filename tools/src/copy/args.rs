@@ -20,11 +20,11 @@ input or output; or a command in brackets that is started by socket activation:
 everything away. SIZE is in bytes, and may end in K, M, G or T.
 
 Success means that every byte was copied and is durable; with --salvage, but for
-those that are named. Ctrl-C and SIGTERM end the copy in order; a second one ends
-it at once.
+those that are named. Ctrl-C, SIGTERM and SIGHUP end the copy in order; a second
+Ctrl-C or SIGTERM ends it at once.
 
 Exit codes: 0 success, 1 failure, 2 a wrong command line, 130 after Ctrl-C, 143
-after SIGTERM.";
+after SIGTERM, 129 after SIGHUP.";
 
 /// The most that a request can ask for, in bytes, by nbdcopy's rule.
 const LONGEST_REQUEST: usize = 32 << 20;

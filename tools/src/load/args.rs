@@ -22,9 +22,9 @@ const USAGE: &str =
 const AFTER_HELP: &str = "\
 SIZE is a number of bytes, such as 512, 64K or 1M.
 
-Ctrl-C and SIGTERM end the load early: what was done until then is reported as
-usual, and the exit code is that of a load that has ended by itself. A second
-one ends the program at once, with exit code 130 or 143.";
+Ctrl-C, SIGTERM and SIGHUP end the load early: what was done until then is
+reported as usual, and the exit code is that of a load that has ended by itself.
+A second Ctrl-C or SIGTERM ends it at once, with exit code 130 or 143.";
 
 /// Puts a load on a server and reports speed and latencies, as fio does
 #[derive(Args, Debug)]

@@ -34,7 +34,12 @@ pub(crate) fn at_percent(mut child: Child, percent: u8, then: impl FnOnce(&Child
 
 #[test]
 fn a_signal_ends_the_copy_in_order_and_leaves_a_checkpoint() {
-    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+    for (signal, code, times) in [
+        (Signal::INT, 130, 1),
+        (Signal::TERM, 143, 1),
+        // A terminal that is closed sends it, and its shell too.
+        (Signal::HUP, 129, 2),
+    ] {
         let dir = Dir::new();
         let (from, to) = (full_disk(&dir, "from", 16 << 20), dir.disk("to", 16 << 20));
         let (source, destination) = (
@@ -45,7 +50,9 @@ fn a_signal_ends_the_copy_in_order_and_leaves_a_checkpoint() {
         let (source, destination) = (uri(&source), uri(&destination));
         let places = ["--resume", &resume, &source, &destination];
         let child = start(&[&["--rate=8M", "--progress=1"][..], &places].concat());
-        let output = at_percent(child, 10, |child| send(child, signal));
+        let output = at_percent(child, 10, |child| {
+            (0..times).for_each(|_| send(child, signal));
+        });
         assert_eq!(output.status.code(), Some(code));
         let said = errors(&output);
         assert!(said.contains("the copy was cancelled"), "{said}");

@@ -1,7 +1,7 @@
-//! Ctrl-C and SIGTERM end a tool, and the server that it has started.
+//! Ctrl-C, SIGTERM and SIGHUP end a tool, and the server that it has started.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::Child;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 
@@ -10,7 +10,7 @@ use crate::server::Dir;
 use crate::watchdog::within;
 use crate::{has_come, slow_server, start};
 
-const SIGNALS: [(Signal, i32); 2] = [(Signal::INT, 130), (Signal::TERM, 143)];
+const SIGNALS: [(Signal, i32); 3] = [(Signal::HUP, 129), (Signal::INT, 130), (Signal::TERM, 143)];
 
 /// Waits until the program has ended with this exit code, and its server too.
 #[track_caller]
@@ -74,7 +74,7 @@ fn a_signal_ends_a_tool_that_waits_for_its_server() {
 
 #[test]
 fn the_second_signal_ends_the_server_too() {
-    for (signal, code) in SIGNALS {
+    for (signal, code) in [SIGNALS[1], SIGNALS[2]] {
         for (tool, end) in [
             // Its end is not the end of nbdkit.
             (
@@ -118,5 +118,26 @@ fn a_load_that_is_asked_to_end_reports_and_leaves_no_server() {
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(report["ops"].as_u64().unwrap() > 0, "{report}");
         eventually("the server has ended", || !is_running(&log));
+    }
+}
+
+/// As `nohup` does, and a script for what it starts in the background.
+#[test]
+fn a_signal_that_the_caller_ignores_is_ignored() {
+    for (ignored, signal) in [("HUP", Signal::HUP), ("INT", Signal::INT)] {
+        let dir = Dir::new();
+        let disk = dir.disk("disk", 1 << 20);
+        let nbd = env!("CARGO_BIN_EXE_nbd");
+        let script = format!("trap '' {ignored}; exec '{nbd}' zero [ qemu-nbd -t -f raw \"$0\" ]");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, &disk]);
+        shell.stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = shell.spawn().unwrap();
+        let mut question = child.stderr.take().unwrap();
+        within(move || question.read_exact(&mut [0]).unwrap());
+        send(&child, signal);
+        // It goes on: the answer counts.
+        child.stdin.as_mut().unwrap().write_all(b"n\n").unwrap();
+        both_end(child, 1, &disk);
     }
 }
