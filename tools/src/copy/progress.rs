@@ -1,7 +1,7 @@
 //! How far the copy is, for people and for programs.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, ErrorKind, IsTerminal as _, Write};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -55,7 +55,11 @@ impl Show {
 /// Opens a descriptor once more that the caller has opened. Without unsafe code there is no other way.
 fn descriptor(number: u32) -> io::Result<File> {
     let path = format!("/dev/fd/{number}");
-    OpenOptions::new().append(true).open(path)
+    let opened = OpenOptions::new().append(true).open(path);
+    opened.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => io::Error::new(ErrorKind::NotFound, "it is not open"),
+        _ => error,
+    })
 }
 
 /// Shows how far the copy is.

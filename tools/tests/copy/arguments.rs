@@ -152,7 +152,7 @@ fn failures_name_what_they_are_about() {
         ),
         (
             &["--progress=99", "/dev/null", "null:"],
-            "the file descriptor 99 of --progress",
+            "the file descriptor 99 of --progress: it is not open",
         ),
         (
             &["--verify", "/dev/null", "null:"],
