@@ -32,15 +32,16 @@ async fn a_silent_connection_that_speaks_again_is_used_again() {
     let mut events = disk.events();
     place.put(None);
     server.pause();
-    let (write, read) = (begun(disk.write(0, "late")), begun(disk.read(4096, 4)));
+    // Both at once: silence may be noticed before another task has begun its request.
+    let (write, read) = (disk.write(0, "late").submit(), disk.read(4096, 4).submit());
     watch(server.held(2)).await;
     stalled(&mut events, 1).await;
     let next = begun(disk.read(8192, 4));
     assert_eq!(disk.status().links, 0);
     server.resume();
     // Nothing is in doubt, and nothing was lost.
-    watch(write).await.unwrap().unwrap();
-    watch(read).await.unwrap().unwrap();
+    watch(write).await.unwrap();
+    watch(read).await.unwrap();
     watch(next).await.unwrap().unwrap();
     connected(&mut events, 1).await;
     let status = disk.status();
@@ -209,10 +210,10 @@ async fn what_was_sent_says_so_when_the_disk_has_given_up() {
     let (disk, server, place) = open(watchful(SHORT).retry(Retry::never())).await;
     place.put(None);
     server.pause();
-    let (read, flush) = (begun(disk.read(8192, 4)), begun(disk.flush()));
+    let (read, flush) = (disk.read(8192, 4).submit(), disk.flush().submit());
     watch(server.held(2)).await;
-    let read = watch(read).await.unwrap().unwrap_err();
-    let flush = watch(flush).await.unwrap().unwrap_err();
+    let read = watch(read).await.unwrap_err();
+    let flush = watch(flush).await.unwrap_err();
     let after = watch(disk.read(512, 4).into_future()).await.unwrap_err();
     for (error, command, offset, delivery) in [
         (read, Command::READ, 8192, Delivery::MaybeSent),
