@@ -15,7 +15,7 @@ pub(super) enum Turn {
     Ended(Error),
     /// It owes replies, and nothing has come for a while, after so many bytes.
     Silent(u64),
-    /// It was silent, and something has come.
+    /// It was silent, and something has come, or nothing is owed any more.
     Heard,
 }
 
@@ -36,10 +36,12 @@ pub(super) async fn until_silent(link: Arc<Link>, limit: Option<Duration>) -> (A
     (link, turn)
 }
 
-/// Waits until a link that is silent after so many bytes ends, or speaks again.
+/// Waits until a link that is silent after so many bytes ends, or speaks again. One that owes nothing
+/// any more has spoken: its last bytes were counted before the request they answer was over.
 pub(super) async fn until_heard(link: Arc<Link>, heard: u64) -> (Arc<Link>, Turn) {
+    let is_silent = || received(&link.connection) == heard && link.connection.in_flight() > 0;
     let speaks = async {
-        while received(&link.connection) == heard {
+        while is_silent() {
             tokio::time::sleep(TICK).await;
         }
     };

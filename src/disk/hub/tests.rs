@@ -5,6 +5,7 @@ use futures::FutureExt as _;
 
 use crate::connection::Connector;
 use crate::disk::state::Content;
+use crate::disk::watch::{Turn, until_heard};
 use crate::disk::{Disk, Fence};
 use crate::testing::{Export, Server};
 
@@ -57,4 +58,14 @@ async fn a_fence_hears_once_of_a_link_that_has_left_several_ghosts() {
     }
     let (_, links) = disk.hub().unfenced().unwrap();
     assert_eq!(links.len(), 1);
+}
+
+// Its last bytes may be counted before the request is over that they answer.
+#[tokio::test]
+async fn a_silent_link_that_owes_nothing_is_used_again() {
+    let (disk, _server) = open().await;
+    let link = disk.hub().links().remove(0);
+    let heard = link.connection.stats().bytes_received;
+    let (_, turn) = watch(until_heard(link, heard)).await;
+    assert!(matches!(turn, Turn::Heard));
 }
