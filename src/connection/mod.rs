@@ -269,6 +269,13 @@ impl Connection {
         }
     }
 
+    /// Lets requests be sent again after [`discard_unsent`](Self::discard_unsent).
+    pub(crate) fn keep_unsent(&self) {
+        if let Some(transmission) = self.inner().transmission() {
+            transmission.keep_unsent();
+        }
+    }
+
     /// Waits until commands are accepted.
     ///
     /// On a connection that is not connected, or that stays in option mode, this waits until a call

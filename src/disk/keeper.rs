@@ -165,6 +165,8 @@ impl Keeper {
         if links == 0 {
             self.opening = None;
         }
+        // What comes from now on is not to be failed for the silence.
+        link.connection.keep_unsent();
         self.used(link);
     }
 

@@ -256,6 +256,11 @@ impl Transmission {
         self.wake_driver();
     }
 
+    /// Has the driver fail nothing, if it has not yet.
+    pub(crate) fn keep_unsent(&self) {
+        self.core().discarding = false;
+    }
+
     /// Changes the session, and wakes the tasks that have something to poll.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Session) -> T) -> T {
         let mut woken = Vec::new();
