@@ -86,6 +86,9 @@ def uri(address):
 class Ours(Client):
     """`nbd load`."""
 
+    # As libnbd, which waits for ever.
+    patience = ["--stall", "0"]
+
     def __init__(self, name, tools, cpu, *args, **env):
         super().__init__(name, tools, cpu)
         self.args, self.env = args, env
@@ -98,7 +101,8 @@ class Ours(Client):
         )
         return [
             self.tools.nbd, "load", *where, "--json", "--op", load.op, "--bs", load.bs,
-            "--qd", load.qd, "--conns", load.conns, *limit, *self.args,
+            "--qd", load.qd, "--conns", load.conns, *limit, *self.patience,
+            *self.args,
         ]
 
     def run(self, load, address, seconds):
