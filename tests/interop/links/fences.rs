@@ -50,7 +50,7 @@ async fn begun_over_the_second(disk: &Disk, slow: &Storage) -> JoinHandle<Result
     slow.hold();
     let read = disk.read(4096, 512).into_future();
     let write = disk.write(0, vec![0xaa; LENGTH]).into_future();
-    let both = async { futures::join!(read, write).1 };
+    let both = async { tokio::join!(read, write).1 };
     let both = tokio::spawn(both);
     eventually("the server has the write", || slow.begun() == 1).await;
     slow.pass();
