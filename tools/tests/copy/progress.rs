@@ -122,12 +122,13 @@ fn lines_can_be_json() {
     assert_eq!(keys, expected);
 }
 
-/// A terminal, by `script`.
-/// Copies to nothing, slowly, on a terminal that has a bar.
+/// Copies to nothing, slowly, on a terminal by `script`, which has a bar.
 fn on_a_terminal(args: &[&str]) -> Child {
     let program = env!("CARGO_BIN_EXE_nbd");
     let args = args.join(" ");
-    let command = format!("stty cols 100; '{program}' copy -p --request-size=64K {args} null:");
+    // Whoever runs the tests may have the signal ignored.
+    let program = format!("env --default-signal=INT '{program}'");
+    let command = format!("stty cols 100; {program} copy -p --request-size=64K {args} null:");
     let mut script = Command::new("script");
     script.args(["-q", "-e", "-c", &command, "/dev/null"]);
     script.env("TERM", "xterm");

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::server::{Dir, Server, run};
 use crate::watchdog::within;
 
+use crate::process::nbd;
 pub(crate) use crate::process::{eventually, send};
 
 /// The size of a [`disk`] in bytes.
@@ -17,7 +18,7 @@ pub(crate) const SIZE: u64 = 8 << 20;
 
 /// Our program.
 pub(crate) fn copy(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nbd"));
+    let mut command = nbd();
     command.arg("copy").args(args);
     command
 }

@@ -129,7 +129,9 @@ async fn load(server: &testing::Server) -> Child {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
-    let child = tokio::process::Command::new(NBD)
+    // Whoever runs the tests may have the signal ignored.
+    let child = tokio::process::Command::new("env")
+        .args(["--default-signal=INT", NBD])
         .args(["load", "--qd", "64", "--seconds", "1000", "--json"])
         .arg("--unix")
         .arg(&socket)

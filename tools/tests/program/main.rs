@@ -12,13 +12,13 @@ mod watchdog;
 mod signals;
 mod silence;
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use server::Dir;
 
 /// Starts `nbd`; its input and both outputs are pipes.
 fn start(args: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nbd"));
+    let mut command = process::nbd();
     command.args(args).stdin(Stdio::piped());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()

@@ -1,6 +1,6 @@
 //! Processes: those of the program, and the servers that it starts.
 
-use std::process::Child;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -8,6 +8,14 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Far longer than anything here takes.
 const WATCHDOG: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
+
+/// Our program, with the signals that end it: whoever runs the tests may have them ignored, as `nohup`
+/// does.
+pub(crate) fn nbd() -> Command {
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP,INT,TERM", env!("CARGO_BIN_EXE_nbd")]);
+    command
+}
 
 pub(crate) fn send(child: &Child, signal: Signal) {
     let pid = i32::try_from(child.id()).unwrap();
