@@ -1,5 +1,6 @@
 //! A disk over connections that are lost.
 
+mod ends;
 mod flushes;
 mod links;
 mod losses;

@@ -1,0 +1,149 @@
+//! How a disk begins and ends: what it must find again, when it gives up, and what its last handle leaves.
+
+use std::time::Duration;
+
+use nbd_client::testing::{Export, Server};
+use nbd_client::{Error, Event, Retry};
+
+use super::*;
+use crate::support::assert_matches;
+
+both_runtimes!(an_export_that_has_changed_ends_the_disk);
+async fn an_export_that_has_changed_ends_the_disk() {
+    let (disk, server, place) = open(builder()).await;
+    place.put(Some(&Server::new(Export::new(SIZE / 2))));
+    server.hang_up();
+    let error = watch(disk.read(0, 1).into_future()).await.unwrap_err();
+    assert_matches!(
+        error,
+        Error::ExportChanged {
+            what: "its size in bytes",
+            ..
+        }
+    );
+    assert!(disk.ended().is_some());
+    assert_matches!(disk.close().await, Err(Error::ExportChanged { .. }));
+}
+
+both_runtimes!(a_disk_that_cannot_come_back_gives_up);
+async fn a_disk_that_cannot_come_back_gives_up() {
+    for (retry, attempts) in [
+        (quick().outage(Duration::from_millis(50)), "gave up after "),
+        (quick().attempts(3), "; gave up after 3 attempts in "),
+        (quick().attempts(1), "; gave up after 1 attempt in "),
+        (Retry::never(), ""),
+    ] {
+        let (disk, server, place) = open(builder().retry(retry)).await;
+        let mut events = disk.events();
+        place.put(None);
+        server.hang_up();
+        let error = watch(disk.read(0, 1).into_future()).await.unwrap_err();
+        let text = error.to_string();
+        assert_matches!(error, Error::Disconnected(..));
+        assert!(text.contains(attempts), "{text}");
+        let gave_up = !attempts.is_empty();
+        assert_eq!(text.contains("gave up"), gave_up, "{text}");
+        event(&mut events, |event| {
+            matches!(event, Event::GaveUp { .. }).then_some(())
+        })
+        .await;
+    }
+}
+
+both_runtimes!(a_disk_that_gives_up_says_what_was_not_flushed);
+async fn a_disk_that_gives_up_says_what_was_not_flushed() {
+    for is_flushed in [true, false] {
+        let (disk, server, place) = open(builder().retry(quick().attempts(1))).await;
+        disk.write(0, "acknowledged").await.unwrap();
+        if is_flushed {
+            disk.flush().await.unwrap();
+        }
+        place.put(None);
+        server.hang_up();
+        let error = watch(disk.read(0, 1).into_future()).await.unwrap_err();
+        assert_eq!(error.has_unflushed_writes(), !is_flushed);
+        assert_eq!(disk.ended().unwrap().has_unflushed_writes(), !is_flushed);
+    }
+}
+
+both_runtimes!(a_snapshot_does_not_survive_its_connection_unless_it_is_identified);
+async fn a_snapshot_does_not_survive_its_connection_unless_it_is_identified() {
+    let (disk, server, _place) = open(builder().point_in_time(true)).await;
+    server.hang_up();
+    watch(disk.read(0, 1).into_future()).await.unwrap_err();
+    let same = builder().point_in_time(true).identify(|conn| async move {
+        assert_eq!(&conn.read(0, 4).await?[..], b"same");
+        Ok(())
+    });
+    let (disk, server, _place) = open(same).await;
+    disk.write(0, "same").await.unwrap();
+    server.hang_up();
+    watch(disk.read(0, 1).into_future()).await.unwrap();
+}
+
+both_runtimes!(the_first_connection_is_tried_again_if_asked);
+async fn the_first_connection_is_tried_again_if_asked() {
+    let server = Server::new(Export::new(SIZE));
+    let place = Place::of(&server);
+    place.put(None);
+    builder().open(place.connector()).await.unwrap_err();
+    let opening = begun(builder().retry_first(true).open(place.connector()));
+    tokio::task::yield_now().await;
+    place.put(Some(&server));
+    drop(watch(opening).await.unwrap().unwrap());
+    place.put(None);
+    let short = quick().outage(Duration::from_millis(20));
+    let never = builder().retry_first(true).retry(short);
+    let error = watch(never.open(place.connector())).await.unwrap_err();
+    assert!(error.to_string().contains("; gave up after "), "{error}");
+}
+
+both_runtimes!(dropping_the_last_handle_ends_all_connections);
+async fn dropping_the_last_handle_ends_all_connections() {
+    let (disk, server, _place) = open(builder()).await;
+    let other = disk.clone();
+    drop(disk);
+    watch(other.read(0, 1).into_future()).await.unwrap();
+    drop(other);
+    watch(async {
+        while server.connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+both_runtimes!(an_export_may_appear_and_grow_if_that_was_said);
+async fn an_export_may_appear_and_grow_if_that_was_said() {
+    let empty = Server::builder().build();
+    let larger = Server::new(Export::new(2 * SIZE));
+    // By default both are final.
+    let (disk, server, place) = open(builder()).await;
+    place.put(Some(&empty));
+    server.hang_up();
+    assert_matches!(
+        watch(disk.read(0, 1).into_future()).await,
+        Err(Error::Refused(_))
+    );
+    let (disk, server, place) = open(builder()).await;
+    place.put(Some(&larger));
+    server.hang_up();
+    assert_matches!(
+        watch(disk.read(0, 1).into_future()).await,
+        Err(Error::ExportChanged { .. })
+    );
+
+    let retry = quick().export_may_appear(true);
+    let (disk, server, place) = open(builder().retry(retry).may_grow(true)).await;
+    let mut events = disk.events();
+    place.put(Some(&empty));
+    server.hang_up();
+    let unknown = |event| match event {
+        Event::Retrying { cause, .. } => matches!(cause, Error::Refused(_)).then_some(()),
+        _ => None,
+    };
+    event(&mut events, unknown).await;
+    place.put(Some(&larger));
+    watch(disk.read(0, 1).into_future()).await.unwrap();
+    assert_eq!(disk.size(), SIZE);
+}
