@@ -163,9 +163,7 @@ pub(super) fn check_sides(
 ) -> Result<(), CopyFault> {
     if let Some(nbd) = writer.nbd() {
         if facts(nbd, Side::Destination)?.is_read_only() {
-            return Err(CopyFault::Impossible(
-                "the destination of the copy is read-only: let its server allow writing",
-            ));
+            return Err(CopyFault::ReadOnly);
         }
     }
     if let (Some(source), Some(destination)) = (size, room) {

@@ -64,6 +64,8 @@ pub enum CopyFault {
         /// The size of the destination in bytes.
         destination: u64,
     },
+    /// The destination is read-only. Nothing was written.
+    ReadOnly,
     /// Both sides were read again, and are not equal.
     Different {
         /// The first byte that is different, from the start, as far as was read.
@@ -100,7 +102,7 @@ impl CopyError {
     pub const fn side(&self) -> Option<Side> {
         match &self.fault {
             CopyFault::Nbd { side, .. } | CopyFault::Io { side, .. } => Some(*side),
-            CopyFault::TooSmall { .. } => Some(Side::Destination),
+            CopyFault::TooSmall { .. } | CopyFault::ReadOnly => Some(Side::Destination),
             _ => None,
         }
     }
@@ -126,6 +128,7 @@ impl CopyError {
     pub(super) fn errno(&self) -> Option<i32> {
         const ENOSPC: i32 = 28;
         const EINVAL: i32 = 22;
+        const EROFS: i32 = 30;
         const ECANCELED: i32 = 125;
         const EIO: i32 = 5;
         const EISDIR: i32 = 21;
@@ -139,6 +142,7 @@ impl CopyError {
                     _ => None,
                 }),
             CopyFault::TooSmall { .. } => Some(ENOSPC),
+            CopyFault::ReadOnly => Some(EROFS),
             CopyFault::Different { .. } => Some(EIO),
             CopyFault::OtherCopy { .. } | CopyFault::Impossible(_) => Some(EINVAL),
             CopyFault::Cancelled => Some(ECANCELED),
@@ -150,6 +154,7 @@ impl CopyError {
             CopyFault::Nbd { cause, .. } => io::Error::from(cause.clone()).kind(),
             CopyFault::Io { cause, .. } | CopyFault::Checkpoint(cause) => cause.kind(),
             CopyFault::TooSmall { .. } => io::ErrorKind::StorageFull,
+            CopyFault::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
             CopyFault::Different { .. } => io::ErrorKind::InvalidData,
             CopyFault::OtherCopy { .. } | CopyFault::Impossible(_) => io::ErrorKind::InvalidInput,
             CopyFault::Cancelled => io::ErrorKind::Interrupted,
@@ -164,6 +169,11 @@ impl fmt::Display for CopyError {
             write!(f, "; {} bytes were copied", self.done)?;
         }
         match self.fault {
+            // It is another source or destination now.
+            CopyFault::Nbd {
+                cause: Error::ExportChanged { .. },
+                ..
+            } => Ok(()),
             CopyFault::Cancelled | CopyFault::Nbd { .. } | CopyFault::Io { .. } if self.is_kept => {
                 f.write_str("; a checkpoint was kept, and `Copying::resume` goes on from there")
             }
@@ -199,6 +209,9 @@ impl fmt::Display for CopyFault {
                 f,
                 "the destination of the copy is too small: it has {destination} bytes, and the source \
                  {source}"
+            ),
+            Self::ReadOnly => f.write_str(
+                "the destination of the copy is read-only: let its server allow writing",
             ),
             Self::Different { offset } => {
                 write!(f, "source and destination are different at offset {offset}")

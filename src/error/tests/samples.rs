@@ -316,6 +316,7 @@ pub(super) fn copies() -> Vec<CopyFault> {
             source: 1 << 30,
             destination: 4096,
         },
+        F::ReadOnly,
         F::Different { offset: 512 },
         F::OtherCopy {
             why: "the source had 512 bytes, and has 1024".into(),

@@ -270,6 +270,8 @@ pub(super) fn groups() -> Vec<(&'static str, Vec<Error>)> {
             .into_iter()
             .map(|fault| Error::copy(fault, 1 << 20, true)),
     );
+    let (side, cause) = (Side::Source, export_changed());
+    copied.push(Error::copy(CopyFault::Nbd { side, cause }, 1 << 20, true));
     vec![
         ("Invalid", invalid),
         (

@@ -114,6 +114,19 @@ async fn a_destination_that_is_too_small_is_left_alone() {
     assert!(matches!(error.fault(), CopyFault::TooSmall { .. }));
 }
 
+both_runtimes!(a_destination_that_is_read_only_is_named);
+
+async fn a_destination_that_is_read_only_is_named() {
+    use nbd_client::wire::TransmissionFlags as Flags;
+
+    let (source, destination) = (sparse(1 << 20), Export::new(1 << 20));
+    let destination = destination.flags(Flags::HAS_FLAGS | Flags::READ_ONLY);
+    let (from, to) = (connect(&source).await, connect(&destination).await);
+    let error = failure(copy(&from, &to)).await;
+    assert!(matches!(error.fault(), CopyFault::ReadOnly));
+    assert_eq!(error.side(), Some(Side::Destination));
+}
+
 both_runtimes!(what_cannot_be_is_refused);
 
 async fn what_cannot_be_is_refused() {
