@@ -136,7 +136,7 @@ impl Hub {
     pub(super) fn end(&self, cause: Error, event: Option<&Event>) {
         let mut core = self.core();
         if core.over.is_none() {
-            let unflushed = core.table.unflushed().bytes() > 0;
+            let unflushed = core.table.unflushed().len() > 0;
             core.over = Some(cause.with_unflushed(unflushed));
         }
         if let Some(event) = event {
