@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use futures::stream::StreamExt as _;
 
+use super::carry::is_shutdown;
 use super::hub::{Hub, Link};
 use super::state::Content;
-use crate::error::{Delivery, Result};
+use crate::error::{Delivery, Error, Result};
 
 /// Writes the content of the journal before anything else is sent.
 pub(super) async fn write_again(
@@ -28,15 +29,19 @@ pub(super) async fn write_again(
             }
             Content::Zeroes => {
                 let length = range.end - range.start;
-                connection
-                    .write_zeroes(range.start, length)
-                    .unaligned()
-                    .await
+                let zeroes = connection.write_zeroes(range.start, length);
+                zeroes.or_write().unaligned().await
             }
             Content::Unknown => Ok(()),
         };
         match &result {
             Ok(()) => hub.acknowledge(&range, &content, link.generation, false),
+            // The server is there, and cannot take it: the next flush says so.
+            Err(error @ Error::Request(_)) if !is_shutdown(error) => {
+                connection.settled().await?;
+                hub.give_up(&range);
+                return Ok(());
+            }
             Err(error) if error.delivery() == Delivery::MaybeSent => {
                 let covers = hub.reach(&range, true);
                 match covers == range {

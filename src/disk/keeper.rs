@@ -1,8 +1,9 @@
 //! The task of a disk: notices lost links, connects again, and waits for fences.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::OptionFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -260,6 +261,10 @@ impl Keeper {
             Ok(connection) => self.enter(connection).await,
             Err(error) => Err(error),
         };
+        if result.is_err() {
+            // What was written again may have left ghosts.
+            self.fence();
+        }
         match result {
             Ok(()) => {}
             Err(error) if hub.links().is_empty() => match error {
@@ -292,9 +297,16 @@ impl Keeper {
             stalled.iter().for_each(|old| self.part(old));
             hub.unlimit();
             let again = hub.server_lost();
+            let mut writing = pin!(write_again(&hub, &link, again));
             tokio::select! {
-                written = write_again(&hub, &link, again) => written?,
+                written = &mut writing => written?,
                 () = hub.leaving.notified() => hub.end(Error::closed(), None),
+                () = hub.until_over() => {}
+                () = tokio::time::sleep_until(self.backoff.end()) => {
+                    // Then each write that is not answered is known as a ghost.
+                    link.connection.leave(Duration::ZERO);
+                    writing.await?;
+                }
             }
         }
         self.used(&link);

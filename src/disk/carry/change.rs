@@ -39,21 +39,14 @@ impl<O: Execute> Change<O> {
     /// R0: until the end, no other change of these bytes is sent.
     pub(super) async fn carry_out(mut self, mut placed: Placed) -> Option<Result<O::Output>> {
         let mut next = self.at_once(&mut placed);
-        if next.is_none() {
-            // Rare, and large: it is kept out of this future.
-            if let Err(error) = Box::pin(self.wait(&placed)).await {
-                return Some(Err(error));
-            }
-        }
         let (mut losses, mut refusals) = (0, 0);
         loop {
             let link = match next.take() {
                 Some(link) => link,
-                None => match self.hub.link(None).await {
-                    Ok(link) => {
-                        placed.send(link.generation);
-                        link
-                    }
+                // Rare, and large: it is kept out of this future.
+                None => match Box::pin(self.wait(&mut placed)).await {
+                    Ok(link) => link,
+                    Err(error) if losses > 0 => return Some(Err(self.unknown(None, error))),
                     Err(error) => return Some(Err(error)),
                 },
             };
@@ -91,14 +84,15 @@ impl<O: Execute> Change<O> {
         }
     }
 
-    /// Waits until it is the turn of the change, and makes it whole if it must be.
-    async fn wait(&mut self, placed: &Placed) -> Result<()> {
-        let effect = self.effect();
-        self.hub.turn(placed, &self.covers, &effect).await?;
-        match self.must_be_whole() {
-            true => self.make_whole().await,
-            false => Ok(()),
+    /// Waits until the change may be sent over a link, and makes it whole before if it must be.
+    async fn wait(&mut self, placed: &mut Placed) -> Result<Arc<Link>> {
+        if self.must_be_whole() {
+            let effect = self.effect();
+            self.hub.turn(placed, &self.covers, &effect).await?;
+            self.make_whole().await?;
         }
+        let effect = self.effect();
+        self.hub.link_for(placed, &self.covers, &effect).await
     }
 
     /// Whether the change writes a part of a block, and may have to be repeated: then all of the block
@@ -162,7 +156,7 @@ impl<O: Execute> Change<O> {
     fn acknowledge(&self, placed: Placed, link: &Link, is_repeated: bool) {
         let is_durable = self.request.flags.contains(CommandFlags::FUA);
         let range = &self.request.range;
-        placed.acknowledge(range, &self.content(), link, is_durable);
+        placed.acknowledge(&self.asked, range, &self.content(), link, is_durable);
         if is_repeated {
             let range = self.asked.clone();
             self.hub.tell(&Event::Repeated { range });
@@ -192,7 +186,9 @@ impl<O: Execute> Change<O> {
     fn may_have_rest(&self, error: &Error) -> bool {
         let Range { start, end } = self.covers;
         let most = u64::from(self.hub.facts.export().max_payload());
-        let is_one_message = !self.request.is_unaligned && end - start <= most;
+        let request = &self.request;
+        let is_written = request.operation.may_be_written();
+        let is_one_message = !request.is_unaligned && !is_written && end - start <= most;
         !is_one_message && matches!(error, Error::Request(_))
     }
 
@@ -226,8 +222,11 @@ impl<O: Execute> Change<O> {
         if repeats {
             return Fate::Again;
         }
-        let (range, generation) = (self.asked.clone(), Some(link.generation));
-        let error = Error::lost_change(O::COMMAND, range, generation, error);
-        Fate::Over(Err(error))
+        Fate::Over(Err(self.unknown(Some(link.generation), error)))
+    }
+
+    /// The error of a change whose outcome is unknown.
+    fn unknown(&self, generation: Option<u64>, cause: Error) -> Error {
+        Error::lost_change(O::COMMAND, self.asked.clone(), generation, cause)
     }
 }

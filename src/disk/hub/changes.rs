@@ -73,7 +73,7 @@ impl Hub {
         Some(link)
     }
 
-    /// Waits until a change may be sent.
+    /// Waits until it is the turn of a change, and no ghost stands in its way.
     pub(in crate::disk) async fn turn(
         &self,
         placed: &Placed,
@@ -111,6 +111,26 @@ impl Hub {
         }
     }
 
+    /// Waits until a change may be sent over a link, which is returned, and records that it is about to
+    /// be sent. While it waits for a link, the journal may leave ghosts: so its turn and the link are
+    /// looked for at once.
+    pub(in crate::disk) async fn link_for(
+        &self,
+        placed: &mut Placed,
+        range: &Range<u64>,
+        content: &Content,
+    ) -> Result<Arc<Link>> {
+        loop {
+            let linked = self.linked.notified();
+            self.turn(placed, range, content).await?;
+            match self.at_once(placed, range, content) {
+                Some(link) => return Ok(link),
+                None if self.is_linked() => {}
+                None => linked.await,
+            }
+        }
+    }
+
     /// Records a change that was acknowledged.
     pub(in crate::disk) fn acknowledge(
         &self,
@@ -121,7 +141,7 @@ impl Hub {
     ) {
         let mut core = self.core();
         core.table
-            .acknowledge(range, content, generation, is_durable);
+            .acknowledge(range, range, content, generation, is_durable);
         let is_full = self.is_filled(&core);
         drop(core);
         if is_full {
@@ -183,6 +203,11 @@ impl Hub {
         self.core().table.server_lost()
     }
 
+    /// Records that what was acknowledged in `range`, and is not flushed, is lost.
+    pub(in crate::disk) fn give_up(&self, range: &Range<u64>) {
+        self.core().table.give_up(range);
+    }
+
     /// Returns what a fence is to prove: the mark of the ghosts, and the links that have left some since
     /// the last call.
     pub(in crate::disk) fn unfenced(&self) -> Option<(Mark, Vec<Arc<Link>>)> {
@@ -232,11 +257,6 @@ pub(in crate::disk) struct Placed {
 
 impl Placed {
     /// Records that the change is about to be sent over the link of this generation.
-    pub(in crate::disk) fn send(&mut self, generation: u64) {
-        let hub = self.hub.clone();
-        self.count(&mut hub.core(), generation);
-    }
-
     fn count(&mut self, core: &mut Core, generation: u64) {
         *core.sent.entry(generation).or_default() += 1;
         self.sent = Some(generation);
@@ -264,9 +284,10 @@ impl Placed {
         true
     }
 
-    /// Ends a change that was acknowledged on `link`.
+    /// Ends a change of `asked` that was acknowledged on `link`, and has written `range`.
     pub(in crate::disk) fn acknowledge(
         mut self,
+        asked: &Range<u64>,
         range: &Range<u64>,
         content: &Content,
         link: &Link,
@@ -275,7 +296,7 @@ impl Placed {
         let hub = self.hub.clone();
         let mut core = hub.core();
         core.table
-            .acknowledge(range, content, link.generation, is_durable);
+            .acknowledge(asked, range, content, link.generation, is_durable);
         hub.release(&mut core, link);
         let is_full = hub.is_filled(&core);
         self.end(core);

@@ -71,14 +71,17 @@ impl Table {
         }
     }
 
-    /// Records that a change was answered: it succeeded on the link of this generation.
+    /// Records that a change of `asked` was answered, which has written `range`: it succeeded on the
+    /// link of this generation.
     pub(crate) fn acknowledge(
         &mut self,
+        asked: &Range<u64>,
         range: &Range<u64>,
         content: &Content,
         generation: u64,
         is_durable: bool,
     ) {
+        self.unflushed.replaced(asked);
         self.unflushed
             .acknowledge(range, content, generation, is_durable);
     }
@@ -139,6 +142,11 @@ impl Table {
     /// again before anything else.
     pub(crate) fn server_lost(&mut self) -> Vec<(Range<u64>, Content)> {
         self.unflushed.server_lost(&self.ghosts)
+    }
+
+    /// Records that what was acknowledged in `range`, and is not flushed, is lost.
+    pub(crate) fn give_up(&mut self, range: &Range<u64>) {
+        self.unflushed.give_up(range);
     }
 
     /// Returns the mark of the ghosts that a fence can end, if there are any.

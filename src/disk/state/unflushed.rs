@@ -68,7 +68,6 @@ impl Unflushed {
         generation: u64,
         is_durable: bool,
     ) {
-        self.unsure.remove(range);
         // What a trim leaves is not defined, so it cannot be lost.
         if is_durable || matches!(content, Content::Unknown) {
             return self.forget(range);
@@ -90,6 +89,11 @@ impl Unflushed {
                 self.changes.insert(range.clone(), change);
             }
         }
+    }
+
+    /// Records that the caller has changed these bytes: what was there before cannot be missed.
+    pub(crate) fn replaced(&mut self, range: &Range<u64>) {
+        self.unsure.remove(range);
     }
 
     /// Forgets changes that no longer count: others came after them.
@@ -143,6 +147,13 @@ impl Unflushed {
         again
     }
 
+    /// Records that what was acknowledged in `range` is lost.
+    pub(crate) fn give_up(&mut self, range: &Range<u64>) {
+        let lost: Vec<_> = self.changes.within(range).map(|(part, _)| part).collect();
+        lost.into_iter().for_each(|part| self.unsure.add(part));
+        self.forget(range);
+    }
+
     /// Returns the link that made an unflushed change in `range`; the latest of several.
     pub(crate) fn maker(&self, range: &Range<u64>) -> Option<u64> {
         let over = self.changes.over(range).map(|(_, change)| change);
@@ -170,10 +181,14 @@ impl Unflushed {
         self.changes.len()
     }
 
+    /// Returns what is acknowledged and not flushed.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
+        self.changes.iter().map(|(range, _)| range)
+    }
+
     /// Returns how many bytes are acknowledged and not flushed.
     pub(crate) fn bytes(&self) -> u64 {
-        let ranges = self.changes.iter();
-        ranges.map(|(range, _)| range.end - range.start).sum()
+        self.ranges().map(|range| range.end - range.start).sum()
     }
 
     /// Returns what may be lost, and no flush has said so yet.
@@ -215,6 +230,7 @@ mod tests {
         assert!(unflushed.server_lost(&Ghosts::default()).is_empty());
         // Written anew on the next link: nobody minds the old content.
         unflushed.acknowledge(&(8..10), &data("ab"), 2, false);
+        unflushed.replaced(&(8..10));
         let mark = unflushed.mark();
         unflushed.flushed(mark);
         assert_eq!(unflushed.take_unsure(), [0..4, 10..12]);

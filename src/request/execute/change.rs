@@ -92,6 +92,10 @@ impl Execute for WriteZeroes {
         Self::is_written(self, export, flags)
     }
 
+    fn may_be_written(&self) -> bool {
+        self.or_write
+    }
+
     fn or_write(
         &self,
         connection: &Connection,

@@ -73,6 +73,11 @@ pub trait Execute: Operation + Sized {
         false
     }
 
+    /// Returns whether writes, as many as it takes, may replace the command.
+    fn may_be_written(&self) -> bool {
+        false
+    }
+
     /// Returns the command as writes, or as an attempt that writes may follow, if it needs either.
     fn or_write(
         &self,

@@ -225,7 +225,8 @@ impl Model {
                     ) = (now, now);
                 }
             }
-            self.table.acknowledge(&range, &content, generation, fua);
+            self.table
+                .acknowledge(&range, &range, &content, generation, fua);
         }
         match change {
             Some(at) => {
