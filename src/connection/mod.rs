@@ -17,7 +17,7 @@ pub use connect::{Connecting, Connector, IntoSocket};
 pub use connect::{IntoCommand, IntoProgram};
 
 use crate::driver::{Inner, Transmission};
-use crate::error::{Error, InvalidRequest, Result};
+use crate::error::{Error, InvalidRequest, RequestError, Result};
 use crate::state::State;
 use crate::wire::MAX_STRING;
 
@@ -245,6 +245,12 @@ impl Connection {
         if let Some(transmission) = self.inner().transmission() {
             transmission.clear_flush_error();
         }
+    }
+
+    /// Returns the flush that has failed first, unless that is
+    /// [forgiven](Self::clear_flush_error).
+    pub(crate) fn flush_failure(&self) -> Option<RequestError> {
+        self.inner().transmission()?.flush_failure()
     }
 
     /// Disconnects without waiting for requests in flight, but still takes their answers, until the

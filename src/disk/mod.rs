@@ -184,11 +184,7 @@ impl Disk {
     /// Forgets that a flush has failed, see
     /// [`Connection::clear_flush_error`](crate::Connection::clear_flush_error).
     pub fn clear_flush_error(&self) {
-        let hub = self.hub();
-        hub.clear_flush_error();
-        for link in hub.links() {
-            link.connection.clear_flush_error();
-        }
+        self.hub().clear_flush_error();
     }
 
     /// Returns why the disk has ended, if it has.
@@ -202,7 +198,9 @@ impl Disk {
     ///
     /// # Errors
     /// If the disk had ended before, the reason; if requests were not answered in time,
-    /// [`Error::Timeout`]; or that a connection could not be ended in order.
+    /// [`Error::Timeout`]; [`Error::DurabilityUnknown`], if changes may be lost and no flush has said so,
+    /// or are not flushed and there is no connection; or that a connection could not be ended in
+    /// order.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the disk as it is, until the last handle is dropped.
@@ -222,9 +220,12 @@ impl Disk {
         }
         let (begin, overdue) = (Instant::now(), || Error::timeout(Phase::Shutdown, limit));
         let settled = timer::until(timer::after(limit), hub.settle()).await;
-        let links = hub.links();
+        let (links, lost) = (hub.links(), hub.lost_for_good());
         hub.end(Error::closed(), None);
         let mut result = settled.ok_or_else(overdue);
+        if !lost.is_empty() {
+            result = result.and(Err(Error::maybe_lost(lost).at(&hub.site)));
+        }
         // The first one may have started the server.
         for link in links.into_iter().rev() {
             // Reads in flight are waited for, too, but no longer than that.

@@ -66,6 +66,14 @@ impl Ledger {
         self.acknowledged > self.durable || self.failure.is_some()
     }
 
+    /// Returns the flush that has failed first, unless that is forgiven.
+    pub const fn failure(&self) -> Option<&RequestError> {
+        match &self.failure {
+            Some(failure) => Some(&failure.error),
+            None => None,
+        }
+    }
+
     /// Treats everything that failed flushes should have covered as handled by the caller.
     pub fn forgive(&mut self) {
         if let Some(failure) = self.failure.take() {

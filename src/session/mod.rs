@@ -58,7 +58,7 @@ pub use status::StatusAssembly;
 pub use submission::{Answer, Chunks, Sink, Submission};
 
 use crate::chunk::Chunk;
-use crate::error::{Delivery, Error};
+use crate::error::{Delivery, Error, RequestError};
 pub use crate::extent::Context;
 use crate::stats::Commands;
 use crate::wire::ReplyStyle;
@@ -258,6 +258,11 @@ impl Session {
     /// Returns whether acknowledged changes may not be durable.
     pub const fn has_unflushed(&self) -> bool {
         self.ledger.has_unflushed()
+    }
+
+    /// Returns the flush that has failed first, unless that is forgiven.
+    pub const fn flush_failure(&self) -> Option<&RequestError> {
+        self.ledger.failure()
     }
 
     /// Lets flushes succeed again after one has failed.

@@ -143,7 +143,8 @@ async fn read<O: Execute>(hub: Arc<Hub>, request: Lasting<O>) -> Result<O::Outpu
     }
 }
 
-/// Flushes on one link what was acknowledged on all (P7).
+/// Flushes on one link what was acknowledged on all (P7). What that promises is said when the caller
+/// takes the result: see [`Hub::promise`].
 async fn flush<O: Execute>(hub: Arc<Hub>, request: Lasting<O>) -> Result<O::Output> {
     hub.settle().await;
     let mut losses = Losses::default();
@@ -159,12 +160,14 @@ async fn flush<O: Execute>(hub: Arc<Hub>, request: Lasting<O>) -> Result<O::Outp
             continue;
         };
         match result {
-            Ok(output) => return hub.flushed(mark).map(|()| output),
-            Err(error @ Error::DurabilityUnknown(_)) => {
-                hub.flushed(mark)?;
-                // It was forgiven meanwhile.
-                link.connection.clear_flush_error();
-                drop(error);
+            Ok(output) => {
+                hub.flushed(mark);
+                return Ok(output);
+            }
+            // An earlier one has failed: unless that is forgiven by now, it is said.
+            Err(Error::DurabilityUnknown(_)) => {
+                hub.flushed(mark);
+                hub.no_failure()?;
             }
             Err(Error::Request(failure)) if failure.errno() != Errno::ESHUTDOWN => {
                 hub.flush_failed(&failure);
@@ -185,7 +188,7 @@ pub(super) async fn flush_early(hub: &Hub) {
     };
     let flush = link.connection.flush().into_future();
     match hub.unless_stalled(&link, flush).await {
-        Some(Ok(())) => hub.flushed_early(mark),
+        Some(Ok(()) | Err(Error::DurabilityUnknown(_))) => hub.flushed(mark),
         Some(Err(error)) if is_lost(&error) => hub.leave(&link, &error),
         // The next flush of a caller says so, too.
         Some(Err(Error::Request(failure))) => hub.flush_failed(&failure),

@@ -144,6 +144,22 @@ impl<O: Execute> Pending<O> {
         }
     }
 
+    /// The result for the caller, who hears of a flush what it promises.
+    fn taken(&self, result: Result<O::Output>) -> Result<O::Output> {
+        let result = match O::COMMAND {
+            Command::FLUSH => result.and_then(|output| self.promised(output)),
+            _ => result,
+        };
+        result.map_err(|error| self.named(error))
+    }
+
+    fn promised(&self, output: O::Output) -> Result<O::Output> {
+        match &self.hub {
+            Some(hub) => hub.promise().map(|()| output),
+            None => Ok(output),
+        }
+    }
+
     /// Gives the request up, because its time is over.
     fn overdue(&mut self, stage: Stage<O>) -> Error {
         let (Some(limit), Some(hub)) = (self.limit.take(), &self.hub) else {
@@ -176,7 +192,7 @@ impl<O: Execute> Future for Pending<O> {
         match this.stage.poll(cx) {
             Poll::Ready(result) => {
                 this.stage = Stage::Over;
-                Poll::Ready(result.map_err(|error| this.named(error)))
+                Poll::Ready(this.taken(result))
             }
             Poll::Pending if this.timer.poll_over(cx) => {
                 let stage = std::mem::replace(&mut this.stage, Stage::Over);

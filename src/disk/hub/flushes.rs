@@ -1,7 +1,10 @@
 //! Flushes: what they wait for, and what they promise.
 
+use std::ops::Range;
+
 use super::Hub;
 use crate::error::{Error, RequestError, Result};
+use crate::spans::Spans;
 
 impl Hub {
     /// Waits until all changes have ended that were begun before this call.
@@ -23,25 +26,37 @@ impl Hub {
     }
 
     /// Records a flush that has succeeded on the server, and was sent at this mark.
+    pub(in crate::disk) fn flushed(&self, mark: u64) {
+        self.core().table.flushed(mark);
+    }
+
+    /// Says whether a flush that has succeeded keeps what it promises to its caller. What may be lost is
+    /// said once, so only to a caller who listens.
     ///
     /// # Errors
-    /// If what was acknowledged before may be lost.
-    pub(in crate::disk) fn flushed(&self, mark: u64) -> Result<()> {
-        let mut core = self.core();
-        core.table.flushed(mark);
-        let lost = core.table.take_unsure();
-        if let Some(failure) = &core.failure {
-            return Err(Error::DurabilityUnknown(failure.clone().into()));
-        }
+    /// If a flush has failed before on any link, or what was acknowledged may be lost.
+    pub(in crate::disk) fn promise(&self) -> Result<()> {
+        self.no_failure()?;
+        let lost = self.core().table.take_unsure();
         match lost.is_empty() {
             true => Ok(()),
             false => Err(Error::maybe_lost(lost)),
         }
     }
 
-    /// Records a flush of the disk's own that has succeeded: what may be lost is left to be said.
-    pub(in crate::disk) fn flushed_early(&self, mark: u64) {
-        self.core().table.flushed(mark);
+    /// # Errors
+    /// If a flush has failed before on any link, whoever has asked for it.
+    pub(in crate::disk) fn no_failure(&self) -> Result<()> {
+        let links = self.core().all_links();
+        for link in links {
+            if let Some(failure) = link.connection.flush_failure() {
+                self.flush_failed(&failure);
+            }
+        }
+        match &self.core().failure {
+            Some(failure) => Err(Error::DurabilityUnknown(failure.clone().into())),
+            None => Ok(()),
+        }
     }
 
     /// Records a flush that failed on the server.
@@ -52,6 +67,23 @@ impl Hub {
 
     /// Forgets that a flush has failed.
     pub(in crate::disk) fn clear_flush_error(&self) {
+        let links = self.core().all_links();
+        for link in links {
+            link.connection.clear_flush_error();
+        }
         self.core().failure = None;
+    }
+
+    /// Returns what would be lost for good if the disk ended now: what may be lost already and no flush
+    /// has said, or, if there is no link, what was not flushed.
+    pub(in crate::disk) fn lost_for_good(&self) -> Vec<Range<u64>> {
+        let core = self.core();
+        let unflushed = core.table.unflushed();
+        let mut lost: Spans<()> = Spans::default();
+        unflushed.unsure().for_each(|range| lost.add(range));
+        if core.links.is_empty() {
+            unflushed.ranges().for_each(|range| lost.add(range));
+        }
+        lost.take().map(|(range, ())| range).collect()
     }
 }

@@ -134,6 +134,9 @@ impl Hub {
     /// Records that a link has ended.
     pub(in crate::disk) fn end_link(&self, link: &Link) {
         self.drop_link(link.generation);
+        if let Some(failure) = link.connection.flush_failure() {
+            self.flush_failed(&failure);
+        }
         let mut core = self.core();
         let before = core.leaving.len();
         core.leaving
@@ -204,6 +207,11 @@ impl Hub {
         let mut core = self.core();
         core.generation += 1;
         core.generation
+    }
+
+    /// Returns whether a link is ready.
+    pub(super) fn is_linked(&self) -> bool {
+        !self.core().links.is_empty()
     }
 
     /// Returns the links that are ready.

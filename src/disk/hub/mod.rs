@@ -75,6 +75,14 @@ struct Core {
     limited_by: Option<&'static str>,
 }
 
+impl Core {
+    /// Returns the links that are ready, and those that are out of use and have not ended.
+    fn all_links(&self) -> Vec<Arc<Link>> {
+        let links = self.links.iter().map(|(link, _)| link);
+        links.chain(&self.leaving).cloned().collect()
+    }
+}
+
 impl Hub {
     pub(super) fn new(settings: Settings, facts: Facts, first: Connection) -> Self {
         let site = first.inner().site();
@@ -124,9 +132,7 @@ impl Hub {
     pub(super) fn stats(&self) -> Stats {
         let (counted, links) = {
             let core = self.core();
-            let links = core.links.iter().map(|(link, _)| link);
-            let links: Vec<_> = links.chain(&core.leaving).cloned().collect();
-            (core.counted, links)
+            (core.counted, core.all_links())
         };
         let links = links.iter().map(|link| link.connection.stats());
         links.fold(counted, std::ops::Add::add)
@@ -153,6 +159,17 @@ impl Hub {
         self.linked.notify_waiters();
         self.fenced.notify_waiters();
         self.attention.notify_one();
+    }
+
+    /// Waits until the disk has ended.
+    pub(super) async fn until_over(&self) {
+        loop {
+            let linked = self.linked.notified();
+            if self.over().is_some() {
+                return;
+            }
+            linked.await;
+        }
     }
 
     /// Returns why the disk has ended, if it has.

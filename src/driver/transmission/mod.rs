@@ -14,7 +14,7 @@ use crate::chunk::Chunk;
 use crate::config::Config;
 use crate::driver::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::driver::sync::{Mutex, MutexGuard};
-use crate::error::Error;
+use crate::error::{Error, RequestError};
 use crate::export::SharedExport;
 use crate::session::{Answer, Bounds, Buffers, Cookie, Place, Session, Submission};
 use crate::stats::Stats;
@@ -228,6 +228,11 @@ impl Transmission {
     /// Returns whether acknowledged changes may not be durable.
     pub(crate) fn has_unflushed(&self) -> bool {
         self.core().session.has_unflushed()
+    }
+
+    /// Returns the flush that has failed first, unless that is forgiven.
+    pub(crate) fn flush_failure(&self) -> Option<RequestError> {
+        self.core().session.flush_failure().cloned()
     }
 
     /// Lets flushes succeed again after one has failed.

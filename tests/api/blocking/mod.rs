@@ -381,6 +381,8 @@ fn calls_go_on_over_a_new_connection() {
         // The last two may have had what they read.
         disk.read_exact_at(&mut read, 0).unwrap();
         assert!(disk.client().status().generation > 3);
-        disk.close().unwrap();
+        // What was written was never flushed.
+        let lost = disk.close().unwrap_err();
+        assert!(matches!(lost, Error::DurabilityUnknown(lost) if *lost.ranges() == [0..512]));
     });
 }

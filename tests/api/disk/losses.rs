@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use nbd_client::testing::{Export, Server};
-use nbd_client::{Changes, Delivery, Error, Event, Fence, Retry};
+use nbd_client::{Changes, Delivery, Error, Event, Fence};
 
 use super::*;
 use crate::support::assert_matches;

@@ -2,11 +2,13 @@
 
 mod ends;
 mod flushes;
+mod journal;
 mod links;
 mod losses;
 mod parts;
 mod stalls;
 mod streams;
+mod taint;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -28,6 +30,11 @@ impl Place {
 
     fn put(&self, server: Option<&Server>) {
         *self.0.lock().unwrap() = server.cloned();
+    }
+
+    /// The server that is in place.
+    fn server(&self) -> Server {
+        self.0.lock().unwrap().clone().unwrap()
     }
 
     fn connector(&self) -> Connector {

@@ -100,6 +100,7 @@ async fn a_sink_and_a_cursor_write_over_the_next_connection() {
 both_runtimes!(counts_of_lost_connections_stay);
 async fn counts_of_lost_connections_stay() {
     let (disk, server) = informed().await;
+    disk.flush().await.unwrap();
     let mut events = disk.events();
     for _ in 0..3 {
         watch(disk.read(0, 512).into_future()).await.unwrap();
