@@ -57,12 +57,6 @@ impl<T: Cut> Spans<T> {
         })
     }
 
-    /// Returns the value of exactly this range.
-    pub(crate) fn exact_mut(&mut self, range: &Range<u64>) -> Option<&mut T> {
-        let (end, value) = self.map.get_mut(&range.start)?;
-        (*end == range.end).then_some(value)
-    }
-
     /// Returns whether no byte of `range` has a value.
     fn is_free(&self, range: &Range<u64>) -> bool {
         let last = self.map.range(..range.end).next_back();

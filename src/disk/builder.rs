@@ -173,9 +173,10 @@ impl DiskBuilder {
     }
 
     /// Keeps the content of changes until they are flushed, and writes it again after a restart of
-    /// the server, so that a flush then means what it says. When it has more than `bytes`, the disk
-    /// flushes by itself. Without a journal, the next flush says what
-    /// [may be lost](crate::Error::DurabilityUnknown).
+    /// the server, so that a flush then means what it says. When it has half of `bytes`, the disk
+    /// flushes by itself. It never has more than `bytes`: the content of a change for which there is no
+    /// room is not kept, and as without a journal, the next flush says what
+    /// [may be lost](crate::Error::DurabilityUnknown). A part of a larger buffer keeps all of the buffer.
     pub fn journal(mut self, bytes: u64) -> Self {
         self.settings.journal = Some(bytes);
         self
@@ -196,7 +197,9 @@ impl DiskBuilder {
         self
     }
 
-    /// Asks `identify` about each connection but the first: an error of it ends the disk.
+    /// Asks `identify` about each connection but the first. An error of it ends the disk, or, beside
+    /// connections that are in use, this connection is not used. If it is that the connection was lost,
+    /// the next one is asked.
     pub fn identify<F, R>(mut self, identify: F) -> Self
     where
         F: Fn(Connection) -> R + Send + Sync + 'static,

@@ -39,9 +39,22 @@ pub(super) async fn first(settings: &Settings, connector: &Connector) -> Result<
     }
 }
 
-/// Connects in place of what was lost.
+/// Connects in place of what was lost. If the next connection shows another state of the export, the
+/// disk has ended.
 pub(super) async fn again(hub: &Hub, connector: Connector) -> Result<Connection> {
-    connect(hub, hub.settings.link.clone(), connector, None).await
+    let connection = connect(hub, hub.settings.link.clone(), connector, None).await?;
+    match identified(hub, &connection).await {
+        Err(error) if !was_lost(&error) => {
+            hub.give_up(error.clone());
+            Err(error)
+        }
+        result => result.map(|()| connection),
+    }
+}
+
+/// Whether an error says that the connection was lost, and nothing of the export.
+fn was_lost(error: &Error) -> bool {
+    error.is_fatal() && !matches!(error, Error::Closed(_))
 }
 
 /// Connects once more beside the links that there are.
@@ -52,6 +65,7 @@ pub(super) async fn further(hub: &Hub, connector: Connector) -> Result<Connectio
     let builder = hub.settings.link.clone().handshake_timeout(FURTHER);
     let beside = hub.links().into_iter().next();
     let connection = connect(hub, builder, connector, beside).await?;
+    identified(hub, &connection).await?;
     match answers(hub.links(), FURTHER).await {
         true => Ok(connection),
         false => Err(Error::timeout(Phase::Stall, FURTHER)),
@@ -85,10 +99,15 @@ async fn connect(
     };
     let now = Facts::new(connection.export()?, connection.is_tls());
     hub.facts.check(&now, hub.settings.may_grow)?;
-    if let Some(identify) = &hub.settings.identify {
-        identify(connection.clone()).await?;
-    }
     Ok(connection)
+}
+
+/// Asks the caller whether a connection shows the same state of the export.
+async fn identified(hub: &Hub, connection: &Connection) -> Result<()> {
+    match &hub.settings.identify {
+        Some(identify) => identify(connection.clone()).await,
+        None => Ok(()),
+    }
 }
 
 /// Whether connecting again is no use.

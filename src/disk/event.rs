@@ -31,6 +31,16 @@ pub enum Event {
         generation: u64,
         /// Why.
         cause: Error,
+        /// The changes that were sent over it and not answered, in bytes from the start of the export:
+        /// the server may yet carry them out.
+        ghosts: Vec<Range<u64>>,
+        /// How many bytes the server had acknowledged over it that no flush has made durable.
+        unflushed: u64,
+    },
+    /// No further connection was made beside those in use: fewer than asked for are no error.
+    Limited {
+        /// Why.
+        cause: Error,
     },
     /// There is no connection, and the disk connects again.
     Retrying {

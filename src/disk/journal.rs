@@ -39,7 +39,7 @@ pub(super) async fn write_again(
             // The server is there, and cannot take it: the next flush says so.
             Err(error @ Error::Request(_)) if !is_shutdown(error) => {
                 connection.settled().await?;
-                hub.give_up(&range);
+                hub.give_up_content(&range);
                 return Ok(());
             }
             Err(error) if error.delivery() == Delivery::MaybeSent => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::future::OptionFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::time::Sleep;
 use tracing::debug;
 
 use super::backoff::Backoff;
@@ -24,6 +25,9 @@ use crate::error::{Error, Phase, Result};
 /// What a fence has proven: up to which mark, but for the links of these generations.
 type Fenced = (Mark, Vec<u64>);
 
+/// How long it takes at least until a link that could not be replaced is tried again.
+const AGAIN: Duration = Duration::from_millis(100);
+
 type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The task of a disk.
@@ -36,6 +40,13 @@ pub(super) struct Keeper {
     stalled: Vec<Arc<Link>>,
     /// A connection on its way.
     opening: Option<Task<Result<Connection>>>,
+    /// Whether that is one beside others.
+    is_further: bool,
+    /// How many links were in use at once since there was none. One that is lost is replaced.
+    most: usize,
+    /// How often a link could not be replaced, and when that is tried again.
+    refused: u32,
+    replacing: Option<Pin<Box<Sleep>>>,
     fencing: Option<Task<Option<Fenced>>>,
     flushing: Option<Task<()>>,
     backoff: Backoff,
@@ -50,6 +61,10 @@ impl Keeper {
             watches: FuturesUnordered::new(),
             stalled: Vec::new(),
             opening: None,
+            is_further: false,
+            most: 1,
+            refused: 0,
+            replacing: None,
             fencing: None,
             flushing: None,
             backoff,
@@ -85,6 +100,10 @@ impl Keeper {
                     }
                 }
                 Some(()) = OptionFuture::from(self.flushing.as_mut()) => self.flushing = None,
+                Some(()) = OptionFuture::from(self.replacing.as_mut()) => {
+                    self.replacing = None;
+                    self.replace();
+                }
                 () = hub.attention.notified() => self.attend(),
             }
         }
@@ -104,12 +123,10 @@ impl Keeper {
         self.hub.hand_over(None);
         self.stalled.retain(|other| other.generation != generation);
         debug!(generation, error = %cause, "a link is lost");
-        self.hub.tell(&Event::Lost {
-            generation,
-            cause: cause.clone(),
-        });
-        if self.hub.links().is_empty() {
-            self.alone(cause);
+        self.hub.lost(generation, cause.clone());
+        match self.hub.links().len() {
+            0 => self.alone(cause),
+            _ => self.replace(),
         }
         self.fence();
     }
@@ -119,12 +136,47 @@ impl Keeper {
         let settings = &self.hub.settings;
         let is_over = settings.point_in_time && settings.identify.is_none();
         if is_final(&cause, &settings.retry) || is_over {
-            return self.give_up(cause);
+            return self.hub.give_up(cause);
         }
         self.backoff.lost();
-        if self.opening.is_none() {
+        (self.most, self.refused, self.replacing) = (0, 0, None);
+        if self.opening.is_none() || self.is_further {
             self.retry(cause);
         }
+    }
+
+    /// Makes another link in place of one that is lost, beside those in use.
+    fn replace(&mut self) {
+        let links = self.hub.links().len();
+        if links > 0 && links < self.most && self.opening.is_none() && self.replacing.is_none() {
+            self.open_further();
+        }
+    }
+
+    fn open_further(&mut self) {
+        let (hub, connector) = (self.hub.clone(), self.connector.clone());
+        let further = async move { connect::further(&hub, connector).await };
+        self.is_further = true;
+        self.opening = Some(Box::pin(further));
+    }
+
+    /// A further connection could not be made.
+    fn refused(&mut self, cause: Error) {
+        debug!(error = %cause, "no further link");
+        let why = match &cause {
+            // A later wish may be granted.
+            Error::Timeout(Phase::Stall, _) => None,
+            Error::ExportChanged { .. } => Some("a further connection leads to another export"),
+            _ => Some("the server did not take a further connection"),
+        };
+        if self.hub.links().len() < self.most {
+            self.refused = self.refused.saturating_add(1);
+            let delay = self.hub.settings.retry.bound(self.refused).max(AGAIN);
+            self.replacing = Some(Box::pin(tokio::time::sleep(delay)));
+        } else if let Some(why) = why {
+            self.hub.limit(why);
+        }
+        self.hub.tell(&Event::Limited { cause });
     }
 
     /// A link is silent: others are used, and it is listened to for a while.
@@ -185,6 +237,8 @@ impl Keeper {
             return;
         }
         self.watch(link);
+        self.most = self.most.max(self.hub.links().len());
+        self.refused = 0;
         let generation = link.generation;
         self.hub.tell(&Event::Connected { generation });
         if let Some(outage) = self.backoff.recovered() {
@@ -192,17 +246,12 @@ impl Keeper {
         }
     }
 
-    fn give_up(&self, cause: Error) {
-        let event = Event::GaveUp {
-            cause: cause.clone(),
-        };
-        self.hub.end(cause, Some(&event));
-    }
-
     /// Connects again, after a delay.
     fn retry(&mut self, cause: Error) {
         let Some((attempt, delay)) = self.backoff.next() else {
-            return self.give_up(cause.after_attempts(self.backoff.attempts()));
+            return self
+                .hub
+                .give_up(cause.after_attempts(self.backoff.attempts()));
         };
         self.hub.tell(&Event::Retrying {
             attempt,
@@ -211,6 +260,7 @@ impl Keeper {
         });
         let (hub, end) = (self.hub.clone(), self.backoff.end());
         let (connector, silent) = (self.connector.clone(), self.stalled.clone());
+        self.is_further = false;
         self.opening = Some(Box::pin(async move {
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
@@ -239,10 +289,7 @@ impl Keeper {
         }
         let wishes = self.hub.take_wish();
         if wishes && links > 0 && links < self.hub.settings.connections && self.opening.is_none() {
-            let (hub, connector) = (self.hub.clone(), self.connector.clone());
-            self.opening = Some(Box::pin(
-                async move { connect::further(&hub, connector).await },
-            ));
+            self.open_further();
         }
     }
 
@@ -273,17 +320,12 @@ impl Keeper {
                         cause: error.clone(),
                     };
                     hub.tell(&event);
-                    self.give_up(error);
+                    self.hub.give_up(error);
                 }
-                error if is_final(&error, &hub.settings.retry) => self.give_up(error),
+                error if is_final(&error, &hub.settings.retry) => self.hub.give_up(error),
                 error => self.retry(error),
             },
-            // A later wish may be granted.
-            Err(error @ Error::Timeout(Phase::Stall, _)) => debug!(%error, "no further link"),
-            Err(error) => {
-                debug!(%error, "no further link");
-                hub.limit("the server did not take a further connection");
-            }
+            Err(error) => self.refused(error),
         }
     }
 

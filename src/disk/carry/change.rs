@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::carrier::Carrier;
-use super::{Lasting, MOST_LOSSES, is_lost, is_shutdown, was_sent};
+use super::{Lasting, MOST_LOSSES, flush_early, is_lost, is_shutdown, was_sent};
 use crate::disk::event::Event;
 use crate::disk::hub::{Hub, Link, Placed};
 use crate::disk::policy::Changes;
@@ -51,7 +51,7 @@ impl<O: Execute> Change<O> {
                 },
             };
             if self.carrier.signs().begin() {
-                self.hub.done(&link);
+                self.hub.done(&link, self.length());
                 return None;
             }
             let operation = self.request.operation.again();
@@ -62,7 +62,7 @@ impl<O: Execute> Change<O> {
                 }
                 Err(error) => error,
             };
-            self.hub.done(&link);
+            self.hub.done(&link, self.length());
             if is_lost(&error) {
                 self.hub.leave(&link, &error);
             }
@@ -80,7 +80,18 @@ impl<O: Execute> Change<O> {
     fn at_once(&self, placed: &mut Placed) -> Option<Arc<Link>> {
         match self.must_be_whole() {
             true => None,
-            false => self.hub.at_once(placed, &self.covers, &self.effect()),
+            false
+                if self
+                    .reads()
+                    .is_some_and(|range| self.hub.is_scattered(range)) =>
+            {
+                None
+            }
+            false => {
+                let effect = self.effect();
+                self.hub
+                    .at_once(placed, &self.covers, &effect, self.reads())
+            }
         }
     }
 
@@ -91,8 +102,22 @@ impl<O: Execute> Change<O> {
             self.hub.turn(placed, &self.covers, &effect).await?;
             self.make_whole().await?;
         }
-        let effect = self.effect();
-        self.hub.link_for(placed, &self.covers, &effect).await
+        let (effect, reads) = (self.effect(), self.reads());
+        if reads.is_some_and(|range| self.hub.is_scattered(range)) {
+            flush_early(&self.hub).await;
+        }
+        let link = self.hub.link_for(placed, &self.covers, &effect, reads);
+        link.await
+    }
+
+    /// What the link reads of the export to carry out the change: all of the blocks of which it writes
+    /// a part (P6).
+    fn reads(&self) -> Option<&Range<u64>> {
+        (self.covers != self.request.range).then_some(&self.covers)
+    }
+
+    const fn length(&self) -> u64 {
+        self.covers.end - self.covers.start
     }
 
     /// Whether the change writes a part of a block, and may have to be repeated: then all of the block
@@ -156,7 +181,8 @@ impl<O: Execute> Change<O> {
     fn acknowledge(&self, placed: Placed, link: &Link, is_repeated: bool) {
         let is_durable = self.request.flags.contains(CommandFlags::FUA);
         let range = &self.request.range;
-        placed.acknowledge(&self.asked, range, &self.content(), link, is_durable);
+        let on = (link, self.length());
+        placed.acknowledge(&self.asked, range, &self.content(), on, is_durable);
         if is_repeated {
             let range = self.asked.clone();
             self.hub.tell(&Event::Repeated { range });

@@ -134,7 +134,6 @@ async fn read<O: Execute>(hub: Arc<Hub>, request: Lasting<O>) -> Result<O::Outpu
         let operation = next.take().unwrap_or_else(|| request.operation.again());
         let answer = request.on(&link.connection, operation).into_future();
         let result = hub.unless_stalled(&link, answer).await;
-        hub.done(&link);
         match result {
             None => losses.left(),
             Some(Err(error)) if is_lost(&error) => losses.add(&hub, &link, error)?,
@@ -154,7 +153,6 @@ async fn flush<O: Execute>(hub: Arc<Hub>, request: Lasting<O>) -> Result<O::Outp
         let mark = hub.acknowledged();
         let flush = request.on(&link.connection, request.operation.again());
         let result = hub.unless_stalled(&link, flush.into_future()).await;
-        hub.done(&link);
         let Some(result) = result else {
             losses.left();
             continue;
@@ -194,7 +192,6 @@ pub(super) async fn flush_early(hub: &Hub) {
         Some(Err(Error::Request(failure))) => hub.flush_failed(&failure),
         Some(Err(_)) | None => {}
     }
-    hub.done(&link);
 }
 
 impl sealed::Sealed for Disk {}
@@ -239,7 +236,7 @@ impl Client for Disk {
 
     fn violated(&self, violation: ProtocolError) -> Error {
         let error = Error::from(violation);
-        self.hub().end(error.clone(), None);
+        self.hub().give_up(error.clone());
         error
     }
 }

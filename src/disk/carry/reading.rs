@@ -45,7 +45,6 @@ impl Reading {
                 let link = hub.link(Some(&range)).await?;
                 let chunks = link.connection.read_chunks(offset, length, flags, None);
                 let result = hub.unless_stalled(&link, chunks.try_collect()).await;
-                hub.done(&link);
                 match result {
                     None => {}
                     Some(Err(error)) if is_lost(&error) => losses.add(&hub, &link, error)?,

@@ -12,9 +12,6 @@ use crate::disk::state::{Content, Hold, Mark, Place, Turn};
 use crate::driver::sync::MutexGuard;
 use crate::error::{Error, Result};
 
-/// How many ranges are remembered as unflushed before the disk flushes by itself.
-const MOST_UNFLUSHED: usize = 1 << 16;
-
 impl Hub {
     /// Returns the bytes that a change of `range` writes: of a part of a block it writes the whole
     /// block, with what was read.
@@ -56,19 +53,20 @@ impl Hub {
     }
 
     /// Returns the link for a change that need not wait for anything, and records that it is about to
-    /// be sent.
+    /// be sent. It reads `read` before.
     pub(in crate::disk) fn at_once(
         &self,
         placed: &mut Placed,
         range: &Range<u64>,
         content: &Content,
+        read: Option<&Range<u64>>,
     ) -> Option<Arc<Link>> {
         let mut core = self.core();
         let turn = core.table.turn(placed.place, range, content, Waker::noop());
         if core.over.is_some() || turn != Turn::Go {
             return None;
         }
-        let link = self.pick(&mut core, None)?;
+        let link = self.pick(&mut core, read, range.end - range.start)?;
         placed.count(&mut core, link.generation);
         Some(link)
     }
@@ -119,11 +117,12 @@ impl Hub {
         placed: &mut Placed,
         range: &Range<u64>,
         content: &Content,
+        read: Option<&Range<u64>>,
     ) -> Result<Arc<Link>> {
         loop {
             let linked = self.linked.notified();
             self.turn(placed, range, content).await?;
-            match self.at_once(placed, range, content) {
+            match self.at_once(placed, range, content, read) {
                 Some(link) => return Ok(link),
                 None if self.is_linked() => {}
                 None => linked.await,
@@ -142,18 +141,10 @@ impl Hub {
         let mut core = self.core();
         core.table
             .acknowledge(range, range, content, generation, is_durable);
-        let is_full = self.is_filled(&core);
+        let is_full = core.table.unflushed().is_full();
         drop(core);
         if is_full {
             self.attention.notify_one();
-        }
-    }
-
-    fn is_filled(&self, core: &Core) -> bool {
-        let unflushed = core.table.unflushed();
-        match self.settings.journal {
-            Some(limit) => unflushed.memory() > limit,
-            None => unflushed.len() > MOST_UNFLUSHED,
         }
     }
 
@@ -162,9 +153,13 @@ impl Hub {
         self.core().table.unflushed().len() > 0
     }
 
+    fn can_flush(&self) -> bool {
+        self.facts.export().can_flush()
+    }
+
     /// Returns whether the journal is full, or too much is unflushed to be remembered.
     pub(in crate::disk) fn is_full(&self) -> bool {
-        self.is_filled(&self.core())
+        self.can_flush() && self.core().table.unflushed().is_full()
     }
 
     /// Records a change whose link was lost before the answer came.
@@ -181,7 +176,7 @@ impl Hub {
     /// then, or is a ghost.
     pub(in crate::disk) fn is_resolved(&self) -> bool {
         let core = self.core();
-        let lives = |of: &u64| core.links.iter().any(|(link, _)| link.generation == *of);
+        let lives = |of: &u64| core.links.iter().any(|ready| ready.link.generation == *of);
         core.sent.keys().all(lives)
     }
 
@@ -204,7 +199,7 @@ impl Hub {
     }
 
     /// Records that what was acknowledged in `range`, and is not flushed, is lost.
-    pub(in crate::disk) fn give_up(&self, range: &Range<u64>) {
+    pub(in crate::disk) fn give_up_content(&self, range: &Range<u64>) {
         self.core().table.give_up(range);
     }
 
@@ -279,26 +274,30 @@ impl Placed {
             *count -= 1;
             if *count == 0 {
                 core.sent.remove(&generation);
+                core.tell_if_lost(generation);
             }
         }
         true
     }
 
-    /// Ends a change of `asked` that was acknowledged on `link`, and has written `range`.
+    /// Ends a change of `asked` that was acknowledged on `link`, where it was counted with its length,
+    /// and has written `range`.
     pub(in crate::disk) fn acknowledge(
         mut self,
         asked: &Range<u64>,
         range: &Range<u64>,
         content: &Content,
-        link: &Link,
+        (link, length): (&Link, u64),
         is_durable: bool,
     ) {
         let hub = self.hub.clone();
         let mut core = hub.core();
         core.table
             .acknowledge(asked, range, content, link.generation, is_durable);
-        hub.release(&mut core, link);
-        let is_full = hub.is_filled(&core);
+        if hub.settings.connections > 1 {
+            hub.release(&mut core, link, length);
+        }
+        let is_full = core.table.unflushed().is_full();
         self.end(core);
         if is_full {
             hub.attention.notify_one();

@@ -1,7 +1,7 @@
 //! The links of a disk: which one takes a request, and when another one is wished for.
 
 use std::future::Future;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::{Core, Hub};
 use crate::connection::Connection;
 use crate::disk::carry::is_shutdown;
+use crate::disk::event::Event;
 use crate::error::{Error, Result};
 
 /// How many requests a link works on before another link is wished for: servers work on no more at
@@ -36,17 +37,78 @@ impl Link {
     }
 }
 
+/// A link that is ready, and what it works on, which is counted if there may be several.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) link: Arc<Link>,
+    requests: usize,
+    bytes: u64,
+}
+
+impl Ready {
+    pub(super) const fn new(link: Arc<Link>) -> Self {
+        Self {
+            link,
+            requests: 0,
+            bytes: 0,
+        }
+    }
+}
+
+/// A link that a request uses, until this is dropped.
+pub(in crate::disk) struct Lease<'a> {
+    hub: &'a Hub,
+    link: Arc<Link>,
+    length: u64,
+}
+
+impl Deref for Lease<'_> {
+    type Target = Link;
+
+    fn deref(&self) -> &Link {
+        &self.link
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        self.hub.done(&self.link, self.length);
+    }
+}
+
+impl Core {
+    /// Tells that a link is lost, if it is, and nothing is on its way over it any more.
+    pub(super) fn tell_if_lost(&mut self, generation: u64) {
+        if let Some(at) = self.losing.iter().position(|(of, _)| *of == generation) {
+            let (_, cause) = self.losing.remove(at);
+            self.tell_lost(generation, cause);
+        }
+    }
+
+    pub(super) fn tell_lost(&mut self, generation: u64, cause: Error) {
+        let event = Event::Lost {
+            generation,
+            cause,
+            ghosts: self.table.left_by(generation),
+            unflushed: self.table.unflushed().bytes_of(generation),
+        };
+        self.listeners.tell(&event);
+    }
+}
+
 impl Hub {
     /// Waits for a link: of those that are ready, the one that has written what is asked for and not
     /// flushed it, or else the least busy one.
-    pub(in crate::disk) async fn link(&self, range: Option<&Range<u64>>) -> Result<Arc<Link>> {
-        if let Some(link) = self.try_link(range)? {
-            return Ok(link);
-        }
+    pub(in crate::disk) async fn link(&self, range: Option<&Range<u64>>) -> Result<Lease<'_>> {
         loop {
             let linked = self.linked.notified();
             if let Some(link) = self.try_link(range)? {
-                return Ok(link);
+                let length = range.map_or(0, |range| range.end - range.start);
+                return Ok(Lease {
+                    hub: self,
+                    link,
+                    length,
+                });
             }
             linked.await;
         }
@@ -56,36 +118,38 @@ impl Hub {
         let mut core = self.core();
         match &core.over {
             Some(error) => Err(error.clone()),
-            None => Ok(self.pick(&mut core, range)),
+            None => {
+                let length = range.map_or(0, |range| range.end - range.start);
+                Ok(self.pick(&mut core, range, length))
+            }
         }
     }
 
-    pub(super) fn pick(&self, core: &mut Core, range: Option<&Range<u64>>) -> Option<Arc<Link>> {
-        let maker = match range {
-            Some(range) if core.links.len() > 1 => core.table.unflushed().maker(range),
-            _ => None,
-        };
-        let written = core
-            .links
-            .iter()
-            .position(|(link, _)| Some(link.generation) == maker);
-        let least = core
-            .links
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, (_, busy))| *busy);
-        let at = written.or_else(|| least.map(|(at, _)| at))?;
+    /// Returns the link for a request of so many bytes: the one that has written unflushed changes of
+    /// `read`, or else the one with the fewest bytes in flight.
+    pub(super) fn pick(
+        &self,
+        core: &mut Core,
+        read: Option<&Range<u64>>,
+        length: u64,
+    ) -> Option<Arc<Link>> {
         let wished = self.settings.connections;
-        let (link, busy) = &mut core.links[at];
-        let link = link.clone();
-        if wished > 1 {
-            *busy += 1;
-            let is_busy = *busy > BUSY;
-            if is_busy && core.links.len() < wished && core.limited_by.is_none() && !core.is_wishing
-            {
-                core.is_wishing = true;
-                self.attention.notify_one();
-            }
+        if wished == 1 {
+            return core.links.first().map(|ready| ready.link.clone());
+        }
+        let maker = read.and_then(|range| core.table.unflushed().maker(range));
+        let mut ready = core.links.iter();
+        let written = ready.position(|ready| Some(ready.link.generation) == maker);
+        let least = core.links.iter().enumerate();
+        let least = least.min_by_key(|(_, ready)| (ready.bytes, ready.requests));
+        let at = written.or_else(|| least.map(|(at, _)| at))?;
+        let ready = &mut core.links[at];
+        ready.requests += 1;
+        ready.bytes += length;
+        let (link, is_busy) = (ready.link.clone(), ready.requests > BUSY);
+        if is_busy && core.links.len() < wished && core.limited_by.is_none() && !core.is_wishing {
+            core.is_wishing = true;
+            self.attention.notify_one();
         }
         Some(link)
     }
@@ -101,33 +165,33 @@ impl Hub {
         let Some(maker) = unflushed.maker(range) else {
             return false;
         };
-        let is_used = core.links.iter().any(|(link, _)| link.generation == maker);
+        let mut used = core.links.iter();
+        let is_used = used.any(|ready| ready.link.generation == maker);
         !is_used || unflushed.has_several_makers(range)
     }
 
-    /// Records that a request of this link has ended.
-    pub(in crate::disk) fn done(&self, link: &Link) {
-        if self.settings.connections == 1 {
-            return;
+    /// Records that a request of so many bytes has ended on this link.
+    pub(in crate::disk) fn done(&self, link: &Link, length: u64) {
+        if self.settings.connections > 1 {
+            self.release(&mut self.core(), link, length);
         }
-        self.release(&mut self.core(), link);
     }
 
-    pub(super) fn release(&self, core: &mut Core, link: &Link) {
-        let links = core.links.iter_mut();
-        let of = |(other, _): &&mut (Arc<Link>, usize)| other.generation == link.generation;
-        if let Some((_, busy)) = links.into_iter().find(of) {
-            *busy = busy.saturating_sub(1);
+    pub(super) fn release(&self, core: &mut Core, link: &Link, length: u64) {
+        let of = |ready: &&mut Ready| ready.link.generation == link.generation;
+        if let Some(ready) = core.links.iter_mut().find(of) {
+            ready.requests = ready.requests.saturating_sub(1);
+            ready.bytes = ready.bytes.saturating_sub(length);
         }
     }
 
     /// Takes a link out of use, because it is dead or about to be.
     pub(in crate::disk) fn drop_link(&self, generation: u64) {
         let mut core = self.core();
-        let is_it = |(link, _): &(Arc<Link>, usize)| link.generation == generation;
+        let is_it = |ready: &Ready| ready.link.generation == generation;
         if let Some(at) = core.links.iter().position(is_it) {
-            let (link, _) = core.links.remove(at);
-            core.leaving.push(link);
+            let ready = core.links.remove(at);
+            core.leaving.push(ready.link);
         }
     }
 
@@ -144,6 +208,15 @@ impl Hub {
         // If the disk has ended meanwhile, it is counted already.
         if core.leaving.len() < before {
             core.counted = core.counted + link.connection.stats();
+        }
+    }
+
+    /// Tells of a link that has ended, once its changes have: then it is known what is in doubt.
+    pub(in crate::disk) fn lost(&self, generation: u64, cause: Error) {
+        let mut core = self.core();
+        core.losing.push((generation, cause));
+        if !core.sent.contains_key(&generation) {
+            core.tell_if_lost(generation);
         }
     }
 
@@ -196,7 +269,7 @@ impl Hub {
             }
             core.leaving
                 .retain(|other| other.generation != link.generation);
-            core.links.push((link.clone(), 0));
+            core.links.push(Ready::new(link.clone()));
         }
         self.linked.notify_waiters();
         true
@@ -216,11 +289,9 @@ impl Hub {
 
     /// Returns the links that are ready.
     pub(in crate::disk) fn links(&self) -> Vec<Arc<Link>> {
-        self.core()
-            .links
-            .iter()
-            .map(|(link, _)| link.clone())
-            .collect()
+        let core = self.core();
+        let links = core.links.iter().map(|ready| ready.link.clone());
+        links.collect()
     }
 
     /// Returns whether another link is wished for, and forgets the wish.

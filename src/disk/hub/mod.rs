@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use carriers::Carriers;
 pub(super) use changes::Placed;
 pub(super) use links::Link;
+use links::Ready;
 
 use super::builder::Settings;
 use super::event::{Event, Listeners, Status};
@@ -54,8 +55,8 @@ pub(super) struct Hub {
 #[derive(Debug)]
 struct Core {
     table: Table,
-    /// The links that are ready, with the number of requests that each works on.
-    links: Vec<(Arc<Link>, usize)>,
+    /// The links that are ready.
+    links: Vec<Ready>,
     /// The links that are out of use and have not ended.
     leaving: Vec<Arc<Link>>,
     /// What was counted on links that have ended.
@@ -67,6 +68,8 @@ struct Core {
     carried: Carriers,
     generation: u64,
     is_wishing: bool,
+    /// The links that have ended, and of which the changes have not: they are told of when they have.
+    losing: Vec<(u64, Error)>,
     /// Why a link was left that has not ended.
     left: Option<Error>,
     over: Option<Error>,
@@ -78,7 +81,7 @@ struct Core {
 impl Core {
     /// Returns the links that are ready, and those that are out of use and have not ended.
     fn all_links(&self) -> Vec<Arc<Link>> {
-        let links = self.links.iter().map(|(link, _)| link);
+        let links = self.links.iter().map(|ready| &ready.link);
         links.chain(&self.leaving).cloned().collect()
     }
 }
@@ -88,8 +91,8 @@ impl Hub {
         let site = first.inner().site();
         let link = Link::new(1, first);
         let core = Core {
-            table: Table::new(settings.journal.is_some()),
-            links: vec![(link, 0)],
+            table: Table::new(settings.journal),
+            links: vec![Ready::new(link)],
             leaving: Vec::new(),
             counted: Stats::default(),
             haunted: Vec::new(),
@@ -97,6 +100,7 @@ impl Hub {
             carried: Carriers::default(),
             generation: 1,
             is_wishing: false,
+            losing: Vec::new(),
             left: None,
             over: None,
             failure: None,
@@ -145,13 +149,16 @@ impl Hub {
             let unflushed = core.table.unflushed().len() > 0;
             core.over = Some(cause.with_unflushed(unflushed));
         }
+        for (generation, cause) in std::mem::take(&mut core.losing) {
+            core.tell_lost(generation, cause);
+        }
         if let Some(event) = event {
             core.listeners.tell(event);
         }
         core.listeners.end();
         let links = std::mem::take(&mut core.links);
         let leaving = std::mem::take(&mut core.leaving);
-        let ended = links.iter().map(|(link, _)| link).chain(&leaving);
+        let ended = links.iter().map(|ready| &ready.link).chain(&leaving);
         let counted = ended.map(|link| link.connection.stats());
         core.counted = counted.fold(core.counted, std::ops::Add::add);
         drop(core);
@@ -159,6 +166,14 @@ impl Hub {
         self.linked.notify_waiters();
         self.fenced.notify_waiters();
         self.attention.notify_one();
+    }
+
+    /// Ends the disk, because it cannot go on.
+    pub(super) fn give_up(&self, cause: Error) {
+        let event = Event::GaveUp {
+            cause: cause.clone(),
+        };
+        self.end(cause, Some(&event));
     }
 
     /// Waits until the disk has ended.

@@ -122,6 +122,13 @@ impl Ghosts {
         Some(Mark { number, generation })
     }
 
+    /// Returns the ranges of the ghosts that the link of this generation has left, in order.
+    pub(crate) fn left_by(&self, generation: u64) -> Vec<Range<u64>> {
+        let of = |ghost: &Ghost| ghost.newest == generation;
+        let ghosts = self.held.iter().filter(|(_, ghost)| of(ghost));
+        ghosts.map(|(range, _)| range).collect()
+    }
+
     /// Returns the number of ghosts so far.
     #[cfg(test)]
     pub(super) const fn count(&self) -> u64 {

@@ -41,8 +41,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Creates an empty table. `journal` says whether content is kept until it is flushed.
-    pub(crate) fn new(journal: bool) -> Self {
+    /// Creates an empty table. `journal` says how many bytes of content are kept until they are flushed.
+    pub(crate) fn new(journal: Option<u64>) -> Self {
         Self {
             unflushed: Unflushed::new(journal),
             ..Self::default()
@@ -157,6 +157,11 @@ impl Table {
     /// Returns the ranges that ghosts may still change.
     pub(crate) fn held(&self) -> impl Iterator<Item = Hold> {
         self.ghosts.ranges()
+    }
+
+    /// Returns the ranges of the ghosts that the link of this generation has left, in order.
+    pub(crate) fn left_by(&self, generation: u64) -> Vec<Range<u64>> {
+        self.ghosts.left_by(generation)
     }
 
     /// Returns the changes that were acknowledged and not flushed.

@@ -6,16 +6,21 @@ use super::content::Content;
 use super::ghosts::Ghosts;
 use crate::spans::{Cut, Join, Spans};
 
+/// How many ranges are remembered before it is time for a flush.
+const MOST: usize = 1 << 16;
+
 /// What is acknowledged and may not be durable: by which link, and, with a journal, the content.
 #[derive(Debug, Default)]
 pub(crate) struct Unflushed {
     changes: Spans<Change>,
     /// What may be lost, and no flush has said so yet.
     unsure: Spans<()>,
-    /// Whether content is kept.
-    keeps: bool,
+    /// How much memory the content may take, in bytes, if it is kept.
+    limit: Option<u64>,
     /// The memory of the content, in bytes.
     memory: u64,
+    /// Whether the content of a change is not kept, because of the limit.
+    is_over: bool,
     /// How many marks were taken.
     epoch: u64,
 }
@@ -51,10 +56,10 @@ impl Join for Change {
 }
 
 impl Unflushed {
-    /// Creates the record, which keeps content if there is a journal.
-    pub(crate) fn new(keeps: bool) -> Self {
+    /// Creates the record, which keeps content if there is a journal, up to its limit in bytes.
+    pub(crate) fn new(limit: Option<u64>) -> Self {
         Self {
-            keeps,
+            limit,
             ..Self::default()
         }
     }
@@ -72,22 +77,22 @@ impl Unflushed {
         if is_durable || matches!(content, Content::Unknown) {
             return self.forget(range);
         }
-        let content = self.keeps.then(|| content.clone());
-        let change = Change {
+        let mut change = Change {
             epoch: self.epoch,
             generation,
-            content,
+            content: None,
         };
-        if !self.keeps {
+        let Some(limit) = self.limit else {
             return self.changes.join(range.clone(), change);
-        }
-        self.memory += change.memory();
-        match self.changes.exact_mut(range) {
-            Some(old) => self.memory -= std::mem::replace(old, change).memory(),
-            None => {
-                self.forget(range);
-                self.changes.insert(range.clone(), change);
-            }
+        };
+        self.forget(range);
+        if self.memory + content.memory() <= limit {
+            self.memory += content.memory();
+            change.content = Some(content.clone());
+            self.changes.insert(range.clone(), change);
+        } else {
+            self.is_over = true;
+            self.changes.join(range.clone(), change);
         }
     }
 
@@ -98,7 +103,7 @@ impl Unflushed {
 
     /// Forgets changes that no longer count: others came after them.
     fn forget(&mut self, range: &Range<u64>) {
-        if self.keeps {
+        if self.limit.is_some() {
             let gone = self.changes.within(range);
             self.memory -= gone.map(|(_, change)| change.memory()).sum::<u64>();
         }
@@ -115,6 +120,15 @@ impl Unflushed {
     pub(crate) fn flushed(&mut self, mark: u64) {
         self.changes.retain(|change| change.epoch >= mark);
         self.memory = self.changes.iter().map(|(_, change)| change.memory()).sum();
+        let is_kept = |(_, change): (_, &Change)| change.content.is_some();
+        self.is_over = self.limit.is_some() && !self.changes.iter().all(is_kept);
+    }
+
+    /// Returns whether it is time for a flush, before the content of a change is not kept, or because
+    /// there is too much to remember.
+    pub(crate) fn is_full(&self) -> bool {
+        let is_half_full = self.limit.is_some_and(|limit| self.memory > limit / 2);
+        is_half_full || self.is_over || self.len() > MOST
     }
 
     /// Returns what may be lost, in order, and forgets it: a flush says it once.
@@ -186,6 +200,13 @@ impl Unflushed {
         self.changes.iter().map(|(range, _)| range)
     }
 
+    /// Returns how many bytes the link of this generation has written that are not flushed.
+    pub(crate) fn bytes_of(&self, generation: u64) -> u64 {
+        let changes = self.changes.iter();
+        let own = changes.filter(|(_, change)| change.generation == generation);
+        own.map(|(range, _)| range.end - range.start).sum()
+    }
+
     /// Returns how many bytes are acknowledged and not flushed.
     pub(crate) fn bytes(&self) -> u64 {
         self.ranges().map(|range| range.end - range.start).sum()
@@ -209,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_flush_covers_what_was_acknowledged_before_it_was_sent() {
-        let mut unflushed = Unflushed::new(true);
+        let mut unflushed = Unflushed::new(Some(1 << 20));
         unflushed.acknowledge(&(0..4), &data("abcd"), 1, false);
         let mark = unflushed.mark();
         unflushed.acknowledge(&(2..6), &data("efgh"), 1, false);
@@ -224,7 +245,7 @@ mod tests {
 
     #[test]
     fn without_a_journal_the_next_flush_says_once_what_may_be_lost() {
-        let mut unflushed = Unflushed::new(false);
+        let mut unflushed = Unflushed::new(None);
         unflushed.acknowledge(&(0..4), &data("abcd"), 1, false);
         unflushed.acknowledge(&(8..12), &Content::Zeroes, 1, false);
         assert!(unflushed.server_lost(&Ghosts::default()).is_empty());
@@ -239,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_journal_writes_all_again_that_no_ghost_covers() {
-        let mut unflushed = Unflushed::new(true);
+        let mut unflushed = Unflushed::new(Some(1 << 20));
         unflushed.acknowledge(&(0..8), &data("abcdefgh"), 1, false);
         let mut ghosts = Ghosts::default();
         ghosts.add(&(2..4), &data("xy"), 1);
@@ -262,7 +283,7 @@ mod tests {
 
     #[test]
     fn changes_are_joined_that_one_flush_covers() {
-        let mut unflushed = Unflushed::new(false);
+        let mut unflushed = Unflushed::new(None);
         let mut acknowledge = |range, generation| {
             unflushed.acknowledge(&range, &Content::Zeroes, generation, false);
             unflushed.len()
@@ -280,7 +301,7 @@ mod tests {
 
     #[test]
     fn reads_go_to_the_link_that_wrote() {
-        let mut unflushed = Unflushed::new(false);
+        let mut unflushed = Unflushed::new(None);
         unflushed.acknowledge(&(0..4), &data("abcd"), 1, false);
         assert_eq!(unflushed.maker(&(2..6)), Some(1));
         unflushed.acknowledge(&(4..8), &data("abcd"), 2, false);

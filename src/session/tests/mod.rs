@@ -212,7 +212,7 @@ impl Wire {
     }
 
     /// The error of a request that failed on the server.
-    fn request_error(&mut self, cookie: Cookie) -> crate::error::RequestError {
+    fn request_error(&mut self, cookie: Cookie) -> RequestError {
         match self.answer(cookie) {
             Err(Error::Request(error)) => error,
             other => panic!("not failed on the server: {other:?}"),

@@ -3,7 +3,7 @@
 use nbd_client::testing::{Export, Server};
 use nbd_client::wire::request::RequestHead;
 use nbd_client::wire::{Command, Errno, TransmissionFlags as Flags};
-use nbd_client::{Connection, Error, Event, Fence};
+use nbd_client::{Connection, Error, Fence};
 use tokio_util::io::InspectReader;
 
 use super::*;
@@ -33,13 +33,6 @@ fn silent() -> Server {
     };
     let server = Server::builder().export("", Export::new(SIZE));
     server.latency_with(is_late).build()
-}
-
-async fn lost(events: &mut Events) {
-    event(events, |event| {
-        matches!(event, Event::Lost { .. }).then_some(())
-    })
-    .await;
 }
 
 both_runtimes!(a_change_that_waits_does_not_overtake_a_ghost_of_the_journal);
@@ -164,4 +157,33 @@ async fn what_a_server_cannot_take_of_the_journal_may_be_lost() {
     assert_eq!(&export.contents(4096, 5)[..], b"other");
     let error = watch(disk.flush().into_future()).await.unwrap_err();
     assert_matches!(error, Error::DurabilityUnknown(lost) if lost.ranges() == [0..5]);
+}
+
+both_runtimes!(a_journal_has_a_limit);
+async fn a_journal_has_a_limit() {
+    const LIMIT: u64 = 4096;
+    let cannot = Export::new(SIZE).flags(Flags::HAS_FLAGS);
+    for export in [Export::new(SIZE), cannot] {
+        let is_slow = |request: &RequestHead| match request.command {
+            Command::FLUSH => LONG,
+            _ => Duration::ZERO,
+        };
+        let server = Server::builder().export("", export);
+        let server = server.latency_with(is_slow).build();
+        let place = Place::of(&server);
+        let disk = builder().journal(LIMIT).open(place.connector()).await;
+        let disk = disk.unwrap();
+        let mut events = disk.events();
+        for at in 0..16 {
+            watch(disk.write(at * 1024, vec![1; 1024]).into_future())
+                .await
+                .unwrap();
+        }
+        assert_eq!(disk.status().journal_bytes, LIMIT);
+        // What had no room may be lost, and is not told twice.
+        place.put(Some(&Server::new(Export::new(SIZE))));
+        server.hang_up();
+        recovered(&mut events).await;
+        assert_eq!(disk.status().maybe_lost, [4096..16384]);
+    }
 }

@@ -1,34 +1,9 @@
 //! Several connections.
 
-use nbd_client::testing::{Export, Server};
+use nbd_client::testing::Server;
 use nbd_client::wire::TransmissionFlags as Flags;
 
 use super::*;
-
-/// An export that several connections may change.
-fn shared() -> Export {
-    let flags = Export::new(SIZE).flags(
-        Flags::HAS_FLAGS
-            | Flags::SEND_FLUSH
-            | Flags::SEND_FUA
-            | Flags::SEND_WRITE_ZEROES
-            | Flags::CAN_MULTI_CONN,
-    );
-    flags.log_requests(1 << 16)
-}
-
-/// Reads so many times at once that further links are opened.
-async fn load(disk: &Disk, links: usize) {
-    watch(async {
-        while disk.status().links < links {
-            let reads: Vec<_> = (0..256).map(|_| begun(disk.read(0, 512))).collect();
-            for read in reads {
-                read.await.unwrap().unwrap();
-            }
-        }
-    })
-    .await;
-}
 
 both_runtimes!(further_links_are_opened_on_demand);
 async fn further_links_are_opened_on_demand() {

@@ -24,6 +24,7 @@ async fn reads_survive_the_loss_of_their_connection() {
         Event::Lost {
             generation: 1,
             cause,
+            ..
         } => Some(cause),
         _ => None,
     });

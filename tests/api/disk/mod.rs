@@ -6,6 +6,7 @@ mod journal;
 mod links;
 mod losses;
 mod parts;
+mod replaced;
 mod stalls;
 mod streams;
 mod taint;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nbd_client::testing::{Export, Server};
+use nbd_client::wire::TransmissionFlags as Flags;
 use nbd_client::{Connector, Disk, DiskBuilder, Event, Events, Retry};
 
 const SIZE: u64 = 1 << 20;
@@ -79,6 +81,31 @@ async fn event<T>(events: &mut Events, find: impl Fn(Event) -> Option<T>) -> T {
         }
     })
     .await
+}
+
+/// An export that several connections may change.
+fn shared() -> Export {
+    let flags = Export::new(SIZE).flags(
+        Flags::HAS_FLAGS
+            | Flags::SEND_FLUSH
+            | Flags::SEND_FUA
+            | Flags::SEND_WRITE_ZEROES
+            | Flags::CAN_MULTI_CONN,
+    );
+    flags.log_requests(1 << 16)
+}
+
+/// Reads so many times at once that further links are opened.
+async fn load(disk: &Disk, links: usize) {
+    watch(async {
+        while disk.status().links < links {
+            let reads: Vec<_> = (0..256).map(|_| begun(disk.read(0, 512))).collect();
+            for read in reads {
+                read.await.unwrap().unwrap();
+            }
+        }
+    })
+    .await;
 }
 
 async fn recovered(events: &mut Events) {

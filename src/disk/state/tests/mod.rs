@@ -64,6 +64,8 @@ impl Model {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
         let (journal, repeats, fences) = (random.chance(2), random.chance(2), random.chance(2));
+        let few = random.chance(3);
+        let journal = journal.then_some(if few { 3 } else { 1 << 20 });
         let values = [Values::one(0); SIZE];
         Self {
             random,
