@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::process;
 
 use super::child::{Child, Terms};
-use super::reaper::Reaper;
+use super::parent::Parent;
 use super::unix;
 use crate::error::{Error, Phase, Result, trying, trying_with_hint};
 
@@ -77,7 +77,7 @@ fn launch(
     terms: Terms,
     stderr: impl Write + Send + 'static,
 ) -> io::Result<(unix::Stream, Child)> {
-    let reaper = Reaper::get()?;
+    let parent = Parent::get()?;
     // `std` and not Tokio's pair: the child's end stays blocking, as programs expect of their
     // standard input.
     let (ours, theirs) = net::UnixStream::pair()?;
@@ -95,11 +95,8 @@ fn launch(
         command.process_group(0);
     }
     // Tokio does not kill it on drop: it has its own way to end, see `Child`.
-    let mut command = process::Command::from(command);
-    let child = command.spawn()?;
-    // With the command go the copies of the child's end that would hide its exit.
-    drop(command);
-    Ok((ours, Child::new(child, reaper, stderr, terms)?))
+    let child = parent.start(process::Command::from(command))?;
+    Ok((ours, Child::new(child, parent, stderr, terms)?))
 }
 
 #[cfg(test)]

@@ -25,11 +25,11 @@ pub(crate) mod child;
 pub(crate) mod command;
 pub(crate) mod fd;
 #[cfg(unix)]
+mod parent;
+#[cfg(unix)]
 pub(crate) mod process;
 #[cfg(unix)]
 pub(crate) mod program;
-#[cfg(unix)]
-mod reaper;
 #[cfg(unix)]
 pub(crate) mod stderr;
 pub(crate) mod tcp;

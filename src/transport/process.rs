@@ -106,7 +106,7 @@ impl Process {
             match ready!(waited) {
                 Ok(status) => inner.reaped(status),
                 // Either there is nothing to reap, or the runtime cannot tell when there is. The
-                // latter child is left to the reaper, like all that are not waited for.
+                // latter child is left to their parent, like all that are not waited for.
                 Err(_) => return Poll::Ready(inner.try_wait().flatten()),
             }
         }

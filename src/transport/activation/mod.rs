@@ -23,8 +23,8 @@ use guests::{Guest, Invitation};
 
 use super::child::{Child, Terms};
 use super::command::not_run;
+use super::parent::Parent;
 use super::program::Program;
-use super::reaper::Reaper;
 use super::unix;
 use crate::error::trying;
 use crate::error::{Error, InvalidUse, Phase, Result};
@@ -159,12 +159,13 @@ fn launch(
     (listener, stream, door): Listening,
     stderr: impl Write + Send + 'static,
 ) -> io::Result<(unix::Stream, Child)> {
-    let reaper = Reaper::get()?;
+    let parent = Parent::get()?;
     // Before the child is started, see `command`.
     let stream = unix::Stream::new(stream)?;
 
     let name = name.filter(|name| !name.is_empty()).unwrap_or("unknown");
-    let child = Command::from(program.command_by_shell(SCRIPT))
+    let mut command = Command::from(program.command_by_shell(SCRIPT));
+    command
         .env("LISTEN_FDS", "1")
         .env("LISTEN_FDNAMES", name)
         // Not for this process, if we have been activated ourselves.
@@ -173,12 +174,11 @@ fn launch(
         .stdin(OwnedFd::from(listener))
         .stderr(Stdio::piped())
         .kill_on_drop(false)
-        .process_group(0)
-        .spawn()?;
-    // The command is gone, and with it our copy of the listening socket.
+        .process_group(0);
+    let child = parent.start(command)?;
     Ok((
         stream,
-        Child::new(child, reaper, stderr, terms)?
+        Child::new(child, parent, stderr, terms)?
             .by_shell(program.name())
             .with_door(door),
     ))

@@ -11,8 +11,8 @@ use tokio::{process, time};
 
 use super::activation::{Door, Guests};
 use super::command::not_run;
+use super::parent::{Doomed, Parent};
 use super::process::Process;
-use super::reaper::{Doomed, Reaper};
 use super::stderr::{Stderr, Words};
 use super::termination::Termination;
 use crate::error::{ChildReport, Error};
@@ -41,7 +41,7 @@ pub(crate) struct Terms {
 pub(crate) struct Child {
     process: Process,
     stderr: Stderr,
-    reaper: Reaper,
+    parent: Parent,
     terms: Terms,
     termination: Option<Termination>,
     /// The program, if a shell starts it by `exec`. The shell then reports a failure to start it.
@@ -66,7 +66,7 @@ impl Child {
     /// Must be called inside a Tokio runtime.
     pub(super) fn new(
         mut child: process::Child,
-        reaper: Reaper,
+        parent: Parent,
         copy: impl Write + Send + 'static,
         terms: Terms,
     ) -> io::Result<Self> {
@@ -75,7 +75,7 @@ impl Child {
         let mut child = Self {
             process: Process::new(child, terms.leads),
             stderr: Stderr::default(),
-            reaper,
+            parent,
             terms,
             termination: None,
             by_shell: None,
@@ -217,7 +217,7 @@ impl Drop for Child {
         let mut termination = self.termination.unwrap_or_else(now);
         // Nobody waits any more: the runtime ends, and perhaps the program, before the thread runs.
         termination.tell(&self.process);
-        self.reaper.leave(Doomed {
+        self.parent.leave(Doomed {
             process: self.process.clone(),
             termination,
             _stderr: std::mem::take(&mut self.stderr),

@@ -36,7 +36,7 @@ fn run_with(script: &str, terms: Terms) -> Child {
         .process_group(0)
         .spawn()
         .unwrap();
-    Child::new(child, Reaper::get().unwrap(), io::sink(), terms).unwrap()
+    Child::new(child, Parent::get().unwrap(), io::sink(), terms).unwrap()
 }
 
 impl Child {

@@ -1,8 +1,9 @@
 //! nbdkit as child process of the client.
 
 use std::future::IntoFuture;
+use std::time::Duration;
 
-use nbd_client::{Connection, Delivery, ErrorKind, State};
+use nbd_client::{Connection, Connector, Delivery, ErrorKind, State};
 use tokio::task::{JoinSet, yield_now};
 
 use crate::shared::process::{descriptors, eventually, in_a_process_of_its_own, is_gone};
@@ -205,4 +206,33 @@ async fn every_way() {
     let failed = conn.connect_command(["no-such-program-anywhere"]).await;
     failed.unwrap_err();
     eventually("the server is reaped", || is_gone(pid)).await;
+}
+
+/// nbdkit asks the system for a signal at the end of the thread that has started it.
+#[test]
+fn a_server_outlives_the_thread_that_connects() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let from_a_thread = |connector: Connector| {
+        let handle = runtime.handle().clone();
+        let connect = move || handle.block_on(Connection::builder().connect(connector));
+        std::thread::spawn(connect).join().unwrap().unwrap()
+    };
+    for connector in [
+        Connector::command(["nbdkit", "-s", "memory", "1M"]),
+        Connector::socket_activation(["nbdkit", "--exit-with-parent", "-f", "memory", "1M"]),
+    ] {
+        let conn = from_a_thread(connector);
+        let used = async {
+            for at in 0..100 {
+                conn.write(at * 512, vec![1; 512]).await?;
+                conn.read(at * 512, 512).await?;
+            }
+            conn.disconnect().await
+        };
+        let watched = async { tokio::time::timeout(Duration::from_secs(60), used).await };
+        runtime.block_on(watched).unwrap().unwrap();
+    }
 }

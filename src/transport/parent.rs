@@ -1,10 +1,15 @@
-//! The thread that ends child processes for which no task waits any more.
+//! The thread that is the parent of child processes: it starts them, and ends those for which no task
+//! waits any more.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 
 use super::process::Process;
 use super::stderr::Stderr;
@@ -16,30 +21,54 @@ const TICK: Duration = Duration::from_millis(10);
 /// The way to the thread; started with the first child, kept for the life of the program.
 ///
 /// It is a thread and not a task because children must be reaped when the runtime is gone, too
-/// (K44).
-static THREAD: Mutex<Option<Reaper>> = Mutex::new(None);
+/// (K44), and because on Linux a program can ask for a signal at the end of the thread that has started
+/// it: nbdkit does. The threads of a runtime come and go, and so may those of the caller.
+static THREAD: Mutex<Option<Parent>> = Mutex::new(None);
 
-/// The way to the thread that reaps children. It is made before a child is started, so that handing the
-/// child over cannot fail.
+/// The way to the thread. It is made before a child is started, so that handing the child over cannot
+/// fail.
 #[derive(Clone, Debug)]
-pub(super) struct Reaper(Sender<Doomed>);
+pub(super) struct Parent(Sender<Order>);
 
-impl Reaper {
+enum Order {
+    Start(Box<dyn FnOnce() + Send>),
+    End(Doomed),
+}
+
+impl Parent {
     pub(super) fn get() -> io::Result<Self> {
         let mut running = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reaper) = &*running {
-            return Ok(reaper.clone());
+        if let Some(parent) = &*running {
+            return Ok(parent.clone());
         }
         let (sender, receiver) = mpsc::channel();
         thread::Builder::new()
-            .name("nbd-reaper".into())
+            .name("nbd-parent".into())
             .spawn(move || run(&receiver))?;
         Ok(running.insert(Self(sender)).clone())
     }
 
+    /// Starts a child, which the runtime of the caller knows.
+    pub(super) fn start(&self, mut command: Command) -> io::Result<Child> {
+        let runtime = Handle::try_current().map_err(io::Error::other)?;
+        let (answer, started) = mpsc::channel();
+        let start = move || {
+            let _entered = runtime.enter();
+            let child = command.spawn();
+            // With it go the copies of what the child gets, which would hide its exit.
+            drop(command);
+            // The caller waits for it.
+            let _ = answer.send(child);
+        };
+        let gone = || io::Error::other("the thread that starts programs is gone");
+        let order = Order::Start(Box::new(start));
+        self.0.send(order).map_err(|_| gone())?;
+        started.recv().map_err(|_| gone())?
+    }
+
     /// Ends the child and its group, and reaps it, in the background.
     pub(super) fn leave(&self, child: Doomed) {
-        if let Err(mpsc::SendError(mut child)) = self.0.send(child) {
+        if let Err(mpsc::SendError(Order::End(mut child))) = self.0.send(Order::End(child)) {
             // Only if the thread has panicked.
             child.termination.tell(&child.process);
             child.termination.step(&child.process);
@@ -48,7 +77,7 @@ impl Reaper {
     }
 }
 
-fn run(incoming: &Receiver<Doomed>) {
+fn run(incoming: &Receiver<Order>) {
     let mut children = Vec::new();
     loop {
         let next = if children.is_empty() {
@@ -57,7 +86,9 @@ fn run(incoming: &Receiver<Doomed>) {
             incoming.recv_timeout(TICK)
         };
         match next {
-            Ok(child) => children.push(child),
+            Ok(Order::End(child)) => children.push(child),
+            // Should Tokio panic, the caller learns it, and the other children are not left alone.
+            Ok(Order::Start(start)) => drop(catch_unwind(AssertUnwindSafe(start))),
             Err(RecvTimeoutError::Timeout) => {}
             // Not while the static holds the sender; the children here are not lost even then.
             Err(RecvTimeoutError::Disconnected) if children.is_empty() => return,
