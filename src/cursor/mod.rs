@@ -153,10 +153,13 @@ impl<C: Client> Cursor<C> {
         self
     }
 
-    /// Sets the length of the requests that read ahead, by default 256 KiB.
+    /// Sets the length of the requests that read ahead, by default 256 KiB; 0 changes
+    /// nothing.
     #[must_use]
     pub fn request_size(mut self, bytes: usize) -> Self {
-        self.reader.window.request = bytes.max(1) as u64;
+        if bytes > 0 {
+            self.reader.window.request = bytes as u64;
+        }
         self
     }
 

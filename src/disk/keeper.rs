@@ -376,7 +376,12 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         if self.hub.over().is_none() {
-            self.hub.end(Error::closed(), None);
+            let why = match std::thread::panicking() {
+                true => "the task of the disk panicked, or a closure that it was given",
+                false => "the Tokio runtime was shut down",
+            };
+            let error = std::io::Error::other(why);
+            self.hub.give_up(Error::io(Phase::Request, error));
         }
     }
 }

@@ -60,7 +60,8 @@ use crate::stats::Stats;
 ///   that writes there.
 /// * A [`flush`](Self::flush) that succeeds covers all changes that were begun before it. If some of
 ///   them may have been lost with a connection, it fails once with [`Error::DurabilityUnknown`] and
-///   their ranges; with a [journal](DiskBuilder::journal) they are written again first.
+///   their ranges; with a [journal](DiskBuilder::journal) they are written again first, but for bytes of
+///   which a later change is in doubt.
 /// * Two changes of the same bytes are carried out one after the other, in the order in which they
 ///   were first polled.
 ///

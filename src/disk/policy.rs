@@ -8,7 +8,9 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum Changes {
     /// The caller gets [`Error::OutcomeUnknown`](crate::Error::OutcomeUnknown). His own repetition of
-    /// the same bytes passes; other bytes are [held](crate::Error::Held) until a fence.
+    /// the same bytes passes; other bytes are [held](crate::Error::Held) until a fence, and so is
+    /// everything if it is not known what the change leaves: after a trim, and a change of a part of a
+    /// block.
     #[default]
     Report,
     /// The disk sends it again, and the caller sees a delay. A trim is not repeated but reported,

@@ -99,6 +99,8 @@ pub struct LostChange {
     pub(super) range: Range<u64>,
     pub(super) generation: Option<u64>,
     pub(super) cause: Arc<Error>,
+    /// Whether it is known what it writes: that can be written again.
+    pub(super) is_repeatable: bool,
 }
 
 impl LostChange {
@@ -129,6 +131,15 @@ impl LostChange {
         }
     }
 
+    /// Whether the same bytes can be written again at once. Otherwise nothing can be written there until
+    /// a [fence](crate::Fence), or [`Disk::assume_fenced`](crate::Disk::assume_fenced), says that this
+    /// change is over: it is not known what it leaves, because it was a trim, or changed a part of a
+    /// block.
+    #[must_use]
+    pub const fn is_repeatable(&self) -> bool {
+        self.is_repeatable
+    }
+
     /// Why the connection was lost.
     #[must_use]
     pub fn cause(&self) -> &Error {
@@ -147,7 +158,14 @@ impl fmt::Display for LostChange {
             write!(f, ", connection {generation} was lost")?;
         }
         let cause = Error::clone(cause).without(request);
-        write!(f, ": {cause}; writing the same bytes again is safe")
+        write!(f, ": {cause}; ")?;
+        f.write_str(match self.is_repeatable {
+            true => "writing the same bytes again is safe",
+            false => {
+                "nothing can be written there until a fence (`DiskBuilder::fence`) or \
+                 `Disk::assume_fenced` ends that"
+            }
+        })
     }
 }
 
@@ -173,6 +191,16 @@ impl Error {
             range,
             generation,
             cause: Arc::new(cause),
+            // As long as no connection is lost, others wait for the answer.
+            is_repeatable: generation.is_none() || command != Command::TRIM,
         }))
+    }
+
+    /// The same of a change of a part of a block, with the rest of which it writes what is not known.
+    pub(crate) fn of_a_part(mut self) -> Self {
+        if let Self::OutcomeUnknown(lost) = &mut self {
+            lost.is_repeatable = false;
+        }
+        self
     }
 }

@@ -110,7 +110,8 @@ pub enum Error {
     DurabilityUnknown(MaybeLost),
     /// A [`Disk`](crate::Disk) lost the connection over which a change had been sent, or the deadline of
     /// the change passed, before the answer came. The server may have carried it out, and may yet do
-    /// so. The disk goes on: writing the same bytes again is safe.
+    /// so. The disk goes on; writing the same bytes again is safe if the change
+    /// [is repeatable](LostChange::is_repeatable).
     OutcomeUnknown(Box<LostChange>),
     /// A change was not sent: it would write other bytes than one whose outcome is unknown, and that
     /// one could undo it later. A [fence](crate::Fence) ends this, and so does

@@ -25,7 +25,8 @@ impl fmt::Display for Error {
                 f,
                 "{} bytes at offset {} cannot be changed: a change that was sent over connection \
                  {generation}, which was lost, may still be carried out; until a fence \
-                 (`DiskBuilder::fence`) ends that, only the same bytes can be written there",
+                 (`DiskBuilder::fence`) or `Disk::assume_fenced` ends that, only the same bytes can \
+                 be written there, and nothing if it was a trim or a part of a block",
                 range.end - range.start,
                 range.start
             )?,

@@ -253,6 +253,10 @@ impl<O: Execute> Change<O> {
 
     /// The error of a change whose outcome is unknown.
     fn unknown(&self, generation: Option<u64>, cause: Error) -> Error {
-        Error::lost_change(O::COMMAND, self.asked.clone(), generation, cause)
+        let error = Error::lost_change(O::COMMAND, self.asked.clone(), generation, cause);
+        match self.effect() {
+            Content::Unknown => error.of_a_part(),
+            Content::Data(_) | Content::Zeroes => error,
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nbd_client::testing::{Export, Server};
-use nbd_client::{Error, Event, Retry};
+use nbd_client::{Error, Event, Fence, Retry};
 
 use super::*;
 use crate::support::assert_matches;
@@ -146,4 +146,42 @@ async fn an_export_may_appear_and_grow_if_that_was_said() {
     place.put(Some(&larger));
     watch(disk.read(0, 1).into_future()).await.unwrap();
     assert_eq!(disk.size(), SIZE);
+}
+
+#[test]
+fn a_disk_whose_runtime_is_gone_says_so() {
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+    };
+    let (first, second) = (runtime().unwrap(), runtime().unwrap());
+    let (disk, _server, _place) = first.block_on(open(builder()));
+    drop(first);
+    let error = second.block_on(disk.read(0, 1).into_future()).unwrap_err();
+    let gone = "the Tokio runtime was shut down";
+    assert!(error.to_string().contains(gone), "{error}");
+    let error = second.block_on(disk.close()).unwrap_err();
+    assert!(error.to_string().contains(gone), "{error}");
+}
+
+both_runtimes!(a_closure_that_panics_ends_the_disk_and_is_named);
+async fn a_closure_that_panics_ends_the_disk_and_is_named() {
+    let fence = Fence::by(|_| async { panic!("a closure of the test") });
+    let (disk, server, _place) = open(builder().fence(fence)).await;
+    server.pause();
+    let write = disk.write(0, "ghost").submit();
+    watch(server.held(1)).await;
+    server.hang_up();
+    watch(write).await.unwrap_err();
+    let error = watch(async {
+        loop {
+            match disk.ended() {
+                Some(error) => break error,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await;
+    assert!(error.to_string().contains("panicked"), "{error}");
 }
