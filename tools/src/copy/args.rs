@@ -101,7 +101,8 @@ pub(crate) struct CopyArgs {
     /// Read both sides again at the end and compare them
     #[arg(long, help_heading = "Not in nbdcopy")]
     pub(crate) verify: bool,
-    /// Connect again to a server that is lost for so long; 0 for never
+    /// Connect again to a server that is lost for so long; 0 for never. A server in brackets is started
+    /// again only if it is the source
     #[arg(
         long,
         value_name = "SECONDS",

@@ -70,11 +70,15 @@ async fn disk(args: &Args, place: &Place, changes: Changes) -> nbd_client::Resul
     }
     let disk = Disk::builder().changes(changes);
     match place {
-        // Each connection is a server of its own, and another one may not have what was written.
         Place::Command(command) => {
             let connector = Connector::socket_activation(command);
-            let disk = disk.link(link).retry(Retry::never());
-            disk.open(connector).await
+            // The next server may not have what was written to the last one.
+            let retry = match changes == Changes::Refuse {
+                true => args.retry(),
+                false => Retry::never(),
+            };
+            let disk = disk.link(link).retry(retry);
+            disk.connections(args.connections()).open(connector).await
         }
         place => {
             let uri = Uri::try_from(place.to_string())?;

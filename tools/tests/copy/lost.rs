@@ -84,6 +84,49 @@ fn a_copy_survives_the_restart_of_either_server() {
     }
 }
 
+/// The one that is written is not started again: the next one may not have what was written.
+#[test]
+fn a_server_of_its_own_is_started_again_if_it_is_read() {
+    for is_read in [true, false] {
+        let dir = Dir::new();
+        let (from, to) = (full_disk(&dir, "from", 16 << 20), dir.disk("to", 16 << 20));
+        let pid = dir.path("pid");
+        let file = if is_read { &from } else { &to };
+        let server = [
+            "[",
+            "nbdkit",
+            "-f",
+            "--exit-with-parent",
+            "-P",
+            &pid,
+            "file",
+            file,
+            "]",
+        ];
+        let options = ["--rate=8M", "--progress=1"];
+        let child = match is_read {
+            true => start(&[&options[..], &server, &[&to]].concat()),
+            false => start(&[&options[..], &[&from], &server].concat()),
+        };
+        let output = at_percent(child, 5, |_| {
+            let pid = std::fs::read_to_string(&pid).unwrap();
+            let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+            rustix::process::kill_process(pid, Signal::KILL).unwrap();
+        });
+        let said = errors(&output);
+        match is_read {
+            true => {
+                assert_eq!(output.status.code(), Some(0), "{said}");
+                same(&from, &to);
+            }
+            false => {
+                assert_eq!(output.status.code(), Some(1));
+                assert!(said.contains("the destination of the copy"), "{said}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_server_that_stays_away_is_given_up() {
     for retry in ["0", "1"] {
