@@ -131,6 +131,9 @@ pub struct Status {
     pub links: usize,
     /// The number of the newest connection, counted from 1.
     pub generation: u64,
+    /// How many requests are in flight over all connections, as
+    /// [`Connection::in_flight`](crate::Connection::in_flight) counts them.
+    pub in_flight: usize,
     /// How many changes have been asked for and not ended.
     pub changes: usize,
     /// The ranges that changes of lost connections may still change, in order, in bytes from the

@@ -1,7 +1,6 @@
 //! Requests of a disk as futures.
 
 use std::future::Future;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -127,7 +126,33 @@ impl<O: Execute> Pending<O> {
                 return;
             }
         }
-        self.stage = begin(request);
+        self.stage = match self.check() {
+            Ok(()) => begin(request),
+            Err(error) => Stage::Working(Box::pin(std::future::ready(Err(error)))),
+        };
+    }
+
+    /// Refuses what is beyond the end of the disk, which may be before that of a later export.
+    fn check(&self) -> Result<()> {
+        let FailedRequest {
+            command,
+            offset,
+            length,
+        } = self.asked;
+        let size = self
+            .hub
+            .as_ref()
+            .map_or(u64::MAX, |hub| hub.facts.export().size());
+        match offset.checked_add(length).is_some_and(|end| end <= size) {
+            true => Ok(()),
+            false => Err(InvalidRequest::OutOfBounds {
+                command,
+                offset,
+                length,
+                size,
+            }
+            .into()),
+        }
     }
 }
 
@@ -234,15 +259,6 @@ fn begin<O: Execute>(request: Request<O, Disk>) -> Stage<O> {
     }
     if hub.settings.changes == Changes::Refuse {
         return refused(InvalidRequest::ReadOnlyDisk(O::COMMAND));
-    }
-    let Range { start, end } = request.range;
-    if end > hub.facts.export().size() {
-        return refused(InvalidRequest::OutOfBounds {
-            command: O::COMMAND,
-            offset: start,
-            length: end - start,
-            size: hub.facts.export().size(),
-        });
     }
     if request.range.is_empty() {
         return Stage::Working(Box::pin(read(hub, request)));

@@ -220,9 +220,13 @@ impl Hub {
     }
 
     pub(super) fn status(&self) -> Status {
+        let links = self.core().all_links();
+        let in_flight = links.iter().map(|link| link.connection.in_flight());
+        let in_flight = in_flight.sum();
         let core = self.core();
         let unflushed = core.table.unflushed();
         Status {
+            in_flight,
             links: core.links.len(),
             generation: core.generation,
             changes: core.table.changes(),

@@ -146,6 +146,12 @@ async fn an_export_may_appear_and_grow_if_that_was_said() {
     place.put(Some(&larger));
     watch(disk.read(0, 1).into_future()).await.unwrap();
     assert_eq!(disk.size(), SIZE);
+    // What the disk does not have is not read either.
+    let beyond = "READ of 2 bytes at offset 1048575 is outside the export";
+    let error = disk.read(SIZE - 1, 2).await.unwrap_err();
+    assert!(error.to_string().contains(beyond), "{error}");
+    let error = disk.read(u64::MAX, 4096).await.unwrap_err();
+    assert!(error.to_string().contains("READ of 4096 bytes"), "{error}");
 }
 
 #[test]

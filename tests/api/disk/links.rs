@@ -91,6 +91,7 @@ async fn requests_can_be_submitted_and_settled() {
     watch(server.held(1)).await;
     let read = disk.read(512, 4).submit();
     watch(server.held(2)).await;
+    assert_eq!(disk.status().in_flight, 2);
     server.resume();
     watch(disk.settled()).await.unwrap();
     watch(write).await.unwrap();

@@ -108,6 +108,32 @@ async fn repeated(slow: &Storage, socket: &str) {
     }
 }
 
+/// Row 8: the child is a proxy, and the server behind it outlives it.
+async fn behind_a_proxy(slow: &Storage, socket: &str) {
+    let socket = format!("socket={socket}");
+    for turn in 0..times(5) {
+        let before = slow.done();
+        let proxy = Connector::command(["nbdkit", "-s", "nbd", &socket]);
+        let disk = Disk::builder().retry(quick()).open(proxy).await.unwrap();
+        slow.hold();
+        let write = disk.write(0, vec![0xaa; LENGTH]);
+        let write = tokio::spawn(write.into_future());
+        eventually("the server has the write", || slow.begun() > before).await;
+        slow.pass();
+        signal_child(&socket, "-KILL", true);
+        let error = write.await.unwrap().unwrap_err();
+        assert!(matches!(error, Error::OutcomeUnknown(_)), "{error}");
+        let newer = disk.write(0, vec![turn as u8; LENGTH]).await.unwrap_err();
+        assert!(matches!(newer, Error::Held { .. }), "{newer}");
+        slow.let_go();
+        slow.all_done(before + 1).await;
+        disk.assume_fenced();
+        disk.write(0, vec![turn as u8; LENGTH]).await.unwrap();
+        assert_eq!(uniform(&disk.read(0, LENGTH).await.unwrap()), turn as u8);
+        disk.close().await.unwrap();
+    }
+}
+
 mod nbdkit {
     use super::*;
 
@@ -121,33 +147,11 @@ mod nbdkit {
         repeated(&slow, &socket).await;
     }
 
-    /// Row 8: the child is a proxy, and the server behind it outlives it.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_child_that_is_a_proxy_is_no_fence_when_it_is_killed() {
         let slow = Storage::new();
         let server = slow.listen();
-        let socket = format!("socket={}", server.socket().display());
-        for turn in 0..times(3) {
-            let before = slow.done();
-            let proxy = Connector::command(["nbdkit", "-s", "nbd", &socket]);
-            let disk = Disk::builder().retry(quick()).open(proxy).await.unwrap();
-            slow.hold();
-            let write = disk.write(0, vec![0xaa; LENGTH]);
-            let write = tokio::spawn(write.into_future());
-            eventually("the server has the write", || slow.begun() > before).await;
-            slow.pass();
-            signal_child(&socket, "-KILL", true);
-            let error = write.await.unwrap().unwrap_err();
-            assert!(matches!(error, Error::OutcomeUnknown(_)), "{error}");
-            let newer = disk.write(0, vec![turn as u8; LENGTH]).await.unwrap_err();
-            assert!(matches!(newer, Error::Held { .. }), "{newer}");
-            slow.let_go();
-            slow.all_done(before + 1).await;
-            disk.assume_fenced();
-            disk.write(0, vec![turn as u8; LENGTH]).await.unwrap();
-            assert_eq!(uniform(&disk.read(0, LENGTH).await.unwrap()), turn as u8);
-            disk.close().await.unwrap();
-        }
+        behind_a_proxy(&slow, server.socket().to_str().unwrap()).await;
     }
 }
 
@@ -164,5 +168,14 @@ mod qemu {
         naive(&slow, &socket).await;
         reported(&slow, &socket).await;
         repeated(&slow, &socket).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_child_that_is_a_proxy_is_no_fence_when_it_is_killed() {
+        let slow = Storage::new();
+        let behind = slow.listen();
+        let uri = format!("nbd+unix:///?socket={}", behind.socket().display());
+        let server = Server::qemu(&["-f", "raw", &uri]);
+        behind_a_proxy(&slow, server.socket().to_str().unwrap()).await;
     }
 }
