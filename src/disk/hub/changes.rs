@@ -176,8 +176,7 @@ impl Hub {
     /// then, or is a ghost.
     pub(in crate::disk) fn is_resolved(&self) -> bool {
         let core = self.core();
-        let lives = |of: &u64| core.links.iter().any(|ready| ready.link.generation == *of);
-        core.sent.keys().all(lives)
+        core.sent.keys().all(|of| core.links.has(*of))
     }
 
     /// Waits until [`is_resolved`](Self::is_resolved).
@@ -295,7 +294,7 @@ impl Placed {
         core.table
             .acknowledge(asked, range, content, link.generation, is_durable);
         if hub.settings.connections > 1 {
-            hub.release(&mut core, link, length);
+            core.links.release(link.generation, length);
         }
         let is_full = core.table.unflushed().is_full();
         self.end(core);

@@ -12,11 +12,8 @@ use super::{Core, Hub};
 use crate::connection::Connection;
 use crate::disk::carry::is_shutdown;
 use crate::disk::event::Event;
+use crate::disk::state::Numbered;
 use crate::error::{Error, Result};
-
-/// How many requests a link works on before another link is wished for: servers work on no more at
-/// a time.
-const BUSY: usize = 16;
 
 /// One connection of a disk.
 #[derive(Debug)]
@@ -37,21 +34,9 @@ impl Link {
     }
 }
 
-/// A link that is ready, and what it works on, which is counted if there may be several.
-#[derive(Debug)]
-pub(super) struct Ready {
-    pub(super) link: Arc<Link>,
-    requests: usize,
-    bytes: u64,
-}
-
-impl Ready {
-    pub(super) const fn new(link: Arc<Link>) -> Self {
-        Self {
-            link,
-            requests: 0,
-            bytes: 0,
-        }
+impl Numbered for Arc<Link> {
+    fn generation(&self) -> u64 {
+        self.generation
     }
 }
 
@@ -135,18 +120,11 @@ impl Hub {
     ) -> Option<Arc<Link>> {
         let wished = self.settings.connections;
         if wished == 1 {
-            return core.links.first().map(|ready| ready.link.clone());
+            return core.links.iter().next().cloned();
         }
         let maker = read.and_then(|range| core.table.unflushed().maker(range));
-        let mut ready = core.links.iter();
-        let written = ready.position(|ready| Some(ready.link.generation) == maker);
-        let least = core.links.iter().enumerate();
-        let least = least.min_by_key(|(_, ready)| (ready.bytes, ready.requests));
-        let at = written.or_else(|| least.map(|(at, _)| at))?;
-        let ready = &mut core.links[at];
-        ready.requests += 1;
-        ready.bytes += length;
-        let (link, is_busy) = (ready.link.clone(), ready.requests > BUSY);
+        let (link, is_busy) = core.links.pick(maker, length)?;
+        let link = link.clone();
         if is_busy && core.links.len() < wished && core.limited_by.is_none() && !core.is_wishing {
             core.is_wishing = true;
             self.attention.notify_one();
@@ -165,33 +143,21 @@ impl Hub {
         let Some(maker) = unflushed.maker(range) else {
             return false;
         };
-        let mut used = core.links.iter();
-        let is_used = used.any(|ready| ready.link.generation == maker);
-        !is_used || unflushed.has_several_makers(range)
+        !core.links.has(maker) || unflushed.has_several_makers(range)
     }
 
     /// Records that a request of so many bytes has ended on this link.
     pub(in crate::disk) fn done(&self, link: &Link, length: u64) {
         if self.settings.connections > 1 {
-            self.release(&mut self.core(), link, length);
-        }
-    }
-
-    pub(super) fn release(&self, core: &mut Core, link: &Link, length: u64) {
-        let of = |ready: &&mut Ready| ready.link.generation == link.generation;
-        if let Some(ready) = core.links.iter_mut().find(of) {
-            ready.requests = ready.requests.saturating_sub(1);
-            ready.bytes = ready.bytes.saturating_sub(length);
+            self.core().links.release(link.generation, length);
         }
     }
 
     /// Takes a link out of use, because it is dead or about to be.
     pub(in crate::disk) fn drop_link(&self, generation: u64) {
         let mut core = self.core();
-        let is_it = |ready: &Ready| ready.link.generation == generation;
-        if let Some(at) = core.links.iter().position(is_it) {
-            let ready = core.links.remove(at);
-            core.leaving.push(ready.link);
+        if let Some(link) = core.links.remove(generation) {
+            core.leaving.push(link);
         }
     }
 
@@ -269,7 +235,7 @@ impl Hub {
             }
             core.leaving
                 .retain(|other| other.generation != link.generation);
-            core.links.push(Ready::new(link.clone()));
+            core.links.add(link.clone());
         }
         self.linked.notify_waiters();
         true
@@ -289,9 +255,7 @@ impl Hub {
 
     /// Returns the links that are ready.
     pub(in crate::disk) fn links(&self) -> Vec<Arc<Link>> {
-        let core = self.core();
-        let links = core.links.iter().map(|ready| ready.link.clone());
-        links.collect()
+        self.core().links.iter().cloned().collect()
     }
 
     /// Returns whether another link is wished for, and forgets the wish.

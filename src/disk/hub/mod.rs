@@ -18,12 +18,11 @@ use tokio::sync::Notify;
 use carriers::Carriers;
 pub(super) use changes::Placed;
 pub(super) use links::Link;
-use links::Ready;
 
 use super::builder::Settings;
 use super::event::{Event, Listeners, Status};
 use super::same::Facts;
-use super::state::Table;
+use super::state::{Links, Table};
 use crate::connection::Connection;
 use crate::driver::sync::{self, Mutex, MutexGuard};
 use crate::error::{Delivery, Error, FailedRequest, RequestError, Site};
@@ -56,7 +55,7 @@ pub(super) struct Hub {
 struct Core {
     table: Table,
     /// The links that are ready.
-    links: Vec<Ready>,
+    links: Links<Arc<Link>>,
     /// The links that are out of use and have not ended.
     leaving: Vec<Arc<Link>>,
     /// What was counted on links that have ended.
@@ -81,18 +80,18 @@ struct Core {
 impl Core {
     /// Returns the links that are ready, and those that are out of use and have not ended.
     fn all_links(&self) -> Vec<Arc<Link>> {
-        let links = self.links.iter().map(|ready| &ready.link);
-        links.chain(&self.leaving).cloned().collect()
+        self.links.iter().chain(&self.leaving).cloned().collect()
     }
 }
 
 impl Hub {
     pub(super) fn new(settings: Settings, facts: Facts, first: Connection) -> Self {
         let site = first.inner().site();
-        let link = Link::new(1, first);
+        let mut links = Links::default();
+        links.add(Link::new(1, first));
         let core = Core {
             table: Table::new(settings.journal),
-            links: vec![Ready::new(link)],
+            links,
             leaving: Vec::new(),
             counted: Stats::default(),
             haunted: Vec::new(),
@@ -158,7 +157,7 @@ impl Hub {
         core.listeners.end();
         let links = std::mem::take(&mut core.links);
         let leaving = std::mem::take(&mut core.leaving);
-        let ended = links.iter().map(|ready| &ready.link).chain(&leaving);
+        let ended = links.iter().chain(&leaving);
         let counted = ended.map(|link| link.connection.stats());
         core.counted = counted.fold(core.counted, std::ops::Add::add);
         drop(core);

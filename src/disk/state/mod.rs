@@ -2,10 +2,11 @@
 //!
 //! R0: changes of the same byte are carried out one at a time (`order`). R1 to R4: what a lost link
 //! leaves behind, and who must wait for a fence (`ghosts`). R7: what is acknowledged and not durable
-//! (`unflushed`).
+//! (`unflushed`). P2, P4 and P6: which link takes a request (`links`).
 
 mod content;
 mod ghosts;
+mod links;
 mod order;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use std::task::Waker;
 pub(crate) use content::Content;
 use ghosts::Ghosts;
 pub(crate) use ghosts::{Hold, Mark};
+pub(crate) use links::{Links, Numbered};
 use order::Order;
 pub(crate) use order::Place;
 use unflushed::Unflushed;
