@@ -1,13 +1,15 @@
 //! What a disk tells of itself.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::Stream;
-use tokio::sync::mpsc;
 
+use crate::driver::sync::{Mutex, MutexGuard};
 use crate::error::Error;
 
 /// Something that has happened to a [`Disk`](crate::Disk), see [`Disk::events`](crate::Disk::events).
@@ -81,45 +83,86 @@ pub enum Event {
 
 /// The events of a disk from the call of [`Disk::events`](crate::Disk::events) on.
 ///
-/// The stream ends when the disk does. Who does not take events in time loses some: the newest 1024
-/// wait, and nothing else waits for them.
+/// The stream ends when the disk does, after the events that still wait. The disk does not wait for a
+/// listener: of the events that were not taken yet, the newest 1024 are kept, and older ones are
+/// dropped. The stream does not say where events are missing; [`Disk::status`](crate::Disk::status)
+/// says what the disk is doing now.
 #[derive(Debug)]
 pub struct Events {
-    receiver: mpsc::Receiver<Event>,
+    queue: Arc<Mutex<Queue>>,
 }
 
 /// How many events wait for a listener.
 const WAITING: usize = 1024;
 
+/// The events that wait for one listener.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Event>,
+    is_over: bool,
+    listener: Option<Waker>,
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Changes a queue, and then wakes its listener.
+fn change(queue: &Mutex<Queue>, make: impl FnOnce(&mut Queue)) {
+    let listener = {
+        let mut queue = lock(queue);
+        make(&mut queue);
+        queue.listener.take()
+    };
+    if let Some(listener) = listener {
+        listener.wake();
+    }
+}
+
 /// Those who listen to events.
 #[derive(Debug, Default)]
-pub(super) struct Listeners(Vec<mpsc::Sender<Event>>);
+pub(super) struct Listeners(Vec<Weak<Mutex<Queue>>>);
 
 impl Listeners {
     pub(super) fn add(&mut self) -> Events {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        self.0.push(sender);
-        Events { receiver }
+        let queue = Arc::default();
+        self.0.push(Arc::downgrade(&queue));
+        Events { queue }
     }
 
     pub(super) fn tell(&mut self, event: &Event) {
-        let tell = |to: &mpsc::Sender<Event>| {
-            let sent = to.try_send(event.clone());
-            !matches!(sent, Err(mpsc::error::TrySendError::Closed(_)))
-        };
-        self.0.retain(tell);
+        self.0.retain(|listener| {
+            let Some(queue) = listener.upgrade() else {
+                return false;
+            };
+            change(&queue, |queue| {
+                if queue.waiting.len() == WAITING {
+                    queue.waiting.pop_front();
+                }
+                queue.waiting.push_back(event.clone());
+            });
+            true
+        });
     }
 
     pub(super) fn end(&mut self) {
-        self.0.clear();
+        let listeners = self.0.drain(..).filter_map(|listener| listener.upgrade());
+        listeners.for_each(|queue| change(&queue, |queue| queue.is_over = true));
     }
 }
 
 impl Stream for Events {
     type Item = Event;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.receiver.poll_recv(cx)
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let mut queue = lock(&self.queue);
+        match queue.waiting.pop_front() {
+            None if !queue.is_over => {
+                queue.listener = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            next => Poll::Ready(next),
+        }
     }
 }
 

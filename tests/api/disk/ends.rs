@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use nbd_client::testing::{Export, Server};
 use nbd_client::{Error, Event, Fence, Retry};
 
@@ -48,6 +49,24 @@ async fn a_disk_that_cannot_come_back_gives_up() {
         })
         .await;
     }
+}
+
+both_runtimes!(the_newest_events_wait_for_a_listener_that_is_late);
+async fn the_newest_events_wait_for_a_listener_that_is_late() {
+    let retry = Retry::default().most(Duration::ZERO).attempts(2000);
+    let (disk, server, place) = open(builder().retry(retry)).await;
+    let mut events = disk.events();
+    place.put(None);
+    server.hang_up();
+    watch(disk.read(0, 1).into_future()).await.unwrap_err();
+    for attempt in 2000 - 1023 + 1..=2000 {
+        let next = events.next().await;
+        assert_matches!(next, Some(Event::Retrying { attempt: found, .. }) if found == attempt);
+    }
+    assert_matches!(events.next().await, Some(Event::GaveUp { .. }));
+    assert!(events.next().await.is_none());
+    assert!(events.next().await.is_none());
+    assert!(disk.events().next().await.is_none());
 }
 
 both_runtimes!(a_disk_that_gives_up_says_what_was_not_flushed);
