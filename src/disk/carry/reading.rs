@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::stream::{self, Iter, Stream, TryStreamExt as _};
+use futures::stream::{self, Iter, Stream, StreamExt as _};
 
 use super::{Losses, Work, flush_early, is_lost};
 use crate::chunk::Chunk;
@@ -20,10 +20,12 @@ use crate::wire::{Command, CommandFlags};
 #[derive(Debug)]
 pub struct Reading(Pieces);
 
+/// The pieces that came, and the error that ended them, if there was one.
+type Items = Vec<Result<Chunk>>;
+
 enum Pieces {
-    Reading(Work<Vec<Chunk>>),
-    Giving(Iter<std::vec::IntoIter<Chunk>>),
-    Over,
+    Reading(Work<Items>),
+    Giving(Iter<<Items as IntoIterator>::IntoIter>),
 }
 
 impl Reading {
@@ -44,11 +46,15 @@ impl Reading {
                 }
                 let link = hub.link(Some(&range)).await?;
                 let chunks = link.connection.read_chunks(offset, length, flags, None);
-                let result = hub.unless_stalled(&link, chunks.try_collect()).await;
-                match result {
-                    None => {}
-                    Some(Err(error)) if is_lost(&error) => losses.add(&hub, &link, error)?,
-                    Some(result) => return result,
+                let items = hub.unless_stalled(&link, chunks.collect::<Items>()).await;
+                let Some(items) = items else {
+                    continue;
+                };
+                match items.last() {
+                    Some(Err(error)) if is_lost(error) => {
+                        losses.add(&hub, &link, error.clone())?;
+                    }
+                    _ => return Ok(items),
                 }
             }
         };
@@ -75,7 +81,6 @@ impl std::fmt::Debug for Pieces {
         f.write_str(match self {
             Self::Reading(_) => "Reading",
             Self::Giving(_) => "Giving",
-            Self::Over => "Over",
         })
     }
 }
@@ -86,17 +91,12 @@ impl Stream for Reading {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             match &mut self.0 {
-                Pieces::Reading(work) => match ready!(work.as_mut().poll(cx)) {
-                    Ok(chunks) => self.0 = Pieces::Giving(stream::iter(chunks)),
-                    Err(error) => {
-                        self.0 = Pieces::Over;
-                        return Poll::Ready(Some(Err(error)));
-                    }
-                },
-                Pieces::Giving(chunks) => {
-                    return Pin::new(chunks).poll_next(cx).map(|it| it.map(Ok));
+                Pieces::Reading(work) => {
+                    let items = ready!(work.as_mut().poll(cx));
+                    let items = items.unwrap_or_else(|error| vec![Err(error)]);
+                    self.0 = Pieces::Giving(stream::iter(items));
                 }
-                Pieces::Over => return Poll::Ready(None),
+                Pieces::Giving(items) => return Pin::new(items).poll_next(cx),
             }
         }
     }

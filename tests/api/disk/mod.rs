@@ -6,6 +6,7 @@ mod journal;
 mod links;
 mod losses;
 mod parts;
+mod pieces;
 mod replaced;
 mod stalls;
 mod streams;
