@@ -1,13 +1,15 @@
 //! What becomes of a link: it ends, falls silent, or speaks again.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
-
-use tokio::time::Instant;
 
 use super::connect;
 use super::hub::{Hub, Link};
 use crate::connection::Connection;
+use crate::driver::timer;
 use crate::error::Error;
 
 /// What has become of a link.
@@ -36,18 +38,11 @@ pub(super) async fn until_silent(link: Arc<Link>, limit: Option<Duration>) -> (A
     (link, turn)
 }
 
-/// Waits until a link that is silent after so many bytes ends, or speaks again. One that owes nothing
-/// any more has spoken: its last bytes were counted before the request they answer was over.
+/// Waits until a link that is silent after so many bytes ends, or speaks again.
 pub(super) async fn until_heard(link: Arc<Link>, heard: u64) -> (Arc<Link>, Turn) {
-    let is_silent = || received(&link.connection) == heard && link.connection.in_flight() > 0;
-    let speaks = async {
-        while is_silent() {
-            tokio::time::sleep(TICK).await;
-        }
-    };
     let turn = tokio::select! {
         cause = link.connection.closed() => Turn::Ended(cause),
-        () = speaks => Turn::Heard,
+        () = speaks(&link.connection, heard, TICK) => Turn::Heard,
     };
     (link, turn)
 }
@@ -64,19 +59,37 @@ pub(super) async fn until_used(hub: &Hub, silent: Vec<Arc<Link>>) {
 
 /// Waits until nothing has come for a while although it is owed. Returns how many bytes came before.
 async fn silence(connection: &Connection, limit: Duration) -> u64 {
-    let mut heard = received(connection);
-    let mut since = None;
     loop {
-        tokio::time::sleep(limit / LOOKS).await;
-        let now = received(connection);
-        if connection.in_flight() == 0 || now != heard {
-            (heard, since) = (now, None);
+        let heard = received(connection);
+        if connection.in_flight() == 0 {
+            tokio::time::sleep(limit / LOOKS).await;
             continue;
         }
-        if since.get_or_insert_with(Instant::now).elapsed() >= limit {
+        // If this process was stopped, what came meanwhile is not read yet: the task of the link
+        // gets its turn before the silence is believed.
+        let spoken = speaks(connection, heard, limit / LOOKS);
+        if timer::until(timer::after(limit), spoken).await.is_none() {
             return heard;
         }
     }
+}
+
+/// Waits until a connection has received more than so many bytes, or owes nothing any more: its last
+/// bytes are counted before the request they answer is over. Looks at each poll, and after each tick.
+async fn speaks(connection: &Connection, heard: u64, tick: Duration) {
+    let mut ticks = pin!(async {
+        loop {
+            tokio::time::sleep(tick).await;
+        }
+    });
+    poll_fn(|cx| {
+        let is_silent = received(connection) == heard && connection.in_flight() > 0;
+        match is_silent {
+            true => ticks.as_mut().poll(cx),
+            false => Poll::Ready(()),
+        }
+    })
+    .await;
 }
 
 fn received(connection: &Connection) -> u64 {

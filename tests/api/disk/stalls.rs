@@ -1,5 +1,6 @@
 //! Connections that are silent, and servers that want to be left.
 
+use futures::StreamExt;
 use nbd_client::testing::{Export, Server};
 use nbd_client::wire::{Command, TransmissionFlags as Flags};
 use nbd_client::{Connection, Delivery, Error};
@@ -70,6 +71,24 @@ async fn what_changes_nothing_leaves_a_silent_connection() {
     silent.resume();
     watch(silent.connected(0)).await;
     watch(disk.close()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_while_the_process_was_stopped_is_read_before_silence_is_believed() {
+    let link = Connection::builder().stall_timeout(Duration::from_secs(10));
+    let (disk, server, _place) = open(builder().link(link)).await;
+    let mut events = disk.events();
+    server.pause();
+    let read = begun(disk.read(0, 4));
+    watch(server.held(1)).await;
+    // The silence is noticed, and then the process is stopped. The clock has passed the limit when it
+    // goes on, and the keeper of the disk gets its turn before the reply is there.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::advance(Duration::from_secs(10)).await;
+    server.resume();
+    watch(read).await.unwrap().unwrap();
+    watch(disk.close()).await.unwrap();
+    assert_matches!(events.next().await, None);
 }
 
 /// A disk with a change that is not flushed, whose server has fallen silent. Another server takes
