@@ -225,7 +225,7 @@ impl Disk {
         hub.end(Error::closed(), None);
         let mut result = settled.ok_or_else(overdue);
         if !lost.is_empty() {
-            result = result.and(Err(Error::maybe_lost(lost).at(&hub.site)));
+            result = result.and_then(|()| Err(Error::maybe_lost(lost).at(&hub.site)));
         }
         // The first one may have started the server.
         for link in links.into_iter().rev() {

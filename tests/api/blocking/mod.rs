@@ -6,6 +6,7 @@ mod inside;
 mod threads;
 
 use std::io::Read;
+use std::slice::from_ref;
 use std::time::Duration;
 
 use nbd_client::blocking::Disk;
@@ -383,6 +384,8 @@ fn calls_go_on_over_a_new_connection() {
         assert!(disk.client().status().generation > 3);
         // What was written was never flushed.
         let lost = disk.close().unwrap_err();
-        assert!(matches!(lost, Error::DurabilityUnknown(lost) if *lost.ranges() == [0..512]));
+        assert!(
+            matches!(lost, Error::DurabilityUnknown(lost) if lost.ranges() == from_ref(&(0..512)))
+        );
     });
 }

@@ -4,6 +4,7 @@ use nbd_client::testing::{Export, Server};
 use nbd_client::wire::request::RequestHead;
 use nbd_client::wire::{Command, Errno, TransmissionFlags as Flags};
 use nbd_client::{Connection, Error, Fence};
+use std::slice::from_ref;
 use tokio_util::io::InspectReader;
 
 use super::*;
@@ -52,7 +53,7 @@ async fn a_change_that_waits_does_not_overtake_a_ghost_of_the_journal() {
     place.put(Some(&hangs_up_on_write(&place, &last)));
     let error = watch(newer).await.unwrap_err();
     assert_matches!(error, Error::Held { generation: 2, .. });
-    assert_eq!(disk.status().held, [0..5]);
+    assert_eq!(disk.status().held, from_ref(&(0..5)));
 }
 
 both_runtimes!(a_change_that_was_refused_does_not_overtake_a_ghost_of_the_journal);
@@ -107,7 +108,11 @@ async fn the_outage_is_over_although_a_server_takes_the_journal_and_is_silent() 
     server.hang_up();
     let error = watch(disk.read(4096, 1).into_future()).await.unwrap_err();
     assert!(error.to_string().contains("gave up after"), "{error}");
-    assert_eq!(disk.status().held, [0..5], "it may still be written");
+    assert_eq!(
+        disk.status().held,
+        from_ref(&(0..5)),
+        "it may still be written"
+    );
 }
 
 both_runtimes!(a_disk_is_closed_although_a_server_takes_the_journal_and_is_silent);
@@ -130,7 +135,7 @@ async fn a_disk_is_closed_although_a_server_takes_the_journal_and_is_silent() {
     first.hang_up();
     watch(silent.received(1)).await;
     let lost = watch(disk.close()).await;
-    assert_matches!(lost, Err(Error::DurabilityUnknown(lost)) if lost.ranges() == [0..5]);
+    assert_matches!(lost, Err(Error::DurabilityUnknown(lost)) if lost.ranges() == from_ref(&(0..5)));
     // Nothing is left open although there is still a handle.
     watch(async {
         while Arc::strong_count(&is_open) > 2 {
@@ -156,7 +161,7 @@ async fn what_a_server_cannot_take_of_the_journal_may_be_lost() {
     recovered(&mut events).await;
     assert_eq!(&export.contents(4096, 5)[..], b"other");
     let error = watch(disk.flush().into_future()).await.unwrap_err();
-    assert_matches!(error, Error::DurabilityUnknown(lost) if lost.ranges() == [0..5]);
+    assert_matches!(error, Error::DurabilityUnknown(lost) if lost.ranges() == from_ref(&(0..5)));
 }
 
 both_runtimes!(a_journal_has_a_limit);
@@ -184,6 +189,6 @@ async fn a_journal_has_a_limit() {
         place.put(Some(&Server::new(Export::new(SIZE))));
         server.hang_up();
         recovered(&mut events).await;
-        assert_eq!(disk.status().maybe_lost, [4096..16384]);
+        assert_eq!(disk.status().maybe_lost, from_ref(&(4096..16384)));
     }
 }

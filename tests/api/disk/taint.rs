@@ -6,6 +6,7 @@ use nbd_client::testing::{Export, Server};
 use nbd_client::wire::request::RequestHead;
 use nbd_client::wire::{Command, Errno, TransmissionFlags as Flags};
 use nbd_client::{Changes, Connection, Error, Event};
+use std::slice::from_ref;
 
 use super::*;
 use crate::support::assert_matches;
@@ -118,7 +119,7 @@ async fn what_may_be_lost_is_said_after_a_failed_flush_is_forgiven() {
     assert_matches!(error, Error::DurabilityUnknown(lost) if lost.failure().is_some());
     disk.clear_flush_error();
     let error = watch(disk.flush().into_future()).await.unwrap_err();
-    assert_matches!(error, Error::DurabilityUnknown(lost) if lost.ranges() == [0..8]);
+    assert_matches!(error, Error::DurabilityUnknown(lost) if lost.ranges() == from_ref(&(0..8)));
 }
 
 both_runtimes!(what_may_be_lost_is_said_to_a_caller_who_listens);
@@ -134,7 +135,7 @@ async fn what_may_be_lost_is_said_to_a_caller_who_listens() {
     drop(flush);
     server.resume();
     let error = watch(disk.flush().into_future()).await.unwrap_err();
-    assert_matches!(error, Error::DurabilityUnknown(lost) if lost.ranges() == [0..8]);
+    assert_matches!(error, Error::DurabilityUnknown(lost) if lost.ranges() == from_ref(&(0..8)));
     watch(disk.flush().into_future()).await.unwrap();
 }
 
@@ -175,7 +176,7 @@ async fn closing_says_what_may_be_lost() {
         })
         .await;
         let lost = watch(disk.close()).await;
-        assert_matches!(lost, Err(Error::DurabilityUnknown(lost)) if lost.ranges() == [0..8]);
+        assert_matches!(lost, Err(Error::DurabilityUnknown(lost)) if lost.ranges() == from_ref(&(0..8)));
     }
 }
 
