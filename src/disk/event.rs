@@ -107,47 +107,48 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Changes a queue, and then wakes its listener.
-fn change(queue: &Mutex<Queue>, make: impl FnOnce(&mut Queue)) {
-    let listener = {
-        let mut queue = lock(queue);
-        make(&mut queue);
-        queue.listener.take()
-    };
-    if let Some(listener) = listener {
-        listener.wake();
-    }
-}
-
 /// Those who listen to events.
 #[derive(Debug, Default)]
-pub(super) struct Listeners(Vec<Weak<Mutex<Queue>>>);
+pub(super) struct Listeners {
+    queues: Vec<Weak<Mutex<Queue>>>,
+    /// Those who wait, to be woken when the lock of the hub is released.
+    woken: Vec<Waker>,
+}
 
 impl Listeners {
     pub(super) fn add(&mut self) -> Events {
         let queue = Arc::default();
-        self.0.push(Arc::downgrade(&queue));
+        self.queues.push(Arc::downgrade(&queue));
         Events { queue }
     }
 
     pub(super) fn tell(&mut self, event: &Event) {
-        self.0.retain(|listener| {
+        let woken = &mut self.woken;
+        self.queues.retain(|listener| {
             let Some(queue) = listener.upgrade() else {
                 return false;
             };
-            change(&queue, |queue| {
-                if queue.waiting.len() == WAITING {
-                    queue.waiting.pop_front();
-                }
-                queue.waiting.push_back(event.clone());
-            });
+            let mut queue = lock(&queue);
+            if queue.waiting.len() == WAITING {
+                queue.waiting.pop_front();
+            }
+            queue.waiting.push_back(event.clone());
+            woken.extend(queue.listener.take());
             true
         });
     }
 
     pub(super) fn end(&mut self) {
-        let listeners = self.0.drain(..).filter_map(|listener| listener.upgrade());
-        listeners.for_each(|queue| change(&queue, |queue| queue.is_over = true));
+        for queue in self.queues.drain(..).filter_map(|queue| queue.upgrade()) {
+            let mut queue = lock(&queue);
+            queue.is_over = true;
+            self.woken.extend(queue.listener.take());
+        }
+    }
+
+    /// Returns those who wait and have something to take.
+    pub(super) fn take_woken(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.woken)
     }
 }
 

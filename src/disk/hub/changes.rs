@@ -5,11 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use super::{Core, Hub, Link};
+use super::{Core, Guard, Hub, Link};
 use crate::disk::carry::Carried;
 use crate::disk::event::Event;
 use crate::disk::state::{Content, Hold, Mark, Place, Turn};
-use crate::driver::sync::MutexGuard;
 use crate::error::{Error, Result};
 
 impl Hub {
@@ -303,7 +302,7 @@ impl Placed {
         }
     }
 
-    fn end(&mut self, mut core: MutexGuard<'_, Core>) {
+    fn end(&mut self, mut core: Guard<'_>) {
         let mut woken = Vec::new();
         self.is_over = true;
         let was_sent = self.uncount(&mut core);

@@ -9,7 +9,9 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -77,6 +79,43 @@ struct Core {
     limited_by: Option<&'static str>,
 }
 
+/// The state, locked. Listeners to events are woken when it is released, since a waker may call back:
+/// the fields are dropped in this order.
+struct Guard<'a> {
+    core: MutexGuard<'a, Core>,
+    woken: Woken,
+}
+
+impl Deref for Guard<'_> {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+impl DerefMut for Guard<'_> {
+    fn deref_mut(&mut self) -> &mut Core {
+        &mut self.core
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.woken.0 = self.core.listeners.take_woken();
+    }
+}
+
+/// Wakes them when it is dropped.
+#[derive(Default)]
+struct Woken(Vec<Waker>);
+
+impl Drop for Woken {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(Waker::wake);
+    }
+}
+
 impl Core {
     /// Returns the links that are ready, and those that are out of use and have not ended.
     fn all_links(&self) -> Vec<Arc<Link>> {
@@ -122,8 +161,10 @@ impl Hub {
     }
 
     /// Locks the state, for a few statements.
-    fn core(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    fn core(&self) -> Guard<'_> {
+        let core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+        let woken = Woken::default();
+        Guard { core, woken }
     }
 
     /// Runs something in the background, on the runtime of the disk.

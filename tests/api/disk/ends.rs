@@ -210,3 +210,32 @@ async fn a_closure_that_panics_ends_the_disk_and_is_named() {
     .await;
     assert!(error.to_string().contains("panicked"), "{error}");
 }
+
+/// A waker may call back: no lock is held then.
+struct Asks(Disk, std::sync::atomic::AtomicUsize);
+
+impl std::task::Wake for Asks {
+    fn wake(self: Arc<Self>) {
+        drop(self.0.status());
+        self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+both_runtimes!(a_listener_may_ask_the_disk_when_it_is_woken);
+async fn a_listener_may_ask_the_disk_when_it_is_woken() {
+    use futures::StreamExt;
+    let (disk, server, _place) = open(builder()).await;
+    let mut events = disk.events();
+    let asks = Arc::new(Asks(disk.clone(), 0.into()));
+    let waker = asks.clone().into();
+    let mut context = std::task::Context::from_waker(&waker);
+    assert!(events.poll_next_unpin(&mut context).is_pending());
+    server.hang_up();
+    watch(async {
+        while asks.1.load(std::sync::atomic::Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    watch(disk.read(0, 1).into_future()).await.unwrap();
+}
