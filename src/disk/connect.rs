@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::builder::Settings;
@@ -20,17 +21,17 @@ const FURTHER: Duration = Duration::from_secs(10);
 
 /// Connects for the first time, as often as it takes.
 pub(super) async fn first(settings: &Settings, connector: &Connector) -> Result<Connection> {
-    let mut backoff = Backoff::new(settings.retry);
-    backoff.lost();
+    let mut backoff = Backoff::new(settings.retry, Instant::now());
+    backoff.lost(Instant::now());
     loop {
         let error = match settings.link.connect(connector.clone()).await {
             Err(error) if !is_final(&error, &settings.retry) => error,
             result => return result,
         };
-        match backoff.next() {
+        match backoff.next(Instant::now()) {
             Some((_, delay)) => tokio::time::sleep(delay).await,
             None => {
-                let mut attempts = backoff.attempts();
+                let mut attempts = backoff.attempts(Instant::now());
                 // The first one was not a repetition.
                 attempts.count += 1;
                 return Err(error.after_attempts(attempts));

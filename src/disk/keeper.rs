@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::OptionFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use tokio::time::Sleep;
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::backoff::Backoff;
@@ -17,6 +17,7 @@ use super::event::Event;
 use super::fence::Fence;
 use super::hub::{Hub, Link};
 use super::journal::write_again;
+use super::replacing::Replacing;
 use super::state::Mark;
 use super::watch::{self, Turn};
 use crate::connection::{Connection, Connector};
@@ -24,9 +25,6 @@ use crate::error::{Error, Phase, Result};
 
 /// What a fence has proven: up to which mark, but for the links of these generations.
 type Fenced = (Mark, Vec<u64>);
-
-/// How long it takes at least until a link that could not be replaced is tried again.
-const AGAIN: Duration = Duration::from_millis(100);
 
 type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -42,11 +40,7 @@ pub(super) struct Keeper {
     opening: Option<Task<Result<Connection>>>,
     /// Whether that is one beside others.
     is_further: bool,
-    /// How many links were in use at once since there was none. One that is lost is replaced.
-    most: usize,
-    /// How often a link could not be replaced, and when that is tried again.
-    refused: u32,
-    replacing: Option<Pin<Box<Sleep>>>,
+    replacing: Replacing,
     fencing: Option<Task<Option<Fenced>>>,
     flushing: Option<Task<()>>,
     backoff: Backoff,
@@ -54,7 +48,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) fn new(hub: Arc<Hub>, connector: Connector) -> Self {
-        let backoff = Backoff::new(hub.settings.retry);
+        let backoff = Backoff::new(hub.settings.retry, Instant::now());
         let keeper = Self {
             hub,
             connector,
@@ -62,9 +56,7 @@ impl Keeper {
             stalled: Vec::new(),
             opening: None,
             is_further: false,
-            most: 1,
-            refused: 0,
-            replacing: None,
+            replacing: Replacing::new(),
             fencing: None,
             flushing: None,
             backoff,
@@ -100,10 +92,7 @@ impl Keeper {
                     }
                 }
                 Some(()) = OptionFuture::from(self.flushing.as_mut()) => self.flushing = None,
-                Some(()) = OptionFuture::from(self.replacing.as_mut()) => {
-                    self.replacing = None;
-                    self.replace();
-                }
+                () = self.replacing.again() => self.replace(),
                 () = hub.attention.notified() => self.attend(),
             }
         }
@@ -138,8 +127,8 @@ impl Keeper {
         if is_final(&cause, &settings.retry) || is_over {
             return self.hub.give_up(cause);
         }
-        self.backoff.lost();
-        (self.most, self.refused, self.replacing) = (0, 0, None);
+        self.backoff.lost(Instant::now());
+        self.replacing.start_again();
         if self.opening.is_none() || self.is_further {
             self.retry(cause);
         }
@@ -147,8 +136,7 @@ impl Keeper {
 
     /// Makes another link in place of one that is lost, beside those in use.
     fn replace(&mut self) {
-        let links = self.hub.links().len();
-        if links > 0 && links < self.most && self.opening.is_none() && self.replacing.is_none() {
+        if self.replacing.is_due(self.hub.links().len()) && self.opening.is_none() {
             self.open_further();
         }
     }
@@ -169,12 +157,9 @@ impl Keeper {
             Error::ExportChanged { .. } => Some("a further connection leads to another export"),
             _ => Some("the server did not take a further connection"),
         };
-        if self.hub.links().len() < self.most {
-            self.refused = self.refused.saturating_add(1);
-            let delay = self.hub.settings.retry.bound(self.refused).max(AGAIN);
-            self.replacing = Some(Box::pin(tokio::time::sleep(delay)));
-        } else if let Some(why) = why {
-            self.hub.limit(why);
+        let links = self.hub.links().len();
+        if !self.replacing.refused(links, &self.hub.settings.retry) {
+            why.into_iter().for_each(|why| self.hub.limit(why));
         }
         self.hub.tell(&Event::Limited { cause });
     }
@@ -237,28 +222,27 @@ impl Keeper {
             return;
         }
         self.watch(link);
-        self.most = self.most.max(self.hub.links().len());
-        self.refused = 0;
+        self.replacing.used(self.hub.links().len());
         let generation = link.generation;
         self.hub.tell(&Event::Connected { generation });
-        if let Some(outage) = self.backoff.recovered() {
+        if let Some(outage) = self.backoff.recovered(Instant::now()) {
             self.hub.tell(&Event::Recovered { outage });
         }
     }
 
     /// Connects again, after a delay.
     fn retry(&mut self, cause: Error) {
-        let Some((attempt, delay)) = self.backoff.next() else {
+        let Some((attempt, delay)) = self.backoff.next(Instant::now()) else {
             return self
                 .hub
-                .give_up(cause.after_attempts(self.backoff.attempts()));
+                .give_up(cause.after_attempts(self.backoff.attempts(Instant::now())));
         };
         self.hub.tell(&Event::Retrying {
             attempt,
             delay,
             cause: cause.clone(),
         });
-        let (hub, end) = (self.hub.clone(), self.backoff.end());
+        let (hub, end) = (self.hub.clone(), self.backoff.end(Instant::now()));
         let (connector, silent) = (self.connector.clone(), self.stalled.clone());
         self.is_further = false;
         self.opening = Some(Box::pin(async move {
@@ -344,7 +328,7 @@ impl Keeper {
                 written = &mut writing => written?,
                 () = hub.leaving.notified() => hub.end(Error::closed(), None),
                 () = hub.until_over() => {}
-                () = tokio::time::sleep_until(self.backoff.end()) => {
+                () = tokio::time::sleep_until(self.backoff.end(Instant::now())) => {
                     // Then each write that is not answered is known as a ghost.
                     link.connection.leave(Duration::ZERO);
                     writing.await?;

@@ -12,6 +12,7 @@ mod keeper;
 mod policy;
 #[cfg(all(test, shuttle))]
 mod races;
+mod replacing;
 mod same;
 mod state;
 mod streams;
