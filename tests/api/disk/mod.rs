@@ -1,5 +1,6 @@
 //! A disk over connections that are lost.
 
+mod choice;
 mod ends;
 mod flushes;
 mod journal;
@@ -8,6 +9,7 @@ mod losses;
 mod parts;
 mod pieces;
 mod replaced;
+mod several;
 mod stalls;
 mod streams;
 mod taint;
