@@ -78,40 +78,156 @@ const OFFERS: [Offer; 8] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::BlockSize;
+    use crate::extent::Context;
     use crate::wire::{ReplyStyle, TransmissionFlags as Flags};
 
-    fn facts(size: u64, flags: Flags, is_tls: bool) -> Facts {
-        let flags = flags | Flags::HAS_FLAGS;
-        Facts::new(
-            Export::new("", size, flags, ReplyStyle::Extended).unwrap(),
-            is_tls,
-        )
+    const SIZE: u64 = 1 << 20;
+
+    /// All that an export can offer, and be written.
+    const ALL: Flags = Flags::all()
+        .difference(Flags::READ_ONLY)
+        .difference(Flags::SEND_RESIZE);
+
+    /// An encrypted connection to an export with everything that is compared.
+    fn facts(flags: Flags) -> Facts {
+        let mut export = Export::new("", SIZE, flags, ReplyStyle::Extended).unwrap();
+        export.canonical_name = Some("disk".into());
+        export.block_size = BlockSize::new(512, 4096, 1 << 20).ok();
+        export.contexts = vec![context(1, "base:allocation"), context(2, "x:y")];
+        Facts::new(export, true)
+    }
+
+    fn context(id: u32, name: &str) -> Context {
+        let name = name.into();
+        Context { id, name }
+    }
+
+    fn without(flag: Flags) -> Facts {
+        facts(ALL - flag)
+    }
+
+    fn with(change: impl FnOnce(&mut Facts)) -> Facts {
+        let mut facts = facts(ALL);
+        change(&mut facts);
+        facts
+    }
+
+    fn sized(minimum: u32, maximum: u32) -> Facts {
+        with(|facts| facts.export.block_size = BlockSize::new(minimum, 4096, maximum).ok())
+    }
+
+    fn named(name: Option<&str>) -> Facts {
+        with(|facts| facts.export.canonical_name = name.map(Into::into))
+    }
+
+    fn of_size(size: u64) -> Facts {
+        with(|facts| facts.export.size = size)
     }
 
     #[test]
     fn what_is_worse_is_named() {
-        let all = Flags::SEND_FLUSH | Flags::SEND_TRIM;
-        let first = facts(1 << 20, all, true);
-        first.check(&first, false).unwrap();
-        let better = facts(1 << 20, all | Flags::SEND_FUA, true);
-        first.check(&better, false).unwrap();
-        let larger = facts(1 << 21, all, true);
-        first.check(&larger, true).unwrap();
-        first.check(&larger, false).unwrap_err();
-        for (other, what) in [
+        let first = facts(ALL);
+        let size = "its size in bytes";
+        let name = "its canonical name";
+        let block = "its minimum block size in bytes";
+        let payload = "its maximum payload in bytes";
+        let missing = |name| with(|facts| facts.export.contexts.retain(|it| &*it.name != name));
+        let limited = with(|facts| facts.export.payload_limit = 1 << 16);
+        let local = with(|facts| facts.export.read_only = true);
+        for (now, what, was, is) in [
+            (of_size(SIZE - 512), size, "1048576", "1048064"),
+            (of_size(0), size, "1048576", "0"),
+            (named(Some("other")), name, r#""disk""#, r#""other""#),
+            (named(None), name, r#""disk""#, r#""""#),
             (
-                facts(1 << 19, all, true),
-                "size in bytes was 1048576, and is 524288",
+                facts(ALL | Flags::READ_ONLY),
+                "write access",
+                "offered",
+                "not",
+            ),
+            (local, "write access", "offered", "not"),
+            (without(Flags::SEND_FLUSH), "FLUSH", "offered", "not"),
+            (without(Flags::SEND_FUA), "FUA", "offered", "not"),
+            (
+                without(Flags::SEND_WRITE_ZEROES),
+                "WRITE_ZEROES",
+                "offered",
+                "not",
+            ),
+            (without(Flags::SEND_TRIM), "TRIM", "offered", "not"),
+            (
+                without(Flags::SEND_FAST_ZERO),
+                "FAST_ZERO",
+                "offered",
+                "not",
             ),
             (
-                facts(1 << 20, Flags::SEND_TRIM, true),
-                "FLUSH was offered, and is not",
+                without(Flags::CAN_MULTI_CONN),
+                "MULTI_CONN",
+                "offered",
+                "not",
             ),
-            (facts(1 << 20, all | Flags::READ_ONLY, true), "write access"),
-            (facts(1 << 20, all, false), "the connection was encrypted"),
+            (without(Flags::SEND_DF), "DF", "offered", "not"),
+            (sized(1024, 1 << 20), block, "512", "1024"),
+            (sized(512, 1 << 19), payload, "1048576", "524288"),
+            (limited, payload, "1048576", "65536"),
+            (
+                missing("base:allocation"),
+                "a metadata context",
+                r#""base:allocation""#,
+                "missing",
+            ),
+            (missing("x:y"), "a metadata context", r#""x:y""#, "missing"),
+            (
+                with(|facts| facts.is_tls = false),
+                "the connection",
+                "encrypted",
+                "not",
+            ),
         ] {
-            let error = first.check(&other, true).unwrap_err().to_string();
-            assert!(error.contains(what), "{error}");
+            // What may be larger is still compared with all that there was.
+            for may_grow in [false, true] {
+                let error = first.check(&now, may_grow).unwrap_err();
+                let Error::ExportChanged {
+                    what: a,
+                    was: b,
+                    is: c,
+                } = &error
+                else {
+                    panic!("{error:?}");
+                };
+                assert_eq!((*a, &**b, &**c), (what, was, is));
+            }
         }
+    }
+
+    #[test]
+    fn without_block_sizes_there_is_no_minimum() {
+        let (none, some) = (with(|facts| facts.export.block_size = None), facts(ALL));
+        some.check(&none, false).unwrap();
+        let text = none.check(&some, false).unwrap_err().to_string();
+        let expected = "its minimum block size in bytes was 1, and is 512";
+        assert!(text.contains(expected), "{text}");
+    }
+
+    #[test]
+    fn what_is_the_same_or_better_is_taken() {
+        let least = with(|facts| {
+            facts.export.flags = Flags::HAS_FLAGS | Flags::READ_ONLY;
+            facts.export.contexts.clear();
+            facts.is_tls = false;
+        });
+        let better = facts(ALL);
+        least.check(&better, false).unwrap();
+        better.check(&better, false).unwrap();
+        sized(1024, 1 << 19).check(&better, false).unwrap();
+        // The server chooses the numbers of contexts, and their order.
+        let turned = vec![context(1, "x:y"), context(7, "base:allocation")];
+        let turned = with(|facts| facts.export.contexts = turned);
+        better.check(&turned, false).unwrap();
+        // It may be larger only if that was said.
+        better.check(&of_size(SIZE + 512), true).unwrap();
+        better.check(&of_size(SIZE + 512), false).unwrap_err();
     }
 }

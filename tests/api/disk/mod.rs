@@ -9,6 +9,7 @@ mod losses;
 mod parts;
 mod pieces;
 mod replaced;
+mod same;
 mod several;
 mod stalls;
 mod streams;
