@@ -2,6 +2,7 @@
 
 mod choice;
 mod ends;
+mod fences;
 mod flushes;
 mod journal;
 mod links;
