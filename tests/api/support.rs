@@ -164,7 +164,7 @@ fn on_socket(
 
 /// Greets a client and puts TLS between it and a peer that believes to greet it.
 #[cfg(feature = "tls")]
-async fn front(client: TcpStream, mut peer: DuplexStream) {
+pub(crate) async fn front(client: TcpStream, mut peer: DuplexStream) {
     let mut greeting = [0; 18];
     peer.read_exact(&mut greeting).await.unwrap();
     let mut client = upgrade(client).await;

@@ -10,6 +10,7 @@ mod losses;
 mod parts;
 mod pieces;
 mod replaced;
+mod retry;
 mod same;
 mod several;
 mod stalls;
