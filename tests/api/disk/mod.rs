@@ -4,6 +4,7 @@ mod choice;
 mod ends;
 mod fences;
 mod flushes;
+mod further;
 mod journal;
 mod links;
 mod losses;
