@@ -1,6 +1,7 @@
 //! A disk over connections that are lost.
 
 mod choice;
+mod closes;
 mod ends;
 mod fences;
 mod flushes;
