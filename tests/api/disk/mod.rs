@@ -2,6 +2,7 @@
 
 mod choice;
 mod closes;
+mod early;
 mod ends;
 mod fences;
 mod flushes;
