@@ -13,12 +13,14 @@ mod losses;
 mod parts;
 mod pieces;
 mod replaced;
+mod requests;
 mod retry;
 mod same;
 mod several;
 mod stalls;
 mod streams;
 mod taint;
+mod unaligned;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
