@@ -78,20 +78,11 @@ impl<O: Execute> Change<O> {
 
     /// Returns the link for a change that need not wait for anything.
     fn at_once(&self, placed: &mut Placed) -> Option<Arc<Link>> {
-        match self.must_be_whole() {
+        let (effect, reads) = (self.effect(), self.reads());
+        let is_scattered = reads.is_some_and(|range| self.hub.is_scattered(range));
+        match self.must_be_whole() || is_scattered {
             true => None,
-            false
-                if self
-                    .reads()
-                    .is_some_and(|range| self.hub.is_scattered(range)) =>
-            {
-                None
-            }
-            false => {
-                let effect = self.effect();
-                self.hub
-                    .at_once(placed, &self.covers, &effect, self.reads())
-            }
+            false => self.hub.at_once(placed, &self.covers, &effect, reads),
         }
     }
 

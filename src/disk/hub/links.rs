@@ -83,12 +83,13 @@ impl Core {
 
 impl Hub {
     /// Waits for a link: of those that are ready, the one that has written what is asked for and not
-    /// flushed it, or else the least busy one.
+    /// flushed it, or else the one with
+    /// the fewest bytes in flight.
     pub(in crate::disk) async fn link(&self, range: Option<&Range<u64>>) -> Result<Lease<'_>> {
+        let length = range.map_or(0, |range| range.end - range.start);
         loop {
             let linked = self.linked.notified();
-            if let Some(link) = self.try_link(range)? {
-                let length = range.map_or(0, |range| range.end - range.start);
+            if let Some(link) = self.try_link(range, length)? {
                 return Ok(Lease {
                     hub: self,
                     link,
@@ -99,14 +100,11 @@ impl Hub {
         }
     }
 
-    fn try_link(&self, range: Option<&Range<u64>>) -> Result<Option<Arc<Link>>> {
+    fn try_link(&self, range: Option<&Range<u64>>, length: u64) -> Result<Option<Arc<Link>>> {
         let mut core = self.core();
         match &core.over {
             Some(error) => Err(error.clone()),
-            None => {
-                let length = range.map_or(0, |range| range.end - range.start);
-                Ok(self.pick(&mut core, range, length))
-            }
+            None => Ok(self.pick(&mut core, range, length)),
         }
     }
 
