@@ -31,6 +31,16 @@ async fn open_at(server: &Server) -> Disk {
         .unwrap()
 }
 
+/// Begins a flush, and gives it up while the server has it.
+async fn given_up(disk: &Disk, server: &Server) {
+    server.pause();
+    let mut flush = Box::pin(disk.flush().into_future());
+    assert!((&mut flush).now_or_never().is_none());
+    watch(server.held(1)).await;
+    drop(flush);
+    server.resume();
+}
+
 /// The error of the next flush, which must name the one that has failed.
 async fn tainted(disk: &Disk) {
     for _ in 0..2 {
@@ -59,12 +69,7 @@ async fn a_failed_flush_of_a_caller_who_has_gone_is_not_forgotten() {
     let server = fails_once(Export::new(SIZE));
     let disk = open_at(&server).await;
     disk.write(0, "acknowledged").await.unwrap();
-    server.pause();
-    let mut flush = Box::pin(disk.flush().into_future());
-    assert!((&mut flush).now_or_never().is_none());
-    watch(server.held(1)).await;
-    drop(flush);
-    server.resume();
+    given_up(&disk, &server).await;
     tainted(&disk).await;
 }
 
@@ -92,12 +97,7 @@ async fn a_failed_flush_over_a_connection_that_is_lost_is_not_forgotten() {
     let disk = open_at(&server).await;
     let mut events = disk.events();
     disk.write(0, "acknowledged").await.unwrap();
-    server.pause();
-    let mut flush = Box::pin(disk.flush().into_future());
-    assert!((&mut flush).now_or_never().is_none());
-    watch(server.held(1)).await;
-    drop(flush);
-    server.resume();
+    given_up(&disk, &server).await;
     // The answer has come before this one.
     watch(disk.ping()).await.unwrap();
     server.hang_up();
