@@ -30,7 +30,7 @@ const OF_ALL: [(&str, &str); 17] = [
     (": `Builder::force_export_name(true)` does without it", ""),
     (": see `Builder::extended_headers`", ""),
     (": see `Builder::request_block_size`", ""),
-    (" (`DiskBuilder::fence`)", ""),
+    (" (`DiskBuilder::fence`) or `Disk::assume_fenced`", ""),
     (
         "`TlsMode::Disable` leaves it out",
         "a URI with nbd in place of nbds leaves it out",
