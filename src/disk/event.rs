@@ -27,7 +27,8 @@ pub enum Event {
         /// Its number, counted from 1.
         generation: u64,
     },
-    /// A connection was lost.
+    /// A connection was lost. It is told when no change is on its way over it any more, so perhaps after
+    /// [`Retrying`](Self::Retrying).
     Lost {
         /// Its number, counted from 1.
         generation: u64,

@@ -44,8 +44,10 @@ impl Hub {
         }
     }
 
+    /// Looks for a flush that has failed, and was not forgiven.
+    ///
     /// # Errors
-    /// If a flush has failed before on any link, whoever has asked for it.
+    /// If there is one, on any link, whoever has asked for it.
     pub(in crate::disk) fn no_failure(&self) -> Result<()> {
         let links = self.core().all_links();
         for link in links {
