@@ -65,7 +65,7 @@ impl Driver {
             return Poll::Pending;
         }
         match self.poll_fill(cx) {
-            Poll::Ready(Ok(0)) => Poll::Ready(self.eof()),
+            Poll::Ready(Ok(false)) => Poll::Ready(self.eof()),
             // Bytes that come when nothing is owed are ignored.
             Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Poll::Pending,

@@ -39,6 +39,9 @@ struct Core {
     driver: Option<Waker>,
     /// Whether the driver is about to run, so that it need not be woken.
     scheduled: bool,
+    /// Whether the driver sleeps although it has more to do once the caller that it woke has run:
+    /// that caller wakes it.
+    awaits_caller: bool,
     /// Whether the driver is to fail the requests of which nothing is written.
     discarding: bool,
     /// Whether the last handle is gone.
@@ -66,6 +69,7 @@ impl Transmission {
                 session,
                 driver: None,
                 scheduled: true,
+                awaits_caller: false,
                 discarding: false,
                 detached: false,
                 leaving: None,
@@ -147,13 +151,23 @@ impl Transmission {
         }
     }
 
+    /// Wakes the driver if it waits for a caller.
+    fn resume(core: MutexGuard<'_, Core>) {
+        if core.awaits_caller {
+            Self::schedule(core);
+        }
+    }
+
     /// Returns the reason why no request is taken any more, if so.
     pub(crate) fn refusal(&self) -> Option<Error> {
         self.core().session.refusal()
     }
 
     pub(crate) fn poll_answer(&self, cookie: Cookie, waker: &Waker) -> Poll<Result<Answer, Error>> {
-        self.core().session.poll_answer(cookie, waker)
+        let mut core = self.core();
+        let answer = core.session.poll_answer(cookie, waker);
+        Self::resume(core);
+        answer
     }
 
     pub(crate) fn poll_chunk(
@@ -161,7 +175,10 @@ impl Transmission {
         cookie: Cookie,
         waker: &Waker,
     ) -> Poll<Option<Result<Chunk, Error>>> {
-        self.core().session.poll_chunk(cookie, waker)
+        let mut core = self.core();
+        let chunk = core.session.poll_chunk(cookie, waker);
+        Self::resume(core);
+        chunk
     }
 
     /// Abandons a request: its caller has dropped it.
@@ -171,9 +188,7 @@ impl Transmission {
             session.has_output()
         });
         // Requests that waited behind a change that now waits for this one may have been queued.
-        if has_output {
-            self.wake_driver();
-        }
+        self.wake_for(has_output);
     }
 
     /// Removes a waiting request. Returns its cookie if it was admitted meanwhile.
@@ -181,9 +196,7 @@ impl Transmission {
         let (cookie, has_output) =
             self.change(|session| (session.cancel(ticket), session.has_output()));
         // Requests that waited behind it may have been queued.
-        if has_output {
-            self.wake_driver();
-        }
+        self.wake_for(has_output);
         cookie
     }
 
@@ -193,11 +206,16 @@ impl Transmission {
         place: &mut Option<Place>,
         waker: &Waker,
     ) -> Poll<Result<(), Error>> {
-        self.core().session.poll_settled(place, waker)
+        let mut core = self.core();
+        let settled = core.session.poll_settled(place, waker);
+        Self::resume(core);
+        settled
     }
 
     pub(crate) fn leave_settling(&self, place: Place) {
-        self.core().session.leave_settling(place);
+        let mut core = self.core();
+        core.session.leave_settling(place);
+        Self::resume(core);
     }
 
     /// Refuses further requests, lets those in flight finish, and then disconnects.
@@ -290,6 +308,14 @@ impl Transmission {
 
     fn wake_driver(&self) {
         Self::schedule(self.core());
+    }
+
+    /// Wakes the driver if there is something to write, or if it waits for a caller.
+    fn wake_for(&self, has_output: bool) {
+        let core = self.core();
+        if has_output || core.awaits_caller {
+            Self::schedule(core);
+        }
     }
 
     // Poison is ignored: a panic of a caller's waker cannot leave the session half changed, since

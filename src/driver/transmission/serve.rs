@@ -36,6 +36,7 @@ impl Transmission {
         let mut guard = self.core();
         let core = &mut *guard;
         core.scheduled = false;
+        core.awaits_caller = false;
         match &mut core.driver {
             Some(old) => old.clone_from(waker),
             old => *old = Some(waker.clone()),
@@ -103,6 +104,11 @@ impl Transmission {
     /// Marks the driver as about to run, so that callers do not wake it.
     pub(in crate::driver) fn mark_scheduled(&self) {
         self.core().scheduled = true;
+    }
+
+    /// Has the caller that is woken next wake the driver when it has run.
+    pub(in crate::driver) fn await_caller(&self) {
+        self.core().awaits_caller = true;
     }
 
     /// Frees memory of an idle connection.

@@ -1,0 +1,161 @@
+//! When the driver and its callers wake each other.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+use super::*;
+use crate::export::Export;
+use crate::session::{Bounds, Cookie, Sink, Submission};
+use crate::wire::reply::Reply;
+use crate::wire::request::{COMPACT_REQUEST, RequestHead};
+use crate::wire::{Command, CommandFlags, Errno, ReplyStyle, TransmissionFlags};
+
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Count {
+    /// Returns how often it was woken since it was asked last.
+    fn take(&self) -> usize {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// A connection whose driver runs only when a test polls it.
+struct Stepped {
+    transmission: Arc<Transmission>,
+    driver: Pin<Box<dyn Future<Output = Ended>>>,
+    woken: Arc<Count>,
+    server: DuplexStream,
+}
+
+impl Stepped {
+    fn new() -> Self {
+        let flags = TransmissionFlags::HAS_FLAGS | TransmissionFlags::SEND_FLUSH;
+        let export = Export::new("", 1 << 20, flags, ReplyStyle::Simple).unwrap();
+        let bounds = Bounds {
+            requests: 64,
+            bytes: 1 << 20,
+        };
+        let config = Config {
+            busy_poll: Some(Duration::ZERO),
+            ..Config::default()
+        };
+        let transmission = Transmission::new(Arc::new(export), ReplyStyle::Simple, bounds, &config);
+        let transmission = Arc::new(transmission);
+        let (client, server) = tokio::io::duplex(1 << 16);
+        let (read, write) = tokio::io::split(client);
+        let input = Input::new(Box::new(read), BytesMut::new());
+        let output = Output::new(Box::new(write));
+        let mut driver = Driver::new(transmission.clone(), input, output, &config);
+        Self {
+            transmission,
+            driver: Box::pin(async move { driver.run().await }),
+            woken: Arc::default(),
+            server,
+        }
+    }
+
+    /// Polls the driver once. Returns how often it was woken meanwhile.
+    fn step(&mut self) -> usize {
+        let waker = Waker::from(self.woken.clone());
+        self.woken.take();
+        let polled = self.driver.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending(), "{polled:?}");
+        self.woken.take()
+    }
+
+    /// Submits so many flushes, and has their caller wait for the answers.
+    async fn submit(&self, requests: usize, caller: &Arc<Count>) -> Vec<Cookie> {
+        let mut cookies = Vec::new();
+        for _ in 0..requests {
+            let mut submission = Some(Submission {
+                command: Command::FLUSH,
+                flags: CommandFlags::empty(),
+                offset: 0,
+                length: 0,
+                payload: Bytes::new(),
+                sink: Sink::None,
+            });
+            let mut ticket = None;
+            let cookie = poll_fn(|cx| {
+                let waker = cx.waker();
+                self.transmission
+                    .poll_submit(&mut submission, &mut ticket, waker)
+            });
+            cookies.push(cookie.await.unwrap());
+        }
+        for &cookie in &cookies {
+            let waker = Waker::from(caller.clone());
+            assert!(self.transmission.poll_answer(cookie, &waker).is_pending());
+        }
+        cookies
+    }
+
+    /// Answers all requests that have come, in one write.
+    async fn answer(&mut self, requests: usize) {
+        let mut replies = BytesMut::new();
+        for _ in 0..requests {
+            let mut bytes = [0; COMPACT_REQUEST];
+            self.server.read_exact(&mut bytes).await.unwrap();
+            let head = RequestHead::decode(false, &bytes).unwrap().unwrap();
+            Reply::simple(head.cookie, Errno::OK, Bytes::new()).encode(&mut replies);
+        }
+        self.server.write_all(&replies).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_takes_its_answer_wakes_the_driver() {
+    let (mut connection, caller) = (Stepped::new(), Arc::<Count>::default());
+    let cookie = connection.submit(1, &caller).await[0];
+    connection.step();
+    connection.answer(1).await;
+
+    // A task that wakes itself has the multi-thread runtime wake another worker.
+    assert_eq!(connection.step(), 0, "the driver wakes itself");
+    assert_eq!(caller.take(), 1);
+    let answer = connection.transmission.poll_answer(cookie, Waker::noop());
+    assert!(answer.is_ready());
+    assert_eq!(connection.woken.take(), 1);
+    // What the caller asks next finds the driver about to run.
+    connection.submit(1, &caller).await;
+    assert_eq!(connection.woken.take(), 0);
+}
+
+#[tokio::test]
+async fn a_caller_that_drops_its_future_wakes_the_driver() {
+    let (mut connection, caller) = (Stepped::new(), Arc::<Count>::default());
+    let cookie = connection.submit(1, &caller).await[0];
+    connection.step();
+    connection.answer(1).await;
+    assert_eq!((connection.step(), caller.take()), (0, 1));
+    connection.transmission.abandon(cookie);
+    assert_eq!(connection.woken.take(), 1);
+}
+
+#[tokio::test]
+async fn the_driver_sleeps_again_after_a_caller_that_asks_nothing() {
+    let (mut connection, caller) = (Stepped::new(), Arc::<Count>::default());
+    let cookie = connection.submit(1, &caller).await[0];
+    connection.step();
+    connection.answer(1).await;
+    connection.step();
+    let _ = connection.transmission.poll_answer(cookie, Waker::noop());
+    assert_eq!(connection.step(), 0);
+    // It no longer waits for a caller.
+    let _ = connection.submit(1, &caller).await;
+    assert_eq!(connection.woken.take(), 1);
+}
