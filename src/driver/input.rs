@@ -27,6 +27,8 @@ pub(super) struct Input {
     /// The number of bytes that the next message needs.
     needed: usize,
     bulk: Option<Bulk>,
+    /// Whether complete messages may be left in the buffer.
+    left: bool,
     /// Whether the last data was bulk data, so that the next probably is, too.
     large: bool,
 }
@@ -39,6 +41,7 @@ impl Input {
             buffer,
             needed: 0,
             bulk: None,
+            left: false,
             large: false,
         }
     }
@@ -51,6 +54,16 @@ impl Input {
     /// Returns whether everything that was read has been taken in, up to the end of a message.
     pub(super) fn is_empty(&self) -> bool {
         self.bulk.is_none() && self.buffer.is_empty()
+    }
+
+    /// Returns whether complete messages may be left, which are taken in without another read.
+    pub(super) const fn has_left(&self) -> bool {
+        self.left
+    }
+
+    /// Returns once whether complete messages may be left.
+    pub(super) const fn take_left(&mut self) -> bool {
+        std::mem::replace(&mut self.left, false)
     }
 
     /// Drops what was read.
@@ -100,8 +113,8 @@ impl Input {
         half.clamp(MIN_INPUT, MAX_INPUT)
     }
 
-    /// Hands all complete messages to the session. Returns whether the rest is the beginning of a
-    /// message, as opposed to bulk data.
+    /// Hands complete messages to the session, as many as it takes at once. Returns whether the rest
+    /// is the beginning of a message, as opposed to bulk data.
     ///
     /// # Errors
     /// If the server broke the protocol.
@@ -126,6 +139,10 @@ impl Input {
                 Intake::Bulk(bulk) => {
                     self.large = true;
                     self.bulk = Some(bulk);
+                }
+                Intake::Caller => {
+                    self.left = true;
+                    return Ok(true);
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! Receives from the server: matches every message with its request, checks it, and stores it.
 
+use std::ops::RangeInclusive;
+
 use bytes::{Buf, BytesMut};
 
 use super::assembly::Loan;
@@ -10,6 +12,13 @@ use crate::wire::{ChunkType, Command, Errno, ProtocolError, ReplyStyle, Text};
 /// Data of at least this many bytes is received straight into the buffer of its read.
 pub const BULK: usize = 32 << 10;
 
+/// With so many requests in flight, each answer is handed out before the next message is taken.
+///
+/// A server with several threads, such as nbdkit, has the next request then while the other replies
+/// are taken in; otherwise client and server wait for each other in turn. With more in flight there
+/// is always something left to do for the server, and taking all replies at once costs less.
+const FEW: RangeInclusive<usize> = 3..=7;
+
 /// What the session needs next.
 #[derive(Debug)]
 pub enum Intake {
@@ -17,6 +26,8 @@ pub enum Intake {
     Bytes(usize),
     /// Data for this part of a buffer; [`Session::received`] takes it back when it is full.
     Bulk(Bulk),
+    /// That the caller whose answer has come runs first: there may be more messages in the input.
+    Caller,
 }
 
 /// The meaning of the next bytes of the input.
@@ -67,7 +78,7 @@ impl Bulk {
 }
 
 impl Session {
-    /// Takes all complete messages from `input`, and returns what is needed next.
+    /// Takes complete messages from `input`, and returns what is needed next.
     ///
     /// # Errors
     /// If the server broke the protocol. Nothing in `input` can be trusted any more.
@@ -77,10 +88,14 @@ impl Session {
             input.clear();
             return Ok(Intake::Bytes(1));
         }
+        let (few, woken) = (FEW.contains(&self.in_flight()), self.woken.len());
         loop {
             let awaiting = match self.awaiting.take() {
                 Some(awaiting) => awaiting,
                 None => {
+                    if few && self.woken.len() > woken && !input.is_empty() {
+                        return Ok(Intake::Caller);
+                    }
                     let Some(head) = self.codec.take(input)? else {
                         return Ok(Intake::Bytes(input.len().saturating_add(1)));
                     };

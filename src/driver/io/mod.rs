@@ -68,7 +68,7 @@ enum Next {
     Read,
     /// Wake one caller. Nothing else is to be done.
     WakeOne,
-    /// Wake the callers, and let them run before it writes what is queued.
+    /// Wake the callers, and let them run before it writes what is queued and takes in what is left.
     Yield,
 }
 
@@ -221,8 +221,12 @@ impl Driver {
         }
     }
 
-    /// Reads once. Returns false at the end of the stream.
+    /// Reads once, unless messages that were read before are left. Returns false at the end of the
+    /// stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.input.take_left() {
+            return Poll::Ready(Ok(true));
+        }
         let count = std::task::ready!(self.input.poll_fill(self.expected, cx))?;
         if count == 0 {
             return Poll::Ready(Ok(false));
@@ -262,7 +266,7 @@ impl Driver {
         self.active = true;
         Ok(match self.woken.len() {
             0 if !queued => Next::Read,
-            1 if !has_output => Next::WakeOne,
+            1 if !has_output && !self.input.has_left() => Next::WakeOne,
             _ => Next::Yield,
         })
     }

@@ -159,3 +159,27 @@ async fn the_driver_sleeps_again_after_a_caller_that_asks_nothing() {
     let _ = connection.submit(1, &caller).await;
     assert_eq!(connection.woken.take(), 1);
 }
+
+#[tokio::test]
+async fn a_few_answers_are_handed_out_one_by_one() {
+    for requests in [2, 3, 5, 7, 8, 40] {
+        let (mut connection, caller) = (Stepped::new(), Arc::<Count>::default());
+        connection.submit(requests, &caller).await;
+        connection.step();
+        connection.answer(requests).await;
+        let mut handed = Vec::new();
+        while handed.iter().sum::<usize>() < requests {
+            assert!(handed.len() < requests, "{handed:?}");
+            connection.step();
+            handed.push(caller.take());
+        }
+        // From the third to the last on, as many are in flight as are taken in at once.
+        match requests {
+            3 | 5 | 7 => {
+                assert!(handed[..requests - 2].iter().all(|&count| count == 1));
+                assert_eq!(handed.len(), requests - 1);
+            }
+            _ => assert_eq!(handed, [requests]),
+        }
+    }
+}

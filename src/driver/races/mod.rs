@@ -35,19 +35,23 @@ const RUNS: usize = 4_000;
 
 /// A connection whose socket takes so many bytes, and its driver in a thread of its own.
 fn connect(room: usize) -> (Arc<Transmission>, Stream, thread::JoinHandle<Ended>) {
-    let (transmission, stream, driver) = prepare(room);
+    let (transmission, stream, driver) = prepare(room, 2);
     let driver = thread::spawn(move || block_on(driver));
     (transmission, stream, driver)
 }
 
-/// A connection whose socket takes so many bytes, and its driver.
-fn prepare(room: usize) -> (Arc<Transmission>, Stream, impl Future<Output = Ended>) {
+/// A connection whose socket takes so many bytes, with so many requests in flight at most, and its
+/// driver.
+fn prepare(
+    room: usize,
+    requests: usize,
+) -> (Arc<Transmission>, Stream, impl Future<Output = Ended>) {
     let stream = Stream::default();
     stream.drain(room);
     let flags = TransmissionFlags::HAS_FLAGS | TransmissionFlags::SEND_FLUSH;
     let export = Export::new("", 1 << 20, flags, ReplyStyle::Simple).unwrap();
     let bounds = Bounds {
-        requests: 2,
+        requests,
         bytes: 1 << 20,
     };
     // What happens is decided by the order alone, and not by a clock.
@@ -171,6 +175,23 @@ fn every_call_is_woken() {
     });
 }
 
+// Their answers are handed out one by one, to a caller that takes the last one first.
+#[test]
+fn a_few_calls_are_woken_in_any_order() {
+    explore(|| {
+        let (transmission, _stream, driver) = prepare(usize::MAX, 4);
+        let driver = thread::spawn(move || block_on(driver));
+        let cookies: Vec<_> = (0..4)
+            .map(|_| block_on(submit(&transmission, write(10))).unwrap())
+            .collect();
+        for &cookie in cookies.iter().rev() {
+            block_on(poll_fn(|cx| transmission.poll_answer(cookie, cx.waker()))).unwrap();
+        }
+        transmission.close();
+        assert!(matches!(driver.join().unwrap(), Ended::Orderly(_)));
+    });
+}
+
 // R18: the write is answered before its payload is written.
 #[test]
 fn an_early_answer_waits_for_the_rest_of_its_request() {
@@ -253,7 +274,7 @@ fn a_large_read_alone_is_answered() {
 #[test]
 fn a_large_read_is_answered_where_driver_and_callers_take_turns() {
     explore(|| {
-        let (transmission, stream, driver) = prepare(COMPACT_REQUEST / 2);
+        let (transmission, stream, driver) = prepare(COMPACT_REQUEST / 2, 2);
         let socket = thread::spawn(move || stream.drain(1 << 20));
         let caller = async {
             for _ in 0..2 {

@@ -186,10 +186,16 @@ impl Wire {
             self.session.received(bulk)?;
         }
         self.input.extend_from_slice(piece);
-        if let Intake::Bulk(bulk) = self.session.receive(&mut self.input)? {
-            self.bulk = Some(bulk);
+        loop {
+            match self.session.receive(&mut self.input)? {
+                Intake::Bytes(_) => return Ok(()),
+                Intake::Bulk(bulk) => {
+                    self.bulk = Some(bulk);
+                    return Ok(());
+                }
+                Intake::Caller => {}
+            }
         }
-        Ok(())
     }
 
     fn poll(&mut self, cookie: Cookie) -> Poll<Result<Answer, Error>> {
