@@ -220,23 +220,19 @@ impl Disk {
                 error => Err(error),
             };
         }
-        let (begin, overdue) = (Instant::now(), || Error::timeout(Phase::Shutdown, limit));
+        let begin = Instant::now();
         let settled = timer::until(timer::after(limit), hub.settle()).await;
         let (links, lost) = (hub.links(), hub.lost_for_good());
         hub.end(Error::closed(), None);
-        let mut result = settled.ok_or_else(overdue);
+        let mut result = settled.ok_or_else(|| Error::timeout(Phase::Shutdown, limit));
         if !lost.is_empty() {
             result = result.and_then(|()| Err(Error::maybe_lost(lost).at(&hub.site)));
         }
         // The first one may have started the server.
         for link in links.into_iter().rev() {
             // Reads in flight are waited for, too, but no longer than that.
-            let rest = limit.saturating_sub(begin.elapsed());
-            let ended = match link.connection.disconnect().timeout(rest).await {
-                Err(Error::Timeout(Phase::Shutdown, _)) => Err(overdue()),
-                ended => ended,
-            };
-            result = result.and(ended);
+            let disconnect = link.connection.disconnect().timeout(limit);
+            result = result.and(disconnect.since(begin).await);
         }
         result
     }

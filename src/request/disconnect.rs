@@ -4,6 +4,8 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::connection::Connection;
 use crate::driver::runtime::check_time;
 use crate::driver::timer::{after, until};
@@ -34,6 +36,8 @@ use crate::state::State;
 pub struct Disconnect {
     connection: Connection,
     timeout: Option<Duration>,
+    /// When the timeout began, unless it begins with the first poll.
+    since: Option<Instant>,
     abandons: bool,
 }
 
@@ -42,6 +46,7 @@ impl Disconnect {
         Self {
             connection,
             timeout: None,
+            since: None,
             abandons: false,
         }
     }
@@ -51,6 +56,12 @@ impl Disconnect {
     /// server has the [`shutdown_timeout`](crate::Builder::shutdown_timeout).
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Counts the timeout, which errors name, from an earlier time.
+    pub(crate) const fn since(mut self, begin: Instant) -> Self {
+        self.since = Some(begin);
         self
     }
 
@@ -82,7 +93,9 @@ impl Disconnect {
         let Some(timeout) = self.timeout else {
             return self.ended().await;
         };
-        match until(after(timeout), self.ended()).await {
+        let passed = self.since.map_or(Duration::ZERO, |begin| begin.elapsed());
+        let rest = timeout.saturating_sub(passed);
+        match until(after(rest), self.ended()).await {
             Some(result) => result,
             None => Err(self.give_up(timeout).await),
         }
