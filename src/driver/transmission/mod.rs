@@ -151,11 +151,14 @@ impl Transmission {
         }
     }
 
-    /// Wakes the driver if it waits for a caller.
-    fn resume(core: MutexGuard<'_, Core>) {
+    /// Lets a caller use the session, and then wakes the driver if it waits for a caller.
+    fn call<T>(&self, call: impl FnOnce(&mut Session) -> T) -> T {
+        let mut core = self.core();
+        let result = call(&mut core.session);
         if core.awaits_caller {
             Self::schedule(core);
         }
+        result
     }
 
     /// Returns the reason why no request is taken any more, if so.
@@ -164,10 +167,7 @@ impl Transmission {
     }
 
     pub(crate) fn poll_answer(&self, cookie: Cookie, waker: &Waker) -> Poll<Result<Answer, Error>> {
-        let mut core = self.core();
-        let answer = core.session.poll_answer(cookie, waker);
-        Self::resume(core);
-        answer
+        self.call(|session| session.poll_answer(cookie, waker))
     }
 
     pub(crate) fn poll_chunk(
@@ -175,10 +175,7 @@ impl Transmission {
         cookie: Cookie,
         waker: &Waker,
     ) -> Poll<Option<Result<Chunk, Error>>> {
-        let mut core = self.core();
-        let chunk = core.session.poll_chunk(cookie, waker);
-        Self::resume(core);
-        chunk
+        self.call(|session| session.poll_chunk(cookie, waker))
     }
 
     /// Abandons a request: its caller has dropped it.
@@ -206,16 +203,11 @@ impl Transmission {
         place: &mut Option<Place>,
         waker: &Waker,
     ) -> Poll<Result<(), Error>> {
-        let mut core = self.core();
-        let settled = core.session.poll_settled(place, waker);
-        Self::resume(core);
-        settled
+        self.call(|session| session.poll_settled(place, waker))
     }
 
     pub(crate) fn leave_settling(&self, place: Place) {
-        let mut core = self.core();
-        core.session.leave_settling(place);
-        Self::resume(core);
+        self.call(|session| session.leave_settling(place));
     }
 
     /// Refuses further requests, lets those in flight finish, and then disconnects.
