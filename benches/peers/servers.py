@@ -8,7 +8,8 @@ import time
 
 
 def pinned(cpu):
-    return lambda: os.sched_setaffinity(0, {cpu})
+    """What gives a process one processor; or all of them, for None."""
+    return None if cpu is None else lambda: os.sched_setaffinity(0, {cpu})
 
 
 class Servers:
