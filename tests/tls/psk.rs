@@ -7,7 +7,7 @@ use std::pin::Pin;
 use futures::future::join_all;
 use nbd_client::testing::Peer;
 use nbd_client::wire::{Command, ReplyStyle};
-use nbd_client::{Connection, Error, ErrorKind, TlsFailure, TlsMode, TlsPsk, TlsVersion};
+use nbd_client::{Connection, Delivery, Error, ErrorKind, TlsFailure, TlsMode, TlsPsk, TlsVersion};
 use openssl::ssl::{Ssl, SslContextBuilder, SslMethod, SslVersion};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
@@ -342,4 +342,57 @@ async fn requests_share_records_with_their_data() {
     let (said, _) = tap.await.unwrap();
     let records = wire::records(&said);
     assert!(records <= REQUESTS as usize + 4, "{records} records");
+}
+
+/// OpenSSL has a record ready that the socket does not take, of requests that are then given up.
+#[tokio::test]
+async fn requests_that_are_given_up_do_not_break_the_record_that_waits() {
+    const REQUESTS: usize = 1000;
+    const SIZE: usize = 1024;
+    for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
+        let (conn, mut peer) = connected(version).await;
+        let write = |i: usize| {
+            let request = conn.write((i * SIZE) as u64, vec![i as u8; SIZE]);
+            tokio::spawn(request.into_future())
+        };
+        let writes: Vec<_> = (0..REQUESTS).map(write).collect();
+        fill(&conn).await;
+        let parting = tokio::spawn(conn.disconnect().abandon().into_future());
+        while !writes[REQUESTS - 1].is_finished() {
+            tokio::task::yield_now().await;
+        }
+        let mut heard = 0;
+        loop {
+            let request = peer.expect_request().await.unwrap();
+            if request.head.command == Command::DISC {
+                break;
+            }
+            assert_eq!(request.head.offset, (heard * SIZE) as u64);
+            assert_eq!(request.payload, vec![heard as u8; SIZE]);
+            peer.acknowledge(&request.head).await.unwrap();
+            heard += 1;
+        }
+        peer.close();
+        parting.await.unwrap().unwrap();
+        for (i, written) in writes.into_iter().enumerate() {
+            let unsent = written.await.unwrap().err();
+            let delivery = unsent.map(|error| error.delivery());
+            let expected = (i >= heard).then_some(Delivery::NotSent);
+            assert_eq!(delivery, expected, "{i} of {heard}");
+        }
+    }
+}
+
+/// Waits until the stream takes no more.
+async fn fill(conn: &Connection) {
+    let mut before = 0;
+    loop {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        match conn.stats().bytes_sent {
+            sent if sent > 0 && sent == before => return,
+            sent => before = sent,
+        }
+    }
 }

@@ -16,6 +16,8 @@ mod pem;
 mod psk;
 #[cfg(feature = "tls-psk")]
 mod psk_file;
+#[cfg(feature = "tls-psk")]
+mod psk_stream;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 mod rustls;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{
@@ -14,10 +13,10 @@ use openssl::ssl::{
     SslSessionCacheMode, SslVerifyMode, SslVersion,
 };
 use openssl::x509::X509VerifyResult;
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, BufWriter, ReadBuf};
 use tokio_openssl::SslStream;
 use zeroize::Zeroizing;
 
+use super::psk_stream::{Records, Watched};
 use super::{ByteStream, TlsInfo, TlsUpgrade, TlsVersion, Upgrading, failure, psk_file};
 use crate::error::{Error, InvalidUse, Result, TlsError, TlsFailure};
 
@@ -31,11 +30,6 @@ const SUITES_12: &str = "ECDHE-PSK-CHACHA20-POLY1305:DHE-PSK-AES256-GCM-SHA384:\
 /// What OpenSSL takes at most (with the NUL that ends the name).
 const MAX_USER: usize = 255;
 const MAX_KEY: usize = 256;
-
-/// OpenSSL reads the head of each record by itself: it reads from a buffer instead.
-const READ_AHEAD: usize = 64 << 10;
-/// Each write is a record of its own: small ones are put together first.
-const RECORD: usize = 16 << 10;
 
 /// TLS with a pre-shared key, by OpenSSL: for [`Builder::tls`](crate::Builder::tls).
 ///
@@ -166,17 +160,12 @@ impl TlsPsk {
             // What is no host name need not be told.
             let _ = ssl.set_hostname(name);
         }
-        let stream = Watched {
-            inner: BufReader::with_capacity(READ_AHEAD, stream),
-            ended: false,
-        };
-        let mut stream = SslStream::new(ssl, stream).map_err(internal)?;
+        let mut stream = SslStream::new(ssl, Watched::new(stream)).map_err(internal)?;
         let result = Pin::new(&mut stream).connect().await;
         result.map_err(|error| explain(error, stream.ssl()))?;
         prove(stream.ssl())?;
         let info = describe(stream.ssl()).with_psk_identity(&self.user);
-        let stream = BufWriter::with_capacity(RECORD, Truncation(stream));
-        Ok((Box::new(stream), info))
+        Ok((Box::new(Records::new(stream)), info))
     }
 }
 
@@ -289,81 +278,4 @@ fn alert(error: &openssl::error::Error) -> Option<i32> {
     const OFFSET: i32 = 1000;
     let reason = error.reason_code();
     (reason >= OFFSET).then_some(reason - OFFSET)
-}
-
-/// The stream below TLS; remembers its end.
-struct Watched {
-    inner: BufReader<Box<dyn ByteStream>>,
-    ended: bool,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        self.ended = self.ended || buf.filled().len() == before && buf.remaining() > 0;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
-/// The stream above TLS; tells its end from that of the stream below, which OpenSSL does not in
-/// all its versions.
-struct Truncation(SslStream<Watched>);
-
-impl AsyncRead for Truncation {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let result = ready!(Pin::new(&mut self.0).poll_read(cx, buf));
-        let ended = self.0.get_ref().ended;
-        let nothing = buf.filled().len() == before && buf.remaining() > 0;
-        if ended && (nothing || result.is_err()) {
-            let what = "server closed the connection without sending TLS close_notify";
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, what)));
-        }
-        Poll::Ready(result)
-    }
-}
-
-impl AsyncWrite for Truncation {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
 }
