@@ -82,9 +82,17 @@ impl Session {
         }
     }
 
+    /// Completes a request, and queues the requests that waited for its room.
+    pub(super) fn complete(&mut self, slot: usize, result: Result<Answer, Error>) {
+        self.retire(slot, result);
+        if self.gate.has_waiting() {
+            self.grant();
+        }
+    }
+
     /// Completes a request: frees its room at the gate, and keeps the answer for its caller. A block
     /// that was read to be changed is written first.
-    pub(super) fn complete(&mut self, slot: usize, result: Result<Answer, Error>) {
+    pub(super) fn retire(&mut self, slot: usize, result: Result<Answer, Error>) {
         let result = match result {
             Ok(Answer::Block(block)) => match self.write_back(slot, *block) {
                 Ok(()) => return,
@@ -123,9 +131,6 @@ impl Session {
         }
         if let Kind::Change { span } = kind {
             self.end_change(span);
-        }
-        if self.gate.has_waiting() {
-            self.grant();
         }
     }
 }

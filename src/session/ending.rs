@@ -20,9 +20,9 @@ impl Session {
         self.gate.wake_all(&mut self.woken);
     }
 
-    /// Fails every request of which nothing has been written. Returns the new end of the stream of
-    /// bytes: bytes queued after it must not be written.
-    pub fn discard_unsent(&mut self) -> u64 {
+    /// Fails every request of which nothing has been written, and drops its bytes. `taken` are the
+    /// bytes that were taken to be written, and are not written yet.
+    pub fn discard_unsent(&mut self, taken: &mut Outbox) {
         let mut end = self.written;
         let mut unsent = Vec::new();
         for slot in self.inflight.slots() {
@@ -42,15 +42,14 @@ impl Session {
         for slot in unsent {
             self.early.retain(|early| *early != slot);
             let error = Error::closed().delivered(Delivery::NotSent);
-            self.complete(slot, Err(error));
+            self.retire(slot, Err(error));
         }
+        let keep = end.saturating_sub(self.written);
+        self.outbox.truncate(keep.saturating_sub(taken.remaining()));
+        taken.truncate(keep);
         self.queued = end;
-        end
-    }
-
-    /// Keeps the first `keep` queued bytes, and drops the others.
-    pub fn truncate_outbox(&mut self, keep: u64) {
-        self.outbox.truncate(keep);
+        // The requests that waited for room are queued behind what is kept.
+        self.grant();
     }
 
     /// Queues `DISC` if [`close`](Self::close) was called and nothing is in flight. Returns whether

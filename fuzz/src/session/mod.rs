@@ -92,6 +92,7 @@ struct World {
     ledger: Ledger,
     trust: Trust,
     is_closing: bool,
+    has_dropped_unsent: bool,
     has_ended: bool,
 }
 
@@ -137,6 +138,7 @@ impl World {
             ledger: Ledger::default(),
             trust: Trust::Honest,
             is_closing: false,
+            has_dropped_unsent: false,
             has_ended: false,
         }
     }
@@ -208,13 +210,8 @@ impl World {
         if self.has_ended || self.session.is_disconnecting() {
             return;
         }
-        // It is done by who has closed.
-        self.is_closing = true;
-        self.session.close();
-        let keep = self.session.discard_unsent() - self.written;
-        let taken = self.outbox.remaining();
-        self.outbox.truncate(keep);
-        self.session.truncate_outbox(keep.saturating_sub(taken));
+        self.has_dropped_unsent = true;
+        self.session.discard_unsent(&mut self.outbox);
     }
 
     fn wake(&mut self) {

@@ -45,10 +45,7 @@ impl Transmission {
         session.set_written(output.written());
         // Once DISC is queued, there is no unsent request to fail.
         if std::mem::take(&mut core.discarding) && !session.is_disconnecting() {
-            let keep = session.discard_unsent().saturating_sub(output.written());
-            let taken = output.outbox().remaining();
-            output.outbox().truncate(keep);
-            session.truncate_outbox(keep.saturating_sub(taken));
+            session.discard_unsent(output.outbox());
         }
         let duty = if let Some(error) = session.ended().cloned() {
             session.finish();

@@ -341,7 +341,7 @@ fn requests_are_given_up_once_however_often_that_is_asked() {
         let unsent = wire.command(Command::FLUSH);
         wire.session.close();
         for _ in 0..3 {
-            wire.session.discard_unsent();
+            wire.session.discard_unsent(&mut wire.taken);
             assert_eq!(wire.session.in_flight(), 1);
             assert_eq!(wire.session.messages().0, 1);
         }
@@ -350,6 +350,42 @@ fn requests_are_given_up_once_however_often_that_is_asked() {
         wire.feed(&success(style, &head)).unwrap();
         assert_matches!(wire.answer(sent), Ok(Answer::Done));
         assert!(wire.session.try_disconnect());
+    }
+}
+
+#[test]
+fn what_waits_for_room_is_queued_behind_what_is_kept_when_unsent_requests_are_given_up() {
+    for style in STYLES {
+        for is_taken in [false, true] {
+            let mut wire = Wire::bounded(style, 2, u64::MAX);
+            let half_sent = wire.write(0, &[1; 100]);
+            wire.write_out(50);
+            let unsent = wire.write(200, &[2; 100]);
+            if is_taken {
+                wire.write_out(1);
+            }
+            let mut ticket = None;
+            let waits = wire.try_submit(write(style, 400, &[3; 100]), &mut ticket);
+            assert!(waits.is_pending());
+            wire.session.discard_unsent(&mut wire.taken);
+            assert_eq!(
+                wire.answer(unsent).unwrap_err().delivery(),
+                Delivery::NotSent
+            );
+            let Poll::Ready(Ok(granted)) = wire.try_submit(bare(Command::FLUSH, 0, 0), &mut ticket)
+            else {
+                panic!("there is room");
+            };
+            let sent = wire.send();
+            let offsets: Vec<_> = sent.iter().map(|request| request.head.offset).collect();
+            assert_eq!(offsets, [0, 400]);
+            for request in sent {
+                wire.feed(&success(style, &request.head)).unwrap();
+            }
+            assert_matches!(wire.answer(half_sent), Ok(Answer::Done));
+            assert_matches!(wire.answer(granted), Ok(Answer::Done));
+            wire.assert_usable();
+        }
     }
 }
 

@@ -54,7 +54,9 @@ struct Wire {
     bulk: Option<Bulk>,
     /// How many bytes arrive at a time.
     step: usize,
-    /// What was taken from the outbox.
+    /// What was taken from the session to be written, and is not written yet.
+    taken: Outbox,
+    /// What was written, until it is decoded.
     sent: BytesMut,
     written: u64,
 }
@@ -71,6 +73,7 @@ impl Wire {
             input: BytesMut::new(),
             bulk: None,
             step: usize::MAX,
+            taken: Outbox::default(),
             sent: BytesMut::new(),
             written: 0,
         }
@@ -128,14 +131,18 @@ impl Wire {
         requests
     }
 
-    /// Writes at most so many bytes of what is queued; the rest is lost.
+    /// Writes at most so many bytes of what is queued.
     fn write_out(&mut self, most: usize) {
-        let mut outbox = Outbox::default();
-        self.session.take_outbox(&mut outbox);
         let mut left = most;
-        while !outbox.is_empty() && left > 0 {
+        while left > 0 {
+            if self.taken.is_empty() {
+                self.session.take_outbox(&mut self.taken);
+            }
+            if self.taken.is_empty() {
+                break;
+            }
             let mut slices = [std::io::IoSlice::new(&[]); SLICES];
-            let used = outbox.slices(&mut slices);
+            let used = self.taken.slices(&mut slices);
             let bytes: Vec<u8> = slices[..used]
                 .iter()
                 .flat_map(|slice| slice.iter().copied())
@@ -144,7 +151,7 @@ impl Wire {
             left -= bytes.len();
             self.written += bytes.len() as u64;
             self.sent.extend_from_slice(&bytes);
-            outbox.advance(bytes.len());
+            self.taken.advance(bytes.len());
         }
         self.session.set_written(self.written);
     }

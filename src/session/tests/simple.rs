@@ -276,7 +276,7 @@ fn r18_an_early_error_is_told_although_what_is_not_sent_is_given_up() {
         wire.feed(&error(style, &head, Errno::EPERM, "", DONE))
             .unwrap();
         wire.session.close();
-        wire.session.discard_unsent();
+        wire.session.discard_unsent(&mut wire.taken);
         assert_matches!(wire.answer(unsent), Err(Error::Closed(_)));
         wire.session.set_written(wire.written + 100);
         assert_eq!(wire.request_error(cookie).errno, Errno::EPERM);
