@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::task::Waker;
 
 use super::gate::{Waiter, Want};
 use super::ranges::Ranges;
@@ -182,11 +181,10 @@ impl<T> Blocked<T> {
         }
     }
 
-    /// Removes all waiting changes, and adds their wakers to `woken`.
-    pub fn wake_all(&mut self, woken: &mut Vec<Waker>) {
+    /// Removes all waiting changes.
+    pub fn take_all(&mut self) -> impl Iterator<Item = Waiter<T>> + use<T> {
         self.ranges = Ranges::new();
         self.blocks = Ranges::new();
-        let waiting = std::mem::take(&mut self.waiting);
-        woken.extend(waiting.into_values().map(|waiter| waiter.waker));
+        std::mem::take(&mut self.waiting).into_values()
     }
 }

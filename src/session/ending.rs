@@ -17,7 +17,17 @@ impl Session {
     /// Refuses every request that is not in flight, with `why` or an earlier reason.
     pub(super) fn refuse(&mut self, why: Error) {
         self.closing.get_or_insert(why);
-        self.gate.wake_all(&mut self.woken);
+        self.turn_away();
+    }
+
+    /// Wakes the callers of all waiting requests, of which none is sent any more.
+    fn turn_away(&mut self) {
+        for waiter in self.gate.take_all() {
+            self.woken.push(waiter.waker);
+            if waiter.want.changes.is_some() {
+                self.end_change(waiter.want.span);
+            }
+        }
     }
 
     /// Fails every request of which nothing has been written, and drops its bytes. `taken` are the
@@ -99,7 +109,7 @@ impl Session {
         if self.ended.is_none() {
             self.ended = Some(error.clone());
             self.outbox = Outbox::default();
-            self.gate.wake_all(&mut self.woken);
+            self.turn_away();
             self.settling.wake_all(&mut self.woken);
         }
         error

@@ -205,13 +205,11 @@ impl<T> Gate<T> {
         Some((ticket, waiter))
     }
 
-    /// Removes all waiting requests, and adds their wakers to `woken`: none is admitted any more.
-    pub fn wake_all(&mut self, woken: &mut Vec<Waker>) {
-        for line in [&mut self.line, &mut self.held] {
-            let line = std::mem::take(line);
-            woken.extend(line.into_values().map(|waiter| waiter.waker));
-        }
-        self.blocked.wake_all(woken);
+    /// Removes all waiting requests.
+    pub fn take_all(&mut self) -> impl Iterator<Item = Waiter<T>> + use<T> {
+        let line = std::mem::take(&mut self.line).into_values();
+        let held = std::mem::take(&mut self.held).into_values();
+        line.chain(held).chain(self.blocked.take_all())
     }
 
     /// Moves requests that changes block from the line to the blocked ones, until the

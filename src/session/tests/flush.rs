@@ -265,3 +265,25 @@ fn after_a_flush_that_failed_no_other_succeeds_until_it_is_forgiven() {
         answered(&mut wire, flush(), Errno::OK).unwrap();
     }
 }
+
+#[test]
+fn settled_does_not_wait_for_changes_that_were_turned_away() {
+    for style in STYLES {
+        let mut wire = Wire::bounded(style, 1, u64::MAX);
+        let (first, head) = wire.ask(Command::WRITE);
+        let mut ticket = None;
+        let waits = wire.try_submit(write(style, 4096, &[1; 512]), &mut ticket);
+        assert!(waits.is_pending());
+        let mut place = None;
+        let settled = |wire: &mut Wire, place: &mut Option<Place>| {
+            wire.session.poll_settled(place, Waker::noop())
+        };
+        assert!(settled(&mut wire, &mut place).is_pending());
+        wire.session.close();
+        wire.give_up(ticket);
+        assert!(settled(&mut wire, &mut place).is_pending());
+        wire.feed(&success(style, &head)).unwrap();
+        assert_matches!(wire.answer(first), Ok(Answer::Done));
+        assert_matches!(settled(&mut wire, &mut place), Poll::Ready(Ok(())));
+    }
+}
