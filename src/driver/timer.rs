@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::task::yield_now;
+use tokio::task::{unconstrained, yield_now};
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use crate::driver::runtime;
@@ -129,11 +129,12 @@ impl Timer {
         self.sleep.as_ref().map(|sleep| sleep.deadline())
     }
 
-    /// Returns whether the deadline has passed. If not, the task is woken when it has.
+    /// Returns whether the deadline has passed. If not, the task is woken when it has, also if it has
+    /// used up its share of the runtime.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> bool {
         self.sleep
             .as_mut()
-            .is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
+            .is_some_and(|sleep| pin!(unconstrained(sleep)).poll(cx).is_ready())
     }
 
     /// Returns whether the deadline has passed, without registering the task.
@@ -152,5 +153,33 @@ impl Timer {
     pub(crate) fn poll_looked(&mut self, cx: &mut Context<'_>) -> bool {
         let deadline = self.end().unwrap_or_else(Instant::now);
         self.look.poll(deadline, cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::coop;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_holds_that_begins_when_the_task_has_had_its_share() {
+        let limit = Duration::from_secs(10);
+        let (mut timer, start) = (Timer::new(), Instant::now());
+        let over = poll_fn(|cx| {
+            if timer.is_set() {
+                assert!(timer.poll_expired(cx));
+                return Poll::Ready(());
+            }
+            while coop::has_budget_remaining() {
+                let _ = pin!(coop::consume_budget()).poll(cx);
+            }
+            timer.set(limit);
+            assert!(!timer.poll_expired(cx));
+            Poll::Pending
+        });
+        timeout(10 * limit, over).await.expect("nobody is woken");
+        assert_eq!(start.elapsed(), limit);
     }
 }

@@ -27,6 +27,8 @@ struct Shelf {
     /// The free buffers, by the class of their capacity.
     free: Vec<Vec<BytesMut>>,
     bytes: usize,
+    /// Whether no buffer was taken since all were freed: then none that comes back is kept.
+    is_idle: bool,
 }
 
 impl Buffers {
@@ -40,6 +42,7 @@ impl Buffers {
         }
         let size = rounded(length);
         let mut shelf = self.shelf();
+        shelf.is_idle = false;
         // The buffer that came back last is the most likely one to be in a cache.
         match shelf.free.get_mut(class(size)).and_then(Vec::pop) {
             Some(buffer) => {
@@ -64,9 +67,12 @@ impl Buffers {
         })
     }
 
-    /// Frees all buffers that are not in use.
+    /// Frees all buffers that are not in use, and later those that are, until one is taken.
     pub fn shrink(&self) {
-        *self.shelf() = Shelf::default();
+        *self.shelf() = Shelf {
+            is_idle: true,
+            ..Shelf::default()
+        };
     }
 
     fn put(&self, mut buffer: BytesMut) {
@@ -75,7 +81,7 @@ impl Buffers {
         let class = class(capacity);
         let mut shelf = self.shelf();
         let bytes = shelf.bytes.saturating_add(capacity);
-        if bytes > KEPT {
+        if bytes > KEPT || shelf.is_idle {
             drop(shelf);
             return;
         }
@@ -207,6 +213,18 @@ mod tests {
         assert_eq!(buffers.shelf().bytes, 0);
         drop(lend(&buffers, KEPT + 1));
         assert_eq!(buffers.shelf().bytes, 0, "too large alone");
+    }
+
+    #[test]
+    fn what_comes_back_to_an_idle_connection_is_not_kept() {
+        let buffers = Buffers::default();
+        let data = lend(&buffers, 4096);
+        buffers.shrink();
+        drop(data);
+        assert_eq!(buffers.shelf().bytes, 0);
+        let [first, second] = [(); 2].map(|()| lend(&buffers, 4096));
+        drop((first, second));
+        assert_eq!(buffers.shelf().bytes, 8192);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 
 use bytes::Bytes;
 use futures::FutureExt;
+use futures::future::join_all;
 use nbd_client::wire::option::Info;
 use nbd_client::wire::reply::{Reply, data_body};
 use nbd_client::wire::request::RequestHead;
@@ -161,6 +162,26 @@ fn requests_of_very_many_messages_take_little_beyond_their_data() {
         });
         println!("{} and {} KiB", write / KIB, read / KIB);
         assert!(write.max(read) <= MIB, "{write} and {read} bytes");
+    }
+}
+
+#[test]
+fn a_connection_that_has_ended_holds_little_beside_its_handle() {
+    let _turn = turn();
+    const READS: usize = 8;
+    for style in STYLES {
+        connection(style, READS, async |conn| {
+            let meter = Meter::start();
+            let read = |_| conn.read(0, MIB).into_future();
+            let data = join_all((0..READS).map(read)).await;
+            conn.disconnect().await?;
+            // What is dropped after the end is freed, too.
+            drop(data);
+            let left = meter.now();
+            assert!(left <= 64 * KIB, "{left} bytes are left");
+            Ok(())
+        })
+        .unwrap();
     }
 }
 

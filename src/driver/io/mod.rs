@@ -184,6 +184,7 @@ impl Driver {
         } else {
             self.transmission.await_caller();
             wake_all(self.woken.drain(..));
+            self.poll_idle(cx);
         }
         Poll::Pending
     }

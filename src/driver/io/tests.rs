@@ -183,3 +183,14 @@ async fn a_few_answers_are_handed_out_one_by_one() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_takes_does_not_keep_memory() {
+    let (mut connection, caller) = (Stepped::new(), Arc::<Count>::default());
+    connection.submit(1, &caller).await;
+    connection.step();
+    connection.answer(1).await;
+    assert_eq!((connection.step(), caller.take()), (0, 1));
+    tokio::time::advance(2 * IDLE).await;
+    assert_eq!(connection.woken.take(), 1, "the time has come");
+}

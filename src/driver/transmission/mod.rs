@@ -259,9 +259,12 @@ impl Transmission {
         error
     }
 
-    /// Fails every request that still waits with `error`, since the driver is gone.
+    /// Fails every request that still waits with `error`, since the driver is gone, and frees memory.
     pub(super) fn end(&self, error: &Error) {
-        self.change(|session| session.fail(error));
+        self.change(|session| {
+            session.fail(error);
+            session.shrink();
+        });
     }
 
     /// Has the driver fail every request of which nothing has been written. A request that is
