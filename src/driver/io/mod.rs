@@ -360,5 +360,7 @@ impl Drop for Driver {
         let written = self.output.written();
         self.transmission
             .change(|session| session.set_written(written));
+        // There are some if a stream has panicked, or the runtime goes away.
+        wake_all(self.woken.drain(..));
     }
 }

@@ -1,13 +1,15 @@
 //! When the driver and its callers wake each other.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf};
+use tokio::time::Instant;
 
 use super::*;
 use crate::export::Export;
@@ -33,6 +35,25 @@ impl Count {
     }
 }
 
+/// How long a request may be unanswered.
+const LIMIT: Duration = Duration::from_secs(16);
+
+/// Panics when it is read after it has had something to read.
+struct Fragile(ReadHalf<DuplexStream>, bool);
+
+impl AsyncRead for Fragile {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        assert!(!self.1, "a stream may panic");
+        let polled = Pin::new(&mut self.0).poll_read(cx, buf);
+        self.1 = polled.is_ready();
+        polled
+    }
+}
+
 /// A connection whose driver runs only when a test polls it.
 struct Stepped {
     transmission: Arc<Transmission>,
@@ -43,6 +64,17 @@ struct Stepped {
 
 impl Stepped {
     fn new() -> Self {
+        Self::over(None, |read| read)
+    }
+
+    /// Creates one with this deadline for replies, that reads from what `wrap` makes of the stream.
+    fn over<R>(
+        reply_timeout: Option<Duration>,
+        wrap: impl FnOnce(ReadHalf<DuplexStream>) -> R,
+    ) -> Self
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+    {
         let flags = TransmissionFlags::HAS_FLAGS | TransmissionFlags::SEND_FLUSH;
         let export = Export::new("", 1 << 20, flags, ReplyStyle::Simple).unwrap();
         let bounds = Bounds {
@@ -51,13 +83,14 @@ impl Stepped {
         };
         let config = Config {
             busy_poll: Some(Duration::ZERO),
+            reply_timeout,
             ..Config::default()
         };
         let transmission = Transmission::new(Arc::new(export), ReplyStyle::Simple, bounds, &config);
         let transmission = Arc::new(transmission);
         let (client, server) = tokio::io::duplex(1 << 16);
         let (read, write) = tokio::io::split(client);
-        let input = Input::new(Box::new(read), BytesMut::new());
+        let input = Input::new(Box::new(wrap(read)), BytesMut::new());
         let output = Output::new(Box::new(write));
         let mut driver = Driver::new(transmission.clone(), input, output, &config);
         Self {
@@ -68,11 +101,16 @@ impl Stepped {
         }
     }
 
-    /// Polls the driver once. Returns how often it was woken meanwhile.
-    fn step(&mut self) -> usize {
+    /// Polls the driver once.
+    fn poll(&mut self) -> Poll<Ended> {
         let waker = Waker::from(self.woken.clone());
+        self.driver.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+
+    /// Polls the driver once, which goes on. Returns how often it was woken meanwhile.
+    fn step(&mut self) -> usize {
         self.woken.take();
-        let polled = self.driver.as_mut().poll(&mut Context::from_waker(&waker));
+        let polled = self.poll();
         assert!(polled.is_pending(), "{polled:?}");
         self.woken.take()
     }
@@ -104,13 +142,18 @@ impl Stepped {
         cookies
     }
 
-    /// Answers all requests that have come, in one write.
+    /// Hears a request.
+    async fn hear(&mut self) -> RequestHead {
+        let mut bytes = [0; COMPACT_REQUEST];
+        self.server.read_exact(&mut bytes).await.unwrap();
+        RequestHead::decode(false, &bytes).unwrap().unwrap()
+    }
+
+    /// Answers so many requests that have come, in one write.
     async fn answer(&mut self, requests: usize) {
         let mut replies = BytesMut::new();
         for _ in 0..requests {
-            let mut bytes = [0; COMPACT_REQUEST];
-            self.server.read_exact(&mut bytes).await.unwrap();
-            let head = RequestHead::decode(false, &bytes).unwrap().unwrap();
+            let head = self.hear().await;
             Reply::simple(head.cookie, Errno::OK, Bytes::new()).encode(&mut replies);
         }
         self.server.write_all(&replies).await.unwrap();
@@ -193,4 +236,21 @@ async fn an_answer_that_nobody_takes_does_not_keep_memory() {
     assert_eq!((connection.step(), caller.take()), (0, 1));
     tokio::time::advance(2 * IDLE).await;
     assert_eq!(connection.woken.take(), 1, "the time has come");
+}
+
+#[tokio::test]
+async fn a_caller_is_woken_although_the_stream_panics() {
+    let (mut connection, caller) = (
+        Stepped::over(None, |read| Fragile(read, false)),
+        Arc::<Count>::default(),
+    );
+    let cookie = connection.submit(1, &caller).await[0];
+    connection.step();
+    connection.answer(1).await;
+    let polled = catch_unwind(AssertUnwindSafe(|| connection.step()));
+    assert!(polled.is_err());
+    connection.driver = Box::pin(pending());
+    assert_eq!(caller.take(), 1);
+    let answer = connection.transmission.poll_answer(cookie, Waker::noop());
+    assert!(matches!(answer, Poll::Ready(Ok(_))));
 }
