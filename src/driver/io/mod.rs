@@ -327,9 +327,9 @@ impl Driver {
 
     /// Polls once more before sleeping, if that was asked for or pays. Called before waiting.
     fn poll_busy(&mut self, cx: &mut Context<'_>) {
-        if self.busy_poll.poll(self.transmission.in_flight(), cx) {
-            self.transmission.mark_scheduled();
-        }
+        // A caller that submits a request meanwhile wakes the driver, perhaps for another worker than
+        // the one that is to poll it again.
+        self.busy_poll.poll(self.transmission.in_flight(), cx);
     }
 
     /// Frees memory once a whole period has passed without a reply and nothing is in flight. Called
