@@ -47,14 +47,19 @@ impl Overdue {
         in_flight: usize,
         cx: &mut Context<'_>,
     ) -> bool {
-        // The timer is polled each time: see `Stall`.
-        while in_flight > 0 && (!self.timer.is_set() || self.timer.poll_expired(cx)) {
+        while self.is_due(in_flight, cx) {
             if self.timer.is_set() && self.is_found(transmission) {
                 return self.timer.poll_looked(cx);
             }
             self.timer.set_until(after(self.epoch));
         }
         false
+    }
+
+    /// Returns whether it is time to [look](Self::poll) at the age of the requests in flight. If not,
+    /// the task is woken when it is.
+    pub(super) fn is_due(&mut self, in_flight: usize, cx: &mut Context<'_>) -> bool {
+        in_flight > 0 && (!self.timer.is_set() || self.timer.poll_expired(cx))
     }
 
     /// Returns whether a request is too old, after an epoch or a last look.

@@ -63,6 +63,7 @@ pub(super) struct Driver {
 }
 
 /// What the driver does when it has taken in what it has read.
+#[derive(Clone, Copy, PartialEq)]
 enum Next {
     /// Read on: there is no caller to wake.
     Read,
@@ -130,7 +131,7 @@ impl Driver {
             self.yield_to_callers(cx);
             return Poll::Pending;
         }
-        let (mut has_read, mut holds_caller) = (false, false);
+        let (mut has_read, mut next) = (false, Next::Read);
         loop {
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(true)) => {}
@@ -142,7 +143,7 @@ impl Driver {
                 Poll::Ready(Err(error)) => return Poll::Ready(self.lost(error)),
                 Poll::Pending => {
                     let Some(error) = broken else {
-                        return self.rest(cx);
+                        return self.rest(next, cx);
                     };
                     if !has_read {
                         return Poll::Ready(self.lost(error));
@@ -154,19 +155,20 @@ impl Driver {
                 }
             }
             has_read = true;
-            match self.process() {
-                Ok(Next::Read) if !holds_caller => {}
-                // It is woken when the socket is known to be empty.
-                Ok(Next::WakeOne) if !holds_caller => holds_caller = true,
-                Ok(_) => {
-                    self.yield_to_callers(cx);
-                    return Poll::Pending;
-                }
+            next = match self.process() {
+                // A single caller is woken when the socket is known to be empty.
+                Ok(then) if next == Next::Read => then,
+                Ok(_) => Next::Yield,
                 Err(error) => {
                     // Answers that came before the violation stand.
                     wake_all(self.woken.drain(..));
                     return Poll::Ready(Ended::Failed(error));
                 }
+            };
+            // Before a request is taken to be overdue, all that was sent is taken in.
+            if next == Next::Yield && !self.is_look_due(cx) {
+                self.yield_to_callers(cx);
+                return Poll::Pending;
             }
         }
     }
@@ -174,17 +176,21 @@ impl Driver {
     /// Sleeps until the server sends something or, if a caller is to be woken, until that caller has
     /// run. To be woken by it costs less than to [yield](Self::yield_to_callers): for a task that
     /// yields, the multi-thread runtime wakes another worker.
-    fn rest(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn rest(&mut self, next: Next, cx: &mut Context<'_>) -> Poll<Ended> {
         if let Some((phase, limit)) = self.poll_deadlines(cx) {
             return Poll::Ready(Ended::Failed(Error::timeout(phase, limit)));
         }
-        if self.woken.is_empty() {
-            self.poll_idle(cx);
-            self.poll_busy(cx);
-        } else {
-            self.transmission.await_caller();
-            wake_all(self.woken.drain(..));
-            self.poll_idle(cx);
+        match next {
+            Next::Read => {
+                self.poll_idle(cx);
+                self.poll_busy(cx);
+            }
+            Next::WakeOne => {
+                self.transmission.await_caller();
+                wake_all(self.woken.drain(..));
+                self.poll_idle(cx);
+            }
+            Next::Yield => self.yield_to_callers(cx),
         }
         Poll::Pending
     }
@@ -323,6 +329,14 @@ impl Driver {
         overdue
             .poll(&self.transmission, in_flight, cx)
             .then(|| (Phase::Reply, overdue.limit()))
+    }
+
+    /// Returns whether the age of the requests in flight is to be looked at.
+    fn is_look_due(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(overdue) = self.overdue.as_mut().filter(|_| self.stage.is_serving()) else {
+            return false;
+        };
+        overdue.is_due(self.transmission.in_flight(), cx)
     }
 
     /// Polls once more before sleeping, if that was asked for or pays. Called before waiting.

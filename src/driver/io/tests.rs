@@ -254,3 +254,29 @@ async fn a_caller_is_woken_although_the_stream_panics() {
     let answer = connection.transmission.poll_answer(cookie, Waker::noop());
     assert!(matches!(answer, Poll::Ready(Ok(_))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_overdue_although_there_is_always_something_else_to_do() {
+    const EACH: usize = 10;
+    let mut connection = Stepped::over(Some(LIMIT), |read| read);
+    let caller = Arc::<Count>::default();
+    connection.submit(1, &caller).await;
+    connection.step();
+    connection.hear().await;
+    let begin = Instant::now();
+    for _ in 0..1_000_000 {
+        connection.submit(EACH, &caller).await;
+        // It writes these, and then takes in the answers to those before.
+        if let Poll::Ready(ended) = connection.poll() {
+            assert!(matches!(
+                ended,
+                Ended::Failed(Error::Timeout(Phase::Reply, _))
+            ));
+            assert!(begin.elapsed() >= LIMIT);
+            return;
+        }
+        connection.answer(EACH).await;
+        tokio::time::advance(LIMIT / 10).await;
+    }
+    panic!("it is never found");
+}
