@@ -1,3 +1,4 @@
+use super::query::without_secrets;
 use crate::error::{Error, InvalidUse};
 
 /// Why a URI cannot be used.
@@ -159,6 +160,11 @@ impl InvalidUse {
                 format!("{scheme}***@{rest}")
             }
             None => text.to_owned(),
+        };
+        // So are the values of parameters that this crate does not know.
+        let shown = match shown.split_once('?') {
+            Some((before, query)) => format!("{before}?{}", without_secrets(query)),
+            None => shown,
         };
         let shown = match shown.char_indices().nth(MOST) {
             Some((end, _)) => format!("{}…", &shown[..end]),

@@ -18,6 +18,21 @@ static PARAMETERS: [&str; 9] = [
     "tls-username",
 ];
 
+/// Returns the text of a query without the values that may be secret, as `Debug` of a URI has it.
+pub(super) fn without_secrets(query: &str) -> String {
+    let shown = query.split_inclusive(['&', ';']).map(|piece| {
+        let Some((name, value)) = piece.split_once('=') else {
+            return piece.to_owned();
+        };
+        if name != "tls-username" && PARAMETERS.contains(&name) {
+            return piece.to_owned();
+        }
+        let end = value.find(['&', ';']).unwrap_or(value.len());
+        format!("{name}=***{}", value.get(end..).unwrap_or_default())
+    });
+    shown.collect()
+}
+
 /// The parameters that were not taken yet. None of them has an empty value.
 pub(super) struct Query {
     known: Vec<(&'static str, Vec<u8>)>,

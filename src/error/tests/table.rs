@@ -362,6 +362,20 @@ fn a_uri_is_shown_without_what_may_be_a_secret() {
         ("alice:pw@host/x", "\"***@host/x\""),
         ("nbd:/a:b@host/a@b", "\"***@b\""),
         ("nbd://host:0/", "\"nbd://host:0/\""),
+        ("nbd://h/?password=pw", "\"nbd://h/?password=***\""),
+        (
+            "nbd://h/?x-key=pw&sockt=/s",
+            "\"nbd://h/?x-key=***&sockt=***\"",
+        ),
+        (
+            "nbd://h/?x-a=;tls-type=psk",
+            "\"nbd://h/?x-a=***;tls-type=psk\"",
+        ),
+        (
+            "nbds://h/x?tls-username=al&",
+            "\"nbds://h/x?tls-username=***&\"",
+        ),
+        ("nbd+unix:///?socket=/s&q", "\"nbd+unix:///?socket=/s&q\""),
     ] {
         let text = Error::from(InvalidUse::uri(uri, UriError::Password)).to_string();
         let start = format!("invalid NBD URI {shown}: ");
