@@ -212,6 +212,32 @@ async fn close_notify_follows_abort() {
     result.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn close_notify_follows_an_abort_that_is_not_answered() {
+    let (conn, mut server) = raw(TlsMode::Require).await;
+    let script = async move {
+        let mut option = [0; 16];
+        server.read_exact(&mut option).await.unwrap();
+        hears_goodbye(server).await;
+    };
+    let (result, ()) = tokio::join!(conn.opt_abort(), script);
+    result.unwrap();
+}
+
+#[tokio::test]
+async fn close_notify_follows_a_violation_of_the_handshake() {
+    let (conn, mut server) = raw(TlsMode::Require).await;
+    let script = async move {
+        let mut option = [0; 16];
+        server.read_exact(&mut option).await.unwrap();
+        server.write_all(&[0x55; 20]).await.unwrap();
+        server.flush().await.unwrap();
+        hears_goodbye(server).await;
+    };
+    let (result, ()) = tokio::join!(conn.opt_list(), script);
+    assert!(matches!(result, Err(Error::Protocol(..))), "{result:?}");
+}
+
 /// Lets the client enter an export, and returns the stream instead of hiding it in a peer.
 async fn entered() -> (Connection, TlsStream<DuplexStream>) {
     let (server, stream) = duplex(1 << 16);

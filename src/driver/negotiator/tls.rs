@@ -11,7 +11,7 @@ use super::{Negotiator, fault};
 use crate::error::{Error, InvalidRequest, InvalidUse, Phase, Result};
 use crate::error::{TlsError, TlsFailure};
 use crate::transport::Transport;
-use crate::transport::tls::{Tls, TlsInfo, TlsUpgrade, unaccepted};
+use crate::transport::tls::{Goodbye, Tls, TlsInfo, TlsUpgrade, unaccepted};
 use crate::wire::codec::{Expect, OptionCodec};
 use crate::wire::option::OptionRequest;
 use crate::wire::{OptionType, ProtocolError, ReplyStyle};
@@ -70,6 +70,7 @@ impl Negotiator {
             .upgrade(Box::new(parts.io), name)
             .await
             .map_err(Error::tls)?;
+        let stream = Goodbye::new(stream);
         self.framed = Framed::new(Transport::foreign(stream).join(), codec);
         self.expect(Expect::Reply);
         Ok(info)

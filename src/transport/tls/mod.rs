@@ -5,6 +5,7 @@ mod config;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 mod directory;
 mod failure;
+mod goodbye;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 mod identities;
 mod info;
@@ -33,6 +34,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 pub use config::{TlsConfig, TlsConfigBuilder};
 pub(crate) use failure::unaccepted;
+pub(crate) use goodbye::Goodbye;
 pub use info::TlsInfo;
 #[cfg(feature = "tls-psk")]
 pub use psk::TlsPsk;
