@@ -51,6 +51,22 @@ pub(super) async fn establish(
         secure(inner, &mut negotiator, mode, deadline).await?;
     }
     *phase = Phase::Handshake;
+    match proceed(inner, &mut negotiator).await {
+        Ok(Some(export)) => Ok(Established::Ready(negotiator, export)),
+        Ok(None) => Ok(Established::Negotiating(negotiator)),
+        Err(error) => {
+            if error.leaves_negotiation() {
+                let until = after(inner.config.shutdown_timeout).min(deadline);
+                negotiator.leave(until).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Asks for the features, and enters the export unless option mode was asked for.
+async fn proceed(inner: &Inner, negotiator: &mut Negotiator) -> Result<Option<Export>> {
+    let config = &inner.config;
     if negotiator.handshake == Handshake::FixedNewstyle && config.structured_replies {
         // structured replies only where extended headers are refused.
         let extended = config.extended_headers
@@ -62,19 +78,9 @@ pub(super) async fn establish(
     }
     inner.lock_facts().protocol = Some(negotiator.protocol());
     if config.opt_mode {
-        return Ok(Established::Negotiating(negotiator));
+        return Ok(None);
     }
-    match enter(inner, &mut negotiator).await {
-        Ok(export) => Ok(Established::Ready(negotiator, export)),
-        Err(error) => {
-            // P-016: without fixed newstyle, ABORT may not be sent.
-            if negotiator.handshake == Handshake::FixedNewstyle && error.leaves_negotiation() {
-                let until = after(inner.config.shutdown_timeout).min(deadline);
-                negotiator.leave(until).await;
-            }
-            Err(error)
-        }
-    }
+    enter(inner, negotiator).await.map(Some)
 }
 
 /// Upgrades to TLS. A refusal is an error only if the mode is `Require`.
@@ -85,7 +91,7 @@ async fn secure(
     deadline: Instant,
 ) -> Result<()> {
     match negotiator.starttls(&inner.tls()).await {
-        Err(Error::Refused(refusal)) if mode == TlsMode::Prefer => {
+        Err(Error::Refused(refusal)) if mode == TlsMode::Prefer && !refusal.is_shutdown() => {
             tracing::debug!(%refusal, "going on in clear");
             Ok(())
         }
@@ -152,7 +158,7 @@ pub(super) async fn select_contexts(
         .meta_context(option, name, &export_options.contexts)
         .await
     {
-        Err(Error::Refused(refusal)) if refusal.reply != OptionReplyType::ERR_SHUTDOWN => {
+        Err(Error::Refused(refusal)) if !refusal.is_shutdown() => {
             tracing::debug!(%refusal, "no metadata contexts");
             Ok(())
         }
@@ -175,9 +181,7 @@ async fn require_contexts(inner: &Inner, negotiator: &mut Negotiator) -> Result<
     let available = if is_possible {
         let option = OptionType::LIST_META_CONTEXT;
         match negotiator.meta_context(option, export, &[]).await {
-            Err(Error::Refused(refusal)) if refusal.reply != OptionReplyType::ERR_SHUTDOWN => {
-                Vec::new()
-            }
+            Err(Error::Refused(refusal)) if !refusal.is_shutdown() => Vec::new(),
             listed => listed?,
         }
     } else {

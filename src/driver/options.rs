@@ -3,17 +3,16 @@
 use std::future::Future;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
 
 use super::handshake::enter;
 use super::inner::Inner;
 use super::negotiator::{Ask, Negotiator};
 use super::parting::LEAVE;
-use super::timer::after;
+use super::timer::{after, until};
 use crate::error::{Error, InvalidRequest, Phase, Result};
 use crate::export::{Export, Handshake, ListedExport};
 use crate::state::State;
-use crate::wire::{OptionReplyType, OptionType};
+use crate::wire::OptionType;
 
 /// The channel for the answer to an option. The receiver may be gone.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T>>;
@@ -71,9 +70,7 @@ async fn run(
     let fixed = negotiator.handshake == Handshake::FixedNewstyle;
     match call {
         OptionCall::Abort(answer) => {
-            if fixed {
-                negotiator.leave(after(inner.config.shutdown_timeout)).await;
-            }
+            negotiator.leave(after(inner.config.shutdown_timeout)).await;
             return Ok(Some(Outcome::Aborted(Some(answer))));
         }
         OptionCall::Go(answer) => {
@@ -126,7 +123,7 @@ async fn run(
 async fn starttls(inner: &Inner, negotiator: &mut Negotiator) -> Result<bool> {
     match negotiator.starttls(&inner.tls()).await {
         Ok(()) => Ok(true),
-        Err(Error::Refused(refusal)) if refusal.reply != OptionReplyType::ERR_SHUTDOWN => {
+        Err(Error::Refused(refusal)) if !refusal.is_shutdown() => {
             tracing::debug!(%refusal, "the server refused TLS");
             Ok(false)
         }
@@ -149,10 +146,10 @@ async fn info(inner: &Inner, negotiator: &mut Negotiator) -> Result<Export> {
 
 /// Runs one option with its deadline, and stops when every handle is gone.
 async fn within<T>(inner: &Inner, option: impl Future<Output = Result<T>>) -> Result<T> {
+    let limit = inner.config.handshake_timeout;
     tokio::select! {
-        result = timeout(inner.config.handshake_timeout, option) => {
-            let limit = inner.config.handshake_timeout;
-            result.unwrap_or_else(|_| Err(Error::timeout(Phase::Handshake, limit)))
+        result = until(after(limit), option) => {
+            result.unwrap_or_else(|| Err(Error::timeout(Phase::Handshake, limit)))
         }
         () = inner.detached.cancelled() => Err(Error::closed()),
     }
@@ -169,7 +166,7 @@ enum Fate<T> {
 async fn fate<T>(inner: &Inner, negotiator: &mut Negotiator, result: Result<T>) -> Fate<T> {
     match result {
         // P-033: a server that is shutting down is left with ABORT.
-        Err(Error::Refused(refusal)) if refusal.reply == OptionReplyType::ERR_SHUTDOWN => {
+        Err(Error::Refused(refusal)) if refusal.is_shutdown() => {
             negotiator.leave(after(inner.config.shutdown_timeout)).await;
             Fate::Fatal(Error::Refused(refusal))
         }

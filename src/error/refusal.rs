@@ -62,6 +62,11 @@ impl Refusal {
 }
 
 impl Refusal {
+    /// Whether the server is shutting down: it is left with `ABORT` (P-033).
+    pub(crate) fn is_shutdown(&self) -> bool {
+        self.reply == OptionReplyType::ERR_SHUTDOWN
+    }
+
     /// Whether the text names the export.
     pub(super) fn names_export(&self) -> bool {
         self.reply == OptionReplyType::ERR_UNKNOWN && self.export().is_some()

@@ -24,6 +24,28 @@ pub(crate) async fn negotiating_by(way: Way) -> (Connection, Peer) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_deadline_of_disconnect_holds_although_the_server_does_not_answer_abort() {
+    let limit = Duration::from_millis(10);
+    for aborts in [false, true] {
+        let (conn, mut peer) = negotiating().await;
+        let aborting = aborts.then(|| {
+            let conn = conn.clone();
+            tokio::spawn(async move { conn.opt_abort().await })
+        });
+        if aborts {
+            let option = peer.expect_option().await.unwrap().option;
+            assert_eq!(option, OptionType::ABORT);
+        }
+        let start = Instant::now();
+        let _ = conn.disconnect().timeout(limit).await;
+        assert_eq!(start.elapsed(), limit);
+        if let Some(aborting) = aborting {
+            aborting.await.unwrap().unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_option_that_waits_while_an_export_is_entered_fails() {
     let (conn, mut peer) = negotiating().await;
     let script = async {

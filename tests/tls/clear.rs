@@ -93,6 +93,26 @@ async fn t02_refusal_is_accepted_by_who_only_prefers_tls() {
 }
 
 #[tokio::test]
+async fn t02_a_server_that_shuts_down_is_not_told_the_name_in_clear() {
+    let (mut peer, stream) = Peer::pair();
+    let conn = builder(TlsMode::Prefer).build();
+    let connecting = conn.aio_connect_stream(stream).unwrap();
+    peer.greet(HandshakeFlags::all()).await.unwrap();
+    let option = peer.expect_option().await.unwrap().option;
+    let refusal = OptionReply::error(option, OptionReplyType::ERR_SHUTDOWN, "");
+    peer.send_option_reply(refusal).await.unwrap();
+    let abort = peer.expect_option().await.unwrap().option;
+    peer.send_option_reply(OptionReply::ack(abort))
+        .await
+        .unwrap();
+    let error = connecting.await.unwrap_err();
+    assert!(matches!(error, Error::Refused(_)), "{error}");
+    peer.expect_end().await.unwrap();
+    let expected = only(&[OptionType::STARTTLS, OptionType::ABORT]);
+    assert_eq!(peer.received(), expected);
+}
+
+#[tokio::test]
 async fn t25_server_without_fixed_newstyle_is_told_nothing() {
     let (mut peer, stream) = Peer::pair();
     let conn = requiring();

@@ -73,7 +73,7 @@ impl Negotiator {
             let name = Arc::from(name);
             // P-076: ids mean nothing in a list.
             if selects && !given.take(id, &name)? {
-                tracing::debug!(id, %name, "a context that was given before");
+                tracing::debug!(id, ?name, "a context that was given before");
                 continue;
             }
             // The server will send the status of a stray, although nobody asked for it.

@@ -174,7 +174,7 @@ impl Negotiator {
                 Ok(true)
             }
             // P-025, P-061, X-02: the client goes on without the feature.
-            Err(Error::Refused(refusal)) => {
+            Err(Error::Refused(refusal)) if !refusal.is_shutdown() => {
                 tracing::debug!(%refusal, "the server refused a feature");
                 Ok(false)
             }
@@ -198,10 +198,18 @@ impl Negotiator {
         Ok(())
     }
 
-    /// Ends the session politely, and does not wait longer than `until` for the server to agree:
-    /// a silent server must not hide why the client leaves (P-031).
+    /// Ends the session politely, if the handshake allows it, and does not wait longer than `until`
+    /// for the server to agree: a silent server must not hide why the client leaves (P-031).
     pub(super) async fn leave(&mut self, until: Instant) {
-        let _ = timeout_at(until, self.abort()).await;
+        // P-016: without fixed newstyle, ABORT may not be sent.
+        if self.handshake != Handshake::FixedNewstyle {
+            return;
+        }
+        let inner = self.inner.clone();
+        tokio::select! {
+            _ = timeout_at(until, self.abort()) => {}
+            () = inner.given_up.cancelled() => {}
+        }
     }
 
     /// Waits for the `ACK` to an option that has no other replies.

@@ -104,6 +104,23 @@ async fn g08_without_fixed_newstyle_options_are_refused_here() {
     }
 }
 
+both_runtimes!(p016_without_fixed_newstyle_option_mode_is_left_without_a_word);
+async fn p016_without_fixed_newstyle_option_mode_is_left_without_a_word() {
+    for (way, drops) in ways().flat_map(|way| [(way, false), (way, true)]) {
+        let (conn, mut peer, connecting) = way.connect(Connection::builder().opt_mode(true));
+        let (result, greeted) = tokio::join!(connecting, peer.greet(HandshakeFlags::NO_ZEROES));
+        result.unwrap();
+        greeted.unwrap();
+        let before = peer.received().len();
+        match drops {
+            true => drop(conn),
+            false => conn.disconnect().await.unwrap(),
+        }
+        peer.expect_end().await.unwrap();
+        assert_eq!(peer.received().len(), before);
+    }
+}
+
 both_runtimes!(g09_unknown_handshake_flags_are_never_answered);
 async fn g09_unknown_handshake_flags_are_never_answered() {
     for way in ways() {

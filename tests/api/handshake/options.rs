@@ -157,13 +157,15 @@ async fn extended_headers_cannot_be_required_from_who_has_them() {
 
 both_runtimes!(o05_a_server_that_shuts_down_is_left_whatever_was_asked);
 async fn o05_a_server_that_shuts_down_is_left_whatever_was_asked() {
-    for (way, what) in option_ways().flat_map(|way| (0..4).map(move |what| (way, what))) {
+    for (way, what) in option_ways().flat_map(|way| (0..6).map(move |what| (way, what))) {
         let (conn, mut peer) = crate::options::negotiating_by(way).await;
         let ask = async {
             match what {
                 0 => conn.opt_list().await.map(drop),
                 1 => conn.opt_info().await.map(drop),
                 2 => conn.opt_go().await,
+                3 => conn.opt_structured_reply().await.map(drop),
+                4 => conn.opt_extended_headers().await.map(drop),
                 _ => conn.opt_set_meta_context(["a:b"]).await.map(drop),
             }
         };
@@ -182,6 +184,31 @@ async fn o05_a_server_that_shuts_down_is_left_whatever_was_asked() {
         assert_matches!(&error, Error::Refused(r) if r.reply() == OptionReplyType::ERR_SHUTDOWN);
         assert!(error.is_fatal() && conn.closed().await.is_fatal());
         assert_eq!(conn.state(), State::Dead);
+    }
+}
+
+both_runtimes!(a_server_that_shuts_down_when_a_feature_is_asked_for_is_left);
+async fn a_server_that_shuts_down_when_a_feature_is_asked_for_is_left() {
+    for (extended, opt_mode) in [(false, false), (true, false), (true, true)] {
+        for way in option_ways() {
+            let builder = Connection::builder().extended_headers(extended);
+            let (conn, mut peer, connecting) = way.connect(builder.opt_mode(opt_mode));
+            let (result, ()) = tokio::join!(connecting, async {
+                peer.greet(HandshakeFlags::all()).await.unwrap();
+                let option = peer.expect_option().await.unwrap().option;
+                let refusal = OptionReply::error(option, OptionReplyType::ERR_SHUTDOWN, "");
+                peer.send_option_reply(refusal).await.unwrap();
+                let abort = peer.expect_option().await.unwrap().option;
+                assert_eq!(abort, OptionType::ABORT);
+                peer.send_option_reply(OptionReply::ack(abort))
+                    .await
+                    .unwrap();
+                peer.expect_end().await.unwrap();
+            });
+            let error = result.unwrap_err();
+            assert_matches!(&error, Error::Refused(r) if r.reply() == OptionReplyType::ERR_SHUTDOWN);
+            assert_eq!(conn.state(), State::Dead);
+        }
     }
 }
 
