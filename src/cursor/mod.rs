@@ -150,6 +150,8 @@ impl<C: Client> Cursor<C> {
         self.part = self.part.narrow(&range);
         self.facts = None;
         self.position = 0;
+        // What was read ahead may lie beyond the part.
+        self.reader.clear();
         self
     }
 

@@ -127,6 +127,21 @@ async fn a_cursor_that_must_not_read_ahead_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_part_of_a_cursor_that_was_used_ends_where_it_ends() {
+    let disk = Export::from_contents(content(1 << 20));
+    let (conn, _server) = connect(Server::builder(), &disk).await;
+    for range in [0..100, 50..70_000] {
+        let mut cursor = conn.cursor();
+        within(cursor.read_exact(&mut [0; 10])).await.unwrap();
+        let mut found = Vec::new();
+        let mut part = cursor.range(range.clone()).take(1 << 20);
+        within(part.read_to_end(&mut found)).await.unwrap();
+        let length = (range.end - range.start) as usize;
+        assert!(found == disk.contents(range.start, length), "{range:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_part_is_a_file_of_its_own() {
     let disk = Export::from_contents(content(100_000));
     let (conn, _server) = connect(Server::builder(), &disk).await;
