@@ -121,7 +121,8 @@ impl<C: Client> Writes<C> {
     /// Waits until nothing waits to be started, and there is room in flight.
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.advance(cx)?;
-        match self.queue.is_empty() && self.charged < self.limit {
+        let has_room = self.in_flight.is_empty() || self.charged < self.limit;
+        match self.queue.is_empty() && has_room {
             true => Poll::Ready(Ok(())),
             false => Poll::Pending,
         }

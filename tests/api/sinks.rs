@@ -47,6 +47,18 @@ async fn close(sink: &mut WriteSink, polls: usize) -> Option<nbd_client::Result<
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_item_may_be_in_flight_whatever_the_limit() {
+    let disk = Export::new(4096);
+    let (conn, _server) = connect(Server::builder(), &disk).await;
+    let mut sink = conn.write_sink().max_in_flight_bytes(0);
+    for offset in [0, 512] {
+        within(sink.send(data(offset, 512, 1))).await.unwrap();
+    }
+    within(sink.close()).await.unwrap();
+    assert_eq!(disk.contents(0, 1024), [1; 1024]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn pieces_are_written_in_order_however_they_overlap() {
     let mut random = Random::seeded(3);
     for _ in 0..100 * long::factor() {
