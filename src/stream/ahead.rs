@@ -130,7 +130,10 @@ impl<C: Client> ReadAhead<C> {
     fn start(&mut self, cx: &mut Context<'_>) -> Result<()> {
         while !self.is_over && self.has_room(LEAST_COST) {
             let Some(span) = self.rest.take().filter(|span| span.length > 0) else {
-                match self.source.poll_next(&self.client, cx)? {
+                match self
+                    .source
+                    .poll_next(&self.client, self.settings.timeout, cx)?
+                {
                     Poll::Ready(Some(span)) => self.rest = Some(span),
                     Poll::Ready(None) => self.is_over = true,
                     Poll::Pending => break,

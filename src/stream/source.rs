@@ -3,6 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures::Stream;
 
@@ -39,10 +40,11 @@ pub(super) enum Source<C: Client> {
 }
 
 impl<C: Client> Source<C> {
-    /// Returns the next span. It may have no length.
+    /// Returns the next span. It may have no length. Requests for block status have this timeout.
     pub(super) fn poll_next(
         &mut self,
         client: &C,
+        timeout: Option<Duration>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Span>>> {
         loop {
@@ -62,7 +64,10 @@ impl<C: Client> Source<C> {
                     let bounds = *bounds;
                     *self = match client.exported()?.has_context(BASE_ALLOCATION) {
                         true => {
-                            let extents = Extents::new(client.clone(), BASE_ALLOCATION, bounds);
+                            let mut extents = Extents::new(client.clone(), BASE_ALLOCATION, bounds);
+                            if let Some(timeout) = timeout {
+                                extents = extents.timeout(timeout);
+                            }
                             Self::Allocation(Box::new(extents.merged_for_reading()))
                         }
                         false => Self::Whole(bounds),

@@ -333,3 +333,19 @@ async fn reading_begins_before_all_of_a_large_disk_is_known() {
     assert_eq!(first.offset(), 0);
     assert!(disk.counters().statuses <= 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_timeout_of_pieces_is_that_of_their_block_status_too() {
+    let (conn, server) = connect(
+        Server::builder(),
+        &Export::new(1 << 20),
+        &[context::BASE_ALLOCATION],
+    )
+    .await;
+    server.pause();
+    let mut pieces = conn.pieces(..).timeout(Duration::from_secs(1));
+    let error = within(pieces.next()).await.unwrap().unwrap_err();
+    assert_matches!(&error, Error::Timeout(..));
+    let text = error.to_string();
+    assert!(text.contains("BLOCK_STATUS"), "{text}");
+}
