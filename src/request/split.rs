@@ -16,7 +16,7 @@ use super::op::{Flush, Operation, ReadInto, Write};
 use super::pending::Pending;
 use super::range::{Range, bytes};
 use crate::connection::Connection;
-use crate::error::{Delivery, Result};
+use crate::error::{Delivery, Error, Result};
 use crate::wire::CommandFlags;
 
 /// How many bytes of a long request are in flight at a time, and the bounds of that as a number of
@@ -143,7 +143,9 @@ impl<O: Execute> Future for Part<O> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = Pin::new(&mut self.pending).poll(cx);
-        if self.pending.is_sent() || matches!(result, Poll::Ready(Ok(_))) {
+        // What the server has answered was sent, even if its turn came unseen.
+        let is_answered = matches!(result, Poll::Ready(Ok(_) | Err(Error::Request(_))));
+        if self.pending.is_sent() || is_answered {
             self.sent.0.store(true, Ordering::Relaxed);
         }
         result

@@ -1,8 +1,10 @@
 //! Zeroes on servers that have no command for them.
 
+use std::time::Duration;
+
 use nbd_client::testing::{Export, Server};
-use nbd_client::wire::{Command, CommandFlags, Errno, TransmissionFlags};
-use nbd_client::{Connection, Error, InvalidRequest};
+use nbd_client::wire::{Command, CommandFlags, Errno, ReplyStyle, TransmissionFlags};
+use nbd_client::{Connection, Delivery, Error, InvalidRequest};
 
 use crate::support::*;
 
@@ -160,4 +162,27 @@ async fn a_failure_that_is_not_about_speed_is_told() {
         refused,
         Err(Error::Invalid(InvalidRequest::ReadOnly(Command::WRITE)))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn zeroes_whose_refusal_came_unseen_were_sent() {
+    let style = ReplyStyle::Structured;
+    let (conn, mut peer) = ready_with(builder(style).max_in_flight(1), style).await;
+    let read = tokio::spawn(conn.read(0, 512).into_future());
+    let request = peer.expect_command(Command::READ).await.unwrap();
+    let zeroes = conn.write_zeroes(0, MIB).fast_zero().or_write();
+    let zeroes = zeroes.timeout(Duration::from_secs(2)).submit();
+    // Its turn comes while nobody polls it, and so does the answer.
+    peer.send_reply(data(style, &request.head, &[1; 512]))
+        .await
+        .unwrap();
+    let _ = read.await.unwrap().unwrap();
+    let request = peer.expect_command(Command::WRITE_ZEROES).await.unwrap();
+    peer.send_error(&request.head, Errno::ENOTSUP, "")
+        .await
+        .unwrap();
+    settle().await;
+    let error = zeroes.await.unwrap_err();
+    assert_eq!(error.delivery(), Delivery::MaybeSent, "{error}");
+    assert_matches!(conn.closed().await, Error::Timeout(..));
 }
