@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::ledger::Covered;
 use super::{Answer, Sink};
 use crate::error::{Error, FailedRequest, RequestError};
 use crate::wire::{Command, Errno, ProtocolError, Text};
@@ -66,8 +67,8 @@ pub enum Kind {
     },
     /// The request is a flush.
     Flush {
-        /// The number of changes that the flush covers, see [`Ledger`](super::ledger::Ledger).
-        covered: u64,
+        /// The changes that the flush covers, see [`Ledger`](super::ledger::Ledger).
+        covered: Covered,
     },
     /// The request is neither.
     Other,

@@ -123,7 +123,7 @@ impl Session {
         entry.bytes = want.bytes;
         entry.kind = match command {
             Command::FLUSH => Kind::Flush {
-                covered: self.ledger.acknowledged(),
+                covered: self.ledger.covered(),
             },
             _ if want.changes.is_some() => Kind::Change { span: want.span },
             _ => Kind::Other,
