@@ -268,6 +268,12 @@ impl Connection {
         transmission.is_some_and(|transmission| transmission.was_drained())
     }
 
+    /// Returns whether no request is taken any more.
+    pub(crate) fn refuses(&self) -> bool {
+        let transmission = self.inner().transmission();
+        transmission.is_none_or(|transmission| transmission.refusal().is_some())
+    }
+
     /// Fails the requests of which nothing has been sent, with [`Error::Closed`].
     pub(crate) fn discard_unsent(&self) {
         if let Some(transmission) = self.inner().transmission() {

@@ -194,6 +194,11 @@ impl Keeper {
         let before = self.stalled.len();
         self.stalled
             .retain(|other| other.generation != link.generation);
+        if link.connection.refuses() {
+            // The server is shutting down: it is not used again.
+            let watch = watch::until_silent(link.clone(), None);
+            return self.watches.push(Box::pin(watch));
+        }
         let (is_given_up, links) = (self.stalled.len() == before, self.hub.links().len());
         if is_given_up || links >= self.hub.settings.connections {
             let watch = watch::until_silent(link.clone(), None);
@@ -325,6 +330,7 @@ impl Keeper {
             let again = hub.server_lost();
             let mut writing = pin!(write_again(&hub, &link, again));
             tokio::select! {
+                biased;
                 written = &mut writing => written?,
                 () = hub.leaving.notified() => hub.end(Error::closed(), None),
                 () = hub.until_over() => {}

@@ -210,8 +210,13 @@ impl Hub {
     }
 
     /// Takes a link out of use at once, because of the error of a request; its keeper does the rest.
+    ///
+    /// A request that was not sent because the link was silent says nothing of it: the link may be in
+    /// use again when its caller learns that.
     pub(in crate::disk) fn leave(&self, link: &Link, error: &Error) {
-        self.drop_link(link.generation);
+        if link.connection.refuses() || is_shutdown(error) {
+            self.drop_link(link.generation);
+        }
         if is_shutdown(error) {
             self.core().left = Some(error.clone());
         }

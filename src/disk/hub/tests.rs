@@ -7,6 +7,7 @@ use crate::connection::Connector;
 use crate::disk::state::Content;
 use crate::disk::watch::{Turn, until_heard};
 use crate::disk::{Disk, Fence};
+use crate::error::{Delivery, Error};
 use crate::testing::{Export, Server};
 
 async fn open() -> (Disk, Server) {
@@ -68,4 +69,18 @@ async fn a_silent_link_that_owes_nothing_is_used_again() {
     let heard = link.connection.stats().bytes_received;
     let (_, turn) = watch(until_heard(link, heard)).await;
     assert!(matches!(turn, Turn::Heard));
+}
+
+#[tokio::test]
+async fn a_link_that_speaks_again_stays_in_use_whatever_was_given_up_while_it_was_silent() {
+    let (disk, _server) = open().await;
+    let hub = disk.hub();
+    let link = hub.links().remove(0);
+    hub.stall(&link);
+    hub.add_link(&link);
+    hub.leave(&link, &Error::closed().delivered(Delivery::NotSent));
+    assert_eq!(hub.links().len(), 1);
+    link.connection.leave(Duration::ZERO);
+    hub.leave(&link, &Error::closed());
+    assert_eq!(hub.links().len(), 0);
 }
