@@ -91,6 +91,7 @@ impl Table {
     /// Records that the link of a change, of this generation, was lost before the answer came.
     pub(crate) fn lose(&mut self, range: &Range<u64>, content: &Content, generation: u64) {
         self.ghosts.add(range, content, generation);
+        self.unflushed.doubt(range, content);
     }
 
     /// Ends a change, whatever became of it, or takes one that waits out of the order.

@@ -96,6 +96,20 @@ impl Unflushed {
         }
     }
 
+    /// Records that a change may have been carried out, or may be later, whose answer never came. Other
+    /// content that was acknowledged before it is never written over it: somebody may have read it.
+    pub(crate) fn doubt(&mut self, range: &Range<u64>, content: &Content) {
+        let known: Vec<_> = self.changes.within(range).collect();
+        for (part, mut change) in known {
+            let new = content.part(range, &part);
+            if change.content.take().is_some_and(|old| !old.equals(&new)) {
+                self.forget(&part);
+                self.is_over = true;
+                self.changes.join(part, change);
+            }
+        }
+    }
+
     /// Records that the caller has changed these bytes: what was there before cannot be missed.
     pub(crate) fn replaced(&mut self, range: &Range<u64>) {
         self.unsure.remove(range);
@@ -279,6 +293,20 @@ mod tests {
         ghosts.add(&(4..6), &data("ef"), 2);
         let again = unflushed.server_lost(&ghosts).into_iter();
         assert!(again.map(|(range, _)| range).eq([0..2, 4..8]));
+    }
+
+    #[test]
+    fn a_journal_writes_nothing_over_what_may_have_been_read() {
+        let mut unflushed = Unflushed::new(Some(1 << 20));
+        unflushed.acknowledge(&(0..8), &data("abcdefgh"), 1, false);
+        unflushed.doubt(&(2..6), &data("xyef"));
+        unflushed.doubt(&(6..8), &Content::Unknown);
+        assert_eq!(unflushed.bytes(), 8);
+        // No ghost is left: it was fenced.
+        let again = unflushed.server_lost(&Ghosts::default()).into_iter();
+        assert!(again.map(|(range, _)| range).eq(std::iter::once(0..2)));
+        assert!(unflushed.unsure().eq(std::iter::once(2..8)));
+        assert!(unflushed.is_full(), "a flush takes the doubt away");
     }
 
     #[test]
