@@ -40,8 +40,8 @@ impl Connection {
     /// ```
     ///
     /// # Errors
-    /// The cause, if the connection has ended or ends before. Changes that were unanswered then may
-    /// still be carried out by the server.
+    /// The cause, if the connection has ended or ends while a change is unanswered. The server may still
+    /// carry that change out.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.

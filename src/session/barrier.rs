@@ -50,6 +50,11 @@ impl Barrier {
         self.span
     }
 
+    /// Returns whether all changes are answered.
+    pub fn is_empty(&self) -> bool {
+        self.open == 0 && self.earlier.is_empty()
+    }
+
     /// Returns whether all changes of the spans before `span` are answered.
     pub fn is_past(&self, span: u64) -> bool {
         let first = self.earlier.keys().next();

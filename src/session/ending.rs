@@ -110,6 +110,7 @@ impl Session {
             self.ended = Some(error.clone());
             self.outbox = Outbox::default();
             self.turn_away();
+            self.is_settled = self.barrier.is_empty();
             self.settling.wake_all(&mut self.woken);
         }
         error

@@ -99,6 +99,8 @@ pub struct Session {
     barrier: Barrier,
     ledger: Ledger,
     settling: Settling,
+    /// Whether all changes were answered when the session ended.
+    is_settled: bool,
     outbox: Outbox,
     buffers: Buffers,
     /// Bytes queued since the start.
@@ -141,6 +143,7 @@ impl Session {
             barrier: Barrier::default(),
             ledger: Ledger::default(),
             settling: Settling::default(),
+            is_settled: false,
             outbox: Outbox::default(),
             buffers: Buffers::default(),
             queued: 0,

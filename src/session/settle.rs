@@ -39,13 +39,13 @@ impl Session {
     /// which is then `None`.
     ///
     /// # Errors
-    /// The cause, if the session has ended.
+    /// The cause, if the session has ended and a change was not answered.
     pub fn poll_settled(
         &mut self,
         place: &mut Option<Place>,
         waker: &Waker,
     ) -> Poll<Result<(), Error>> {
-        if let Some(error) = &self.ended {
+        if let Some(error) = self.ended.as_ref().filter(|_| !self.is_settled) {
             return Poll::Ready(Err(error.clone()));
         }
         let place = *place.get_or_insert_with(|| {

@@ -74,6 +74,25 @@ async fn settled_waits_for_changes_that_wait_for_room() {
 }
 
 #[tokio::test]
+async fn what_was_answered_before_the_end_is_settled_after_it() {
+    for breaks in [false, true] {
+        let (conn, mut peer) = ready(ReplyStyle::Structured).await;
+        let write = conn.write(0, "data").submit();
+        let request = peer.expect_command(Command::WRITE).await.unwrap();
+        peer.acknowledge(&request.head).await.unwrap();
+        write.await.unwrap();
+        let unanswered = breaks.then(|| conn.write(0, "more").submit());
+        if breaks {
+            peer.expect_command(Command::WRITE).await.unwrap();
+        }
+        drop(peer);
+        conn.closed().await;
+        assert_eq!(conn.settled().await.is_err(), breaks);
+        drop(unanswered);
+    }
+}
+
+#[tokio::test]
 async fn settled_has_the_cause_of_the_end() {
     let new = Connection::new();
     let state = new.settled().await.unwrap_err();

@@ -11,7 +11,7 @@ use crate::disk::event::Event;
 use crate::disk::hub::{Hub, Link, Placed};
 use crate::disk::policy::Changes;
 use crate::disk::state::Content;
-use crate::error::{Error, Result};
+use crate::error::{Error, Phase, Result};
 use crate::request::{Effect, Execute, op};
 use crate::wire::CommandFlags;
 
@@ -24,6 +24,16 @@ pub(super) struct Change<O: Execute> {
     /// The bytes that it writes: of a part of a block it writes all.
     pub(super) covers: Range<u64>,
     pub(super) carrier: Arc<Carrier<O::Output>>,
+}
+
+/// The other messages of a change of which one has failed.
+#[derive(Clone, Copy, PartialEq)]
+enum Rest {
+    /// There are none.
+    Alone,
+    /// All are answered, or were never sent.
+    Answered,
+    OnItsWay,
 }
 
 /// What becomes of a change that was on its way over a link.
@@ -40,13 +50,15 @@ impl<O: Execute> Change<O> {
     pub(super) async fn carry_out(mut self, mut placed: Placed) -> Option<Result<O::Output>> {
         let mut next = self.at_once(&mut placed);
         let (mut losses, mut refusals) = (0, 0);
+        // Whether some of its messages may have been carried out.
+        let mut is_begun = false;
         loop {
             let link = match next.take() {
                 Some(link) => link,
                 // Rare, and large: it is kept out of this future.
                 None => match Box::pin(self.wait(&mut placed)).await {
                     Ok(link) => link,
-                    Err(error) if losses > 0 => return Some(Err(self.unknown(None, error))),
+                    Err(error) if is_begun => return Some(Err(self.unknown(None, error))),
                     Err(error) => return Some(Err(error)),
                 },
             };
@@ -66,9 +78,13 @@ impl<O: Execute> Change<O> {
             if is_lost(&error) {
                 self.hub.leave(&link, &error);
             }
-            let may_rest = self.may_have_rest(&error);
-            let has_rest = may_rest && link.connection.settled().await.is_err();
-            let fate = self.failed(&link, error, has_rest, (&mut losses, &mut refusals));
+            let rest = match self.may_have_rest(&error) {
+                false => Rest::Alone,
+                true if link.connection.settled().await.is_ok() => Rest::Answered,
+                true => Rest::OnItsWay,
+            };
+            let fate = self.failed(&link, error, rest, (&mut losses, &mut refusals));
+            is_begun |= losses > 0 || rest == Rest::Answered;
             placed.resolve();
             if let Fate::Over(result) = fate {
                 return Some(result);
@@ -180,33 +196,43 @@ impl<O: Execute> Change<O> {
         }
     }
 
-    /// Records that the change has failed over a link. `has_rest` says whether a part of it may still be
-    /// on its way.
+    /// Records that the change has failed over a link.
     fn failed(
         &self,
         link: &Arc<Link>,
         error: Error,
-        has_rest: bool,
+        rest: Rest,
         counts: (&mut u32, &mut u32),
     ) -> Fate<O::Output> {
         if is_lost(&error) {
-            return self.lost(link, error, has_rest, counts);
+            return self.lost(link, error, rest, counts);
         }
-        if has_rest {
+        if rest == Rest::OnItsWay {
             self.hub.lose(&self.covers, &self.effect(), link);
         }
         Fate::Over(Err(error))
     }
 
     /// Returns whether a change that has failed may have been sent as several messages, of which one
-    /// was answered with the error: then others may still be on their way.
+    /// was answered with the error, or given up: then others may still be on their way.
     fn may_have_rest(&self, error: &Error) -> bool {
         let Range { start, end } = self.covers;
-        let most = u64::from(self.hub.facts.export().max_payload());
+        let export = self.hub.facts.export();
         let request = &self.request;
         let is_written = request.operation.may_be_written();
-        let is_one_message = !request.is_unaligned && !is_written && end - start <= most;
-        !is_one_message && matches!(error, Error::Request(_))
+        let is_flushed = request.flags.contains(CommandFlags::FUA) && !export.can_fua();
+        let is_one_message = !request.is_unaligned
+            && !is_written
+            && !is_flushed
+            && end - start <= u64::from(export.max_payload());
+        let may_go_on = match error {
+            Error::Request(_) => true,
+            // The link takes no more, or was silent: what it was sent before may be answered.
+            Error::Closed(_) => was_sent(error),
+            Error::Disconnected(lost, _) => was_sent(error) && lost.phase() == Phase::Shutdown,
+            _ => false,
+        };
+        !is_one_message && may_go_on
     }
 
     /// Records that the link was lost, and decides whether to send the change again.
@@ -214,15 +240,15 @@ impl<O: Execute> Change<O> {
         &self,
         link: &Arc<Link>,
         error: Error,
-        has_rest: bool,
+        rest: Rest,
         (losses, refusals): (&mut u32, &mut u32),
     ) -> Fate<O::Output> {
         // R6: what was never sent is sent on the next link without ceremony.
         if !was_sent(&error) {
             return Fate::Again;
         }
-        // R5: so is what was refused, some times.
-        if is_shutdown(&error) && !has_rest {
+        // R5: so is what was refused, some times, and what was sent in part and is on its way no longer.
+        if is_shutdown(&error) && rest != Rest::OnItsWay || rest == Rest::Answered {
             *refusals += 1;
             return match *refusals < MOST_LOSSES {
                 true => Fate::Again,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use nbd_client::testing::{Export, Server};
+use nbd_client::wire::{Command, Errno};
 use nbd_client::{Changes, Delivery, Error, Event, Fence};
 
 use super::*;
@@ -272,4 +273,42 @@ async fn changes_can_be_refused() {
     assert_matches!(disk.trim(0, 1).await, Err(Error::Invalid(_)));
     disk.read(0, 1).await.unwrap();
     disk.flush().await.unwrap();
+}
+
+both_runtimes!(a_write_of_many_messages_survives_a_server_that_shuts_down);
+async fn a_write_of_many_messages_survives_a_server_that_shuts_down() {
+    const LENGTH: usize = 4 << 20;
+    let export = Export::new(LENGTH as u64).block_sizes(1, 4096, 4096);
+    // It tells of its end while the messages that have come are carried out.
+    let server = Server::builder()
+        .export("", export.clone())
+        .fail_with(|request| {
+            (request.command == Command::READ).then(|| (Errno::ESHUTDOWN, String::new()))
+        })
+        .build();
+    for has_next in [true, false] {
+        let place = Place::of(&server);
+        let retry = if has_next { quick() } else { Retry::never() };
+        let disk = Disk::builder().retry(retry).open(place.connector());
+        let disk = watch(disk).await.unwrap();
+        place.put(has_next.then(|| Server::new(export.clone())).as_ref());
+        server.pause();
+        let write = begun(disk.write(0, vec![7; LENGTH]));
+        // So many are in flight at a time, a quarter of all.
+        watch(server.held(256)).await;
+        let read = begun(disk.read(0, 4));
+        watch(server.held(257)).await;
+        server.resume();
+        let (written, read) = (watch(write).await.unwrap(), watch(read).await.unwrap());
+        assert!(disk.status().held.is_empty());
+        if has_next {
+            written.unwrap();
+            read.unwrap();
+            assert_eq!(export.contents(0, LENGTH), [7; LENGTH]);
+        } else {
+            let error = written.unwrap_err();
+            assert_eq!(error.delivery(), Delivery::MaybeSent, "{error}");
+            assert_matches!(error, Error::OutcomeUnknown(_));
+        }
+    }
 }
