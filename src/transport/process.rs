@@ -77,7 +77,7 @@ impl Process {
             _ => {
                 let signal = Signal::from_named_raw(signal).ok_or(Errno::INVAL)?;
                 match inner.group {
-                    Some(group) if signal == Signal::KILL => kill_process_group(group, signal)?,
+                    Some(group) if signal == Signal::KILL => kill_led(group, Some(pid), signal)?,
                     _ => kill_process(pid, signal)?,
                 }
             }
@@ -90,7 +90,7 @@ impl Process {
         let mut inner = self.lock();
         // A failure means that there is no such process, or that this program may not signal it.
         let _ = match (inner.running(), inner.group) {
-            (_, Some(group)) => kill_process_group(group, signal),
+            (running, Some(group)) => kill_led(group, running, signal),
             (Some(pid), None) => kill_process(pid, signal),
             (None, None) => Ok(()),
         };
@@ -146,6 +146,15 @@ impl Process {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends a signal to a group, or to the process that has led it and is running if that has left it,
+/// and nothing else is in it.
+fn kill_led(group: Pid, running: Option<Pid>, signal: Signal) -> Result<(), Errno> {
+    match (kill_process_group(group, signal), running) {
+        (Err(Errno::SRCH), Some(pid)) => kill_process(pid, signal),
+        (result, _) => result,
     }
 }
 

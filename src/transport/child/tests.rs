@@ -197,6 +197,24 @@ async fn signal_that_does_not_kill_goes_to_the_process_alone() {
 }
 
 #[tokio::test]
+async fn process_that_has_left_its_group_is_ended() {
+    let leave =
+        "exec perl -e 'setpgrp(0, getpgrp(getppid())) or die; print STDERR qq(ready\n); sleep'";
+    for ends in [false, true] {
+        let mut child = run(leave);
+        eventually("it has left", || child.stderr.words().tail() == b"ready\n");
+        let status = match ends {
+            true => child.terminate().await.unwrap(),
+            false => {
+                child.kill(9).unwrap();
+                child.wait().await.status().unwrap()
+            }
+        };
+        assert_eq!(status.signal(), Some(if ends { 15 } else { 9 }));
+    }
+}
+
+#[tokio::test]
 async fn stopped_process_is_continued_to_end() {
     let terms = Terms {
         kill_delay: Duration::MAX,
