@@ -241,7 +241,8 @@ impl DiskBuilder {
         self
     }
 
-    /// Sets how long [`Disk::close`] waits for requests in flight. The default is 30 s.
+    /// Sets how long [`Disk::close`] waits for requests in flight, and how long a disk whose last handle
+    /// was dropped waits for its changes in flight in the background. The default is 30 s.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.settings.close_timeout = timeout;
         self

@@ -74,7 +74,7 @@ impl Keeper {
         let hub = self.hub.clone();
         while hub.over().is_none() {
             tokio::select! {
-                () = hub.leaving.notified() => hub.end(Error::closed(), None),
+                () = hub.leaving.notified() => hub.close(hub.settings.close_timeout, |_| true),
                 Some((link, turn)) = self.watches.next() => match turn {
                     Turn::Ended(cause) => self.lost(&link, cause),
                     Turn::Silent(heard) => self.silent(link, heard),
@@ -203,7 +203,7 @@ impl Keeper {
         if is_given_up || links >= self.hub.settings.connections {
             let watch = watch::until_silent(link.clone(), None);
             self.watches.push(Box::pin(watch));
-            return self.part(link);
+            return self.hub.part(link, self.hub.settings.drain);
         }
         if links == 0 {
             self.opening = None;
@@ -211,14 +211,6 @@ impl Keeper {
         // What comes from now on is not to be failed for the silence.
         link.connection.keep_unsent();
         self.used(link);
-    }
-
-    /// Ends a link in the background, in order if it can be.
-    fn part(&self, link: &Link) {
-        let end = link.connection.disconnect();
-        let end = end.timeout(self.hub.settings.drain);
-        let end = end.into_future();
-        self.hub.spawn(async move { drop(end.await) });
     }
 
     /// Puts a link to use.
@@ -325,14 +317,15 @@ impl Keeper {
         if hub.links().is_empty() {
             // They owe nothing that is of use any more.
             let stalled = std::mem::take(&mut self.stalled);
-            stalled.iter().for_each(|old| self.part(old));
+            let drain = hub.settings.drain;
+            stalled.iter().for_each(|old| hub.part(old, drain));
             hub.unlimit();
             let again = hub.server_lost();
             let mut writing = pin!(write_again(&hub, &link, again));
             tokio::select! {
                 biased;
                 written = &mut writing => written?,
-                () = hub.leaving.notified() => hub.end(Error::closed(), None),
+                () = hub.leaving.notified() => hub.close(hub.settings.close_timeout, |_| true),
                 () = hub.until_over() => {}
                 () = tokio::time::sleep_until(self.backoff.end(Instant::now())) => {
                     // Then each write that is not answered is known as a ghost.

@@ -223,7 +223,9 @@ impl Disk {
         let begin = Instant::now();
         let settled = timer::until(timer::after(limit), hub.settle()).await;
         let (links, lost) = (hub.links(), hub.lost_for_good());
-        hub.end(Error::closed(), None);
+        hub.close(limit, |link| {
+            links.iter().all(|used| used.generation != link.generation)
+        });
         let mut result = settled.ok_or_else(|| Error::timeout(Phase::Shutdown, limit));
         if !lost.is_empty() {
             result = result.and_then(|()| Err(Error::maybe_lost(lost).at(&hub.site)));

@@ -208,6 +208,25 @@ impl Hub {
         self.attention.notify_one();
     }
 
+    /// Ends the disk, because nobody wants it any more. A link that owes an answer, perhaps to the task
+    /// that carries a change, is given `limit` for that if `is_left` says so.
+    pub(super) fn close(&self, limit: Duration, is_left: impl Fn(&Link) -> bool) {
+        let links = self.core().all_links();
+        self.end(Error::closed(), None);
+        for link in links {
+            if link.connection.in_flight() > 0 && is_left(&link) {
+                self.part(&link, limit);
+            }
+        }
+    }
+
+    /// Ends a link in the background, in order if it can be within `limit`.
+    pub(super) fn part(&self, link: &Link, limit: Duration) {
+        let end = link.connection.disconnect();
+        let end = end.timeout(limit).into_future();
+        self.spawn(async move { drop(end.await) });
+    }
+
     /// Ends the disk, because it cannot go on.
     pub(super) fn give_up(&self, cause: Error) {
         let event = Event::GaveUp {

@@ -1,12 +1,16 @@
 //! What the end of a disk waits for.
 
+use std::io;
+use std::sync::Mutex;
+
 use futures::FutureExt as _;
-use nbd_client::testing::{Export, Server};
-use nbd_client::{Changes, Delivery, Error, Phase};
+use nbd_client::testing::{Export, Peer, Server};
+use nbd_client::wire::{Command, ReplyStyle};
+use nbd_client::{Changes, Connector, Delivery, Error, Phase};
 use tokio::time::Instant;
 
 use super::*;
-use crate::support::assert_matches;
+use crate::support::{INFO, assert_matches};
 
 both_runtimes!(close_waits_for_changes_that_were_not_sent_yet);
 async fn close_waits_for_changes_that_were_not_sent_yet() {
@@ -76,4 +80,28 @@ async fn close_waits_no_longer_than_was_said() {
     assert!(first.to_string().contains("within 20 s"), "{first}");
     server.resume();
     watch(server.connected(0)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_is_dropped_leaves_a_server_that_is_silent() {
+    let limit = Duration::from_secs(20);
+    let (mut peer, stream) = Peer::pair();
+    let stream = Mutex::new(Some(stream));
+    let connector = Connector::stream(move || {
+        let stream = stream.lock().unwrap().take();
+        async move { stream.ok_or_else(|| io::Error::other("there was one only")) }
+    });
+    let opening = builder().close_timeout(limit).open(connector);
+    let handshake = peer.handshake(ReplyStyle::Structured, INFO, &[]);
+    let (disk, greeted) = tokio::join!(watch(opening), handshake);
+    greeted.unwrap();
+    let disk = disk.unwrap();
+    let write = disk.write(0, "x").submit();
+    peer.expect_command(Command::WRITE).await.unwrap();
+    // A task carries the change to its end.
+    drop(write);
+    drop(disk);
+    let begin = Instant::now();
+    watch(peer.expect_end()).await.unwrap();
+    assert_eq!(begin.elapsed(), limit);
 }
