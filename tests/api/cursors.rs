@@ -1,5 +1,6 @@
 //! Cursors: an export as a file of Tokio.
 
+mod parts;
 mod random;
 
 use std::io::{self, ErrorKind, SeekFrom};
@@ -124,70 +125,6 @@ async fn a_cursor_that_must_not_read_ahead_does_not() {
         log,
         [0, 65_536, 131_072, 196_608].map(|offset| (offset, 65_536))
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_part_of_a_cursor_that_was_used_ends_where_it_ends() {
-    let disk = Export::from_contents(content(1 << 20));
-    let (conn, _server) = connect(Server::builder(), &disk).await;
-    for range in [0..100, 50..70_000] {
-        let mut cursor = conn.cursor();
-        within(cursor.read_exact(&mut [0; 10])).await.unwrap();
-        let mut found = Vec::new();
-        let mut part = cursor.range(range.clone()).take(1 << 20);
-        within(part.read_to_end(&mut found)).await.unwrap();
-        let length = (range.end - range.start) as usize;
-        assert!(found == disk.contents(range.start, length), "{range:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_part_is_a_file_of_its_own() {
-    let disk = Export::from_contents(content(100_000));
-    let (conn, _server) = connect(Server::builder(), &disk).await;
-    let mut part = conn.cursor().range(10_000..).range(1000..=1999);
-    assert_eq!(part.size().unwrap(), 1000);
-    let mut found = Vec::new();
-    within(part.read_to_end(&mut found)).await.unwrap();
-    assert!(found == disk.contents(11_000, 1000));
-    assert_eq!(within(part.seek(SeekFrom::End(-10))).await.unwrap(), 990);
-    // A short write, and then none.
-    assert_eq!(within(part.write(&[7; 20])).await.unwrap(), 10);
-    assert_eq!(within(part.write(&[7; 20])).await.unwrap(), 0);
-    let error = within(part.write_all(&[7; 20])).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::WriteZero);
-    assert_eq!(disk.contents(11_990, 10), [7; 10]);
-    assert!(disk.contents(12_000, 10) == content(100_000)[12_000..12_010]);
-    within(part.seek(SeekFrom::Start(5000))).await.unwrap();
-    assert_eq!(within(part.read(&mut [0; 9])).await.unwrap(), 0);
-    assert_eq!(within(part.write(&[0; 9])).await.unwrap(), 0);
-    let error = within(part.seek(SeekFrom::Current(-5001)))
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert_eq!(part.position(), 5000);
-    // Parts that are not there.
-    for part in [
-        conn.cursor().range(..100_001),
-        conn.cursor().range(100_001..),
-        conn.cursor().range(..100).range(50..101),
-        conn.cursor().range(..=u64::MAX),
-        conn.cursor().range(5..6).range(2..),
-    ] {
-        assert_matches!(
-            part.size(),
-            Err(Error::Invalid(InvalidRequest::OutOfBounds { .. }))
-        );
-        let mut part = part;
-        let error = within(part.read(&mut [0; 9])).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(within(part.write(&[0; 9])).await.is_err());
-        assert!(within(part.seek(SeekFrom::End(0))).await.is_err());
-    }
-    assert_eq!(conn.cursor().range(5..5).size().unwrap(), 0);
-    let mut cursor = Cursor::new(Connection::new());
-    let error = within(cursor.read(&mut [0; 9])).await.unwrap_err();
-    assert_matches!(inner(&error), Error::Invalid(InvalidRequest::State { .. }));
 }
 
 #[tokio::test(start_paused = true)]
