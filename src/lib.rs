@@ -98,7 +98,8 @@
 //!
 //! **Runtime.** Connecting needs a Tokio runtime with I/O and time enabled, and runs one task on it
 //! for each connection. Handles can be used, and requests awaited, on any thread; a
-//! [`timeout`](Request::timeout) needs a Tokio runtime on that thread, too.
+//! [`timeout`](Request::timeout) needs a Tokio runtime on that thread, too, which must live until the
+//! request is over: the timeout belongs to the runtime in which the request was first polled.
 //!
 //! # Logging
 //!

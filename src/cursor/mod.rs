@@ -57,6 +57,10 @@ use crate::wire::Command;
 /// export; [`get_ref`](io::Error::get_ref) returns it. A write that fails behind the caller's back
 /// fails the next call other than a seek, and every later one: the cursor does not work any more.
 ///
+/// Like a file, a cursor has one position, and does one thing at a time: let a read or a write end, or drop
+/// its future, before the next. For both directions at once, as by `tokio::io::split` or
+/// `copy_bidirectional`, use two cursors.
+///
 /// # Cancel safety
 ///
 /// Reads and seeks can be dropped at any time. Without write-behind, a write that is dropped while
