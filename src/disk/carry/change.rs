@@ -204,6 +204,11 @@ impl<O: Execute> Change<O> {
         rest: Rest,
         counts: (&mut u32, &mut u32),
     ) -> Fate<O::Output> {
+        // What was answered with an error, or in part, may have been written all the same.
+        let is_refused = is_shutdown(&error) && rest == Rest::Alone;
+        if was_sent(&error) && !is_refused {
+            self.hub.doubt(&self.covers, &self.effect());
+        }
         if is_lost(&error) {
             return self.lost(link, error, rest, counts);
         }

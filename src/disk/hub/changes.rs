@@ -161,6 +161,11 @@ impl Hub {
         self.can_flush() && self.core().table.unflushed().is_full()
     }
 
+    /// Records that a change may have been carried out, at least in part.
+    pub(in crate::disk) fn doubt(&self, range: &Range<u64>, content: &Content) {
+        self.core().table.doubt(range, content);
+    }
+
     /// Records a change whose link was lost before the answer came.
     pub(in crate::disk) fn lose(&self, range: &Range<u64>, content: &Content, link: &Arc<Link>) {
         let mut core = self.core();

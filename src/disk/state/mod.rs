@@ -88,6 +88,11 @@ impl Table {
             .acknowledge(range, content, generation, is_durable);
     }
 
+    /// Records that a change may have been carried out, at least in part.
+    pub(crate) fn doubt(&mut self, range: &Range<u64>, content: &Content) {
+        self.unflushed.doubt(range, content);
+    }
+
     /// Records that the link of a change, of this generation, was lost before the answer came.
     pub(crate) fn lose(&mut self, range: &Range<u64>, content: &Content, generation: u64) {
         self.ghosts.add(range, content, generation);

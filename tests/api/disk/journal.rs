@@ -56,6 +56,28 @@ async fn a_change_that_waits_does_not_overtake_a_ghost_of_the_journal() {
     assert_eq!(disk.status().held, from_ref(&(0..5)));
 }
 
+both_runtimes!(a_change_that_failed_is_not_undone);
+async fn a_change_that_failed_is_not_undone() {
+    let server = Server::builder()
+        .export("", Export::new(SIZE))
+        .fail_with(|request| (request.length == 6).then(|| (Errno::EIO, String::new())))
+        .build();
+    let place = Place::of(&server);
+    let disk = builder().journal(1 << 20).open(place.connector());
+    let disk = watch(disk).await.unwrap();
+    disk.write(0, "older").await.unwrap();
+    disk.write(8192, "older").await.unwrap();
+    // Nobody knows how much of it was written.
+    assert_matches!(disk.write(0, "newer!").await, Err(Error::Request(_)));
+    let next = Export::new(SIZE);
+    place.put(Some(&Server::new(next.clone())));
+    server.hang_up();
+    let flush = watch(disk.flush().into_future()).await;
+    assert_matches!(flush, Err(Error::DurabilityUnknown(lost)) if lost.ranges() == from_ref(&(0..5)));
+    assert_eq!(next.contents(0, 5), [0; 5]);
+    assert_eq!(next.contents(8192, 5), b"older"[..]);
+}
+
 both_runtimes!(a_change_that_was_refused_does_not_overtake_a_ghost_of_the_journal);
 async fn a_change_that_was_refused_does_not_overtake_a_ghost_of_the_journal() {
     let (disk, server, place) = open(builder().journal(1 << 20)).await;
