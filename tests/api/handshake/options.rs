@@ -155,6 +155,19 @@ async fn extended_headers_cannot_be_required_from_who_has_them() {
     }
 }
 
+/// Refuses the next option because the server shuts down, and is left.
+async fn shut_down(peer: &mut Peer) {
+    let option = peer.expect_option().await.unwrap().option;
+    let refusal = OptionReply::error(option, OptionReplyType::ERR_SHUTDOWN, "");
+    peer.send_option_reply(refusal).await.unwrap();
+    let abort = peer.expect_option().await.unwrap().option;
+    assert_eq!(abort, OptionType::ABORT);
+    peer.send_option_reply(OptionReply::ack(abort))
+        .await
+        .unwrap();
+    peer.expect_end().await.unwrap();
+}
+
 both_runtimes!(o05_a_server_that_shuts_down_is_left_whatever_was_asked);
 async fn o05_a_server_that_shuts_down_is_left_whatever_was_asked() {
     for (way, what) in option_ways().flat_map(|way| (0..6).map(move |what| (way, what))) {
@@ -169,17 +182,7 @@ async fn o05_a_server_that_shuts_down_is_left_whatever_was_asked() {
                 _ => conn.opt_set_meta_context(["a:b"]).await.map(drop),
             }
         };
-        let (result, ()) = tokio::join!(ask, async {
-            let option = peer.expect_option().await.unwrap().option;
-            let refusal = OptionReply::error(option, OptionReplyType::ERR_SHUTDOWN, "");
-            peer.send_option_reply(refusal).await.unwrap();
-            let abort = peer.expect_option().await.unwrap().option;
-            assert_eq!(abort, OptionType::ABORT);
-            peer.send_option_reply(OptionReply::ack(abort))
-                .await
-                .unwrap();
-            peer.expect_end().await.unwrap();
-        });
+        let (result, ()) = tokio::join!(ask, shut_down(&mut peer));
         let error = result.unwrap_err();
         assert_matches!(&error, Error::Refused(r) if r.reply() == OptionReplyType::ERR_SHUTDOWN);
         assert!(error.is_fatal() && conn.closed().await.is_fatal());
@@ -195,15 +198,7 @@ async fn a_server_that_shuts_down_when_a_feature_is_asked_for_is_left() {
             let (conn, mut peer, connecting) = way.connect(builder.opt_mode(opt_mode));
             let (result, ()) = tokio::join!(connecting, async {
                 peer.greet(HandshakeFlags::all()).await.unwrap();
-                let option = peer.expect_option().await.unwrap().option;
-                let refusal = OptionReply::error(option, OptionReplyType::ERR_SHUTDOWN, "");
-                peer.send_option_reply(refusal).await.unwrap();
-                let abort = peer.expect_option().await.unwrap().option;
-                assert_eq!(abort, OptionType::ABORT);
-                peer.send_option_reply(OptionReply::ack(abort))
-                    .await
-                    .unwrap();
-                peer.expect_end().await.unwrap();
+                shut_down(&mut peer).await;
             });
             let error = result.unwrap_err();
             assert_matches!(&error, Error::Refused(r) if r.reply() == OptionReplyType::ERR_SHUTDOWN);
