@@ -194,16 +194,16 @@ impl Keeper {
         let before = self.stalled.len();
         self.stalled
             .retain(|other| other.generation != link.generation);
-        if link.connection.refuses() {
-            // The server is shutting down: it is not used again.
-            let watch = watch::until_silent(link.clone(), None);
-            return self.watches.push(Box::pin(watch));
-        }
         let (is_given_up, links) = (self.stalled.len() == before, self.hub.links().len());
-        if is_given_up || links >= self.hub.settings.connections {
+        // The server may be shutting down: then it ends the link.
+        let refuses = link.connection.refuses();
+        if refuses || is_given_up || links >= self.hub.settings.connections {
             let watch = watch::until_silent(link.clone(), None);
             self.watches.push(Box::pin(watch));
-            return self.hub.part(link, self.hub.settings.drain);
+            if !refuses {
+                self.hub.part(link, self.hub.settings.drain);
+            }
+            return;
         }
         if links == 0 {
             self.opening = None;
