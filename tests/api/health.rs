@@ -73,7 +73,7 @@ async fn settled_waits_for_changes_that_wait_for_room() {
     write.await.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(what_was_answered_before_the_end_is_settled_after_it);
 async fn what_was_answered_before_the_end_is_settled_after_it() {
     for breaks in [false, true] {
         let (conn, mut peer) = ready(ReplyStyle::Structured).await;

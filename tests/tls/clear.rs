@@ -92,7 +92,7 @@ async fn t02_refusal_is_accepted_by_who_only_prefers_tls() {
     assert!(conn.tls_info().is_none());
 }
 
-#[tokio::test]
+both_runtimes!(t02_a_server_that_shuts_down_is_not_told_the_name_in_clear);
 async fn t02_a_server_that_shuts_down_is_not_told_the_name_in_clear() {
     let (mut peer, stream) = Peer::pair();
     let conn = builder(TlsMode::Prefer).build();

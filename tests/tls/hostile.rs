@@ -224,7 +224,7 @@ async fn close_notify_follows_an_abort_that_is_not_answered() {
     result.unwrap();
 }
 
-#[tokio::test]
+both_runtimes!(close_notify_follows_a_violation_of_the_handshake);
 async fn close_notify_follows_a_violation_of_the_handshake() {
     let (conn, mut server) = raw(TlsMode::Require).await;
     let script = async move {
