@@ -119,7 +119,7 @@ impl<C: Client> Cursor<C> {
     /// Returns the length of what the cursor covers, in bytes.
     ///
     /// # Errors
-    /// If the range of the cursor does not lie inside the export.
+    /// If the range of the cursor does not lie inside the export or ends before it starts.
     pub fn size(&self) -> error::Result<u64> {
         super::runtime::check_process()?;
         self.inner.size()

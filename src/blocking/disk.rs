@@ -265,7 +265,7 @@ impl<C: Client> Disk<C> {
     /// ```
     ///
     /// # Errors
-    /// The last item is an error if the range is not inside the export, the context was not
+    /// The last item is an error if the range is not inside the export or ends before it starts, the context was not
     /// negotiated, or a request fails.
     pub fn extents(
         &self,

@@ -148,7 +148,7 @@ impl<C: Client> Cursor<C> {
     ///
     /// The range is relative to what the cursor has covered before. From now on positions are
     /// relative to the start of the part, reads end at its end, and nothing beyond can be written. If
-    /// the range is not inside the export, every use of the cursor fails.
+    /// the range is not inside the export or ends before it starts, every use of the cursor fails.
     #[must_use]
     pub fn range(mut self, range: impl RangeBounds<u64>) -> Self {
         self.part = self.part.narrow(&range);
@@ -231,7 +231,7 @@ impl<C: Client> Cursor<C> {
     /// Returns the length of what the cursor covers, in bytes.
     ///
     /// # Errors
-    /// If the range of the cursor does not lie inside the export, or the client is not ready.
+    /// If the range of the cursor does not lie inside the export or ends before it starts, or the client is not ready.
     pub fn size(&self) -> Result<u64> {
         let facts = self.look_up(Command::READ)?;
         Ok(facts.end - facts.start)

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 
 use crate::error::{InvalidRequest, Result};
+use crate::request::in_order;
 use crate::wire::Command;
 
 /// A part of an export whose size is not known yet.
@@ -60,7 +61,7 @@ impl Part {
             }
             .into());
         }
-        Ok(self.start..end.max(self.start))
+        Ok(in_order(self.start..end)?)
     }
 }
 

@@ -55,7 +55,7 @@ impl Connection {
     /// ```
     ///
     /// # Errors
-    /// The last item is an error if the range is not inside the export, the context was not
+    /// The last item is an error if the range is not inside the export or ends before it starts, the context was not
     /// negotiated, or a request fails.
     #[doc(alias = "map")]
     #[doc(alias = "nbd_block_status")]
@@ -72,7 +72,7 @@ impl Connection {
     /// kept until the other contexts have caught up.
     ///
     /// # Errors
-    /// The last item is an error if the range is not inside the export, no context was
+    /// The last item is an error if the range is not inside the export or ends before it starts, no context was
     /// negotiated, or a request fails.
     pub fn joint_extents(&self, range: impl RangeBounds<u64>) -> JointExtents {
         JointExtents::new(self.clone(), range)

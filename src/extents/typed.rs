@@ -48,7 +48,7 @@ impl Connection {
     /// ```
     ///
     /// # Errors
-    /// The last item is an error if the range is not inside the export or a request fails. If the
+    /// The last item is an error if the range is not inside the export or ends before it starts, or a request fails. If the
     /// context was not negotiated, the only item is
     /// [`InvalidRequest::UnknownContext`](crate::InvalidRequest::UnknownContext), which lists those that were.
     #[doc(alias = "nbd_block_status")]
@@ -93,7 +93,7 @@ impl Connection {
     /// ```
     ///
     /// # Errors
-    /// The last item is an error if the range is not inside the export or a request fails. If the
+    /// The last item is an error if the range is not inside the export or ends before it starts, or a request fails. If the
     /// context of the bitmap was not negotiated, as when its name is mistyped, the only item is
     /// [`InvalidRequest::UnknownContext`](crate::InvalidRequest::UnknownContext), which lists those that were. With
     /// [`require_meta_context`](crate::Builder::require_meta_context), such a connection is not made

@@ -13,7 +13,7 @@ pub(crate) fn bounds(range: &impl RangeBounds<u64>) -> Bounds {
     (range.start_bound().cloned(), range.end_bound().cloned())
 }
 
-/// Returns the offsets of a range in an export of `size` bytes. An end before the start is no error.
+/// Returns the offsets of a range in an export of `size` bytes.
 pub(crate) fn resolve(
     bounds: Bounds,
     size: u64,
@@ -38,5 +38,17 @@ pub(crate) fn resolve(
             size,
         });
     }
-    Ok(start..end)
+    in_order(start..end)
+}
+
+/// Returns a range unless it is one that ends before it starts.
+pub(crate) fn in_order(range: Range<u64>) -> Result<Range<u64>, InvalidRequest> {
+    let Range { start, end } = range;
+    if end < start {
+        return Err(InvalidRequest::Argument {
+            what: "range",
+            why: format!("it ends at {end}, before it starts at {start}"),
+        });
+    }
+    Ok(range)
 }

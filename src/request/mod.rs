@@ -21,7 +21,7 @@ use std::fmt;
 use std::future::IntoFuture;
 use std::time::Duration;
 
-pub(crate) use bounds::{Bounds, bounds, resolve};
+pub(crate) use bounds::{Bounds, bounds, in_order, resolve};
 pub use chunks::Chunks;
 pub use client::Client;
 pub(crate) use client::sealed;

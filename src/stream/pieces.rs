@@ -89,7 +89,7 @@ impl Connection {
     /// ```
     ///
     /// # Errors
-    /// The last item is an error if the range is not inside the export, or a request fails. The
+    /// The last item is an error if the range is not inside the export or ends before it starts, or a request fails. The
     /// pieces before come before it.
     pub fn pieces(&self, range: impl RangeBounds<u64>) -> Pieces {
         Pieces::new(self.clone(), range)

@@ -87,7 +87,7 @@ impl Connection {
     /// Web frameworks take such a stream as a body.
     ///
     /// # Errors
-    /// The last item is an error if the range is not inside the export, or a request fails. The bytes
+    /// The last item is an error if the range is not inside the export or ends before it starts, or a request fails. The bytes
     /// before come before it.
     pub fn read_stream(&self, range: impl RangeBounds<u64>) -> ReadStream {
         ReadStream::new(self.clone(), range)

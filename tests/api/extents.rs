@@ -142,6 +142,12 @@ async fn range_outside_of_the_export_is_an_error() {
         );
         assert!(outside, "{error}");
     }
+    #[allow(clippy::reversed_empty_ranges, reason = "it is a mistake")]
+    let error = conn.extents(DIRTY, 9..5).try_next().await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "invalid range: it ends at 5, before it starts at 9"
+    );
     assert!(conn.is_ready());
 }
 

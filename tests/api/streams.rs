@@ -197,8 +197,24 @@ async fn ranges_that_cannot_be_read_are_errors() {
         outside(within(pieces.next()).await);
         assert!(within(pieces.next()).await.is_none());
     }
-    #[allow(clippy::reversed_empty_ranges, reason = "it is empty")]
-    for range in [5..5, 9..5, 1 << 20..1 << 20] {
+    #[allow(clippy::reversed_empty_ranges, reason = "it is a mistake")]
+    let mistaken = 9..5;
+    let errors = [
+        conn.read_stream(mistaken.clone()).map_ok(drop).next().await,
+        conn.pieces(mistaken).map_ok(drop).next().await,
+    ];
+    for error in errors {
+        let error = error.unwrap().unwrap_err();
+        assert_matches!(
+            error,
+            Error::Invalid(InvalidRequest::Argument { what: "range", .. })
+        );
+        assert_eq!(
+            error.to_string(),
+            "invalid range: it ends at 5, before it starts at 9"
+        );
+    }
+    for range in [5..5, 1 << 20..1 << 20] {
         assert!(conn.read_stream(range.clone()).next().await.is_none());
         assert!(conn.pieces(range).next().await.is_none());
     }

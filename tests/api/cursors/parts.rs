@@ -60,6 +60,12 @@ async fn a_part_is_a_file_of_its_own() {
         assert!(within(part.write(&[0; 9])).await.is_err());
         assert!(within(part.seek(SeekFrom::End(0))).await.is_err());
     }
+    #[allow(clippy::reversed_empty_ranges, reason = "it is a mistake")]
+    let mut part = conn.cursor().range(100..).range(9..5);
+    let text = "invalid range: it ends at 105, before it starts at 109";
+    assert_eq!(part.size().unwrap_err().to_string(), text);
+    let error = within(part.read(&mut [0; 9])).await.unwrap_err();
+    assert_eq!(error.to_string(), text);
     assert_eq!(conn.cursor().range(5..5).size().unwrap(), 0);
     let mut cursor = Cursor::new(Connection::new());
     let error = within(cursor.read(&mut [0; 9])).await.unwrap_err();
