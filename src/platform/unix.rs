@@ -12,10 +12,12 @@ use std::os::unix::process::ExitStatusExt;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use rustix::time::{ClockId, clock_gettime};
 use socket2::SockRef;
 use tokio::net::UnixDatagram;
 
@@ -36,6 +38,11 @@ pub(crate) fn send(socket: impl AsSocket, bufs: &[IoSlice<'_>]) -> io::Result<us
     let bufs = bufs.get(..MAX_SLICES).unwrap_or(bufs);
     let mut control = SendAncillaryBuffer::default();
     Ok(sendmsg(socket, bufs, &mut control, FLAGS)?)
+}
+
+/// Returns the processor time that this thread has taken.
+pub(crate) fn thread_time() -> Option<Duration> {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().ok()
 }
 
 /// Each call prevents SIGPIPE.

@@ -34,6 +34,11 @@ pub(crate) fn send(socket: impl AsSocket, bufs: &[IoSlice<'_>]) -> io::Result<us
     SockRef::from(&socket).send_vectored(bufs)
 }
 
+/// The processor time of a thread is counted in ticks of many milliseconds.
+pub(crate) fn thread_time() -> Option<Duration> {
+    None
+}
+
 /// There is no SIGPIPE.
 pub(crate) fn silence(_: &impl AsSocket) {}
 

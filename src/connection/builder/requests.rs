@@ -96,10 +96,11 @@ impl Builder {
 
     /// Sets how long to poll the socket before sleeping until data arrives.
     ///
-    /// Falling asleep and being woken costs time and processor time. By default the driver of the
-    /// connection therefore polls for up to 8 µs before it sleeps, if one request is in flight and
-    /// this server has been seen to answer within that time. Now and then it tries whether that is
-    /// so.
+    /// Falling asleep and being woken costs time and processor time, and so does polling. By default the
+    /// driver of the connection measures now and then which of them takes less processor time for each
+    /// reply. While polling does not take more, and up to four requests are in flight, it polls for up
+    /// to 50 µs before it sleeps. On Windows, which does not tell how much processor time a thread has
+    /// taken, it sleeps at once.
     ///
     /// If this is set, every wait begins with polling for `period`, whether it pays or not. Single
     /// requests are then answered sooner, and a processor is busy meanwhile. A few tens of
