@@ -13,7 +13,8 @@ const WARM_UP: u32 = 16;
 /// Waits awake may take as much more processor time than waits asleep as so many messages take. More
 /// ends their sample.
 const ALLOWANCE: u64 = 8;
-/// The number of misses that end a sample of waits awake.
+/// The number of misses that end a sample of waits awake. One that ended on another thread is a miss,
+/// too: to wake that thread takes processor time that is not measured.
 const MISSES: u32 = 8;
 /// The number of waits that follow the first verdict, and every verdict that differs from the last.
 const FIRST: u32 = 512;
@@ -31,7 +32,7 @@ pub(super) struct Judge {
     stage: Stage,
     /// The last verdict.
     is_awake: bool,
-    /// How many waits followed it.
+    /// How many waits were to follow it.
     followed: u32,
 }
 
@@ -84,7 +85,7 @@ impl Judge {
             }
             Stage::Awake(sample, asleep) => {
                 sample.add(messages, now);
-                if sample.exceeds(*asleep) {
+                if sample.has_failed() || sample.exceeds(*asleep) {
                     self.decide(false);
                 } else if sample.is_complete() {
                     self.decide(true);
@@ -100,7 +101,7 @@ impl Judge {
             Stage::Asleep(_) => {}
             Stage::Awake(sample, _) => {
                 sample.misses += 1;
-                if sample.misses == MISSES {
+                if sample.has_failed() {
                     self.decide(false);
                 }
             }
@@ -140,7 +141,9 @@ impl Moment {
 /// The processor time and the messages of some waits.
 #[derive(Debug, Default)]
 struct Sample {
+    /// The waits of the warm-up and those that were measured.
     waits: u32,
+    /// Waits awake that went on asleep, and waits that ended on another thread than the one before.
     misses: u32,
     /// The end of the last wait, and the number of messages before it.
     last: Option<(Moment, u64)>,
@@ -149,23 +152,30 @@ struct Sample {
 }
 
 impl Sample {
-    /// Adds a wait, unless it belongs to the warm-up or the driver has moved to another thread.
+    /// Measures a wait, unless it belongs to the warm-up or the driver has moved to another thread.
     fn add(&mut self, messages: u64, now: impl FnOnce() -> Option<Moment>) {
-        self.waits = self.waits.saturating_add(1);
         if self.waits < WARM_UP {
+            self.waits += 1;
             return;
         }
         let Some(now) = now() else { return };
-        if let Some((last, before)) = self.last.replace((now, messages)) {
-            if last.thread == now.thread {
+        match self.last.replace((now, messages)) {
+            Some((last, before)) if last.thread == now.thread => {
+                self.waits += 1;
                 self.time += now.time.saturating_sub(last.time);
                 self.messages += messages - before;
             }
+            Some(_) => self.misses += 1,
+            None => {}
         }
     }
 
     fn is_complete(&self) -> bool {
         self.waits >= WARM_UP + SAMPLE && self.messages > 0
+    }
+
+    fn has_failed(&self) -> bool {
+        self.misses >= MISSES
     }
 
     fn per_message(&self) -> Duration {
@@ -222,7 +232,8 @@ mod tests {
         }
     }
 
-    const ONCE: u32 = WARM_UP + SAMPLE;
+    /// The waits of one sample. The first that is measured begins at the end of another.
+    const ONCE: u32 = WARM_UP + 1 + SAMPLE;
 
     #[test]
     fn the_cheaper_way_is_taken() {
@@ -285,17 +296,31 @@ mod tests {
     }
 
     #[test]
-    fn waits_that_end_on_another_thread_are_not_measured() {
+    fn waits_that_end_on_another_thread_are_misses() {
+        let mut bench = Bench::default();
+        bench.wait(ONCE, (20, 1), (10, 1));
+        let here = thread::current().id();
+        let other = thread::spawn(|| thread::current().id()).join().unwrap();
+        for at in 0..u64::from(WARM_UP + MISSES) + 1 {
+            assert!(bench.judge.begin());
+            let thread = if at % 2 == 0 { here } else { other };
+            let time = bench.spent;
+            bench
+                .judge
+                .hit(bench.messages + at, || Some(Moment { thread, time }));
+        }
+        assert_eq!(bench.wait(FIRST, (20, 1), (10, 1)), 0, "lost");
+    }
+
+    #[test]
+    fn waits_asleep_that_end_on_another_thread_are_not_measured() {
         let mut judge = Judge::default();
+        let here = thread::current().id();
         let other = thread::spawn(|| thread::current().id()).join().unwrap();
         for at in 0..10 * u64::from(ONCE) {
             assert!(!judge.begin(), "nothing is known");
-            let thread = if at % 2 == 0 {
-                other
-            } else {
-                thread::current().id()
-            };
-            let time = Duration::from_micros(at * at);
+            let thread = if at % 2 == 0 { here } else { other };
+            let time = Duration::from_micros(at);
             judge.hit(at, || Some(Moment { thread, time }));
         }
     }
