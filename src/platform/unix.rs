@@ -17,7 +17,6 @@ use std::time::Duration;
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
-use rustix::time::{ClockId, clock_gettime};
 use socket2::SockRef;
 use tokio::net::UnixDatagram;
 
@@ -40,9 +39,15 @@ pub(crate) fn send(socket: impl AsSocket, bufs: &[IoSlice<'_>]) -> io::Result<us
     Ok(sendmsg(socket, bufs, &mut control, FLAGS)?)
 }
 
-/// Returns the processor time that this thread has taken.
+/// Returns the processor time that this thread has taken, where the system tells.
 pub(crate) fn thread_time() -> Option<Duration> {
-    clock_gettime(ClockId::ThreadCPUTime).try_into().ok()
+    #[cfg(any(target_os = "illumos", target_os = "netbsd", target_os = "solaris"))]
+    return None;
+    #[cfg(not(any(target_os = "illumos", target_os = "netbsd", target_os = "solaris")))]
+    {
+        use rustix::time::{ClockId, clock_gettime};
+        clock_gettime(ClockId::ThreadCPUTime).try_into().ok()
+    }
 }
 
 /// Each call prevents SIGPIPE.

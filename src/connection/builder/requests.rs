@@ -97,10 +97,9 @@ impl Builder {
     /// Sets how long to poll the socket before sleeping until data arrives.
     ///
     /// Falling asleep and being woken costs time and processor time, and so does polling. By default the
-    /// driver of the connection measures now and then which of them takes less processor time for each
-    /// reply. While polling does not take more, and up to four requests are in flight, it polls for up
-    /// to 50 µs before it sleeps. On Windows, which does not tell how much processor time a thread has
-    /// taken, it sleeps at once.
+    /// driver of the connection measures both now and then. While polling takes hardly more processor
+    /// time, and up to four requests are in flight, the driver polls for up to 50 µs before it sleeps.
+    /// On Windows, which does not tell the processor time of a thread precisely, it sleeps at once.
     ///
     /// If this is set, every wait begins with polling for `period`, whether it pays or not. Single
     /// requests are then answered sooner, and a processor is busy meanwhile. A few tens of

@@ -1,48 +1,42 @@
 //! Judges by the processor time that waits take whether they should be awake.
 
-use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::thread;
 
-use crate::platform;
+use super::sample::{Moment, Sample, WARM_UP};
 
-/// The number of waits that are measured each way.
+/// The number of waits asleep that are measured. As much progress is then measured awake.
 const SAMPLE: u32 = 64;
-/// The number of waits before them that are not: a server that has slept between the requests of a
-/// client that sleeps needs some to keep pace with one that does not.
-const WARM_UP: u32 = 16;
-/// Waits awake may take as much more processor time than waits asleep as so many messages take. More
-/// ends their sample.
-const ALLOWANCE: u64 = 8;
-/// The number of misses that end a sample of waits awake. One that ended on another thread is a miss,
-/// too: to wake that thread takes processor time that is not measured.
+/// The number of misses that end the measurement of waits awake, the warm-up included. A wait that
+/// ends on another thread is a miss, too: to wake that thread takes processor time that is not measured.
 const MISSES: u32 = 8;
-/// The number of waits that follow the first verdict, and every verdict that differs from the last.
+/// A verdict that differs from the last one holds for so many waits.
 const FIRST: u32 = 512;
-/// How many times as many follow a verdict that confirms the last one, and the most that follow any.
+/// A verdict that confirms the last one holds for so many times as many waits.
 const GROWTH: u32 = 4;
-const LONGEST: u32 = 8192;
+/// A verdict holds for so many waits at most.
+const MOST: u32 = 8192;
 
-/// Measures some waits asleep and some awake, then has waits begin the way that takes less processor
-/// time per message, and after a while measures again.
+/// Measures some waits asleep and some awake, then has waits begin awake if that takes hardly more
+/// processor time for the same progress, and after a while measures again.
 ///
-/// The processor time is that of the thread on which the driver runs: for waiting and reading, and
-/// for tasks of callers, which take as long either way.
+/// The processor time is that of the thread on which the driver runs, from one wait to the next: for
+/// waiting and reading, and for tasks of callers, which take as long either way.
 #[derive(Debug)]
 pub(super) struct Judge {
     stage: Stage,
     /// The last verdict.
     is_awake: bool,
-    /// How many waits were to follow it.
-    followed: u32,
+    /// For how many waits it holds, or held.
+    term: u32,
 }
 
 #[derive(Debug)]
 enum Stage {
     /// Waits asleep are being measured.
     Asleep(Sample),
-    /// Waits awake are being measured. Those asleep took this time per message.
-    Awake(Sample, Duration),
-    /// So many waits are left that follow the last verdict.
+    /// Waits awake are being measured, after waits asleep.
+    Awake(Sample, Sample),
+    /// The last verdict holds for so many more waits.
     Judged(u32),
 }
 
@@ -51,7 +45,7 @@ impl Default for Judge {
         Self {
             stage: Stage::Asleep(Sample::default()),
             is_awake: false,
-            followed: FIRST / GROWTH,
+            term: FIRST / GROWTH,
         }
     }
 }
@@ -61,7 +55,10 @@ impl Judge {
     pub(super) fn begin(&mut self) -> bool {
         match &mut self.stage {
             Stage::Asleep(_) => false,
-            Stage::Awake(..) => true,
+            Stage::Awake(sample, _) => {
+                sample.began_on = Some(thread::current().id());
+                true
+            }
             Stage::Judged(0) => {
                 self.stage = Stage::Asleep(Sample::default());
                 false
@@ -73,21 +70,21 @@ impl Judge {
         }
     }
 
-    /// Notes that data came at the end of a wait, after `messages` messages since the connection
-    /// began.
-    pub(super) fn hit(&mut self, messages: u64, now: impl FnOnce() -> Option<Moment>) {
+    /// Notes that data came at the end of a wait. `progress` is what had come before, since the
+    /// connection began.
+    pub(super) fn hit(&mut self, progress: u64, now: impl FnOnce() -> Option<Moment>) {
         match &mut self.stage {
             Stage::Asleep(sample) => {
-                sample.add(messages, now);
-                if sample.is_complete() {
-                    self.stage = Stage::Awake(Sample::default(), sample.per_message());
+                sample.add(progress, now);
+                if sample.waits >= WARM_UP + SAMPLE && sample.progress > 0 {
+                    self.stage = Stage::Awake(Sample::default(), std::mem::take(sample));
                 }
             }
             Stage::Awake(sample, asleep) => {
-                sample.add(messages, now);
-                if sample.has_failed() || sample.exceeds(*asleep) {
+                sample.add(progress, now);
+                if sample.misses >= MISSES || sample.exceeds(asleep) {
                     self.decide(false);
-                } else if sample.is_complete() {
+                } else if sample.progress >= asleep.progress {
                     self.decide(true);
                 }
             }
@@ -101,7 +98,7 @@ impl Judge {
             Stage::Asleep(_) => {}
             Stage::Awake(sample, _) => {
                 sample.misses += 1;
-                if sample.has_failed() {
+                if sample.misses >= MISSES {
                     self.decide(false);
                 }
             }
@@ -110,100 +107,58 @@ impl Judge {
         }
     }
 
+    /// Leaves what happens until the next wait out of what is measured.
+    pub(super) fn interrupt(&mut self) {
+        match &mut self.stage {
+            Stage::Asleep(sample) => sample.last = None,
+            // If this happens often, the waits awake would never be measured.
+            Stage::Awake(sample, _) => {
+                if sample.last.take().is_some() {
+                    self.miss();
+                }
+            }
+            Stage::Judged(_) => {}
+        }
+    }
+
     fn decide(&mut self, is_awake: bool) {
-        self.followed = if is_awake == self.is_awake {
-            (self.followed * GROWTH).min(LONGEST)
+        self.term = if is_awake == self.is_awake {
+            (self.term * GROWTH).min(MOST)
         } else {
             FIRST
         };
         self.is_awake = is_awake;
-        self.stage = Stage::Judged(self.followed);
-    }
-}
-
-/// The processor time that a thread has taken so far.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
-    thread: ThreadId,
-    time: Duration,
-}
-
-impl Moment {
-    /// Returns that of this thread, if the system knows it.
-    pub(super) fn now() -> Option<Self> {
-        Some(Self {
-            thread: thread::current().id(),
-            time: platform::thread_time()?,
-        })
-    }
-}
-
-/// The processor time and the messages of some waits.
-#[derive(Debug, Default)]
-struct Sample {
-    /// The waits of the warm-up and those that were measured.
-    waits: u32,
-    /// Waits awake that went on asleep, and waits that ended on another thread than the one before.
-    misses: u32,
-    /// The end of the last wait, and the number of messages before it.
-    last: Option<(Moment, u64)>,
-    time: Duration,
-    messages: u64,
-}
-
-impl Sample {
-    /// Measures a wait, unless it belongs to the warm-up or the driver has moved to another thread.
-    fn add(&mut self, messages: u64, now: impl FnOnce() -> Option<Moment>) {
-        if self.waits < WARM_UP {
-            self.waits += 1;
-            return;
-        }
-        let Some(now) = now() else { return };
-        match self.last.replace((now, messages)) {
-            Some((last, before)) if last.thread == now.thread => {
-                self.waits += 1;
-                self.time += now.time.saturating_sub(last.time);
-                self.messages += messages - before;
-            }
-            Some(_) => self.misses += 1,
-            None => {}
-        }
-    }
-
-    fn is_complete(&self) -> bool {
-        self.waits >= WARM_UP + SAMPLE && self.messages > 0
-    }
-
-    fn has_failed(&self) -> bool {
-        self.misses >= MISSES
-    }
-
-    fn per_message(&self) -> Duration {
-        self.time / u32::try_from(self.messages).unwrap_or(u32::MAX)
-    }
-
-    /// Returns whether the messages have taken too much more than `asleep` each.
-    fn exceeds(&self, asleep: Duration) -> bool {
-        let allowed = u32::try_from(self.messages + ALLOWANCE).unwrap_or(u32::MAX);
-        self.time > asleep.saturating_mul(allowed)
+        self.stage = Stage::Judged(self.term);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread::ThreadId;
+    use std::time::{Duration, Instant};
+
     use super::*;
+
+    fn moment(thread: ThreadId, spent: Duration) -> Moment {
+        Moment {
+            thread,
+            spent,
+            at: Instant::now(),
+            others: None,
+        }
+    }
 
     /// A server, and a client that waits for it as its judge says.
     #[derive(Default)]
     struct Bench {
         judge: Judge,
-        messages: u64,
+        progress: u64,
         spent: Duration,
     }
 
     impl Bench {
         /// Waits so many times. A wait takes some microseconds asleep and some awake, and brings so
-        /// many messages. Returns how many of the waits were awake.
+        /// much progress. Returns how many of the waits were awake.
         fn wait(
             &mut self,
             times: u32,
@@ -214,19 +169,16 @@ mod tests {
             for _ in 0..times {
                 let is_awake = self.judge.begin();
                 count += u32::from(is_awake);
-                let (time, messages) = if is_awake {
+                let (time, progress) = if is_awake {
                     (awake, other)
                 } else {
                     (asleep, one)
                 };
                 self.spent += Duration::from_micros(time);
-                self.messages += messages;
-                self.judge.hit(self.messages, || {
-                    Some(Moment {
-                        thread: thread::current().id(),
-                        time: self.spent,
-                    })
-                });
+                self.progress += progress;
+                let thread = thread::current().id();
+                let moment = moment(thread, self.spent);
+                self.judge.hit(self.progress, || Some(moment));
             }
             count
         }
@@ -247,12 +199,12 @@ mod tests {
         let awake = bench.wait(100_000, (10, 1), (20, 1));
         assert!((100..1000).contains(&awake), "{awake}");
         // That it has become cheaper is found out before long.
-        bench.wait(LONGEST + 2 * ONCE, (20, 1), (10, 1));
+        bench.wait(MOST + 2 * ONCE, (20, 1), (10, 1));
         assert_eq!(bench.wait(FIRST / 2, (20, 1), (10, 1)), FIRST / 2);
     }
 
     #[test]
-    fn to_sleep_for_several_messages_at_once_is_cheaper() {
+    fn to_sleep_for_several_replies_at_once_is_cheaper() {
         let mut bench = Bench::default();
         let awake = bench.wait(100_000, (20, 4), (10, 1));
         assert!(awake < 1000, "{awake}");
@@ -296,6 +248,48 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_in_pieces_is_measured_by_its_bytes() {
+        let mut bench = Bench::default();
+        let awake = bench.wait(100_000, (10, 50), (10, 50));
+        assert!(awake > 98_000, "{awake}");
+        let mut bench = Bench::default();
+        let awake = bench.wait(100_000, (10, 50), (10, 40));
+        assert!(awake < 1000, "{awake}");
+    }
+
+    #[test]
+    fn interruptions_are_not_measured_and_end_a_sample_awake() {
+        let mut bench = Bench::default();
+        bench.wait(ONCE - 1, (20, 1), (10, 1));
+        bench.judge.interrupt();
+        bench.spent += Duration::from_secs(3600);
+        bench.wait(2, (20, 1), (24, 1));
+        assert!(
+            bench.wait(ONCE, (20, 1), (24, 1)) < ONCE,
+            "not measured as an hour"
+        );
+
+        let mut bench = Bench::default();
+        bench.wait(ONCE, (20, 1), (10, 1));
+        let rounds = (0..10 * ONCE).take_while(|_| {
+            bench.judge.interrupt();
+            bench.wait(1, (20, 1), (10, 1)) == 1
+        });
+        assert_eq!(rounds.count() as u32, WARM_UP + MISSES);
+    }
+
+    #[test]
+    fn time_in_which_others_poll_is_not_measured() {
+        let mut judge = Judge::default();
+        for at in 0..10 * u64::from(ONCE) {
+            assert!(!judge.begin());
+            let mut moment = moment(thread::current().id(), Duration::from_micros(at));
+            moment.others = Some(moment.at);
+            judge.hit(at, || Some(moment));
+        }
+    }
+
+    #[test]
     fn waits_that_end_on_another_thread_are_misses() {
         let mut bench = Bench::default();
         bench.wait(ONCE, (20, 1), (10, 1));
@@ -304,10 +298,8 @@ mod tests {
         for at in 0..u64::from(WARM_UP + MISSES) + 1 {
             assert!(bench.judge.begin());
             let thread = if at % 2 == 0 { here } else { other };
-            let time = bench.spent;
-            bench
-                .judge
-                .hit(bench.messages + at, || Some(Moment { thread, time }));
+            let moment = moment(thread, bench.spent);
+            bench.judge.hit(bench.progress + at, || Some(moment));
         }
         assert_eq!(bench.wait(FIRST, (20, 1), (10, 1)), 0, "lost");
     }
@@ -320,8 +312,7 @@ mod tests {
         for at in 0..10 * u64::from(ONCE) {
             assert!(!judge.begin(), "nothing is known");
             let thread = if at % 2 == 0 { here } else { other };
-            let time = Duration::from_micros(at);
-            judge.hit(at, || Some(Moment { thread, time }));
+            judge.hit(at, || Some(moment(thread, Duration::from_micros(at))));
         }
     }
 
@@ -337,8 +328,8 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn the_processor_time_of_this_thread_is_known() {
-        let before = Moment::now().unwrap();
-        while Moment::now().unwrap().time == before.time {
+        let before = Moment::now(None).unwrap();
+        while Moment::now(None).unwrap().spent == before.spent {
             std::hint::spin_loop();
         }
     }

@@ -1,13 +1,16 @@
 //! Polls for replies for a while before sleeping until data arrives.
 
 mod judge;
+mod sample;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use judge::{Judge, Moment};
+use judge::Judge;
+use sample::Moment;
 
 /// The longest wait that is spent awake without being asked for: about twice what falling asleep and
 /// being woken takes, the server's part included.
@@ -15,19 +18,31 @@ const LONGEST: Duration = Duration::from_micros(50);
 /// The most requests whose replies are waited for awake without being asked for. To more of them,
 /// sleeping lets several replies come at once.
 const FEW: usize = 4;
+/// To take a message takes about as long as to receive so many bytes.
+const MESSAGE: u64 = 16 << 10;
+
+thread_local! {
+    /// The last time at which a driver polled on this thread instead of sleeping.
+    static POLLED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
 
 /// The way the driver of one connection waits: awake for a while, and then asleep.
 ///
 /// Between two polls, the runtime checks its sockets and runs other tasks. Unless the caller has set a
-/// period, only replies to a few requests are waited for awake, and only while that takes no more
-/// processor time, as the [`Judge`] measures it: while they come sooner than a thread falls asleep and
-/// is woken.
+/// period, only replies to a few requests are waited for awake, and only while the [`Judge`] finds that
+/// this takes hardly more processor time than to sleep. While one driver of a thread is awake, the
+/// others sleep: the runtime checks their sockets, too.
 #[derive(Debug)]
 pub(super) struct BusyPoll {
     period: Duration,
     /// Judges whether waiting awake pays, unless the caller has set the period.
     judge: Option<Judge>,
     wait: Wait,
+    /// The last time at which this driver polled instead of sleeping.
+    polled: Option<Instant>,
+    /// How many bytes and messages have come.
+    bytes: u64,
+    messages: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +61,9 @@ impl BusyPoll {
             period: period.unwrap_or(LONGEST),
             judge: period.is_none().then(Judge::default),
             wait: Wait::No,
+            polled: None,
+            bytes: 0,
+            messages: 0,
         }
     }
 
@@ -54,12 +72,28 @@ impl BusyPoll {
         self.wait = Wait::No;
     }
 
-    /// Ends the wait: data has come, after `messages` messages since the connection began.
-    pub(super) fn heard(&mut self, messages: u64) {
+    /// Ends the wait: so many bytes have come.
+    pub(super) fn heard(&mut self, bytes: usize) {
+        // They are taken in after the wait.
+        let progress = self
+            .bytes
+            .saturating_add(self.messages.saturating_mul(MESSAGE));
+        let others = self.others();
         if let (Wait::Awake(_) | Wait::Asleep, Some(judge)) = (self.wait, &mut self.judge) {
-            judge.hit(messages, Moment::now);
+            judge.hit(progress, || Moment::now(others));
         }
+        self.bytes = self.bytes.saturating_add(bytes as u64);
         self.wait = Wait::No;
+    }
+
+    /// Notes how many messages have come since the connection began.
+    pub(super) const fn set_messages(&mut self, messages: u64) {
+        self.messages = messages;
+    }
+
+    /// Returns the last time at which another driver polled on this thread.
+    fn others(&self) -> Option<Instant> {
+        POLLED.get().filter(|&at| Some(at) != self.polled)
     }
 
     /// Returns whether to poll again for the replies to `requests` instead of sleeping. If so, the task
@@ -71,7 +105,10 @@ impl BusyPoll {
         let Wait::Awake(since) = self.wait else {
             return false;
         };
-        if since.elapsed() < self.period {
+        let now = Instant::now();
+        if now.saturating_duration_since(since) < self.period {
+            self.polled = Some(now);
+            POLLED.set(self.polled);
             return pin!(tokio::task::yield_now()).poll(cx).is_pending();
         }
         if let Some(judge) = &mut self.judge {
@@ -83,12 +120,17 @@ impl BusyPoll {
 
     /// Begins a wait for the replies to `requests`, if there is a choice how to wait.
     fn begin(&mut self, requests: usize) -> Wait {
-        if requests == 0 || self.judge.is_some() && requests > FEW {
-            return Wait::No;
-        }
+        let others = self.others();
         let is_awake = match &mut self.judge {
-            Some(judge) => judge.begin(),
-            None => !self.period.is_zero(),
+            Some(judge) => {
+                let is_polled = others.is_some_and(|at| at.elapsed() < LONGEST);
+                if requests == 0 || requests > FEW || is_polled {
+                    judge.interrupt();
+                    return Wait::No;
+                }
+                judge.begin()
+            }
+            None => requests > 0 && !self.period.is_zero(),
         };
         if is_awake {
             Wait::Awake(Instant::now())
@@ -121,8 +163,17 @@ mod tests {
         assert!(matches!(busy.wait, Wait::No), "the next wait begins awake");
     }
 
+    /// Runs a test on a thread on which no driver has polled.
+    fn alone(test: fn()) {
+        std::thread::spawn(test).join().unwrap();
+    }
+
     #[test]
     fn without_a_period_waits_for_a_few_requests_are_judged() {
+        alone(waits_for_a_few_requests_are_judged);
+    }
+
+    fn waits_for_a_few_requests_are_judged() {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut busy = BusyPoll::new(None);
         assert!(!busy.poll(FEW, &mut cx));
@@ -133,5 +184,25 @@ mod tests {
         busy.heard(1);
         assert!(!busy.poll(FEW + 1, &mut cx));
         assert!(matches!(busy.wait, Wait::No), "not judged");
+    }
+
+    #[test]
+    fn one_driver_of_a_thread_is_awake() {
+        alone(while_one_driver_is_awake_others_sleep);
+    }
+
+    fn while_one_driver_is_awake_others_sleep() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let (mut polling, mut other) = (BusyPoll::new(Some(Duration::MAX)), BusyPoll::new(None));
+        assert!(!other.poll(1, &mut cx) && matches!(other.wait, Wait::Asleep));
+        other.end();
+        assert!(polling.poll(1, &mut cx) && polling.others().is_none());
+        while other.others().is_some_and(|at| at.elapsed() >= LONGEST) {
+            // This thread was stopped meanwhile.
+            assert!(polling.poll(1, &mut cx));
+        }
+        assert!(!other.poll(1, &mut cx));
+        let is_late = other.others().is_some_and(|at| at.elapsed() >= LONGEST);
+        assert!(matches!(other.wait, Wait::No) || is_late, "not judged");
     }
 }

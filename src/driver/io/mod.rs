@@ -49,8 +49,6 @@ pub(super) struct Driver {
     shutdown_timeout: Duration,
     stage: Stage,
     busy_poll: BusyPoll,
-    /// How many messages have come.
-    messages: u64,
     /// Whether the last write waits for room in the socket.
     blocked: bool,
     /// Whether the session has queued something that no caller has submitted, such as `DISC`, for the
@@ -94,7 +92,6 @@ impl Driver {
             shutdown_timeout: config.shutdown_timeout,
             stage: Stage::Serving,
             busy_poll: BusyPoll::new(config.busy_poll),
-            messages: 0,
             blocked: false,
             queued: false,
             active: false,
@@ -242,7 +239,7 @@ impl Driver {
             return Poll::Ready(Ok(false));
         }
         self.transmission.count_received(count);
-        self.busy_poll.heard(self.messages);
+        self.busy_poll.heard(count);
         if let Some(stall) = &mut self.stall {
             stall.heard();
         }
@@ -258,7 +255,7 @@ impl Driver {
         }
         // A reply must not be taken before the session knows what has been written.
         let (written, input) = (self.output.written(), &mut self.input);
-        let (now, messages) = (self.transmission.now(), &mut self.messages);
+        let (now, busy_poll) = (self.transmission.now(), &mut self.busy_poll);
         let taken = self.transmission.change_with(&mut self.woken, |session| {
             session.set_now(now);
             session.set_written(written);
@@ -266,7 +263,7 @@ impl Driver {
             let queued = session.take_unprompted() | session.try_disconnect();
             let has_output = session.has_output();
             let (early, expected) = (session.has_early(), session.expected());
-            *messages = session.messages().1;
+            busy_poll.set_messages(session.messages().1);
             Ok::<_, ProtocolError>((waits, queued, has_output, early, expected))
         });
         let (waits, queued, has_output, early, expected) = taken?;
