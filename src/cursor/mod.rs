@@ -148,7 +148,8 @@ impl<C: Client> Cursor<C> {
     ///
     /// The range is relative to what the cursor has covered before. From now on positions are
     /// relative to the start of the part, reads end at its end, and nothing beyond can be written. If
-    /// the range is not inside the export or ends before it starts, every use of the cursor fails.
+    /// the range ends before it starts, or is not inside the export and what the cursor has covered
+    /// before, reads, writes and seeks from the end fail.
     #[must_use]
     pub fn range(mut self, range: impl RangeBounds<u64>) -> Self {
         self.part = self.part.narrow(&range);

@@ -42,17 +42,25 @@ impl Part {
         let start = start.saturating_add(self.start);
         let end = end.map(|end| end.saturating_add(self.start)).or(self.end);
         let reaches = |limit| start > limit || end.is_some_and(|end| end > limit);
+        let is_in_order = self.end.is_none_or(|end| self.start <= end);
         Self {
             start,
             end,
-            is_outside: self.is_outside || self.end.is_some_and(reaches),
+            is_outside: self.is_outside || is_in_order && self.end.is_some_and(reaches),
         }
     }
 
     /// Returns the range in an export of `size` bytes.
     pub(super) fn resolve(self, size: u64, command: Command) -> Result<Range<u64>> {
         let end = self.end.unwrap_or(size);
-        if self.is_outside || self.start > size || end > size {
+        if self.is_outside {
+            return Err(InvalidRequest::Argument {
+                what: "range",
+                why: "it is not inside the range that the cursor covered before".into(),
+            }
+            .into());
+        }
+        if self.start > size || end > size {
             return Err(InvalidRequest::OutOfBounds {
                 command,
                 offset: self.start,
