@@ -63,10 +63,17 @@ pub(super) struct State {
     /// What a flush under way makes durable, and what was completed after it began.
     covered: Spans<()>,
     completed: Spans<()>,
+    /// What is being worked on, and the parts of it that may be lost since.
+    at_work: Spans<()>,
+    lost: Spans<()>,
+    /// What could not be read, and became zeroes.
+    salvaged: Spans<()>,
     completed_bytes: u64,
     last_flush: Option<Instant>,
     /// Whether a server has lost what was not flushed.
     has_lost: bool,
+    /// Whether a flush has failed: the next one may succeed without what that one has lost.
+    has_failed: bool,
     /// How many units were completed.
     units: u64,
     /// Where the last unit ended that was begun, in bytes. What lies between units needs no copying.
@@ -195,6 +202,10 @@ impl Engine<'_> {
             self.skip_to(unit.range.start);
             self.state.begun = unit.range.end;
         }
+        let range = task.range();
+        if !range.is_empty() {
+            self.state.at_work.add(range);
+        }
         let work = self.worker.clone().work(task);
         self.state.working.push(Box::pin(work));
         Ok(())
@@ -223,6 +234,15 @@ impl Engine<'_> {
         }
         state.completed_bytes += done.range.end - done.range.start;
         state.completed.add(done.range.clone());
+        state.at_work.remove(&done.range);
+        for range in &done.salvaged {
+            state.salvaged.add(range.clone());
+        }
+        let lost: Vec<_> = state.lost.within(&done.range).collect();
+        for (range, ()) in lost {
+            self.state.lost.remove(&range);
+            self.repeat(range);
+        }
         self.account(&done);
         let is_due = self.keep.is_some() && self.state.completed_bytes >= AT_LEAST_EVERY;
         if is_due && self.state.flushing.is_none() {
@@ -269,32 +289,50 @@ impl Engine<'_> {
                 self.lost(covered, lost.ranges());
                 return Ok(());
             }
-            Err(Error::Copy(copy)) => return Err(copy.fault().clone()),
-            Err(error) => return Err(error.of_side(Side::Destination)),
+            Err(error) => {
+                self.state.has_failed = true;
+                return Err(match error {
+                    Error::Copy(copy) => copy.fault().clone(),
+                    error => error.of_side(Side::Destination),
+                });
+            }
         }
         let mut all = self.checkpoint.spans();
         for (range, ()) in covered.iter() {
             all.add(range);
+        }
+        // A later copy tries to read it again, and reports it again.
+        for (range, ()) in self.state.salvaged.iter() {
+            all.remove(&range);
         }
         self.checkpoint.done = all.iter().map(|(range, ())| range).collect();
         self.keep_checkpoint()
     }
 
     /// Copies again what may be lost with the server, and takes the rest for completed, to be flushed
-    /// once more.
-    fn lost(&mut self, mut covered: Spans<()>, ranges: &[Range<u64>]) {
+    /// once more. What was completed since the flush began may be lost, too, and a part of what is
+    /// being worked on.
+    fn lost(&mut self, covered: Spans<()>, ranges: &[Range<u64>]) {
         self.state.has_lost = true;
-        for range in ranges {
-            let lost: Vec<_> = covered.within(range).collect();
-            for (range, ()) in lost {
-                covered.remove(&range);
-                self.feed.repeat(range);
-                self.state.is_over = false;
-            }
-        }
         for (range, ()) in covered.iter() {
             self.state.completed.add(range);
         }
+        for range in ranges {
+            let lost: Vec<_> = self.state.completed.within(range).collect();
+            for (range, ()) in lost {
+                self.repeat(range);
+            }
+            for (range, ()) in self.state.at_work.within(range) {
+                self.state.lost.add(range);
+            }
+        }
+    }
+
+    /// Copies again what was completed.
+    fn repeat(&mut self, range: Range<u64>) {
+        self.state.completed.remove(&range);
+        self.feed.repeat(range);
+        self.state.is_over = false;
     }
 
     fn keep_checkpoint(&mut self) -> Result<(), CopyFault> {
@@ -313,6 +351,9 @@ impl Engine<'_> {
         }
         if let Some(flushing) = self.state.flushing.take() {
             let _ = self.flushed(flushing.await);
+        }
+        if self.state.has_failed {
+            return;
         }
         self.begin_flush();
         if let Some(flushing) = self.state.flushing.take() {

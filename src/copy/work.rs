@@ -23,6 +23,17 @@ pub(super) enum Task {
     Store(u64, Bytes),
 }
 
+impl Task {
+    /// Returns what is to be written, in bytes from the start.
+    pub(super) fn range(&self) -> Range<u64> {
+        match self {
+            Self::Copy(unit) => unit.range.clone(),
+            Self::Again(range) => range.clone(),
+            Self::Store(offset, data) => *offset..offset + data.len() as u64,
+        }
+    }
+}
+
 /// What was done.
 #[derive(Debug, Default)]
 pub(super) struct Done {
@@ -67,11 +78,12 @@ impl Worker {
                 Ok(done)
             }
             Task::Again(range) => {
-                let (data, _) = self.read(range.clone()).await?;
+                let (data, salvaged) = self.read(range.clone()).await?;
                 let done = self.store(range.start, data).await?;
                 Ok(Done {
                     repeated: done.repeated + (range.end - range.start),
                     range,
+                    salvaged,
                     ..Done::default()
                 })
             }

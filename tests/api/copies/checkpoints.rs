@@ -226,3 +226,29 @@ fn a_checkpoint_that_contradicts_itself_is_refused() {
         assert!(read(wrong).is_err(), "{wrong}");
     }
 }
+
+both_runtimes!(what_was_salvaged_is_tried_again_by_the_next_copy);
+
+async fn what_was_salvaged_is_tried_again_by_the_next_copy() {
+    let (source, destination) = (full(1 << 20), Export::new(1 << 20));
+    let to = connect(&destination).await;
+    let keeper = Keeper::default();
+    let server = Server::builder()
+        .export("", source.clone())
+        .fail_with(|request| {
+            let is_bad = request.offset <= 4096 && 4096 < request.offset + request.length;
+            let is_read = request.command == Command::READ;
+            (is_read && is_bad).then(|| (Errno::EIO, "bad sector".into()))
+        })
+        .hang_up_on(|request| request.command == Command::READ && request.offset >= 1 << 19)
+        .build();
+    let from = connect_with(&server, builder()).await;
+    let copying = copy(from, &to).request_size(65536).requests(1);
+    failure(keeper.keep(copying).salvage(true)).await;
+    let checkpoint = keeper.take();
+    assert_eq!(checkpoint.ranges(), [0..4096, 4608..1 << 19]);
+
+    let from = connect(&source).await;
+    run(copy(from, &to).resume(checkpoint)).await.unwrap();
+    same(&source, &destination);
+}

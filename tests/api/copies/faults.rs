@@ -196,6 +196,66 @@ async fn what_was_lost_with_a_server_is_copied_again() {
     assert_eq!(copied.data + copied.zeroes, copied.size);
 }
 
+both_runtimes!(what_is_lost_while_it_is_flushed_is_copied_again);
+
+async fn what_is_lost_while_it_is_flushed_is_copied_again() {
+    const HALF: u64 = 2 << 20;
+    let (source, kept) = (Export::new(2 * HALF), Export::new(2 * HALF));
+    source.fill(0, 2 * HALF, 5);
+    let old = Server::builder()
+        .export("", Export::new(2 * HALF))
+        .latency(Duration::from_micros(300))
+        .build();
+    // The second server answers its first flush, and counts the writes that come after the second.
+    let (flushes, later) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (flushed, written) = (flushes.clone(), later.clone());
+    let new = Server::builder()
+        .export("", kept.clone())
+        .latency_with(move |request| match request.command {
+            Command::FLUSH => match flushed.fetch_add(1, Ordering::SeqCst) {
+                0 => Duration::ZERO,
+                _ => Duration::from_secs(600),
+            },
+            Command::WRITE if flushed.load(Ordering::SeqCst) == 0 => Duration::ZERO,
+            Command::WRITE => {
+                written.fetch_add(flushed.load(Ordering::SeqCst) - 1, Ordering::SeqCst);
+                Duration::from_millis(20)
+            }
+            _ => Duration::ZERO,
+        })
+        .build();
+    let last = Server::new(kept.clone());
+    let place = Arc::new(std::sync::Mutex::new(old.clone()));
+    let there = place.clone();
+    let connector = Connector::stream(move || {
+        let server = there.lock().unwrap().clone();
+        async move { Ok(server.connect()) }
+    });
+    let copying = copy(connect(&source).await, connector).retry(quick());
+    let copying = copying.request_size(65536).requests(1).connections(1);
+    let mut progress = Box::pin(copying.progress().updates(Duration::ZERO));
+    let content = kept.clone();
+    let restarts = async move {
+        use futures::StreamExt;
+        while progress.next().await.is_some_and(|now| now.done < HALF) {}
+        *place.lock().unwrap() = new.clone();
+        old.hang_up();
+        // What the first server has lost is written again, which takes longer than a flush is due.
+        while later.load(Ordering::SeqCst) < 4 && progress.next().await.is_some() {}
+        *place.lock().unwrap() = last;
+        new.hang_up();
+        assert_eq!(flushes.load(Ordering::SeqCst), 2);
+        // It has lost what it was told after its first flush.
+        content.fill(0, HALF, 0);
+        while progress.next().await.is_some() {}
+    };
+    // In one task: what was written is gone before the copy connects again.
+    let (copied, ()) = tokio::join!(run(copying), restarts);
+    same(&source, &kept);
+    let copied = copied.unwrap();
+    assert!(copied.repeated > HALF, "{copied:?}");
+}
+
 both_runtimes!(a_connection_that_is_lost_ends_the_copy);
 
 async fn a_connection_that_is_lost_ends_the_copy() {
