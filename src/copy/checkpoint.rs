@@ -8,7 +8,8 @@ use crate::spans::Spans;
 /// another process too. See [`checkpoints`](crate::Copying::checkpoints).
 ///
 /// With the feature `serde` it is written as a map of `source_size`, `destination_size`, `done` (pairs
-/// of offset and end, in order) and `samples` (offsets). One that contradicts itself is refused when it
+/// of offset and end, in order) and `samples` (offsets), and `only`, if only what is dirty in that metadata
+/// context is copied. One that contradicts itself is refused when it
 /// is read.
 ///
 /// A program that keeps a checkpoint in a file, and goes on from there when it is run again:
@@ -74,6 +75,8 @@ pub struct Checkpoint {
     pub(super) source_size: u64,
     /// `None` if the destination is as large as the source is: a file.
     pub(super) destination_size: Option<u64>,
+    /// The metadata context in which was dirty what was copied, if not everything was.
+    pub(super) only: Option<String>,
     /// In bytes from the start; in order, and without touching each other.
     pub(super) done: Vec<Range<u64>>,
     /// Where both sides are compared before the copy goes on.
@@ -116,6 +119,8 @@ impl Checkpoint {
 struct Form {
     source_size: u64,
     destination_size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    only: Option<String>,
     done: Vec<(u64, u64)>,
     samples: Vec<u64>,
 }
@@ -127,6 +132,7 @@ impl From<Checkpoint> for Form {
         Self {
             source_size: checkpoint.source_size,
             destination_size: checkpoint.destination_size,
+            only: checkpoint.only,
             done: checkpoint.done.into_iter().map(pair).collect(),
             samples: checkpoint.samples,
         }
@@ -148,6 +154,7 @@ impl TryFrom<Form> for Checkpoint {
         Ok(Self {
             source_size: form.source_size,
             destination_size: form.destination_size,
+            only: form.only,
             done: form
                 .done
                 .into_iter()

@@ -219,12 +219,14 @@ pub(super) fn start(
     checkpoint: Option<Checkpoint>,
     cut: &Cut,
     writer: &Writer,
+    only: Option<&str>,
 ) -> Result<Checkpoint, CopyFault> {
     let (size, room) = (cut.size.unwrap_or_default(), writer.size()?);
     let Some(checkpoint) = checkpoint else {
         return Ok(Checkpoint {
             source_size: size,
             destination_size: room,
+            only: only.map(Into::into),
             done: Vec::new(),
             samples: Vec::new(),
         });
@@ -232,6 +234,16 @@ pub(super) fn start(
     let other = |side: Side, was: u64, is: u64| CopyFault::OtherCopy {
         why: format!("{side} had {was} bytes, and has {is}"),
     };
+    if checkpoint.only.as_deref() != only {
+        let part = |only: Option<&str>| match only {
+            Some(context) => format!("what is dirty in {context:?}"),
+            None => "everything".into(),
+        };
+        let (was, is) = (part(checkpoint.only.as_deref()), part(only));
+        return Err(CopyFault::OtherCopy {
+            why: format!("it copied {was}, and this one copies {is}"),
+        });
+    }
     if checkpoint.source_size != size {
         return Err(other(Side::Source, checkpoint.source_size, size));
     }

@@ -155,7 +155,7 @@ impl Ready {
         let cut = Cut::new(reader.as_ref(), &writer, settings)?;
         let room = writer.size()?;
         check_sides(cut.size, room, reader.as_ref(), &writer)?;
-        let begun = start(checkpoint, &cut, &writer)?;
+        let begun = start(checkpoint, &cut, &writer, settings.only.as_deref())?;
         verify::compare_samples(reader.as_ref(), &writer, &begun).await?;
         prepare(&mut writer, &cut, settings, goes_on).await?;
         let salvage = SALVAGE.max(minimum(reader.as_ref())?);

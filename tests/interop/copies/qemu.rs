@@ -89,8 +89,20 @@ async fn only_what_a_bitmap_marks_is_copied() {
     ]);
     let server = Server::qemu(&["-r", "-f", "qcow2", "-B", "b0", &image]);
     let copying = copy(of(&server), Destination::file(&full)).only("qemu:dirty-bitmap:b0");
+    let kept = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let keep = kept.clone();
+    let copying = copying.checkpoints(move |checkpoint| {
+        *keep.lock().unwrap() = Some(checkpoint.clone());
+        Ok(())
+    });
     let copied = run(copying).await.unwrap();
     assert_eq!((copied.data, copied.zeroes), (3 << 16, 1 << 16));
+    // What was clean was not copied.
+    let checkpoint = kept.lock().unwrap().take().unwrap();
+    let whole = copy(of(&server), Destination::file(&full)).resume(checkpoint);
+    let error = run(whole).await.unwrap_err().to_string();
+    let why = "it copied what is dirty in \"qemu:dirty-bitmap:b0\", and this one copies everything";
+    assert!(error.contains(why), "{error}");
     assert_eq!(copied.skipped, (64 << 20) - (4 << 16));
     let now = dir.path("now");
     run(copy(of(&server), Destination::file(&now)))
