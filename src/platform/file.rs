@@ -134,7 +134,11 @@ pub(crate) fn hole_at(file: &File, offset: u64, end: u64) -> io::Result<(u64, bo
             Err(_) => Ok((end, false)),
         },
         // There is no data up to the end.
-        Err(Errno::NXIO) => Ok((end, true)),
+        Err(Errno::NXIO) => match seek(file, SeekFrom::End(0)) {
+            // What is cut off is no hole.
+            Ok(length) if length < end => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok((end, true)),
+        },
         // A block device, or a file system that does not know.
         Err(_) => Ok((end, false)),
     }
@@ -184,4 +188,19 @@ pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
 #[cfg(windows)]
 pub(crate) fn sync_directory_of(_: &Path) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_does_not_reach_beyond_the_end() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 20).unwrap();
+        assert_eq!(hole_at(&file, 0, 1 << 20).unwrap(), (1 << 20, true));
+        // It was larger when it was opened.
+        let error = hole_at(&file, 0, 2 << 20).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
 }
