@@ -1,6 +1,7 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -9,6 +10,7 @@ use nbd_client::{BlockHash, Retry};
 
 use super::hash;
 use super::progress::Show;
+use super::resume;
 use crate::place::Place;
 use crate::size::size;
 use crate::stall::Stall;
@@ -176,11 +178,14 @@ impl CopyArgs {
 
     /// Whether a file with facts about the copy would be put in the place of the disk.
     fn spoils(&self, place: &Place) -> bool {
-        let files = [&self.resume, &self.blkhash_file];
-        files
-            .into_iter()
-            .flatten()
-            .any(|file| matches!(place, Place::File(path) if path == file))
+        let Place::File(disk) = place else {
+            return false;
+        };
+        let new = self.resume.as_deref().map(resume::new_path);
+        let files = [&self.resume, &new, &self.blkhash_file];
+        files.into_iter().flatten().any(|file| {
+            file == disk || resolved(file).is_some_and(|file| resolved(disk) == Some(file))
+        })
     }
 
     /// How many connections there are to a server.
@@ -211,6 +216,15 @@ impl CopyArgs {
                 .outage(Duration::from_secs(seconds)),
         }
     }
+}
+
+/// Returns the path of a file in one spelling, also if it is not there yet.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    fs::canonicalize(path).ok().or_else(|| {
+        // The parent of a bare name is empty, which is no path.
+        let folder = Path::new(".").join(path.parent()?);
+        Some(fs::canonicalize(folder).ok()?.join(path.file_name()?))
+    })
 }
 
 fn positive(text: &str) -> Result<usize, &'static str> {

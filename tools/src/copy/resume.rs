@@ -125,8 +125,13 @@ impl Resume {
     }
 
     fn new_path(&self) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(".new");
-        name.into()
+        new_path(&self.path)
     }
+}
+
+/// Returns the file that is written first, and then takes the place of the one at `path`.
+pub(crate) fn new_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
 }

@@ -66,6 +66,14 @@ fn wrong_command_lines_are_explained() {
         ),
         (&["--resume=a", "a", "b"], "neither source nor destination"),
         (
+            &["--resume=./a", "a", "b"],
+            "neither source nor destination",
+        ),
+        (
+            &["--resume=a", "b", "./a.new"],
+            "neither source nor destination",
+        ),
+        (
             &["--blkhash", "--blkhash-file=b", "a", "b"],
             "neither source nor destination",
         ),

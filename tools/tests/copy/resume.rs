@@ -103,6 +103,18 @@ fn the_checkpoint_of_another_copy_is_refused() {
 }
 
 #[test]
+fn a_copy_that_is_not_the_same_is_not_gone_on_with() {
+    let dir = Dir::new();
+    let (from, resume) = (full_disk(&dir, "from", 1 << 20), dir.path("r"));
+    // The plugin null takes writes and returns zeroes.
+    let to = Server::nbdkit(&["null", "1M"]);
+    let (code, complaint) = failed(&["--resume", &resume, "--verify", &from, &uri(&to)]);
+    assert_eq!(code, 1);
+    let advice = format!("; remove {resume} to copy from the start");
+    assert!(complaint.trim_end().ends_with(&advice), "{complaint}");
+}
+
+#[test]
 fn a_file_that_is_no_checkpoint_is_left_as_it_is() {
     let dir = Dir::new();
     let (from, to) = (disk(&dir, "from"), dir.path("to"));
