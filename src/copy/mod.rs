@@ -232,7 +232,8 @@ impl Copying {
 
     /// Copies only what is dirty in a metadata context of the source, such as
     /// [`qemu:dirty-bitmap:NAME`](crate::context::qemu_dirty_bitmap), and leaves the rest of the
-    /// destination as it is. What is dirty and zero is written as zeroes.
+    /// destination as it is, but for the rest of a block of the destination that is dirty in part. What
+    /// is dirty and zero is written as zeroes.
     ///
     /// A source that is a connection or a disk must have negotiated the context.
     pub fn only(mut self, context: impl Into<String>) -> Self {
@@ -247,7 +248,8 @@ impl Copying {
         self
     }
 
-    /// Sets whether both sides are read again at the end and compared, by default no.
+    /// Sets whether both sides are read again at the end and compared, by default no. Where the source
+    /// says that it is zero, only the destination is read.
     pub const fn verify(mut self, verify: bool) -> Self {
         self.settings.verifies = verify;
         self
@@ -332,10 +334,10 @@ impl Copying {
         self
     }
 
-    /// Ends the copy when a future ends, such as that of a signal: what is in flight is finished and
-    /// flushed, a last checkpoint is kept, and the copy fails with
-    /// [`CopyFault::Cancelled`](crate::CopyFault::Cancelled). If the destination is lost by then, that
-    /// takes as long as it may be connected to again, and nothing more is kept if it fails.
+    /// Ends the copy when a future ends, such as that of a signal, with
+    /// [`CopyFault::Cancelled`](crate::CopyFault::Cancelled). If [checkpoints](Self::checkpoints) are
+    /// kept, what is in flight is finished and flushed before, and a last one is kept, unless that takes
+    /// longer than 10 s.
     pub fn cancel_on(mut self, cancel: impl Future<Output = ()> + Send + 'static) -> Self {
         self.cancel = Some(Box::pin(cancel));
         self
