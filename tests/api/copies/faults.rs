@@ -1,7 +1,7 @@
 //! Servers that fail, and servers that are lost.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::*;
 use nbd_client::wire::{Command, Errno};
@@ -157,6 +157,15 @@ async fn lost_connections_do_not_end_the_copy() {
     assert!(!copied.unfenced.is_empty());
 }
 
+/// The way to a server that is replaced.
+fn replaced(place: &Arc<Mutex<Server>>) -> Connector {
+    let place = place.clone();
+    Connector::stream(move || {
+        let server = place.lock().unwrap().clone();
+        async move { Ok(server.connect()) }
+    })
+}
+
 both_runtimes!(what_was_lost_with_a_server_is_copied_again);
 
 async fn what_was_lost_with_a_server_is_copied_again() {
@@ -172,13 +181,8 @@ async fn what_was_lost_with_a_server_is_copied_again() {
         .latency(Duration::from_micros(300))
         .build();
     let new = Server::new(second.clone());
-    let place = Arc::new(std::sync::Mutex::new(old.clone()));
-    let there = place.clone();
-    let connector = Connector::stream(move || {
-        let server = there.lock().unwrap().clone();
-        async move { Ok(server.connect()) }
-    });
-    let copying = copy(connect(&source).await, connector).retry(quick());
+    let place = Arc::new(Mutex::new(old.clone()));
+    let copying = copy(connect(&source).await, replaced(&place)).retry(quick());
     let copying = copying.request_size(65536).requests(1);
     let mut progress = Box::pin(copying.progress().updates(Duration::ZERO));
     let restart = async move {
@@ -225,13 +229,8 @@ async fn what_is_lost_while_it_is_flushed_is_copied_again() {
         })
         .build();
     let last = Server::new(kept.clone());
-    let place = Arc::new(std::sync::Mutex::new(old.clone()));
-    let there = place.clone();
-    let connector = Connector::stream(move || {
-        let server = there.lock().unwrap().clone();
-        async move { Ok(server.connect()) }
-    });
-    let copying = copy(connect(&source).await, connector).retry(quick());
+    let place = Arc::new(Mutex::new(old.clone()));
+    let copying = copy(connect(&source).await, replaced(&place)).retry(quick());
     let copying = copying.request_size(65536).requests(1).connections(1);
     let mut progress = Box::pin(copying.progress().updates(Duration::ZERO));
     let content = kept.clone();
