@@ -75,7 +75,7 @@ pub struct Checkpoint {
     pub(super) source_size: u64,
     /// `None` if the destination is as large as the source is: a file.
     pub(super) destination_size: Option<u64>,
-    /// The metadata context in which was dirty what was copied, if not everything was.
+    /// The metadata context, if only what is dirty in it is copied.
     pub(super) only: Option<String>,
     /// In bytes from the start; in order, and without touching each other.
     pub(super) done: Vec<Range<u64>>,

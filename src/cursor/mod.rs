@@ -232,7 +232,8 @@ impl<C: Client> Cursor<C> {
     /// Returns the length of what the cursor covers, in bytes.
     ///
     /// # Errors
-    /// If the range of the cursor does not lie inside the export or ends before it starts, or the client is not ready.
+    /// If the range of the cursor does not lie inside the export or ends before it starts, or the
+    /// client is not ready.
     pub fn size(&self) -> Result<u64> {
         let facts = self.look_up(Command::READ)?;
         Ok(facts.end - facts.start)

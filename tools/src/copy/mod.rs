@@ -194,7 +194,7 @@ fn explain(error: Error, resume: Option<&Resume>) -> Failure {
     let path = resume.path().display();
     match (fault, resume.failure()) {
         (CopyFault::OtherCopy { .. }, _) => format!("{said}: remove {path}").into(),
-        (CopyFault::Different { .. }, _) => {
+        (CopyFault::Different { .. }, _) if resume.exists() => {
             format!("{said}; remove {path} to copy from the start").into()
         }
         (fault, Some(why)) if !matches!(fault, CopyFault::Checkpoint(_)) => {
