@@ -50,8 +50,8 @@ use crate::error::{ChildReport, Error, Phase, Result};
 use crate::export::Export;
 use crate::session::Bounds;
 use crate::state::State;
-use crate::transport::Transport;
 use crate::transport::child::Child;
+use crate::transport::{Rouse, Transport};
 
 /// What opens the transport.
 type Opening = BoxFuture<'static, Result<Transport>>;
@@ -77,6 +77,7 @@ pub(crate) fn spawn(
         inner,
         phase: Phase::Connect,
         leaving: None,
+        rouse: None,
         span: span.clone(),
     };
     // What opening needs is freed once the stream is open: the task lasts as long as the connection.
@@ -91,6 +92,8 @@ struct Task {
     phase: Phase,
     /// The time by which the server must have left, once it was told that nothing follows.
     leaving: Option<Instant>,
+    /// Has the stream wake its thread early, if it can.
+    rouse: Option<Rouse>,
     /// The span in which it runs.
     span: tracing::Span,
 }
@@ -187,9 +190,10 @@ impl Task {
     /// Opens the transport and runs the automatic part of the handshake, within one deadline.
     async fn connect(&mut self, open: Opening, deadline: Instant) -> Result<Established> {
         let inner = self.inner.clone();
-        let (phase, span) = (&mut self.phase, &self.span);
+        let (phase, rouse, span) = (&mut self.phase, &mut self.rouse, &self.span);
         let established = async {
-            let transport = open.await?;
+            let mut transport = open.await?;
+            *rouse = transport.rouse.take();
             if let Some(ends) = transport.ends {
                 inner.lock_facts().ends = Some(ends);
                 let address = tracing::field::display(ends.peer);
@@ -261,7 +265,8 @@ impl Task {
         let (Transport { read, write, .. }, input) = negotiator.into_transport();
         let transmission = Arc::new(Transmission::new(Arc::new(export), style, bounds, config));
         let (input, output) = (Input::new(read, input), Output::new(write));
-        let driver = Driver::new(transmission.clone(), input, output, config);
+        let rouse = self.rouse.take();
+        let driver = Driver::new(transmission.clone(), input, output, rouse, config);
         inner.release_child_words();
         inner.set_transmission(transmission);
         inner.set_state(State::Ready);

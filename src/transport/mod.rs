@@ -30,6 +30,7 @@ mod parent;
 pub(crate) mod process;
 #[cfg(unix)]
 pub(crate) mod program;
+mod rouse;
 #[cfg(unix)]
 pub(crate) mod stderr;
 pub(crate) mod tcp;
@@ -40,6 +41,8 @@ pub(crate) mod tls;
 pub(crate) mod unix;
 #[cfg(all(feature = "vsock", target_os = "linux"))]
 pub(crate) mod vsock;
+
+pub(crate) use rouse::Rouse;
 
 /// The half of a stream that is read.
 pub(crate) type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
@@ -52,6 +55,8 @@ pub(crate) struct Transport {
     pub(crate) write: WriteHalf,
     /// Its ends, if it is known to be a TCP connection.
     pub(crate) ends: Option<Ends>,
+    /// Has it wake its thread early, if it can.
+    pub(crate) rouse: Option<Rouse>,
 }
 
 /// The addresses of both ends of a TCP connection.
@@ -91,6 +96,7 @@ impl Transport {
             read: Box::new(read),
             write: Box::new(write),
             ends,
+            rouse: None,
         }
     }
 
@@ -129,8 +135,12 @@ impl<T: Unpin> AsyncRead for Keeping<T> {
 impl From<Joined> for Transport {
     fn from(joined: Joined) -> Self {
         let (read, write) = joined.into_inner();
-        let ends = None;
-        Self { read, write, ends }
+        Self {
+            read,
+            write,
+            ends: None,
+            rouse: None,
+        }
     }
 }
 

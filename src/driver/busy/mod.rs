@@ -1,4 +1,4 @@
-//! Polls for replies for a while before sleeping until data arrives.
+//! Waits for replies in the way that pays.
 
 mod judge;
 mod sample;
@@ -9,8 +9,10 @@ use std::pin::pin;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use judge::Judge;
+use judge::{Judge, Way};
 use sample::Moment;
+
+use crate::transport::Rouse;
 
 /// The longest wait that is spent awake without being asked for: about twice what falling asleep and
 /// being woken takes, the server's part included.
@@ -29,14 +31,15 @@ thread_local! {
 /// The way the driver of one connection waits: awake for a while, and then asleep.
 ///
 /// Between two polls, the runtime checks its sockets and runs other tasks. Unless the caller has set a
-/// period, only replies to a few requests are waited for awake, and only while the [`Judge`] finds that
-/// this takes hardly more processor time than to sleep. While one driver of a thread is awake, the
-/// others sleep: the runtime checks their sockets, too.
+/// period, only replies to a few requests are waited for awake or roused, and only while the [`Judge`]
+/// finds that this takes hardly more processor time than to sleep. While one driver of a thread is
+/// awake, the others sleep: the runtime checks their sockets, too.
 #[derive(Debug)]
 pub(super) struct BusyPoll {
     period: Duration,
     /// Judges whether waiting awake pays, unless the caller has set the period.
     judge: Option<Judge>,
+    rouse: Option<Rouse>,
     wait: Wait,
     /// The last time at which this driver polled instead of sleeping.
     polled: Option<Instant>,
@@ -55,11 +58,12 @@ enum Wait {
 }
 
 impl BusyPoll {
-    /// Creates a waiter that polls for `period`, or, with `None`, as long as it pays.
-    pub(super) fn new(period: Option<Duration>) -> Self {
+    /// Creates a waiter that polls for `period`, or, with `None`, waits in the way that pays.
+    pub(super) fn new(period: Option<Duration>, rouse: Option<Rouse>) -> Self {
         Self {
             period: period.unwrap_or(LONGEST),
-            judge: period.is_none().then(Judge::default),
+            judge: period.is_none().then(|| Judge::new(rouse.is_some())),
+            rouse,
             wait: Wait::No,
             polled: None,
             bytes: 0,
@@ -121,21 +125,32 @@ impl BusyPoll {
     /// Begins a wait for the replies to `requests`, if there is a choice how to wait.
     fn begin(&mut self, requests: usize) -> Wait {
         let others = self.others();
-        let is_awake = match &mut self.judge {
+        let way = match &mut self.judge {
             Some(judge) => {
                 let is_polled = others.is_some_and(|at| at.elapsed() < LONGEST);
                 if requests == 0 || requests > FEW || is_polled {
                     judge.interrupt();
+                    if requests > FEW {
+                        judge.renounce();
+                        self.rouse(false);
+                    }
                     return Wait::No;
                 }
                 judge.begin()
             }
-            None => requests > 0 && !self.period.is_zero(),
+            None if requests > 0 && !self.period.is_zero() => Way::Awake,
+            None => Way::Asleep,
         };
-        if is_awake {
-            Wait::Awake(Instant::now())
-        } else {
-            Wait::Asleep
+        self.rouse(way == Way::Roused);
+        match way {
+            Way::Awake => Wait::Awake(Instant::now()),
+            Way::Roused | Way::Asleep => Wait::Asleep,
+        }
+    }
+
+    fn rouse(&self, is_wanted: bool) {
+        if let Some(rouse) = &self.rouse {
+            rouse.set(is_wanted);
         }
     }
 }
@@ -147,16 +162,16 @@ mod tests {
     #[test]
     fn a_wait_is_awake_and_then_asleep() {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        let mut busy = BusyPoll::new(Some(Duration::MAX));
+        let mut busy = BusyPoll::new(Some(Duration::MAX), None);
         assert!(
             busy.poll(2, &mut cx) && busy.poll(2, &mut cx),
             "as long as was asked for"
         );
         busy.end();
         assert!(!busy.poll(0, &mut cx), "nothing to wait for");
-        let mut never = BusyPoll::new(Some(Duration::ZERO));
+        let mut never = BusyPoll::new(Some(Duration::ZERO), None);
         assert!(!never.poll(1, &mut cx));
-        let mut busy = BusyPoll::new(Some(Duration::from_millis(1)));
+        let mut busy = BusyPoll::new(Some(Duration::from_millis(1)), None);
         while busy.poll(1, &mut cx) {}
         assert!(!busy.poll(1, &mut cx), "no second time");
         busy.end();
@@ -175,7 +190,7 @@ mod tests {
 
     fn waits_for_a_few_requests_are_judged() {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        let mut busy = BusyPoll::new(None);
+        let mut busy = BusyPoll::new(None, None);
         assert!(!busy.poll(FEW, &mut cx));
         assert!(
             matches!(busy.wait, Wait::Asleep),
@@ -193,7 +208,10 @@ mod tests {
 
     fn while_one_driver_is_awake_others_sleep() {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        let (mut polling, mut other) = (BusyPoll::new(Some(Duration::MAX)), BusyPoll::new(None));
+        let (mut polling, mut other) = (
+            BusyPoll::new(Some(Duration::MAX), None),
+            BusyPoll::new(None, None),
+        );
         assert!(!other.poll(1, &mut cx) && matches!(other.wait, Wait::Asleep));
         other.end();
         assert!(polling.poll(1, &mut cx) && polling.others().is_none());

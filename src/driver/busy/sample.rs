@@ -8,7 +8,7 @@ use crate::platform;
 /// So many waits at the beginning of a sample are not measured: a server that has slept between the
 /// requests of a client that sleeps needs some to keep pace with one that does not.
 pub(super) const WARM_UP: u32 = 16;
-/// Waits awake may take more processor time than waits asleep, by one part in so many.
+/// Waits in another way may take more processor time than waits asleep, by one part in so many.
 const ALLOWANCE: u128 = 8;
 
 /// The end of a wait.
@@ -45,7 +45,9 @@ pub(super) struct Sample {
     pub(super) began_on: Option<ThreadId>,
     /// The end of the last wait, and the progress before it.
     pub(super) last: Option<(Moment, u64)>,
+    /// The processor time, and how long it took.
     spent: Duration,
+    took: Duration,
     pub(super) progress: u64,
 }
 
@@ -69,14 +71,27 @@ impl Sample {
         }
         self.waits += 1;
         self.spent += now.spent.saturating_sub(last.spent);
+        self.took += now.at.saturating_duration_since(last.at);
         self.progress += progress.saturating_sub(before);
     }
 
-    /// Returns whether so much more processor time was spent than by waits `asleep` that waiting awake
+    /// Returns whether so much more processor time was spent than by waits `asleep` that another way
     /// does not pay.
     pub(super) fn exceeds(&self, asleep: &Self) -> bool {
         let [done, whole] = [self.progress, asleep.progress].map(u128::from);
         let [spent, allowed] = [self.spent, asleep.spent].map(|spent| spent.as_nanos());
         spent * whole * ALLOWANCE > allowed * (done * ALLOWANCE + whole)
+    }
+
+    /// Returns whether as much was done as by waits `asleep`, for hardly more processor time.
+    pub(super) fn pays(&self, asleep: &Self) -> bool {
+        self.progress >= asleep.progress && !self.exceeds(asleep)
+    }
+
+    /// Returns what the same progress costs in this way. Twice as fast is worth less than twice the
+    /// processor time.
+    pub(super) fn cost(&self) -> f64 {
+        let [spent, took] = [self.spent, self.took].map(|time| time.as_secs_f64());
+        spent * spent * took / (self.progress as f64).powi(3)
     }
 }

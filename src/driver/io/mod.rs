@@ -31,6 +31,7 @@ use super::transmission::Transmission;
 use super::wake::wake_all;
 use crate::config::Config;
 use crate::error::{Error, Phase};
+use crate::transport::Rouse;
 use crate::wire::ProtocolError;
 
 /// Memory is freed after this long without a request in flight.
@@ -79,6 +80,7 @@ impl Driver {
         transmission: Arc<Transmission>,
         input: Input,
         output: Output,
+        rouse: Option<Rouse>,
         config: &Config,
     ) -> Self {
         transmission.count_received(input.len());
@@ -91,7 +93,7 @@ impl Driver {
             woken: Vec::new(),
             shutdown_timeout: config.shutdown_timeout,
             stage: Stage::Serving,
-            busy_poll: BusyPoll::new(config.busy_poll),
+            busy_poll: BusyPoll::new(config.busy_poll, rouse),
             blocked: false,
             queued: false,
             active: false,

@@ -92,7 +92,7 @@ impl Stepped {
         let (read, write) = tokio::io::split(client);
         let input = Input::new(Box::new(wrap(read)), BytesMut::new());
         let output = Output::new(Box::new(write));
-        let mut driver = Driver::new(transmission.clone(), input, output, &config);
+        let mut driver = Driver::new(transmission.clone(), input, output, None, &config);
         Self {
             transmission,
             driver: Box::pin(async move { driver.run().await }),

@@ -63,7 +63,7 @@ fn prepare(
     let transmission = Arc::new(transmission);
     let (read, write) = (Box::new(stream.clone()), Box::new(stream.clone()));
     let (input, output) = (Input::new(read, BytesMut::new()), Output::new(write));
-    let mut driver = Driver::new(transmission.clone(), input, output, config);
+    let mut driver = Driver::new(transmission.clone(), input, output, None, config);
     let driver = {
         let transmission = transmission.clone();
         async move {

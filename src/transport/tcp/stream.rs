@@ -30,6 +30,7 @@ impl From<Stream> for Transport {
             read: Box::new(read),
             write: Box::new(Writer(write)),
             ends,
+            rouse: None,
         }
     }
 }

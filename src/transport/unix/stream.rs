@@ -1,7 +1,7 @@
 //! A connected Unix socket, which wakes its task for nothing but what the task waits for.
 
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,14 +13,18 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
 use crate::platform;
-use crate::transport::Transport;
+use crate::transport::{Rouse, Transport};
+
+/// The duplicates that rouse threads are numbered lower: a program that has so many descriptors open
+/// needs them for something better.
+const SPARE: RawFd = 256;
 
 /// A connected Unix socket, or one of another family for which the same calls do.
 ///
 /// Tokio's `UnixStream` is watched for room all the time, and a Unix socket reports room whenever
-/// its peer has taken something out. With one request in flight, that wakes the task once for each
-/// request for nothing, before the reply comes. This socket is watched for room only while it is
-/// full.
+/// its peer has taken something out. With one request in flight, that wakes the thread once for each
+/// request, before the reply comes. This socket is watched for room only while it is full, or while
+/// its [`Rouse`] asks for just that.
 #[derive(Debug)]
 pub(crate) struct Stream {
     /// The socket, watched for bytes to read. Tokio's name for it says how it is used most; it
@@ -29,6 +33,11 @@ pub(crate) struct Stream {
     /// A duplicate of the descriptor, watched for room, from when the socket was full until a
     /// write finds room for everything.
     room: Option<UnixStream>,
+    rouse: Rouse,
+    /// What it said at the last write.
+    is_roused: bool,
+    /// Another duplicate, which wakes the thread whenever the peer has taken something out.
+    rousing: Option<pipe::Sender>,
 }
 
 impl Stream {
@@ -39,6 +48,9 @@ impl Stream {
         Ok(Self {
             socket: pipe::Receiver::from_owned_fd_unchecked(socket.into())?,
             room: None,
+            rouse: Rouse::default(),
+            is_roused: false,
+            rousing: None,
         })
     }
 
@@ -48,15 +60,30 @@ impl Stream {
         self.room = Some(UnixStream::from_std(duplicate.into())?);
         Ok(())
     }
+
+    /// Has its thread roused from now on, if there is a descriptor to spare, or no longer.
+    fn set_roused(&mut self, is_roused: bool) -> io::Result<()> {
+        self.is_roused = is_roused;
+        self.rousing = None;
+        if is_roused {
+            let duplicate = self.socket.as_fd().try_clone_to_owned()?;
+            if duplicate.as_raw_fd() < SPARE {
+                self.rousing = Some(pipe::Sender::from_owned_fd_unchecked(duplicate)?);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl From<Stream> for Transport {
     fn from(stream: Stream) -> Self {
+        let rouse = Some(stream.rouse.clone());
         let (read, write) = tokio::io::split(stream);
         Self {
             read: Box::new(read),
             write: Box::new(write),
             ends: None,
+            rouse,
         }
     }
 }
@@ -86,6 +113,11 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        let is_roused = this.rouse.is_wanted();
+        if is_roused != this.is_roused {
+            // If that fails, it wakes up as late as otherwise.
+            let _ = this.set_roused(is_roused);
+        }
         loop {
             let Some(room) = &this.room else {
                 match platform::send(&this.socket, bufs) {
@@ -209,6 +241,34 @@ mod tests {
     }
 
     #[test]
+    fn its_thread_is_roused_while_that_is_asked_for() {
+        let name = "transport::unix::stream::tests::its_thread_is_roused_while_that_is_asked_for";
+        if !alone(name, &[]) {
+            return;
+        }
+        runtime().block_on(async {
+            let (mut ours, _theirs) = pair();
+            let rouse = ours.rouse.clone();
+            let always = watched_for_room();
+            for is_wanted in [true, true, false, true] {
+                rouse.set(is_wanted);
+                ours.write_all(b"request").await.unwrap();
+                assert_eq!(watched_for_room(), always + usize::from(is_wanted));
+            }
+            fill(&mut ours).await;
+            assert_eq!(watched_for_room(), always + 2);
+            drop(ours);
+            assert_eq!(watched_for_room(), always);
+
+            let (mut ours, _theirs) = pair();
+            let _many: Vec<_> = (0..SPARE).map(|_| fs::File::open("/dev/null")).collect();
+            ours.rouse.set(true);
+            ours.write_all(b"request").await.unwrap();
+            assert_eq!(watched_for_room(), always);
+        });
+    }
+
+    #[test]
     fn full_socket_is_waited_for_without_a_descriptor_to_spare() {
         let name = "transport::unix::stream::tests::full_socket_is_waited_for_without_a_descriptor_to_spare";
         if !alone(name, &[]) {
@@ -221,6 +281,7 @@ mod tests {
                 ..getrlimit(Resource::Nofile)
             };
             setrlimit(Resource::Nofile, limit).unwrap();
+            ours.rouse.set(true);
             let written = fill(&mut ours).await;
             let reading = std::thread::spawn(move || {
                 theirs.read_exact(&mut vec![0; written]).unwrap();

@@ -1,0 +1,255 @@
+//! Tests of what the judge finds.
+
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+fn moment(thread: ThreadId, spent: Duration, at: Instant) -> Moment {
+    Moment {
+        thread,
+        spent,
+        at,
+        others: None,
+    }
+}
+
+/// A server, and a client that waits for it as its judge says.
+struct Bench {
+    judge: Judge,
+    progress: u64,
+    spent: Duration,
+    at: Instant,
+    /// How many microseconds a wait takes in each way.
+    took: [u64; 3],
+}
+
+impl Bench {
+    fn new(can_rouse: bool) -> Self {
+        Self {
+            judge: Judge::new(can_rouse),
+            progress: 0,
+            spent: Duration::ZERO,
+            at: Instant::now(),
+            took: [30; 3],
+        }
+    }
+
+    /// Waits so many times. A wait takes some microseconds of processor time in each way, and brings
+    /// so much progress. Returns how many of the waits were in each way.
+    fn run(&mut self, times: u32, ways: [(u64, u64); 3]) -> [u32; 3] {
+        let mut counts = [0; 3];
+        for _ in 0..times {
+            let way = self.judge.begin() as usize;
+            counts[way] += 1;
+            let (time, progress) = ways[way];
+            self.spent += Duration::from_micros(time);
+            self.at += Duration::from_micros(self.took[way]);
+            self.progress += progress;
+            let moment = moment(thread::current().id(), self.spent, self.at);
+            self.judge.hit(self.progress, || Some(moment));
+        }
+        counts
+    }
+
+    /// Waits so many times, asleep or awake. Returns how many of the waits were awake.
+    fn wait(&mut self, times: u32, asleep: (u64, u64), awake: (u64, u64)) -> u32 {
+        self.run(times, [asleep, asleep, awake])[Way::Awake as usize]
+    }
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        Self::new(false)
+    }
+}
+
+/// The waits of one sample. The first that is measured begins at the end of another.
+const ONCE: u32 = WARM_UP + 1 + SAMPLE;
+
+#[test]
+fn the_cheaper_way_is_taken() {
+    let mut bench = Bench::default();
+    assert_eq!(bench.wait(ONCE, (20, 1), (10, 1)), 0, "first asleep");
+    assert_eq!(bench.wait(ONCE + FIRST, (20, 1), (10, 1)), ONCE + FIRST);
+    let awake = bench.wait(100_000, (20, 1), (10, 1));
+    assert!(awake > 98_000, "{awake}");
+
+    let mut bench = Bench::default();
+    let awake = bench.wait(100_000, (10, 1), (20, 1));
+    assert!((100..1000).contains(&awake), "{awake}");
+    // That it has become cheaper is found out before long.
+    bench.wait(MOST + 2 * ONCE, (20, 1), (10, 1));
+    assert_eq!(bench.wait(FIRST / 2, (20, 1), (10, 1)), FIRST / 2);
+}
+
+#[test]
+fn to_sleep_for_several_replies_at_once_is_cheaper() {
+    let mut bench = Bench::default();
+    let awake = bench.wait(100_000, (20, 4), (10, 1));
+    assert!(awake < 1000, "{awake}");
+    let awake = bench.wait(100_000, (20, 4), (10, 4));
+    assert!(awake > 90_000, "{awake}");
+}
+
+#[test]
+fn a_little_more_is_allowed_for_what_is_faster() {
+    for (took, spent, pays) in [(20, 22, true), (20, 24, false), (29, 22, false)] {
+        let mut bench = Bench::default();
+        bench.took[Way::Awake as usize] = took;
+        let awake = bench.wait(100_000, (20, 1), (spent, 1));
+        assert_eq!(awake > 98_000, pays, "{awake}");
+        assert_eq!(awake < 1200, !pays, "{awake}");
+    }
+}
+
+#[test]
+fn roused_is_measured_where_that_can_be() {
+    let ways = [(20, 1), (15, 1), (18, 1)];
+    let [asleep, roused, awake] = Bench::new(true).run(100_000, ways);
+    assert!(roused > 97_000, "{asleep} {roused} {awake}");
+    let [_, roused, _] = Bench::new(false).run(100_000, ways);
+    assert_eq!(roused, 0);
+    // Each of the three can be the best.
+    let [asleep, ..] = Bench::new(true).run(100_000, [(20, 1), (24, 1), (24, 1)]);
+    assert!(asleep > 97_000, "{asleep}");
+    let [.., awake] = Bench::new(true).run(100_000, [(20, 1), (18, 1), (15, 1)]);
+    assert!(awake > 97_000, "{awake}");
+}
+
+#[test]
+fn whoever_has_many_requests_in_flight_is_not_roused() {
+    let ways = [(20, 1), (15, 1), (60, 1)];
+    let mut bench = Bench::new(true);
+    bench.run(3 * ONCE, ways);
+    assert_eq!(bench.judge.begin(), Way::Roused);
+    bench.judge.interrupt();
+    bench.judge.renounce();
+    let [_, roused, _] = bench.run(FIRST / 2, ways);
+    assert_eq!(roused, 0);
+    let [asleep, roused, _] = bench.run(100_000, ways);
+    assert!(roused > 97_000, "{asleep} {roused}");
+
+    // If it happens often, that is not measured.
+    let mut bench = Bench::new(true);
+    bench.run(ONCE, ways);
+    let rounds = (0..10 * ONCE).take_while(|_| {
+        bench.judge.interrupt();
+        bench.run(1, ways)[Way::Roused as usize] == 1
+    });
+    assert_eq!(rounds.count() as u32, WARM_UP + MISSES);
+}
+
+#[test]
+fn what_costs_much_is_not_tried_for_long() {
+    let mut bench = Bench::default();
+    bench.wait(ONCE, (20, 1), (60, 1));
+    let awake = bench.wait(FIRST, (20, 1), (60, 1));
+    assert!(awake < WARM_UP + 10, "{awake}");
+}
+
+#[test]
+fn misses_end_a_sample_and_shorten_what_follows() {
+    let mut bench = Bench::default();
+    bench.wait(ONCE, (20, 1), (10, 1));
+    for _ in 0..MISSES {
+        assert_eq!(bench.judge.begin(), Way::Awake);
+        bench.judge.miss();
+    }
+    assert_eq!(bench.wait(FIRST, (20, 1), (10, 1)), 0, "lost");
+
+    let mut bench = Bench::default();
+    bench.wait(2 * ONCE, (20, 1), (10, 1));
+    assert_eq!(bench.judge.begin(), Way::Awake);
+    bench.judge.miss();
+    assert_eq!(bench.wait(ONCE, (20, 1), (10, 1)), 0, "measured again");
+}
+
+#[test]
+fn what_comes_in_pieces_is_measured_by_its_bytes() {
+    let mut bench = Bench::default();
+    let awake = bench.wait(100_000, (10, 50), (9, 50));
+    assert!(awake > 98_000, "{awake}");
+    let mut bench = Bench::default();
+    let awake = bench.wait(100_000, (10, 50), (10, 40));
+    assert!(awake < 1000, "{awake}");
+}
+
+#[test]
+fn interruptions_are_not_measured_and_end_a_sample_awake() {
+    let mut bench = Bench::default();
+    bench.wait(ONCE - 1, (20, 1), (10, 1));
+    bench.judge.interrupt();
+    bench.spent += Duration::from_secs(3600);
+    bench.wait(2, (20, 1), (24, 1));
+    assert!(
+        bench.wait(ONCE, (20, 1), (24, 1)) < ONCE,
+        "not measured as an hour"
+    );
+
+    let mut bench = Bench::default();
+    bench.wait(ONCE, (20, 1), (10, 1));
+    let rounds = (0..10 * ONCE).take_while(|_| {
+        bench.judge.interrupt();
+        bench.wait(1, (20, 1), (10, 1)) == 1
+    });
+    assert_eq!(rounds.count() as u32, WARM_UP + MISSES);
+}
+
+#[test]
+fn time_in_which_others_poll_is_not_measured() {
+    let mut judge = Judge::new(true);
+    for at in 0..10 * u64::from(ONCE) {
+        assert_eq!(judge.begin(), Way::Asleep);
+        let time = Duration::from_micros(at);
+        let mut moment = moment(thread::current().id(), time, Instant::now());
+        moment.others = Some(moment.at);
+        judge.hit(at, || Some(moment));
+    }
+}
+
+#[test]
+fn waits_that_end_on_another_thread_are_misses() {
+    let mut bench = Bench::default();
+    bench.wait(ONCE, (20, 1), (10, 1));
+    let here = thread::current().id();
+    let other = thread::spawn(|| thread::current().id()).join().unwrap();
+    for at in 0..u64::from(WARM_UP + MISSES) + 1 {
+        assert_eq!(bench.judge.begin(), Way::Awake);
+        let thread = if at % 2 == 0 { here } else { other };
+        let moment = moment(thread, bench.spent, bench.at);
+        bench.judge.hit(bench.progress + at, || Some(moment));
+    }
+    assert_eq!(bench.wait(FIRST, (20, 1), (10, 1)), 0, "lost");
+}
+
+#[test]
+fn waits_asleep_that_end_on_another_thread_are_not_measured() {
+    let mut judge = Judge::new(true);
+    let here = thread::current().id();
+    let other = thread::spawn(|| thread::current().id()).join().unwrap();
+    for at in 0..10 * u64::from(ONCE) {
+        assert_eq!(judge.begin(), Way::Asleep, "nothing is known");
+        let thread = if at % 2 == 0 { here } else { other };
+        let moment = moment(thread, Duration::from_micros(at), Instant::now());
+        judge.hit(at, || Some(moment));
+    }
+}
+
+#[test]
+fn without_a_clock_every_wait_is_asleep() {
+    let mut judge = Judge::new(true);
+    for at in 0..10 * u64::from(ONCE) {
+        assert_eq!(judge.begin(), Way::Asleep);
+        judge.hit(at, || None);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_processor_time_of_this_thread_is_known() {
+    let before = Moment::now(None).unwrap();
+    while Moment::now(None).unwrap().spent == before.spent {
+        std::hint::spin_loop();
+    }
+}
