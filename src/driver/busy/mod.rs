@@ -201,6 +201,19 @@ mod tests {
         assert!(matches!(busy.wait, Wait::No), "not judged");
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn nobody_is_roused_for_many_requests() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let rouse = Rouse::default();
+        let mut busy = BusyPoll::new(None, Some(rouse.clone()));
+        for requests in [FEW + 1, FEW] {
+            rouse.set(true);
+            assert!(!busy.poll(requests, &mut cx));
+            assert!(!rouse.is_wanted(), "the judge does not say so, at first");
+        }
+    }
+
     #[test]
     fn one_driver_of_a_thread_is_awake() {
         alone(while_one_driver_is_awake_others_sleep);
