@@ -28,7 +28,7 @@ thread_local! {
     static POLLED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// The way the driver of one connection waits: awake for a while, and then asleep.
+/// The way the driver of one connection waits: asleep, roused, or awake for a while and then asleep.
 ///
 /// Between two polls, the runtime checks its sockets and runs other tasks. Unless the caller has set a
 /// period, only replies to a few requests are waited for awake or roused, and only while the [`Judge`]
@@ -37,7 +37,7 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct BusyPoll {
     period: Duration,
-    /// Judges whether waiting awake pays, unless the caller has set the period.
+    /// Judges how to wait, unless the caller has set the period.
     judge: Option<Judge>,
     rouse: Option<Rouse>,
     wait: Wait,
@@ -127,11 +127,12 @@ impl BusyPoll {
         let others = self.others();
         let way = match &mut self.judge {
             Some(judge) => {
+                judge.set_can_rouse(self.rouse.as_ref().is_some_and(Rouse::is_possible));
                 let is_polled = others.is_some_and(|at| at.elapsed() < LONGEST);
                 if requests == 0 || requests > FEW || is_polled {
                     judge.interrupt();
-                    if requests > FEW {
-                        judge.renounce();
+                    if requests > 0 {
+                        judge.pause_rousing();
                         self.rouse(false);
                     }
                     return Wait::No;
@@ -146,6 +147,14 @@ impl BusyPoll {
             Way::Awake => Wait::Awake(Instant::now()),
             Way::Roused | Way::Asleep => Wait::Asleep,
         }
+    }
+
+    /// Has the stream rouse its thread no longer: the connection is idle. Returns whether it must be
+    /// read or written for that.
+    pub(super) fn rest(&self) -> bool {
+        let was_roused = self.rouse.as_ref().is_some_and(Rouse::is_wanted);
+        self.rouse(false);
+        was_roused
     }
 
     fn rouse(&self, is_wanted: bool) {

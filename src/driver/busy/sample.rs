@@ -41,6 +41,8 @@ pub(super) struct Sample {
     pub(super) waits: u32,
     /// Waits awake that went on asleep, and what could not be measured.
     pub(super) misses: u32,
+    /// Whether a wait has begun since the last interruption.
+    pub(super) has_begun: bool,
     /// The thread on which the present wait began, if it is awake.
     pub(super) began_on: Option<ThreadId>,
     /// The end of the last wait, and the progress before it.
@@ -85,11 +87,11 @@ impl Sample {
 
     /// Returns whether as much was done as by waits `asleep`, for hardly more processor time.
     pub(super) fn pays(&self, asleep: &Self) -> bool {
-        self.progress >= asleep.progress && !self.exceeds(asleep)
+        self.progress > 0 && self.progress >= asleep.progress && !self.exceeds(asleep)
     }
 
-    /// Returns what the same progress costs in this way. Twice as fast is worth less than twice the
-    /// processor time.
+    /// Returns what the same progress costs in this way. Processor time counts more: half of it is worth
+    /// four times the time.
     pub(super) fn cost(&self) -> f64 {
         let [spent, took] = [self.spent, self.took].map(|time| time.as_secs_f64());
         spent * spent * took / (self.progress as f64).powi(3)

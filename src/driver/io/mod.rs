@@ -362,6 +362,9 @@ impl Driver {
             self.idle.poll_expired(cx);
         } else if self.idle.is_set() {
             self.idle.clear();
+            if self.busy_poll.rest() {
+                cx.waker().wake_by_ref();
+            }
             self.woken = Vec::new();
             self.output.shrink();
             self.transmission.shrink();

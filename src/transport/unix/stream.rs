@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -15,8 +16,8 @@ use tokio::net::unix::pipe;
 use crate::platform;
 use crate::transport::{Rouse, Transport};
 
-/// The duplicates that rouse threads are numbered lower: a program that has so many descriptors open
-/// needs them for something better.
+/// The duplicates that rouse threads are numbered lower, and lower than half of what the process may
+/// open: a program that has so many descriptors open needs them for something better.
 const SPARE: RawFd = 256;
 
 /// A connected Unix socket, or one of another family for which the same calls do.
@@ -34,9 +35,8 @@ pub(crate) struct Stream {
     /// write finds room for everything.
     room: Option<UnixStream>,
     rouse: Rouse,
-    /// What it said at the last write.
-    is_roused: bool,
-    /// Another duplicate, which wakes the thread whenever the peer has taken something out.
+    /// Another duplicate, while the thread is to be roused, which wakes it whenever the peer has taken
+    /// something out.
     rousing: Option<pipe::Sender>,
 }
 
@@ -49,7 +49,6 @@ impl Stream {
             socket: pipe::Receiver::from_owned_fd_unchecked(socket.into())?,
             room: None,
             rouse: Rouse::default(),
-            is_roused: false,
             rousing: None,
         })
     }
@@ -61,17 +60,29 @@ impl Stream {
         Ok(())
     }
 
-    /// Has its thread roused from now on, if there is a descriptor to spare, or no longer.
-    fn set_roused(&mut self, is_roused: bool) -> io::Result<()> {
-        self.is_roused = is_roused;
-        self.rousing = None;
-        if is_roused {
-            let duplicate = self.socket.as_fd().try_clone_to_owned()?;
-            if duplicate.as_raw_fd() < SPARE {
-                self.rousing = Some(pipe::Sender::from_owned_fd_unchecked(duplicate)?);
-            }
+    /// Has its thread roused from now on, or no longer, as is asked for.
+    fn follow_rouse(&mut self) {
+        if self.rouse.is_wanted() == self.rousing.is_some() {
+            return;
         }
-        Ok(())
+        self.rousing = if self.rouse.is_wanted() {
+            self.duplicate_to_spare().ok().flatten()
+        } else {
+            None
+        };
+        if self.rouse.is_wanted() && self.rousing.is_none() {
+            self.rouse.refuse();
+        }
+    }
+
+    fn duplicate_to_spare(&self) -> io::Result<Option<pipe::Sender>> {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let duplicate = self.socket.as_fd().try_clone_to_owned()?;
+        let number = duplicate.as_raw_fd();
+        if number >= SPARE || u64::try_from(number).is_ok_and(|number| number >= limit / 2) {
+            return Ok(None);
+        }
+        pipe::Sender::from_owned_fd_unchecked(duplicate).map(Some)
     }
 }
 
@@ -94,6 +105,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.follow_rouse();
         Pin::new(&mut self.socket).poll_read(cx, buf)
     }
 }
@@ -113,16 +125,17 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let is_roused = this.rouse.is_wanted();
-        if is_roused != this.is_roused {
-            // If that fails, it wakes up as late as otherwise.
-            let _ = this.set_roused(is_roused);
-        }
+        this.follow_rouse();
         loop {
             let Some(room) = &this.room else {
                 match platform::send(&this.socket, bufs) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         if this.watch_for_room().is_err() {
+                            // A descriptor that rouses is of more use here.
+                            if this.rousing.take().is_some() {
+                                this.rouse.refuse();
+                                continue;
+                            }
                             // There is no descriptor left for that: look again and again.
                             cx.waker().wake_by_ref();
                             return Poll::Pending;
@@ -169,7 +182,7 @@ mod tests {
     use std::fs;
     use std::io::{Read, Write};
 
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use rustix::process::{Rlimit, setrlimit};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -265,6 +278,40 @@ mod tests {
             ours.rouse.set(true);
             ours.write_all(b"request").await.unwrap();
             assert_eq!(watched_for_room(), always);
+            assert!(!ours.rouse.is_possible(), "not tried again");
+        });
+    }
+
+    #[test]
+    fn a_full_socket_needs_the_descriptor_more() {
+        let name = "transport::unix::stream::tests::a_full_socket_needs_the_descriptor_more";
+        if !alone(name, &[]) {
+            return;
+        }
+        runtime().block_on(async {
+            let (mut ours, _theirs) = pair();
+            let always = watched_for_room();
+            ours.rouse.set(true);
+            ours.write_all(b"request").await.unwrap();
+            let number = ours.rousing.as_ref().unwrap().as_raw_fd();
+            let limit = Rlimit {
+                current: Some(u64::try_from(number).unwrap() + 1),
+                ..getrlimit(Resource::Nofile)
+            };
+            setrlimit(Resource::Nofile, limit).unwrap();
+            let _last: Vec<_> =
+                std::iter::from_fn(|| ours.socket.as_fd().try_clone_to_owned().ok()).collect();
+            fill(&mut ours).await;
+            assert!(ours.room.is_some() && ours.rousing.is_none());
+            setrlimit(
+                Resource::Nofile,
+                Rlimit {
+                    current: limit.maximum,
+                    ..limit
+                },
+            )
+            .unwrap();
+            assert_eq!(watched_for_room(), always + 1);
         });
     }
 
@@ -283,6 +330,7 @@ mod tests {
             setrlimit(Resource::Nofile, limit).unwrap();
             ours.rouse.set(true);
             let written = fill(&mut ours).await;
+            assert!(!ours.rouse.is_possible());
             let reading = std::thread::spawn(move || {
                 theirs.read_exact(&mut vec![0; written]).unwrap();
                 theirs

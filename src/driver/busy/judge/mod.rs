@@ -6,9 +6,9 @@ use super::sample::{Moment, Sample, WARM_UP};
 
 /// The number of waits asleep that are measured. As much progress is then measured in other ways.
 const SAMPLE: u32 = 64;
-/// The number of misses that end the measurement of another way, the warm-up included. A wait awake
-/// that ends on another thread is a miss, too: to wake that thread takes processor time that is not
-/// measured.
+/// The number of misses that end the measurement of another way, the warm-up included: of waits that
+/// could not be measured, and of those that began awake and went on asleep. A wait awake that ends on
+/// another thread is one, too: to wake that thread takes processor time that is not measured.
 const MISSES: u32 = 8;
 /// A verdict that differs from the last one holds for so many waits.
 const FIRST: u32 = 512;
@@ -16,6 +16,10 @@ const FIRST: u32 = 512;
 const GROWTH: u32 = 4;
 /// A verdict holds for so many waits at most.
 const MOST: u32 = 8192;
+/// A way must cost so much less than the last one to take its place.
+const BETTER: f64 = 0.9;
+/// After more than a few requests in flight, so many waits are asleep before the thread is roused again.
+const PAUSE: u32 = 64;
 
 /// A way to wait for replies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +50,8 @@ pub(super) struct Judge {
     samples: [Sample; 3],
     /// The last verdict.
     way: Way,
+    /// So many waits more are asleep instead of roused.
+    pause: u32,
     /// For how many waits it holds, or held.
     term: u32,
 }
@@ -66,18 +72,27 @@ impl Judge {
             stage: Stage::Measuring(Way::Asleep),
             samples: Default::default(),
             way: Way::Asleep,
+            pause: 0,
             term: FIRST / GROWTH,
         }
+    }
+
+    /// Notes that the thread cannot be roused any more.
+    pub(super) const fn set_can_rouse(&mut self, can_rouse: bool) {
+        self.can_rouse = can_rouse;
     }
 
     /// Returns how to wait now.
     pub(super) fn begin(&mut self) -> Way {
         match &mut self.stage {
-            Stage::Measuring(Way::Awake) => {
-                self.samples[Way::Awake as usize].began_on = Some(thread::current().id());
-                Way::Awake
+            Stage::Measuring(way) => {
+                let sample = &mut self.samples[*way as usize];
+                sample.has_begun = true;
+                if *way == Way::Awake {
+                    sample.began_on = Some(thread::current().id());
+                }
+                *way
             }
-            Stage::Measuring(way) => *way,
             Stage::Judged(0) => {
                 self.samples = Default::default();
                 self.stage = Stage::Measuring(Way::Asleep);
@@ -85,6 +100,10 @@ impl Judge {
             }
             Stage::Judged(left) => {
                 *left -= 1;
+                if self.way == Way::Roused && self.pause > 0 {
+                    self.pause -= 1;
+                    return Way::Asleep;
+                }
                 self.way
             }
         }
@@ -96,14 +115,17 @@ impl Judge {
         let Stage::Measuring(way) = self.stage else {
             return;
         };
-        let [asleep, others @ ..] = &mut self.samples;
+        let [asleep, rest @ ..] = &mut self.samples;
         let is_over = match way {
             Way::Asleep => {
                 asleep.add(progress, now);
+                if asleep.misses >= SAMPLE {
+                    return self.decide();
+                }
                 asleep.waits >= WARM_UP + SAMPLE && asleep.progress > 0
             }
             _ => {
-                let sample = &mut others[way as usize - 1];
+                let sample = &mut rest[way as usize - 1];
                 sample.add(progress, now);
                 sample.misses >= MISSES
                     || sample.exceeds(asleep)
@@ -117,18 +139,21 @@ impl Judge {
 
     /// Notes that a wait that began awake goes on asleep.
     pub(super) fn miss(&mut self) {
-        match &mut self.stage {
-            Stage::Measuring(Way::Asleep) => {}
-            Stage::Measuring(way) => {
-                let way = *way;
-                let sample = &mut self.samples[way as usize];
-                sample.misses += 1;
-                if sample.misses >= MISSES {
-                    self.go_on(way);
-                }
-            }
+        match self.stage {
+            Stage::Measuring(way) => self.count_miss(way),
             // Enough of them, and it is time to measure again.
-            Stage::Judged(left) => *left = left.saturating_sub(FIRST),
+            Stage::Judged(left) => self.stage = Stage::Judged(left.saturating_sub(FIRST)),
+        }
+    }
+
+    fn count_miss(&mut self, way: Way) {
+        let sample = &mut self.samples[way as usize];
+        sample.misses += 1;
+        // Where not even waits asleep can be measured, nothing is known of other ways.
+        if way == Way::Asleep && sample.misses >= SAMPLE {
+            self.decide();
+        } else if way != Way::Asleep && sample.misses >= MISSES {
+            self.go_on(way);
         }
     }
 
@@ -137,18 +162,17 @@ impl Judge {
         let Stage::Measuring(way) = self.stage else {
             return;
         };
-        let was_measured = self.samples[way as usize].last.take().is_some();
-        // If this happens often, the other ways would never be measured.
-        if was_measured {
-            self.miss();
+        let sample = &mut self.samples[way as usize];
+        sample.last = None;
+        // If this happens often, the measurement would never end.
+        if std::mem::take(&mut sample.has_begun) {
+            self.count_miss(way);
         }
     }
 
-    /// Has the connection wait asleep instead of roused, for the rest of the verdict.
-    pub(super) fn renounce(&mut self) {
-        if self.way == Way::Roused {
-            self.way = Way::Asleep;
-        }
+    /// Has the connection wait asleep instead of roused, for some waits.
+    pub(super) const fn pause_rousing(&mut self) {
+        self.pause = PAUSE;
     }
 
     /// Measures the next way, or judges.
@@ -164,9 +188,14 @@ impl Judge {
     fn decide(&mut self) {
         let [asleep, ..] = &self.samples;
         let measured = Way::ALL.into_iter().zip(&self.samples);
-        let way = measured
+        let costs = measured
             .filter(|(_, sample)| sample.pays(asleep))
-            .min_by(|(_, one), (_, other)| one.cost().total_cmp(&other.cost()))
+            .map(|(way, sample)| {
+                let factor = if way == self.way { BETTER } else { 1.0 };
+                (way, sample.cost() * factor)
+            });
+        let way = costs
+            .min_by(|(_, one), (_, other)| one.total_cmp(other))
             .map_or(Way::Asleep, |(way, _)| way);
         self.term = if way == self.way {
             (self.term * GROWTH).min(MOST)

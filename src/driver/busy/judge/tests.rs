@@ -118,17 +118,14 @@ fn roused_is_measured_where_that_can_be() {
 }
 
 #[test]
-fn whoever_has_many_requests_in_flight_is_not_roused() {
+fn after_many_requests_in_flight_nobody_is_roused_for_some_waits() {
     let ways = [(20, 1), (15, 1), (60, 1)];
     let mut bench = Bench::new(true);
     bench.run(3 * ONCE, ways);
     assert_eq!(bench.judge.begin(), Way::Roused);
     bench.judge.interrupt();
-    bench.judge.renounce();
-    let [_, roused, _] = bench.run(FIRST / 2, ways);
-    assert_eq!(roused, 0);
-    let [asleep, roused, _] = bench.run(100_000, ways);
-    assert!(roused > 97_000, "{asleep} {roused}");
+    bench.judge.pause_rousing();
+    assert_eq!(bench.run(2 * PAUSE, ways), [PAUSE, PAUSE, 0]);
 
     // If it happens often, that is not measured.
     let mut bench = Bench::new(true);
@@ -137,7 +134,38 @@ fn whoever_has_many_requests_in_flight_is_not_roused() {
         bench.judge.interrupt();
         bench.run(1, ways)[Way::Roused as usize] == 1
     });
-    assert_eq!(rounds.count() as u32, WARM_UP + MISSES);
+    assert_eq!(rounds.count() as u32, MISSES);
+}
+
+#[test]
+fn a_way_that_costs_about_as_much_does_not_take_the_place_of_another() {
+    let mut bench = Bench::new(true);
+    let [_, roused, _] = bench.run(100_000, [(200, 1), (196, 1), (600, 1)]);
+    assert!(roused < 3000, "{roused}");
+    let mut bench = Bench::new(true);
+    bench.run(4 * ONCE, [(200, 1), (150, 1), (600, 1)]);
+    let [asleep, ..] = bench.run(100_000, [(200, 1), (204, 1), (600, 1)]);
+    assert!(asleep < 3000, "{asleep}");
+}
+
+#[test]
+fn a_thread_that_cannot_be_roused_is_not_measured_so() {
+    let mut bench = Bench::new(true);
+    bench.judge.set_can_rouse(false);
+    let [_, roused, _] = bench.run(10 * ONCE, [(20, 1), (10, 1), (60, 1)]);
+    assert_eq!(roused, 0);
+}
+
+#[test]
+fn where_waits_cannot_be_measured_the_clocks_are_left_alone() {
+    let mut bench = Bench::new(true);
+    let ways = [(20, 1), (10, 1), (10, 1)];
+    for _ in 0..2 * SAMPLE {
+        bench.run(1, ways);
+        bench.judge.interrupt();
+    }
+    assert!(matches!(bench.judge.stage, Stage::Judged(_)));
+    assert_eq!(bench.run(100, ways), [100, 0, 0]);
 }
 
 #[test]
@@ -193,7 +221,7 @@ fn interruptions_are_not_measured_and_end_a_sample_awake() {
         bench.judge.interrupt();
         bench.wait(1, (20, 1), (10, 1)) == 1
     });
-    assert_eq!(rounds.count() as u32, WARM_UP + MISSES);
+    assert_eq!(rounds.count() as u32, MISSES);
 }
 
 #[test]
