@@ -119,28 +119,43 @@ async fn measure(
     let large: Vec<_> = connections
         .iter()
         .filter(|_| args.beside > 0)
-        .map(|conn| tokio::spawn(work::beside(conn.clone(), args.clone(), plan.clone(), size)))
+        .map(|conn| {
+            let large = work::beside(conn.clone(), args.clone(), plan.clone(), size);
+            tokio::spawn(or_stop(plan.clone(), large))
+        })
         .collect();
     let mut tasks = Vec::new();
     for (number, worker) in workers.into_iter().enumerate() {
         let conn = connections[number % args.conns].clone();
         let (args, plan) = (args.clone(), plan.clone());
-        tasks.push(tokio::spawn(async move {
+        tasks.push(tokio::spawn(or_stop(plan.clone(), async move {
             match worker {
                 Some(verifier) => verifier.run(&conn, &plan).await,
                 None => work::work(&conn, &args, &plan, number as u64).await,
             }
-        }));
+        })));
     }
     let progress = tokio::spawn(progress(plan.clone(), begin));
     let total = finish(tasks).await;
+    let took = begin.elapsed();
     progress.abort();
     plan.stop();
-    let total = total?;
-    let wrong = total.wrong;
-    let report = Report::new(total, begin.elapsed(), &before, plan.latency());
-    report.beside(finish(large).await?.ops).print(args.json);
-    Ok(wrong)
+    let large = finish(large).await;
+    let report = Report::new(&total, took, &before, plan.latency());
+    report.beside(large.ops).print(args.json);
+    match total.failure.or(large.failure) {
+        Some(error) => Err(error.into()),
+        None => Ok(total.wrong),
+    }
+}
+
+/// Ends the load if a task fails.
+async fn or_stop(plan: Arc<Plan>, task: impl Future<Output = Outcome>) -> Outcome {
+    let outcome = task.await;
+    if outcome.failure.is_some() {
+        plan.stop();
+    }
+    outcome
 }
 
 /// Says from time to time how far the load is, to who watches.
@@ -190,17 +205,18 @@ fn workers(
 }
 
 /// Waits for all tasks and adds up what they did.
-async fn finish(tasks: Vec<JoinHandle<Result<Outcome>>>) -> Result<Outcome> {
+async fn finish(tasks: Vec<JoinHandle<Outcome>>) -> Outcome {
     let mut total = Outcome::default();
     for task in tasks {
         let outcome = task
             .await
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         total.ops += outcome.ops;
         total.bytes += outcome.bytes;
         total.wrong += outcome.wrong;
+        total.failure = total.failure.or(outcome.failure);
     }
-    Ok(total)
+    total
 }
 
 async fn connect(args: &Args) -> Result<Connection> {
@@ -241,6 +257,8 @@ struct Outcome {
     ops: u64,
     bytes: u64,
     wrong: u64,
+    /// What ended it.
+    failure: Option<nbd_client::Error>,
 }
 
 impl Outcome {

@@ -100,8 +100,9 @@ impl Plan {
 pub(crate) struct Random(u64);
 
 impl Random {
+    /// Creates the generator of a seed. Those of seeds one after the other have nothing in common.
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        Self(Self(seed).next())
     }
 
     pub(crate) fn next(&mut self) -> u64 {
@@ -115,5 +116,21 @@ impl Random {
     /// A number below `bound`.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn workers_go_to_places_of_their_own() {
+        let mut seen = HashSet::new();
+        for worker in 0..64 {
+            let mut random = Random::new(worker);
+            assert!((0..1000).all(|_| seen.insert(random.next())), "{worker}");
+        }
     }
 }

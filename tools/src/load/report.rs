@@ -47,7 +47,8 @@ fn scheduled() -> Option<f64> {
 }
 
 pub(crate) struct Report {
-    outcome: Outcome,
+    ops: u64,
+    bytes: u64,
     beside: u64,
     wall: f64,
     usage: Usage,
@@ -57,14 +58,15 @@ pub(crate) struct Report {
 impl Report {
     /// A report on a load that took so long since `before`.
     pub(crate) fn new(
-        outcome: Outcome,
+        outcome: &Outcome,
         wall: Duration,
         before: &Usage,
         latency: Option<&Histogram>,
     ) -> Self {
         let now = Usage::now();
         Self {
-            outcome,
+            ops: outcome.ops,
+            bytes: outcome.bytes,
             beside: 0,
             wall: wall.as_secs_f64(),
             usage: Usage {
@@ -83,29 +85,31 @@ impl Report {
 
     pub(crate) fn print(&self, json: bool) {
         let Self {
-            outcome: Outcome { ops, bytes, .. },
+            ops,
+            bytes,
             beside,
             wall,
             usage: Usage { user, system },
             percentiles,
         } = self;
-        let [p50, p99, p999] = percentiles.unwrap_or_default();
         let iops = *ops as f64 / wall;
         let mib = *bytes as f64 / wall / f64::from(1 << 20);
         let cpu = (user + system) * 1e6 / (*ops).max(1) as f64;
         let rss = memory_kib("VmHWM:");
         if json {
+            let latencies = percentiles.map_or_else(String::new, |[p50, p99, p999]| {
+                format!("\"p50_us\":{p50:.1},\"p99_us\":{p99:.1},\"p999_us\":{p999:.1},")
+            });
             say!(
                 "{{\"ops\":{ops},\"bytes\":{bytes},\"wall_s\":{wall:.4},\"iops\":{iops:.0},\
                  \"mib_s\":{mib:.1},\"user_s\":{user:.4},\"sys_s\":{system:.4},\
-                 \"cpu_us_op\":{cpu:.3},\"p50_us\":{p50:.1},\"p99_us\":{p99:.1},\
-                 \"p999_us\":{p999:.1},\"max_rss_kib\":{rss},\"beside\":{beside}}}"
+                 \"cpu_us_op\":{cpu:.3},{latencies}\"max_rss_kib\":{rss},\"beside\":{beside}}}"
             );
             return;
         }
         say!("{ops} operations, {} MiB in {wall:.2} s", bytes >> 20);
         say!("{iops:.0} operations/s, {mib:.1} MiB/s");
-        if percentiles.is_some() {
+        if let Some([p50, p99, p999]) = percentiles {
             say!("latency: p50 {p50:.1} µs, p99 {p99:.1} µs, p99.9 {p999:.1} µs");
         }
         say!("processor: {user:.2} s user, {system:.2} s system, {cpu:.2} µs an operation");

@@ -37,8 +37,18 @@ impl Worker {
     }
 
     /// Writes and reads until the plan is done.
-    pub(crate) async fn run(mut self, conn: &Connection, plan: &Plan) -> Result<Outcome> {
+    pub(crate) async fn run(mut self, conn: &Connection, plan: &Plan) -> Outcome {
         let mut outcome = Outcome::default();
+        outcome.failure = self.requests(conn, plan, &mut outcome).await.err();
+        outcome
+    }
+
+    async fn requests(
+        &mut self,
+        conn: &Connection,
+        plan: &Plan,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
         let mut clock = plan.clock();
         while plan.take() {
             let count = 1 + self.random.below(self.most as u64) as usize;
@@ -55,7 +65,7 @@ impl Worker {
             outcome.count(length);
             plan.note(&mut clock);
         }
-        Ok(outcome)
+        Ok(())
     }
 
     fn fill(&mut self, first: usize, count: usize) -> Bytes {

@@ -4,9 +4,11 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nbd_client::testing::{self, Export};
+use nbd_client::wire::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -167,6 +169,24 @@ async fn an_interrupted_load_reports_what_it_has_done() {
     assert_eq!(status.code(), Some(0), "{status}: {errors}");
     let report: Value = serde_json::from_slice(&stdout).unwrap();
     assert!(report["ops"].as_u64().unwrap() >= 1000, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_fails_ends_the_load_and_what_was_done_is_reported() {
+    let server = testing::Server::builder().export("", Export::new(1 << 20));
+    let requests = AtomicU64::new(0);
+    let server = server.fail_with(move |_| {
+        (requests.fetch_add(1, Ordering::Relaxed) == 500).then(|| (Errno::EIO, "bad sector".into()))
+    });
+    let server = server.build();
+    let load = load(&server).await;
+    let output = timeout(WATCHDOG, load.wait_with_output()).await;
+    let output = output.unwrap().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("failed"), "{errors}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["ops"].as_u64().unwrap() > 0, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
