@@ -34,7 +34,7 @@ whether to erase. With --check: 0 yes, 2 no, 1 failure.";
 const NO: u8 = 2;
 
 /// How many bytes one request is about: a slow server is not asked for all at once.
-const STEP: u64 = 1 << 30;
+const STEP: u64 = 64 << 20;
 
 /// Fills an export with zeroes, as nbdzero does
 #[derive(clap::Args, Debug)]
@@ -142,6 +142,7 @@ async fn run(tool: &str, how: How, what: &What) -> Result<bool, Box<dyn Error>> 
         check(&conn, how, range.clone()).await?
     } else {
         check_offers(&conn, how)?;
+        check_blocks(&conn, how, &range)?;
         if !what.yes && !is_confirmed(&what.server, &range).await? {
             return Err("nothing was erased".into());
         }
@@ -188,6 +189,23 @@ fn check_offers(conn: &Connection, how: How) -> Result<(), Box<dyn Error>> {
         }
         _ => return Ok(()),
     }
+    .into())
+}
+
+/// Refuses to discard parts of blocks, before anything is discarded. Of zeroes they are written.
+fn check_blocks(conn: &Connection, how: How, range: &Range<u64>) -> Result<(), Box<dyn Error>> {
+    let export = conn.export()?;
+    let block = u64::from(export.block_size().map_or(1, |sizes| sizes.minimum));
+    let Range { start, end } = *range;
+    // The export may end inside a block.
+    let is_whole = start % block == 0 && (end % block == 0 || end == export.size());
+    if how != How::Discard || is_whole {
+        return Ok(());
+    }
+    Err(format!(
+        "the bytes from offset {start} to {end} are not whole blocks of {block} bytes, which the server \
+         discards: --zero erases parts of blocks, too"
+    )
     .into())
 }
 

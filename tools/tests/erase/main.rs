@@ -137,6 +137,30 @@ fn nothing_is_erased_without_a_yes() {
 }
 
 #[test]
+fn parts_of_blocks_are_not_discarded() {
+    let dir = Dir::new();
+    let size = (1 << 20) + 100;
+    let disk = dir.file("disk", vec![1; size]);
+    let sizes = ["blocksize-minimum=4096", "blocksize-preferred=4096"];
+    let filter = ["--filter=blocksize-policy", "file", &disk];
+    let server = Server::nbdkit(&[&filter[..], &sizes].concat());
+    let uri = format!("nbd+unix:///?socket={}", server.socket().display());
+    for range in [&["-o4095"][..], &["-l5000"]] {
+        let (code, said) = run(&[&["discard"], range, &[&uri]].concat(), "y\n");
+        assert_eq!(code, 1, "{said}");
+        assert!(
+            said.contains("are not whole blocks of 4096 bytes"),
+            "{said}"
+        );
+        assert!(!said.contains("for ever?"), "{said}");
+    }
+    assert!(fs::read(dir.path("disk")).unwrap() == vec![1; size]);
+    // The export ends inside a block.
+    assert_eq!(run(&["discard", "-y", "-o4K", &uri], ""), NOTHING);
+    assert!(fs::read(dir.path("disk")).unwrap()[4096..] == vec![0; size - 4096]);
+}
+
+#[test]
 fn what_a_server_does_not_offer_is_refused_before_the_question() {
     for (args, server, why) in [
         (
