@@ -50,17 +50,20 @@ impl Server {
         Ok(conn)
     }
 
-    /// Connects to an export of which only the name is another one, and asks for all about it.
-    pub(crate) async fn connect_to(&self, name: &str) -> Result<Connection> {
+    /// Connects to an export of which only the name is another one.
+    pub(crate) async fn connect_to(
+        &self,
+        name: &str,
+        set: impl FnOnce(Builder) -> Builder,
+    ) -> Result<Connection> {
         let Target::Uri(uri) = &self.target else {
-            let named = |builder: Builder| builder.export_name(name).full_info(true);
-            return self.connect(named).await;
+            return self.connect(|builder| set(builder.export_name(name))).await;
         };
         let uri = nbd_client::UriBuilder::from(Uri::clone(uri)).export_name(name);
         let other = Self {
             target: Target::Uri(Box::new(uri.build()?)),
             stall: self.stall,
         };
-        other.connect(|builder| builder.full_info(true)).await
+        other.connect(set).await
     }
 }

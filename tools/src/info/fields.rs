@@ -4,9 +4,11 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
+use nbd_client::wire::Text;
 use nbd_client::{Connection, Export, Handshake, Protocol};
 
 use super::Result;
+use crate::out::complain;
 use crate::server::Server;
 
 /// How much of an export `file` gets to see, in bytes.
@@ -17,6 +19,8 @@ pub(crate) struct Report {
     pub(crate) protocol: Protocol,
     pub(crate) tls: bool,
     pub(crate) exports: Vec<Fields>,
+    /// How many exports of the list cannot be described.
+    pub(crate) refused: usize,
 }
 
 /// An export as keys and values, in the order in which they are printed.
@@ -38,24 +42,45 @@ impl Report {
         let conn = server
             .connect(|builder| builder.opt_mode(true).full_info(true))
             .await?;
+        let mut listed = Vec::new();
         let mut exports = Vec::new();
         if list {
             check_list(&conn)?;
-            for listed in conn.opt_list().await? {
-                conn.set_export_name(&*listed.name)?;
-                exports.push(describe_listed(&conn, server, content).await?);
+            for export in conn.opt_list().await? {
+                let known = ask(&conn, &export.name).await?;
+                listed.push((export, known));
             }
         } else {
             exports.push(describe(&conn, content).await?);
         }
         let (protocol, tls) = (conn.protocol()?, conn.is_tls());
-        conn.disconnect().await?;
+        goodbye(&conn).await?;
+        let mut refused = 0;
+        for (export, known) in listed {
+            match complete(server, &export.name, known, content).await {
+                Ok(found) => exports.push(found.described(&export.description)),
+                // The others can still be asked about.
+                Err(error) => {
+                    complain!("nbd info: export {:?}: {error}", export.name);
+                    refused += 1;
+                }
+            }
+        }
         Ok(Self {
             protocol,
             tls,
             exports,
+            refused,
         })
     }
+}
+
+/// Ends a connection, unless the server has done so: qemu-nbd does when it cannot read.
+async fn goodbye(conn: &Connection) -> Result<()> {
+    if conn.is_ready() || conn.is_negotiating() {
+        conn.disconnect().await?;
+    }
+    Ok(())
 }
 
 /// Refuses a server whose handshake has no list of exports.
@@ -86,24 +111,43 @@ async fn describe(conn: &Connection, content: bool) -> Result<Fields> {
     Ok(found)
 }
 
-/// One export of several. To enter it takes a connection of its own.
-async fn describe_listed(conn: &Connection, server: &Server, content: bool) -> Result<Fields> {
+/// What the server says of one export of several without entering it, and its size.
+async fn ask(conn: &Connection, name: &str) -> Result<Option<(u64, Fields)>> {
+    conn.set_export_name(name)?;
     let contexts = available(conn).await?;
-    let export = conn.opt_info().await?;
+    match conn.opt_info().await {
+        Ok(export) => Ok(Some((export.size(), Fields::of(&export, conn, contexts)))),
+        // A server may not know the option, and let the export be entered.
+        Err(_) if conn.is_negotiating() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// One export of several: what is known, or more. To enter it takes a connection of its own, at a time
+/// when there is no other: many servers serve one client.
+async fn complete(
+    server: &Server,
+    name: &str,
+    known: Option<(u64, Fields)>,
+    content: bool,
+) -> Result<Fields> {
     // nbd-server says 0 before the export is entered, whatever its size.
-    if !content && export.size() > 0 {
-        return Ok(Fields::of(&export, conn, contexts));
-    }
-    let other = match server.connect_to(&conn.export_name()).await {
-        Err(_) if !content => return Ok(Fields::of(&export, conn, contexts)),
-        other => other?,
+    let known = match known {
+        Some((size, found)) if size > 0 && !content => return Ok(found),
+        known => known.map(|(_, found)| found),
     };
-    let mut found = Fields::of(&other.export()?, conn, contexts);
-    if content {
-        found.insert_content(&other).await?;
+    let entered = async {
+        let conn = server
+            .connect_to(name, |builder| builder.opt_mode(true).full_info(true))
+            .await?;
+        let found = describe(&conn, content).await?;
+        goodbye(&conn).await?;
+        Ok(found)
+    };
+    match (entered.await, known) {
+        (Err(_), Some(found)) if !content => Ok(found),
+        (entered, _) => entered,
     }
-    other.disconnect().await?;
-    Ok(found)
 }
 
 /// The metadata contexts that can be had, if the server says so.
@@ -167,9 +211,29 @@ impl Fields {
         Self { name, fields }
     }
 
-    /// Adds what the export contains, after its size.
+    /// Prefers the description of the list of exports.
+    fn described(mut self, description: &Text) -> Self {
+        if !description.is_empty() {
+            self.fields.retain(|(key, _)| *key != "description");
+            let text = description.as_str().to_owned();
+            self.fields.insert(0, ("description", Value::Text(text)));
+        }
+        self
+    }
+
+    /// Adds what the export contains, after its size, if that can be read.
     async fn insert_content(&mut self, conn: &Connection) -> Result<()> {
-        if let Some(content) = sample(conn).await? {
+        let data = match beginning(conn).await {
+            Ok(data) => data,
+            Err(error) => {
+                complain!(
+                    "nbd info: what export {:?} contains is not known: {error}",
+                    self.name
+                );
+                return Ok(());
+            }
+        };
+        if let Some(content) = kind(&data)? {
             let is_size = |(_, value): &(_, Value)| matches!(value, Value::Size(_));
             let at = self.fields.iter().position(is_size).unwrap_or_default();
             let field = ("content", Value::Text(content));
@@ -179,15 +243,19 @@ impl Fields {
     }
 }
 
-/// What `file` takes the beginning of the export for; nothing if it is not installed.
-async fn sample(conn: &Connection) -> Result<Option<String>> {
+/// The beginning of the export.
+async fn beginning(conn: &Connection) -> Result<Bytes> {
     let size = conn.size()?;
     let block = conn.export()?.block_size().map_or(1, |sizes| sizes.minimum);
     let length = size.min(SAMPLE).next_multiple_of(block.into()).min(size);
-    let data = match usize::try_from(length)? {
+    Ok(match usize::try_from(length)? {
         0 => Bytes::new(),
         length => conn.read(0, length).await?,
-    };
+    })
+}
+
+/// What `file` takes the beginning of an export for; nothing if it is not installed.
+fn kind(data: &[u8]) -> Result<Option<String>> {
     let file = Command::new("file")
         .args(["-b", "-"])
         .env("LC_ALL", "C")
@@ -199,7 +267,7 @@ async fn sample(conn: &Connection) -> Result<Option<String>> {
     };
     if let Some(mut stdin) = file.stdin.take() {
         // It may know enough before it has read everything.
-        let _ = stdin.write_all(&data);
+        let _ = stdin.write_all(data);
     }
     let output = file.wait_with_output()?;
     let text = String::from_utf8_lossy(&output.stdout)

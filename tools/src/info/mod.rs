@@ -48,6 +48,7 @@ async fn run(args: &Args) -> Result<bool> {
     let server = Server::new(args.server.clone(), args.stall)?;
     // Printed at the end, so that there is all of it or nothing.
     let mut text = String::new();
+    let mut refused = 0;
     let mode = args.mode();
     let style = Style::new(args.colours() && !args.json);
     match &mode {
@@ -89,8 +90,13 @@ async fn run(args: &Args) -> Result<bool> {
             let content = args.content().unwrap_or(!is_list);
             let report = fields::Report::of(&server, is_list, content).await?;
             print::report(&report, args.json, &style, &mut text);
+            refused = report.refused;
         }
     }
     spawn_blocking(move || out::print(format_args!("{text}"))).await?;
-    Ok(true)
+    match refused {
+        0 => Ok(true),
+        1 => Err("1 export of the list cannot be described".into()),
+        _ => Err(format!("{refused} exports of the list cannot be described").into()),
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use nbd_client::wire::Text;
+
 use super::fields::{Fields, Report, Value};
 use super::style::Style;
 
@@ -29,29 +31,33 @@ fn as_text(report: &Report, style: Style, out: &mut String) -> std::fmt::Result 
         "{}: {protocol} {tls} TLS, using {packets} packets",
         style.heading("protocol")
     )?;
-    for Fields { name, fields } in &report.exports {
-        let heading = format!("export={}", quoted(name));
-        writeln!(out, "{}:", style.heading(&heading))?;
-        for (key, value) in fields {
-            let key = style.key(key);
-            match value {
-                // From the server, and on its way to a terminal.
-                Value::Text(text) => {
-                    writeln!(out, "\t{key}: {}", nbd_client::wire::Text::from(&**text))?
+    for export in &report.exports {
+        export_as_text(export, style, out)?;
+    }
+    Ok(())
+}
+
+/// Prints an export. The texts are from the server, and on their way to a terminal.
+fn export_as_text(export: &Fields, style: Style, out: &mut String) -> std::fmt::Result {
+    let Fields { name, fields } = export;
+    let heading = format!("export={}", Text::from(&*quoted(name)));
+    writeln!(out, "{}:", style.heading(&heading))?;
+    for (key, value) in fields {
+        let key = style.key(key);
+        match value {
+            Value::Text(text) => writeln!(out, "\t{key}: {}", Text::from(&**text))?,
+            Value::Flag(flag) => writeln!(out, "\t{key}: {}", style.flag(*flag))?,
+            Value::Number(number) => writeln!(out, "\t{key}: {number}")?,
+            Value::Size(size) => match human(*size) {
+                short if short.ends_with(char::is_alphabetic) => {
+                    writeln!(out, "\t{key}: {size} ({short})")?;
                 }
-                Value::Flag(flag) => writeln!(out, "\t{key}: {}", style.flag(*flag))?,
-                Value::Number(number) => writeln!(out, "\t{key}: {number}")?,
-                Value::Size(size) => match human(*size) {
-                    short if short.ends_with(char::is_alphabetic) => {
-                        writeln!(out, "\t{key}: {size} ({short})")?;
-                    }
-                    _ => writeln!(out, "\t{key}: {size}")?,
-                },
-                Value::List(items) => {
-                    writeln!(out, "\t{key}:")?;
-                    for item in items {
-                        writeln!(out, "\t\t{item}")?;
-                    }
+                _ => writeln!(out, "\t{key}: {size}")?,
+            },
+            Value::List(items) => {
+                writeln!(out, "\t{key}:")?;
+                for item in items {
+                    writeln!(out, "\t\t{}", Text::from(&**item))?;
                 }
             }
         }
@@ -124,4 +130,26 @@ fn human(size: u64) -> String {
         unit = units.next();
     }
     format!("{size}{}", unit.unwrap_or(&""))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_does_not_drive_the_terminal() {
+        let evil = "\u{1b}]0;owned\u{7}\n\tis_read_only: true\u{202e}";
+        let texts = ["description", "contexts"];
+        let [text, list] = [Value::Text(evil.into()), Value::List(vec![evil.into()])];
+        let export = Fields {
+            name: evil.into(),
+            fields: texts.into_iter().zip([text, list]).collect(),
+        };
+        let mut out = String::new();
+        export_as_text(&export, Style::new(false), &mut out).unwrap();
+        assert_eq!(out.lines().count(), 4, "{out}");
+        let is_harmless = |c: char| c == '\n' || c == '\t' || !c.is_control() && c != '\u{202e}';
+        assert!(out.chars().all(is_harmless), "{out:?}");
+    }
 }

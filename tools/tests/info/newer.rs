@@ -232,3 +232,62 @@ fn colours_are_for_terminals_and_for_those_who_ask() {
         assert_eq!(text.contains("\x1b["), is_coloured, "{set:?}: {text}");
     }
 }
+
+#[test]
+fn what_cannot_be_read_is_left_out_and_told() {
+    let dir = Dir::new();
+    let disk = dir.file("disk", vec![0; 1 << 20]);
+    let rules = dir.file(
+        "rules",
+        "[inject-error]\nevent = \"read_aio\"\nerrno = \"5\"\n",
+    );
+    let image = format!(
+        "driver=raw,file.driver=blkdebug,file.config={rules},\
+         file.image.driver=file,file.image.filename={disk}"
+    );
+    for server in [
+        Server::nbdkit(&["--filter=error", "memory", "1M", "error-pread-rate=100%"]),
+        // It hangs up.
+        Server::qemu(&["--image-opts", &image]),
+    ] {
+        for list in [&[][..], &["--list", "--content"]] {
+            let uri = format!("nbd+unix:///?socket={}", server.socket().display());
+            let output = info().arg("--json").args(list).arg(uri).output().unwrap();
+            let errors = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(0), "{errors}");
+            assert!(errors.contains("contains is not known"), "{errors}");
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            let export = &report["exports"][0];
+            assert_eq!(export["export-size"], 1 << 20);
+            assert!(export.get("content").is_none());
+        }
+    }
+}
+
+#[test]
+fn an_export_that_is_refused_does_not_hide_the_others() {
+    let server = Server::nbdkit(&[
+        "eval",
+        "list_exports=echo NAMES; echo one; echo two; echo three",
+        "open=if [ \"$3\" = two ]; then echo EACCES not for you >&2; exit 1; fi",
+        "get_size=echo 1M",
+        "pread=dd if=/dev/zero bs=$3 count=1 status=none",
+    ]);
+    for content in [&[][..], &["--content"]] {
+        let uri = format!("nbd+unix:///?socket={}", server.socket().display());
+        let mut info = info();
+        info.args(["--json", "--list"]).args(content).arg(uri);
+        let output = info.output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("nbd info: export \"two\": "), "{errors}");
+        assert!(errors.contains("1 export of the list"), "{errors}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let exports = report["exports"].as_array().unwrap();
+        let names: Vec<_> = exports
+            .iter()
+            .map(|export| &export["export-name"])
+            .collect();
+        assert_eq!(names, ["one", "three"]);
+    }
+}
