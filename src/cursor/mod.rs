@@ -118,7 +118,8 @@ struct Facts {
     end: u64,
     /// The minimum block size.
     block: u64,
-    is_read_only: bool,
+    /// The error of each write, if the export cannot be written.
+    refusal: Option<fn(Command) -> InvalidRequest>,
 }
 
 impl Connection {
@@ -243,11 +244,16 @@ impl<C: Client> Cursor<C> {
     fn look_up(&self, command: Command) -> Result<Facts> {
         let export = self.client.exported()?;
         let Range { start, end } = self.part.resolve(export.size(), command)?;
+        // The same error as that of a request.
+        let refusal: fn(Command) -> InvalidRequest = match export.read_only {
+            true => InvalidRequest::ReadOnlyConnection,
+            false => InvalidRequest::ReadOnly,
+        };
         Ok(Facts {
             start,
             end,
             block: export.alignment().into(),
-            is_read_only: export.is_read_only(),
+            refusal: export.is_read_only().then_some(refusal),
         })
     }
 
@@ -275,8 +281,8 @@ impl<C: Client> Cursor<C> {
     /// Writes some of `data` at the position, as much as fits. Returns how many bytes.
     fn poll_put(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize>> {
         let (facts, rest) = self.rest(Command::WRITE)?;
-        if facts.is_read_only {
-            return Poll::Ready(Err(InvalidRequest::ReadOnly(Command::WRITE).into()));
+        if let Some(refusal) = facts.refusal {
+            return Poll::Ready(Err(refusal(Command::WRITE).into()));
         }
         let fits = usize::try_from(rest.end - rest.start).unwrap_or(usize::MAX);
         let data = data.get(..fits).unwrap_or(data);

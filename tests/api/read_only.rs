@@ -3,6 +3,7 @@
 use nbd_client::testing::{Export, Server};
 use nbd_client::wire::{Command, TransmissionFlags};
 use nbd_client::{Builder, Error, InvalidRequest, Strict};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::support::*;
 
@@ -75,4 +76,26 @@ async fn export_is_described_so_before_it_is_entered() {
     assert!(conn.opt_info().await.unwrap().is_read_only());
     conn.opt_go().await.unwrap();
     is_refused(conn.write(0, "data").await, Command::WRITE);
+}
+
+both_runtimes!(a_cursor_says_who_is_read_only);
+async fn a_cursor_says_who_is_read_only() {
+    for is_protected in [false, true] {
+        let server = Server::new(Export::new(1 << 20).read_only(is_protected));
+        for makes_no_changes in [true, false] {
+            let builder = nbd_client::Connection::builder().read_only(makes_no_changes);
+            let conn = builder.build();
+            conn.connect_stream(server.connect()).await.unwrap();
+            let written = within(conn.cursor().write_all(b"data")).await;
+            let refused = written.map_err(|error| error.downcast::<Error>().unwrap());
+            if makes_no_changes {
+                is_refused(refused, Command::WRITE);
+            } else if is_protected {
+                let export = InvalidRequest::ReadOnly(Command::WRITE);
+                assert_matches!(refused, Err(Error::Invalid(refused)) if refused == export);
+            } else {
+                refused.unwrap();
+            }
+        }
+    }
 }
