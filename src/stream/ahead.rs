@@ -18,7 +18,8 @@ use crate::chunk::Chunk;
 use crate::error::Result;
 use crate::request::{Client, bounds};
 
-/// What a request counts at least, so that there are not too many small ones.
+/// What a request counts at least, so that there are not too many small ones. Where all requests are
+/// smaller, it is their length.
 const LEAST_COST: u64 = 4096;
 
 /// How much is read ahead.
@@ -36,6 +37,11 @@ impl Settings {
     /// Returns how many bytes are requested or kept at a time.
     const fn window(self) -> u64 {
         self.request.saturating_mul(self.depth)
+    }
+
+    /// Returns what a request or a hole counts at least: `depth` of them always fit.
+    fn least_cost(self) -> u64 {
+        LEAST_COST.min(self.request)
     }
 }
 
@@ -128,7 +134,7 @@ impl<C: Client> ReadAhead<C> {
 
     /// Makes requests for as much as there is room for.
     fn start(&mut self, cx: &mut Context<'_>) -> Result<()> {
-        while !self.is_over && self.has_room(LEAST_COST) {
+        while !self.is_over && self.has_room(self.settings.least_cost()) {
             let Some(span) = self.rest.take().filter(|span| span.length > 0) else {
                 match self
                     .source
@@ -152,7 +158,8 @@ impl<C: Client> ReadAhead<C> {
     fn request(&mut self, span: Span) -> Result<bool> {
         let Span { offset, length, .. } = span;
         if span.is_zero {
-            self.push(offset, LEAST_COST, Some(Ok(Chunk::Hole { offset, length })));
+            let hole = Chunk::Hole { offset, length };
+            self.push(offset, self.settings.least_cost(), Some(Ok(hole)));
             return Ok(true);
         }
         let blocks = match self.blocks {
@@ -161,7 +168,7 @@ impl<C: Client> ReadAhead<C> {
         };
         let left = length.min(self.until.saturating_sub(offset));
         let step = blocks.cut(offset, self.settings.request, left);
-        let cost = step.max(LEAST_COST);
+        let cost = step.max(self.settings.least_cost());
         if step == 0 || !self.has_room(cost) {
             return Ok(false);
         }

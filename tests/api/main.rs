@@ -19,6 +19,7 @@ mod controls;
 mod copies;
 mod cursors;
 mod cut;
+mod depth;
 mod disconnect;
 mod disk;
 mod division;
