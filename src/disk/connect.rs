@@ -19,14 +19,22 @@ use crate::wire::OptionReplyType;
 /// the connection and never speak.
 const FURTHER: Duration = Duration::from_secs(10);
 
-/// Connects for the first time, as often as it takes.
+/// Connects for the first time, as often as it takes, until the longest outage is over.
 pub(super) async fn first(settings: &Settings, connector: &Connector) -> Result<Connection> {
     let mut backoff = Backoff::new(settings.retry, Instant::now());
     backoff.lost(Instant::now());
+    let end = backoff.end(Instant::now());
+    let mut cause = None;
     loop {
-        let error = match settings.link.connect(connector.clone()).await {
-            Err(error) if !is_final(&error, &settings.retry) => error,
-            result => return result,
+        let connecting = settings.link.connect(connector.clone());
+        let error = match tokio::time::timeout_at(end, connecting).await {
+            Ok(Err(error)) if !is_final(&error, &settings.retry) => error,
+            Ok(result) => return result,
+            // There is no time left, and the last cause says why.
+            Err(_) => {
+                let none = || Error::timeout(Phase::Connect, settings.retry.outage);
+                cause.take().unwrap_or_else(none)
+            }
         };
         match backoff.next(Instant::now()) {
             Some((_, delay)) => tokio::time::sleep(delay).await,
@@ -37,6 +45,7 @@ pub(super) async fn first(settings: &Settings, connector: &Connector) -> Result<
                 return Err(error.after_attempts(attempts));
             }
         }
+        cause = Some(error);
     }
 }
 

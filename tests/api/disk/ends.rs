@@ -117,6 +117,44 @@ async fn the_first_connection_is_tried_again_if_asked() {
     assert!(error.to_string().contains("; gave up after "), "{error}");
 }
 
+/// The first of its connections are refused; the others are to a server that never speaks.
+fn silent_after(refused: usize) -> Connector {
+    let silent = Mutex::new((0, Vec::new()));
+    Connector::stream(move || {
+        let (count, servers) = &mut *silent.lock().unwrap();
+        *count += 1;
+        let stream = (*count > refused).then(|| {
+            let (server, stream) = tokio::io::duplex(64);
+            servers.push(server);
+            stream
+        });
+        async move { stream.ok_or_else(|| std::io::ErrorKind::ConnectionRefused.into()) }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn opening_takes_no_longer_than_the_outage_with_a_silent_server() {
+    let outage = Duration::from_secs(5);
+    for refused in [0, 1] {
+        let builder = builder().retry(quick().outage(outage)).retry_first(true);
+        let begin = tokio::time::Instant::now();
+        let error = watch(builder.open(silent_after(refused)))
+            .await
+            .unwrap_err();
+        let text = error.to_string();
+        match error {
+            Error::Timeout(..) if refused == 0 => {}
+            // It says more than that there was no time left.
+            Error::Disconnected(..) if refused == 1 => {
+                assert!(text.contains("2 attempts"), "{text}")
+            }
+            other => panic!("{other:?}"),
+        }
+        let elapsed = begin.elapsed();
+        assert!(elapsed >= outage && elapsed < outage * 2, "{elapsed:?}");
+    }
+}
+
 both_runtimes!(dropping_the_last_handle_ends_all_connections);
 async fn dropping_the_last_handle_ends_all_connections() {
     let (disk, server, _place) = open(builder()).await;
