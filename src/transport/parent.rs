@@ -4,9 +4,9 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::sync::{Mutex, TryLockError};
 use std::time::{Duration, Instant};
+use std::{process, thread};
 
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
@@ -18,12 +18,15 @@ use super::termination::Termination;
 /// How often the children are looked at while there are any.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The way to the thread; started with the first child, kept for the life of the program.
+/// The way to the thread, and the process that has the thread; started with the first child, kept for
+/// the life of the program.
 ///
 /// It is a thread and not a task because children must be reaped when the runtime is gone, too
 /// (K44), and because on Linux a program can ask for a signal at the end of the thread that has started
 /// it: nbdkit does. The threads of a runtime come and go, and so may those of the caller.
-static THREAD: Mutex<Option<Parent>> = Mutex::new(None);
+///
+/// A process that was forked from this one has no such thread, and starts its own.
+static THREAD: Mutex<Option<(u32, Parent)>> = Mutex::new(None);
 
 /// The way to the thread. It is made before a child is started, so that handing the child over cannot
 /// fail.
@@ -36,16 +39,35 @@ enum Order {
 }
 
 impl Parent {
+    /// Returns the way to the thread of this process, which the first call starts.
+    ///
+    /// It never waits: in a forked process, the lock may be held by a thread that is not there. While
+    /// another thread has the lock, this returns the way to a further thread, which ends after the
+    /// last of its children.
     pub(super) fn get() -> io::Result<Self> {
-        let mut running = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(parent) = &*running {
-            return Ok(parent.clone());
+        let mut kept = match THREAD.try_lock() {
+            Ok(kept) => kept,
+            Err(TryLockError::Poisoned(kept)) => kept.into_inner(),
+            Err(TryLockError::WouldBlock) => return Self::begin(),
+        };
+        let this = process::id();
+        match &*kept {
+            Some((owner, parent)) if *owner == this => return Ok(parent.clone()),
+            _ => {}
         }
+        let parent = Self::begin()?;
+        // To drop the way to a thread that is not there could wait for it.
+        std::mem::forget(kept.replace((this, parent.clone())));
+        Ok(parent)
+    }
+
+    /// Starts a thread.
+    fn begin() -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel();
         thread::Builder::new()
             .name("nbd-parent".into())
             .spawn(move || run(&receiver))?;
-        Ok(running.insert(Self(sender)).clone())
+        Ok(Self(sender))
     }
 
     /// Starts a child, which the runtime of the caller knows.
@@ -90,7 +112,7 @@ fn run(incoming: &Receiver<Order>) {
             // Should Tokio panic, the caller learns it, and the other children are not left alone.
             Ok(Order::Start(start)) => drop(catch_unwind(AssertUnwindSafe(start))),
             Err(RecvTimeoutError::Timeout) => {}
-            // Not while the static holds the sender; the children here are not lost even then.
+            // Not while the static or a child holds the sender; the children here are not lost even then.
             Err(RecvTimeoutError::Disconnected) if children.is_empty() => return,
             Err(RecvTimeoutError::Disconnected) => thread::sleep(TICK),
         }
@@ -123,5 +145,48 @@ impl Doomed {
             self.termination.step(&self.process);
         }
         false
+    }
+}
+
+/// To fork takes unsafe code, so the tests leave behind what a fork would.
+#[cfg(test)]
+mod tests {
+    use std::sync::PoisonError;
+
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    /// Starts a program, and fails if that takes for ever.
+    fn starts() {
+        let (sender, done) = mpsc::channel();
+        thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            let status = runtime.block_on(async {
+                let mut child = Parent::get()?.start(Command::new("true"))?;
+                child.wait().await
+            });
+            let _ = sender.send(status);
+        });
+        let status = done.recv_timeout(Duration::from_secs(60));
+        assert!(status.expect("it hangs").unwrap().success());
+    }
+
+    #[test]
+    fn a_forked_process_starts_a_thread_of_its_own() {
+        let (sender, nobody) = mpsc::channel();
+        let theirs = (process::id() + 1, Parent(sender));
+        *THREAD.lock().unwrap_or_else(PoisonError::into_inner) = Some(theirs);
+        starts();
+        assert!(
+            nobody.try_recv().is_err(),
+            "nothing was asked of a thread that is not there"
+        );
+    }
+
+    #[test]
+    fn a_lock_that_nobody_gives_back_is_not_waited_for() {
+        let _held = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
+        starts();
     }
 }
