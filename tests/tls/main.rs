@@ -28,6 +28,8 @@ mod tls {
         mod hints;
         mod late;
         mod modes;
+        #[cfg(feature = "tls-psk")]
+        mod names;
         mod uri;
     }
 }

@@ -9,6 +9,8 @@ mod goodbye;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 mod identities;
 mod info;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs", feature = "tls-psk"))]
+mod name;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 mod parts;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]

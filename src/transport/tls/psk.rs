@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use tokio_openssl::SslStream;
 use zeroize::Zeroizing;
 
 use super::psk_stream::{Records, Watched};
-use super::{ByteStream, TlsInfo, TlsUpgrade, TlsVersion, Upgrading, failure, psk_file};
+use super::{ByteStream, TlsInfo, TlsUpgrade, TlsVersion, Upgrading, failure, name, psk_file};
 use crate::error::{Error, InvalidUse, Result, TlsError, TlsFailure};
 
 /// Suites of TLS 1.3. The key goes with SHA-256 only: with any other the server would have to
@@ -156,8 +155,8 @@ impl TlsPsk {
             .context()
             .and_then(|context| Ssl::new(&context))
             .map_err(internal)?;
-        if let Some(name) = server_name.filter(|name| name.parse::<IpAddr>().is_err()) {
-            // What is no host name need not be told.
+        if let Some(name) = server_name.and_then(name::to_send) {
+            // There is no certificate to choose: the name need not be told.
             let _ = ssl.set_hostname(name);
         }
         let mut stream = SslStream::new(ssl, Watched::new(stream)).map_err(internal)?;

@@ -19,6 +19,7 @@ use tokio_rustls::rustls::{
 use tokio_rustls::rustls::{NamedGroup, crypto::SupportedKxGroup};
 
 use super::config::TlsConfig;
+use super::name::without_zone;
 use super::{ByteStream, TlsInfo, TlsUpgrade, Upgrading, unaccepted};
 use crate::error::{ClientCertificate, InvalidUse, Result, TlsError, TlsFailure};
 
@@ -112,18 +113,6 @@ impl TlsConfig {
             }
             _ => error,
         }
-    }
-}
-
-/// Returns an address without the brackets and the zone that certificates do not have.
-fn without_zone(name: &str) -> &str {
-    let bare = name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'))
-        .unwrap_or(name);
-    match bare.split_once('%') {
-        Some((address, _)) if address.contains(':') => address,
-        _ => bare,
     }
 }
 
