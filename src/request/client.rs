@@ -51,7 +51,7 @@ pub trait Client: sealed::Sealed + Clone + Send + Sync + Unpin + 'static {
     #[doc(hidden)]
     fn settle(&self) -> impl Future<Output = Result<()>> + Send + 'static;
 
-    /// Returns the export that commands are for.
+    /// Returns the export that commands are for. While the client negotiates, there is none yet.
     #[doc(hidden)]
     fn exported(&self) -> Result<Export>;
 
@@ -103,7 +103,7 @@ impl Client for Connection {
     }
 
     fn exported(&self) -> Result<Export> {
-        self.export()
+        Ok(Export::clone(self.transmission()?.export()))
     }
 
     fn can_filter(&self) -> Result<bool> {

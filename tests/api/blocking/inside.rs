@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use nbd_client::blocking::Disk;
 use nbd_client::testing::{Export, Server};
-use nbd_client::{Connection, Error, InvalidUse, Result, context};
+use nbd_client::{Connection, Error, InvalidRequest, InvalidUse, Result, context};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::{LocalSet, block_in_place, spawn_blocking, unconstrained};
 
@@ -301,4 +301,24 @@ fn disks_can_be_dropped_anywhere() {
             });
         }
     });
+}
+
+#[tokio::test]
+async fn a_connection_that_negotiates_is_not_ready() {
+    let server = Server::new(Export::new(1 << 20));
+    let conn = Connection::builder().opt_mode(true).build();
+    conn.connect_stream(server.connect()).await.unwrap();
+    // What the server says now may not hold when the export is entered.
+    assert_eq!(conn.opt_info().await.unwrap().size(), 1 << 20);
+    let error = Disk::new(conn.clone()).map(drop).unwrap_err();
+    assert_matches!(
+        error,
+        Error::Invalid(InvalidRequest::State {
+            needed: "ready",
+            ..
+        })
+    );
+    assert!(conn.cursor().size().is_err());
+    conn.opt_go().await.unwrap();
+    assert_eq!(Disk::new(conn).unwrap().size(), 1 << 20);
 }
