@@ -154,6 +154,10 @@ impl<C: Client> Disk<C> {
     /// Makes a disk of an async client, for code that an async program runs in
     /// `tokio::task::spawn_blocking`. The client stays usable. This call works in async code, too.
     ///
+    /// The client keeps the runtime that it has. That runtime must be running whenever the disk is
+    /// used: calls wait for ever over a connection that was made with `block_on` on a current-thread
+    /// runtime, if nothing drives that runtime any more.
+    ///
     /// ```
     /// # use nbd_client::{Connection, testing};
     /// # #[tokio::main(flavor = "current_thread")]
@@ -177,7 +181,8 @@ impl<C: Client> Disk<C> {
     /// ```
     ///
     /// # Errors
-    /// If the client is not ready.
+    /// If the client is not ready: a connection that still negotiates has no export yet, even after
+    /// [`opt_info`](crate::Connection::opt_info).
     pub fn new(client: C) -> Result<Self> {
         check_process()?;
         let export = client.exported()?;

@@ -40,7 +40,9 @@
 //!
 //! Where Tokio allows to wait, calls work: in `tokio::task::spawn_blocking`, in `block_in_place`, and
 //! on threads that have only entered a runtime. For code that needs such a disk, an async program
-//! makes one of its connection, [`Disk::new`].
+//! makes one of its connection, [`Disk::new`]. The runtime of the program must be running meanwhile:
+//! nothing is answered over a connection that was made with `block_on` on a current-thread runtime
+//! which nobody drives any more.
 //!
 //! A task that is `tokio::task::unconstrained` gets the same error, and so does code that `block_on` of
 //! the multi-thread runtime runs after a `block_in_place`. There the panic hook of the program sees a
