@@ -31,7 +31,8 @@ use crate::request::{Client, Execute, Request};
 ///
 /// Dropping the last handle disconnects in the background and never waits. It does not flush, and if
 /// the process ends at once, the server may not be told: call [`flush`](Self::flush) and
-/// [`close`](Self::close).
+/// [`close`](Self::close). A server that was started by [`Connector::socket_activation`] is left running
+/// then, see the [module](crate::blocking#processes).
 ///
 /// # Errors
 /// Those of the async requests. All calls can also fail with

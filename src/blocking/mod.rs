@@ -59,6 +59,12 @@
 //!
 //! Open disks do not keep a process from ending. The server then sees the connection break; call
 //! [`close`](Disk::close) to say goodbye.
+//!
+//! A server that this process has started by
+//! [`Connector::socket_activation`](crate::Connector::socket_activation) does not see that: it is left
+//! running if `main` returns, or the process is ended, without `close`. Call `close` on each disk of such
+//! a server before the process ends, or start one that ends with its parent or with its last client, as
+//! `nbdkit --exit-with-parent` and `qemu-nbd` without `-t` do.
 
 mod commands;
 mod cursor;
