@@ -104,9 +104,10 @@ impl Connection {
     /// metadata contexts and information about an export must be requested again.
     ///
     /// # Errors
-    /// If the handle is not negotiating, there is no TLS implementation, there is no name to check
-    /// the server's certificate against, or the connection is encrypted already. These errors leave
-    /// the negotiation usable. A TLS handshake that fails ends the connection.
+    /// If the handle is not negotiating, there is no TLS implementation, the credentials that the URI
+    /// names cannot be used, there is no name to check the server's certificate against, or the
+    /// connection is encrypted already. These errors leave the negotiation usable. A TLS handshake
+    /// that fails ends the connection.
     #[doc(alias = "nbd_opt_starttls")]
     #[doc(alias = "nbd_aio_opt_starttls")]
     pub async fn opt_starttls(&self) -> Result<bool> {

@@ -154,6 +154,28 @@ async fn credentials_that_are_not_needed_are_not_looked_at() {
     assert!(!trusted(&uri).await.unwrap().is_tls());
 }
 
+both_runtimes!(credentials_that_cannot_be_used_fail_opt_starttls_and_nothing_else);
+async fn credentials_that_cannot_be_used_fail_opt_starttls_and_nothing_else() {
+    let server = nbdkit(Over::Tcp, "on", "good");
+    for (credentials, why) in [
+        ("tls-certificates=/nonexistent", "/nonexistent/ca-cert.pem"),
+        ("tls-type=anon", "without any proof"),
+    ] {
+        let conn = Connection::builder()
+            .opt_mode(true)
+            .uri_policy(UriPolicy::trusted())
+            .build();
+        let uri = format!("nbd://localhost:{}/?{credentials}", server.port());
+        conn.connect_uri(uri.as_str()).await.unwrap();
+        let error = conn.opt_starttls().await.unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+        assert!(!error.is_fatal());
+        conn.opt_go().await.unwrap();
+        assert!(!conn.is_tls());
+        conn.disconnect().await.unwrap();
+    }
+}
+
 both_runtimes!(credentials_of_the_uri_serve_opt_starttls);
 async fn credentials_of_the_uri_serve_opt_starttls() {
     let (server, dir) = (nbdkit(Over::Tcp, "on", "good"), trusting());

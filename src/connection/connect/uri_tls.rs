@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, InvalidUse, Result};
-use crate::transport::tls::{Tls, TlsMode, TlsUpgrade};
+use crate::error::{Error, InvalidUse, Result, TlsError, TlsFailure};
+use crate::transport::tls::{ByteStream, Tls, TlsMode, TlsUpgrade, Upgrading};
 use crate::uri::{Endpoint, TlsType, Uri};
 
 type Upgrade = Arc<dyn TlsUpgrade>;
@@ -18,10 +18,29 @@ pub(super) fn of_uri(mut tls: Tls, uri: &Uri, opt_mode: bool) -> Result<Tls> {
         Endpoint::Tcp { host, .. } => Some(host.clone()),
         _ => None,
     };
-    if tls.mode != TlsMode::Disable || opt_mode && asks(uri) {
+    if tls.mode != TlsMode::Disable {
         tls.upgrade = Some(upgrade(tls.upgrade.take(), uri)?);
+    } else if opt_mode && asks(uri) {
+        // Only `opt_starttls` needs them.
+        let upgrade = upgrade(tls.upgrade.take(), uri);
+        tls.upgrade = Some(upgrade.unwrap_or_else(|error| Arc::new(Unusable(error))));
     }
     Ok(tls)
+}
+
+/// Credentials that cannot be used, and why.
+#[derive(Debug)]
+struct Unusable(Error);
+
+impl TlsUpgrade for Unusable {
+    fn check(&self, _: Option<&str>) -> Result<()> {
+        Err(self.0.clone())
+    }
+
+    fn upgrade<'a>(&'a self, _: Box<dyn ByteStream>, _: Option<&'a str>) -> Upgrading<'a> {
+        let error = TlsError::new(TlsFailure::Handshake, self.0.clone().into());
+        Box::pin(std::future::ready(Err(error)))
+    }
 }
 
 /// Returns whether the URI has TLS parameters.
