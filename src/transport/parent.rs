@@ -3,8 +3,9 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Mutex, TryLockError};
+use std::sync::{Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 use std::{process, thread};
 
@@ -27,6 +28,9 @@ const TICK: Duration = Duration::from_millis(10);
 ///
 /// A process that was forked from this one has no such thread, and starts its own.
 static THREAD: Mutex<Option<(u32, Parent)>> = Mutex::new(None);
+/// The process that has the thread, to be known without the lock: in a process that was forked, the lock
+/// may be held by a thread that is not there. What it guards is guarded by the lock.
+static OWNER: AtomicU32 = AtomicU32::new(0);
 
 /// The way to the thread. It is made before a child is started, so that handing the child over cannot
 /// fail.
@@ -40,17 +44,19 @@ enum Order {
 
 impl Parent {
     /// Returns the way to the thread of this process, which the first call starts.
-    ///
-    /// It never waits: in a forked process, the lock may be held by a thread that is not there. While
-    /// another thread has the lock, this returns the way to a further thread, which ends after the
-    /// last of its children.
     pub(super) fn get() -> io::Result<Self> {
-        let mut kept = match THREAD.try_lock() {
-            Ok(kept) => kept,
-            Err(TryLockError::Poisoned(kept)) => kept.into_inner(),
-            Err(TryLockError::WouldBlock) => return Self::begin(),
-        };
         let this = process::id();
+        let owner = OWNER.load(Ordering::Relaxed);
+        let mut kept = if owner == this || owner == 0 {
+            THREAD.lock().unwrap_or_else(PoisonError::into_inner)
+        } else {
+            match THREAD.try_lock() {
+                Ok(kept) => kept,
+                Err(TryLockError::Poisoned(kept)) => kept.into_inner(),
+                // Whoever holds it may not be there. This thread ends after the last of its children.
+                Err(TryLockError::WouldBlock) => return Self::begin(),
+            }
+        };
         match &*kept {
             Some((owner, parent)) if *owner == this => return Ok(parent.clone()),
             _ => {}
@@ -58,6 +64,7 @@ impl Parent {
         let parent = Self::begin()?;
         // To drop the way to a thread that is not there could wait for it.
         std::mem::forget(kept.replace((this, parent.clone())));
+        OWNER.store(this, Ordering::Relaxed);
         Ok(parent)
     }
 
@@ -151,7 +158,7 @@ impl Doomed {
 /// To fork takes unsafe code, so the tests leave behind what a fork would.
 #[cfg(test)]
 mod tests {
-    use std::sync::PoisonError;
+    use std::sync::MutexGuard;
 
     use tokio::runtime::Builder;
 
@@ -172,21 +179,26 @@ mod tests {
         assert!(status.expect("it hangs").unwrap().success());
     }
 
-    #[test]
-    fn a_forked_process_starts_a_thread_of_its_own() {
+    /// Leaves the way to a thread of another process.
+    fn fork() -> (Receiver<Order>, MutexGuard<'static, Option<(u32, Parent)>>) {
         let (sender, nobody) = mpsc::channel();
-        let theirs = (process::id() + 1, Parent(sender));
-        *THREAD.lock().unwrap_or_else(PoisonError::into_inner) = Some(theirs);
-        starts();
-        assert!(
-            nobody.try_recv().is_err(),
-            "nothing was asked of a thread that is not there"
-        );
+        let theirs = process::id() + 1;
+        let mut kept = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some((theirs, Parent(sender)));
+        OWNER.store(theirs, Ordering::Relaxed);
+        (nobody, kept)
     }
 
     #[test]
-    fn a_lock_that_nobody_gives_back_is_not_waited_for() {
-        let _held = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
+    fn a_forked_process_starts_a_thread_of_its_own() {
+        let (nobody, kept) = fork();
+        // The lock is held by a thread that is not there.
         starts();
+        drop(kept);
+        starts();
+        assert_eq!(OWNER.load(Ordering::Relaxed), process::id());
+        starts();
+        let asked = nobody.try_recv();
+        assert!(asked.is_err(), "of a thread that is not there");
     }
 }
