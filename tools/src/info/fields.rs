@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use bytes::Bytes;
 use nbd_client::wire::Text;
-use nbd_client::{Connection, Export, Handshake, Protocol};
+use nbd_client::{Connection, Error, Export, Handshake, Protocol};
 
 use super::Result;
 use crate::out::complain;
@@ -221,10 +221,12 @@ impl Fields {
         self
     }
 
-    /// Adds what the export contains, after its size, if that can be read.
+    /// Adds what the export contains, after its size, if that can be read. A server that is silent is
+    /// another matter.
     async fn insert_content(&mut self, conn: &Connection) -> Result<()> {
         let data = match beginning(conn).await {
             Ok(data) => data,
+            Err(error @ Error::Timeout(..)) => return Err(error.into()),
             Err(error) => {
                 complain!(
                     "nbd info: what export {:?} contains is not known: {error}",
@@ -244,14 +246,14 @@ impl Fields {
 }
 
 /// The beginning of the export.
-async fn beginning(conn: &Connection) -> Result<Bytes> {
+async fn beginning(conn: &Connection) -> nbd_client::Result<Bytes> {
     let size = conn.size()?;
     let block = conn.export()?.block_size().map_or(1, |sizes| sizes.minimum);
     let length = size.min(SAMPLE).next_multiple_of(block.into()).min(size);
-    Ok(match usize::try_from(length)? {
-        0 => Bytes::new(),
-        length => conn.read(0, length).await?,
-    })
+    match usize::try_from(length).unwrap_or(usize::MAX) {
+        0 => Ok(Bytes::new()),
+        length => conn.read(0, length).await,
+    }
 }
 
 /// What `file` takes the beginning of an export for; nothing if it is not installed.
