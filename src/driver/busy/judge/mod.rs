@@ -119,6 +119,7 @@ impl Judge {
         let is_over = match way {
             Way::Asleep => {
                 asleep.add(progress, now);
+                // Where not even waits asleep can be measured, nothing is known of other ways.
                 if asleep.misses >= SAMPLE {
                     return self.decide();
                 }
@@ -149,10 +150,7 @@ impl Judge {
     fn count_miss(&mut self, way: Way) {
         let sample = &mut self.samples[way as usize];
         sample.misses += 1;
-        // Where not even waits asleep can be measured, nothing is known of other ways.
-        if way == Way::Asleep && sample.misses >= SAMPLE {
-            self.decide();
-        } else if way != Way::Asleep && sample.misses >= MISSES {
+        if way != Way::Asleep && sample.misses >= MISSES {
             self.go_on(way);
         }
     }
