@@ -132,10 +132,22 @@ fn certificates_of(is_root: bool, home: Option<OsString>) -> Vec<PathBuf> {
     home.map_or_else(Vec::new, |home| inside(home).into())
 }
 
-#[cfg(all(test, any(feature = "tls", feature = "tls-aws-lc-rs")))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    #[cfg(all(target_os = "linux", not(shuttle)))]
+    #[test]
+    fn the_time_of_a_thread_is_told_under_valgrind() {
+        let name = "platform::unix::tests::the_time_of_a_thread_is_told_under_valgrind";
+        // It ends a program that looks for the vDSO where the kernel has put it.
+        let valgrind = ["valgrind", "--quiet", "--tool=none"];
+        if crate::transport::testing::alone(name, &valgrind) {
+            assert!(thread_time().is_some());
+        }
+    }
+
+    #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
     #[test]
     fn certificates_are_looked_for_where_libnbd_does() {
         let of = |is_root, home: &str| certificates_of(is_root, Some(home.into()));

@@ -148,7 +148,7 @@ impl From<Joined> for Transport {
 mod tests;
 
 #[cfg(test)]
-mod testing {
+pub(crate) mod testing {
     use std::process::Command;
     use std::thread;
     use std::time::{Duration, Instant};
@@ -168,7 +168,7 @@ mod testing {
     /// Whether this is the process that runs only this test; if not, runs it.
     ///
     /// For tests of what the whole process shares: descriptors and signal dispositions.
-    pub(super) fn alone(test: &str, env_options: &[&str]) -> bool {
+    pub(crate) fn alone(test: &str, env_options: &[&str]) -> bool {
         if env::var_os(ALONE).is_some() {
             return true;
         }
