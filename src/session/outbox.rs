@@ -65,9 +65,15 @@ impl Outbox {
         }
     }
 
+    /// Returns the number of large payloads that are not written to their end.
+    pub fn payloads(&self) -> usize {
+        self.bulk.len()
+    }
+
     /// Fills `slices` with the unwritten bytes, as far as they fit. Returns the number of slices
     /// used.
-    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let most = slices.len() / 2;
         let mut used = 0;
         let mut add = |bytes: &'a [u8]| {
             if !bytes.is_empty() {
@@ -80,13 +86,13 @@ impl Outbox {
         let mut start = self.run_written;
         let mut skip = self.bulk_written;
         // Each payload takes at most two slices.
-        for bulk in self.bulk.iter().take(SLICES / 2) {
+        for bulk in self.bulk.iter().take(most) {
             add(self.run.get(start..bulk.position).unwrap_or_default());
             add(bulk.payload.get(skip..).unwrap_or_default());
             start = bulk.position;
             skip = 0;
         }
-        if self.bulk.len() < SLICES / 2 {
+        if self.bulk.len() < most {
             add(self.run.get(start..).unwrap_or_default());
         }
         used
