@@ -2,6 +2,7 @@
 
 mod carrier;
 mod change;
+mod flush;
 mod pending;
 mod reading;
 
@@ -12,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use carrier::Carried;
+use flush::flush;
+pub(super) use flush::flush_early;
 pub use pending::Pending;
 use reading::Reading;
 
@@ -139,58 +142,6 @@ async fn read<O: Execute>(hub: Arc<Hub>, request: Lasting<O>) -> Result<O::Outpu
             Some(Err(error)) if is_lost(&error) => losses.add(&hub, &link, error)?,
             Some(result) => return result,
         }
-    }
-}
-
-/// Flushes on one link what was acknowledged on all (P7). What that promises is said when the caller
-/// takes the result: see [`Hub::promise`].
-async fn flush<O: Execute>(hub: Arc<Hub>, request: Lasting<O>) -> Result<O::Output> {
-    hub.settle().await;
-    let mut losses = Losses::default();
-    loop {
-        let link = hub.link(None).await;
-        let link = link.map_err(|error| losses.without_link(error))?;
-        let mark = hub.acknowledged();
-        let flush = request.on(&link.connection, request.operation.again());
-        let result = hub.unless_stalled(&link, flush.into_future()).await;
-        let Some(result) = result else {
-            losses.left();
-            continue;
-        };
-        match result {
-            Ok(output) => {
-                hub.flushed(mark);
-                return Ok(output);
-            }
-            // An earlier one has failed: unless that is forgiven by now, it is said.
-            Err(Error::DurabilityUnknown(_)) => {
-                hub.flushed(mark);
-                hub.no_failure()?;
-            }
-            Err(Error::Request(failure)) if failure.errno() != Errno::ESHUTDOWN => {
-                hub.flush_failed(&failure);
-                return Err(Error::Request(failure));
-            }
-            Err(error) if is_lost(&error) => losses.add(&hub, &link, error)?,
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Flushes for the disk's own sake: too much is unflushed, or a read needs what several links have
-/// written (P6).
-pub(super) async fn flush_early(hub: &Hub) {
-    let mark = hub.acknowledged();
-    let Ok(link) = hub.link(None).await else {
-        return;
-    };
-    let flush = link.connection.flush().into_future();
-    match hub.unless_stalled(&link, flush).await {
-        Some(Ok(()) | Err(Error::DurabilityUnknown(_))) => hub.flushed(mark),
-        Some(Err(error)) if is_lost(&error) => hub.leave(&link, &error),
-        // The next flush of a caller says so, too.
-        Some(Err(Error::Request(failure))) => hub.flush_failed(&failure),
-        Some(Err(_)) | None => {}
     }
 }
 

@@ -1,10 +1,39 @@
 //! Flushes: what they wait for, and what they promise.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::Hub;
+use crate::disk::carry::is_shutdown;
 use crate::error::{Error, RequestError, Result};
 use crate::spans::Spans;
+
+/// The flushes in flight, by their numbers, in the order in which they were sent.
+#[derive(Debug, Default)]
+pub(super) struct Flushes {
+    begun: u64,
+    in_flight: BTreeSet<u64>,
+}
+
+/// A flush that was sent, until it is answered, or its link is lost or falls silent.
+pub(in crate::disk) struct InFlight {
+    hub: Arc<Hub>,
+    number: u64,
+}
+
+impl InFlight {
+    pub(in crate::disk) const fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.hub.core().flushes.in_flight.remove(&self.number);
+        self.hub.flush_ended.notify_waiters();
+    }
+}
 
 impl Hub {
     /// Waits until all changes have ended that were begun before this call.
@@ -17,6 +46,41 @@ impl Hub {
             }
             self.hand_over(None);
             settled.await;
+        }
+    }
+
+    /// Counts a flush that is about to be sent.
+    pub(in crate::disk) fn begin_flush(self: &Arc<Self>) -> InFlight {
+        let flushes = &mut self.core().flushes;
+        flushes.begun += 1;
+        flushes.in_flight.insert(flushes.begun);
+        InFlight {
+            hub: self.clone(),
+            number: flushes.begun,
+        }
+    }
+
+    /// Records the answer to a flush, if it has failed.
+    pub(in crate::disk) fn note_flush<T>(&self, result: &Result<T>) {
+        // A server that is shutting down has not tried it.
+        if let Err(error @ Error::Request(failure)) = result {
+            if !is_shutdown(error) {
+                self.flush_failed(failure);
+            }
+        }
+    }
+
+    /// Waits for all flushes that were sent before this call. A server tells only once of what it could
+    /// not make durable, perhaps to another of them.
+    pub(in crate::disk) async fn other_flushes(&self) {
+        let begun = self.core().flushes.begun;
+        loop {
+            let flushed = self.flush_ended.notified();
+            let first = self.core().flushes.in_flight.first().copied();
+            if first.is_none_or(|first| first > begun) {
+                return;
+            }
+            flushed.await;
         }
     }
 

@@ -48,9 +48,9 @@ pub(in crate::disk) struct Lease<'a> {
 }
 
 impl Deref for Lease<'_> {
-    type Target = Link;
+    type Target = Arc<Link>;
 
-    fn deref(&self) -> &Link {
+    fn deref(&self) -> &Arc<Link> {
         &self.link
     }
 }

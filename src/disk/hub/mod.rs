@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use carriers::Carriers;
 pub(super) use changes::Placed;
+use flushes::Flushes;
 pub(super) use links::Link;
 
 use super::builder::Settings;
@@ -45,6 +46,8 @@ pub(super) struct Hub {
     settled: Notify,
     /// A change over a link has ended, whatever became of it.
     resolved: Notify,
+    /// A flush over a link has ended.
+    flush_ended: Notify,
     /// Ghosts were fenced, or the disk has ended.
     fenced: Notify,
     /// Something for the keeper: a link is dead, or another one is wished for.
@@ -67,6 +70,7 @@ struct Core {
     /// How many changes were sent over each link and have not ended.
     sent: BTreeMap<u64, usize>,
     carried: Carriers,
+    flushes: Flushes,
     generation: u64,
     is_wishing: bool,
     /// The links that have ended, and of which the changes have not: they are told of when they have.
@@ -136,6 +140,7 @@ impl Hub {
             haunted: Vec::new(),
             sent: BTreeMap::new(),
             carried: Carriers::default(),
+            flushes: Flushes::default(),
             generation: 1,
             is_wishing: false,
             losing: Vec::new(),
@@ -154,6 +159,7 @@ impl Hub {
             linked: Notify::new(),
             settled: Notify::new(),
             resolved: Notify::new(),
+            flush_ended: Notify::new(),
             fenced: Notify::new(),
             attention: Notify::new(),
             leaving: Notify::new(),

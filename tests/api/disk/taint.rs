@@ -8,8 +8,9 @@ use nbd_client::wire::{Command, Errno, TransmissionFlags as Flags};
 use nbd_client::{Changes, Connection, Error, Event};
 use std::slice::from_ref;
 
+use super::several::{Busy, over};
 use super::*;
-use crate::support::assert_matches;
+use crate::support::{assert_matches, settle};
 
 /// A server whose first flush fails.
 fn fails_once(export: Export) -> Server {
@@ -71,6 +72,50 @@ async fn a_failed_flush_of_a_caller_who_has_gone_is_not_forgotten() {
     disk.write(0, "acknowledged").await.unwrap();
     given_up(&disk, &server).await;
     tainted(&disk).await;
+}
+
+both_runtimes!(a_failed_flush_over_another_link_is_not_forgotten);
+async fn a_failed_flush_over_another_link_is_not_forgotten() {
+    let servers = [Server::new(shared()), fails_once(shared())];
+    let disk = over(builder(), &servers).await;
+    watch(disk.write(0, "acknowledged").into_future())
+        .await
+        .unwrap();
+    let busy = Busy::link(&disk, &servers[0]).await;
+    given_up(&disk, &servers[1]).await;
+    busy.end().await;
+    tainted(&disk).await;
+}
+
+both_runtimes!(a_flush_waits_for_those_over_other_links);
+async fn a_flush_waits_for_those_over_other_links() {
+    let export = shared();
+    let servers = [Server::new(export.clone()), fails_once(shared())];
+    let disk = over(builder(), &servers).await;
+    watch(disk.write(0, "acknowledged").into_future())
+        .await
+        .unwrap();
+    let busy = Busy::link(&disk, &servers[0]).await;
+    servers[1].pause();
+    let mut first = Box::pin(disk.flush().into_future());
+    assert!((&mut first).now_or_never().is_none());
+    watch(servers[1].held(1)).await;
+    busy.end().await;
+    // The server may have told the first one of what it has lost.
+    let mut second = Box::pin(disk.flush().into_future());
+    assert!((&mut second).now_or_never().is_none());
+    watch(async {
+        while export.counters().flushes == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    settle().await;
+    assert!((&mut second).now_or_never().is_none());
+    servers[1].resume();
+    let error = watch(second).await.unwrap_err();
+    assert_matches!(error, Error::DurabilityUnknown(lost) if lost.failure().is_some());
+    watch(first).await.unwrap_err();
 }
 
 both_runtimes!(of_two_flushes_at_once_both_say_that_one_has_failed);
