@@ -19,6 +19,14 @@ pub(super) async fn write_again(
     /// How many writes are in flight at a time.
     const AHEAD: usize = 8;
     let connection = &link.connection;
+    // It may be carried out later, at least in part.
+    let lose = |range: &Range<u64>, content: &Content| {
+        let covers = hub.reach(range, true);
+        match covers == *range {
+            true => hub.lose(&covers, content, link),
+            false => hub.lose(&covers, &Content::Unknown, link),
+        }
+    };
     let write = async |(range, content): (Range<u64>, Content)| {
         let result = match &content {
             Content::Data(data) => {
@@ -38,17 +46,15 @@ pub(super) async fn write_again(
             Ok(()) => hub.acknowledge(&range, &content, link.generation, false),
             // The server is there, and cannot take it: the next flush says so.
             Err(error @ Error::Request(_)) if !is_shutdown(error) => {
-                connection.settled().await?;
+                // Of several messages, others may still be on their way.
+                if let Err(lost) = connection.settled().await {
+                    lose(&range, &content);
+                    return Err(lost);
+                }
                 hub.give_up_content(&range);
                 return Ok(());
             }
-            Err(error) if error.delivery() == Delivery::MaybeSent => {
-                let covers = hub.reach(&range, true);
-                match covers == range {
-                    true => hub.lose(&covers, &content, link),
-                    false => hub.lose(&covers, &Content::Unknown, link),
-                }
-            }
+            Err(error) if error.delivery() == Delivery::MaybeSent => lose(&range, &content),
             Err(_) => {}
         }
         result

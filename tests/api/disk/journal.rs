@@ -8,7 +8,7 @@ use std::slice::from_ref;
 use tokio_util::io::InspectReader;
 
 use super::*;
-use crate::support::assert_matches;
+use crate::support::{assert_matches, settle};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -184,6 +184,36 @@ async fn what_a_server_cannot_take_of_the_journal_may_be_lost() {
     assert_eq!(&export.contents(4096, 5)[..], b"other");
     let error = watch(disk.flush().into_future()).await.unwrap_err();
     assert_matches!(error, Error::DurabilityUnknown(lost) if lost.ranges() == from_ref(&(0..5)));
+}
+
+both_runtimes!(of_a_write_in_parts_that_fails_the_others_are_on_their_way);
+async fn of_a_write_in_parts_that_fails_the_others_are_on_their_way() {
+    const PART: u64 = 1 << 16;
+    let export = || Export::new(SIZE).block_sizes(1, 4096, 1 << 16);
+    let server = Server::new(export());
+    let place = Place::of(&server);
+    let disk = builder().journal(1 << 20).open(place.connector());
+    let disk = disk.await.unwrap();
+    let mut events = disk.events();
+    let parts = vec![1; 2 << 16];
+    watch(disk.write(0, parts).into_future()).await.unwrap();
+    // The first part is refused, and the second one is not answered before the connection is lost.
+    let bad = Server::builder().export("", export());
+    let bad = bad
+        .fail_with(|request| (request.offset == 0).then(|| (Errno::EIO, String::new())))
+        .latency_with(|request| match request.offset {
+            PART => LONG,
+            _ => Duration::ZERO,
+        })
+        .build();
+    place.put(Some(&bad));
+    server.hang_up();
+    watch(bad.received(2)).await;
+    settle().await;
+    place.put(Some(&Server::new(export())));
+    bad.hang_up();
+    recovered(&mut events).await;
+    assert_eq!(disk.status().held, from_ref(&(0..2 * PART)));
 }
 
 both_runtimes!(a_journal_has_a_limit);
