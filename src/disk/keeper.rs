@@ -277,7 +277,10 @@ impl Keeper {
     /// A connection was made, or not.
     async fn opened(&mut self, opened: Result<Connection>) {
         let hub = self.hub.clone();
-        if opened.is_ok() && hub.links().is_empty() && !hub.is_resolved() {
+        // A further connection leads to the server of the links that were in use, even if they are lost
+        // by now.
+        let is_alone = hub.links().is_empty();
+        if opened.is_ok() && is_alone && !hub.is_resolved() {
             // What is on its way over other links may still be answered.
             self.opening = Some(Box::pin(async move {
                 hub.resolve().await;
@@ -286,7 +289,7 @@ impl Keeper {
             return;
         }
         let result = match opened {
-            Ok(connection) => self.enter(connection).await,
+            Ok(connection) => self.enter(connection, is_alone).await,
             Err(error) => Err(error),
         };
         if result.is_err() {
@@ -310,11 +313,12 @@ impl Keeper {
         }
     }
 
-    /// Writes again what may be lost, and puts a new connection to use.
-    async fn enter(&mut self, connection: Connection) -> Result<()> {
+    /// Puts a new connection to use. If no other one was in use, what may be lost is written again
+    /// before.
+    async fn enter(&mut self, connection: Connection, is_alone: bool) -> Result<()> {
         let hub = self.hub.clone();
         let link = Link::new(hub.next_generation(), connection);
-        if hub.links().is_empty() {
+        if is_alone {
             // They owe nothing that is of use any more.
             let stalled = std::mem::take(&mut self.stalled);
             let drain = hub.settings.drain;
