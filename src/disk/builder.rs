@@ -210,8 +210,9 @@ impl DiskBuilder {
     }
 
     /// Sets for how long a connection is still listened to that has been silent for its
-    /// [`stall_timeout`](crate::Builder::stall_timeout), before it is given up. The default is 10 s; it
-    /// matters only if there is a stall timeout, see [`link`](Self::link).
+    /// [`stall_timeout`](crate::Builder::stall_timeout), before it is given up, and for how
+    /// long changes are waited for that a server has not answered when it shuts down. The default is
+    /// 10 s; of silence it matters only if there is a stall timeout, see [`link`](Self::link).
     ///
     /// Meanwhile nothing more is sent over it, and requests that change nothing go over another
     /// connection. Changes wait for their answers: those that come are no longer in doubt, which is

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::OptionFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::backoff::Backoff;
@@ -283,7 +283,11 @@ impl Keeper {
         if opened.is_ok() && is_alone && !hub.is_resolved() {
             // What is on its way over other links may still be answered.
             self.opening = Some(Box::pin(async move {
-                hub.resolve().await;
+                let drain = hub.settings.drain;
+                if timeout(drain, hub.resolve()).await.is_err() {
+                    hub.leave_unresolved();
+                    hub.resolve().await;
+                }
                 opened
             }));
             return;

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use super::{Core, Guard, Hub, Link};
 use crate::disk::carry::Carried;
@@ -193,6 +194,19 @@ impl Hub {
             self.hand_over(None);
             resolved.await;
         }
+    }
+
+    /// Ends the links that are not in use any more and have not answered all changes: those are in
+    /// doubt then.
+    pub(in crate::disk) fn leave_unresolved(&self) {
+        let core = self.core();
+        let links = core.leaving.iter();
+        let links = links.filter(|link| core.sent.contains_key(&link.generation));
+        let links: Vec<_> = links.cloned().collect();
+        drop(core);
+        links
+            .iter()
+            .for_each(|link| link.connection.leave(Duration::ZERO));
     }
 
     /// Records that the last link was lost, and perhaps the server. Returns what must be written

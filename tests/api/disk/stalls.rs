@@ -224,6 +224,33 @@ async fn a_server_that_shuts_down_is_left_before_it_has_answered_all() {
     assert_eq!(&watch(read).await.unwrap().unwrap()[..], b"ther");
 }
 
+both_runtimes!(a_server_that_shuts_down_is_not_waited_for_without_end);
+async fn a_server_that_shuts_down_is_not_waited_for_without_end() {
+    let export = Export::new(SIZE);
+    let slow = |command, offset| match (command, offset) {
+        (Command::WRITE, 0) => LONG,
+        _ => Duration::ZERO,
+    };
+    let server = Server::builder()
+        .export("", export.clone())
+        .latency_with(move |request| slow(request.command, request.offset))
+        .build();
+    let place = Place::of(&server);
+    let disk = builder()
+        .drain(SHORT)
+        .open(place.connector())
+        .await
+        .unwrap();
+    let write = begun(disk.write(0, "late"));
+    watch(server.received(1)).await;
+    place.put(Some(&Server::new(export)));
+    server.shut_down();
+    watch(disk.write(512, "there").into_future()).await.unwrap();
+    let error = watch(write).await.unwrap().unwrap_err();
+    assert_matches!(error, Error::OutcomeUnknown(..));
+    watch(disk.read(512, 5).into_future()).await.unwrap();
+}
+
 both_runtimes!(what_was_sent_says_so_when_the_disk_has_given_up);
 async fn what_was_sent_says_so_when_the_disk_has_given_up() {
     let (disk, server, place) = open(watchful(SHORT).retry(Retry::never())).await;
