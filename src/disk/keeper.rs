@@ -225,6 +225,8 @@ impl Keeper {
         if let Some(outage) = self.backoff.recovered(Instant::now()) {
             self.hub.tell(&Event::Recovered { outage });
         }
+        // Several may have been lost at once.
+        self.replace();
     }
 
     /// Connects again, after a delay.

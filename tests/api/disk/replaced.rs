@@ -49,6 +49,22 @@ async fn a_lost_link_is_replaced_although_nobody_asks() {
     assert_eq!(disk.status().links, 2);
 }
 
+both_runtimes!(each_of_several_links_that_are_lost_at_once_is_replaced);
+async fn each_of_several_links_that_are_lost_at_once_is_replaced() {
+    let export = shared();
+    let (one, two) = (Server::new(export.clone()), Server::new(export));
+    let place = Place::of(&one);
+    let disk = builder().connections(3).open(place.connector()).await;
+    let disk = disk.unwrap();
+    place.put(Some(&two));
+    load(&disk, 3).await;
+    let mut events = disk.events();
+    two.hang_up();
+    connected(&mut events).await;
+    connected(&mut events).await;
+    assert_eq!(disk.status().links, 3);
+}
+
 both_runtimes!(a_further_connection_that_hangs_does_not_hold_up_the_next_one);
 async fn a_further_connection_that_hangs_does_not_hold_up_the_next_one() {
     let server = Server::new(shared());
