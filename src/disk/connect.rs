@@ -15,8 +15,8 @@ use crate::connection::{Builder, Connection, Connector};
 use crate::error::{Error, Phase, Result};
 use crate::wire::OptionReplyType;
 
-/// The deadline of the handshake of a link that is not the only one: a server at its limit may take
-/// the connection and never speak.
+/// The deadline of each step towards a link that is not the only one: a server at its limit may take
+/// the connection and never speak, or never answer.
 const FURTHER: Duration = Duration::from_secs(10);
 
 /// Connects for the first time, as often as it takes, until the longest outage is over.
@@ -75,7 +75,11 @@ pub(super) async fn further(hub: &Hub, connector: Connector) -> Result<Connectio
     let builder = hub.settings.link.clone().handshake_timeout(FURTHER);
     let beside = hub.links().into_iter().next();
     let connection = connect(hub, builder, connector, beside).await?;
-    identified(hub, &connection).await?;
+    let identified = identified(hub, &connection);
+    match tokio::time::timeout(FURTHER, identified).await {
+        Ok(result) => result?,
+        Err(_) => return Err(Error::timeout(Phase::Request, FURTHER)),
+    }
     match answers(hub.links(), FURTHER).await {
         true => Ok(connection),
         false => Err(Error::timeout(Phase::Stall, FURTHER)),

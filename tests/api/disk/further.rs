@@ -75,6 +75,19 @@ async fn a_further_connection_that_is_not_greeted_is_given_up_after_ten_seconds(
     assert_eq!(disk.status().links, 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_further_connection_that_cannot_be_identified_is_given_up_after_ten_seconds() {
+    let place = Place::of(&Server::new(shared()));
+    let disk = builder()
+        .connections(2)
+        .identify(|_| std::future::pending());
+    let disk = disk.open(place.connector()).await.unwrap();
+    let mut events = disk.events();
+    reads(&disk, 64).await;
+    let cause = limited(&mut events).await;
+    assert_matches!(cause, Error::Timeout(Phase::Request, _));
+}
+
 both_runtimes!(a_new_server_may_take_further_connections);
 async fn a_new_server_may_take_further_connections() {
     let server = Server::new(shared());
