@@ -32,8 +32,8 @@ pub struct Pending<O: Execute> {
     timer: Timer,
     /// How much time it has, if that is limited.
     limit: Option<Duration>,
-    /// Who knows of what it waits for, once it has begun.
-    hub: Option<Arc<Hub>>,
+    /// The disk, once the request has begun: it does not end before that is over.
+    disk: Option<Disk>,
     asked: FailedRequest,
 }
 
@@ -76,7 +76,7 @@ impl<O: Execute> Pending<O> {
             stage: Stage::New(request),
             timer: Timer::new(),
             limit: None,
-            hub: None,
+            disk: None,
             asked: FailedRequest {
                 command,
                 offset,
@@ -116,9 +116,8 @@ impl<O: Execute> Pending<O> {
         let Stage::New(request) = std::mem::replace(&mut self.stage, Stage::Over) else {
             return;
         };
-        let hub = request.client().hub();
-        self.hub = Some(hub.clone());
-        self.limit = hub.settings.deadline(request.deadline());
+        let disk = self.disk.insert(request.client().clone());
+        self.limit = disk.hub().settings.deadline(request.deadline());
         if let Some(timeout) = self.limit {
             if let Err(error) = self.timer.start(timeout) {
                 let error = Err(Error::from(error));
@@ -139,10 +138,7 @@ impl<O: Execute> Pending<O> {
             offset,
             length,
         } = self.asked;
-        let size = self
-            .hub
-            .as_ref()
-            .map_or(u64::MAX, |hub| hub.facts.export().size());
+        let size = self.hub().map_or(u64::MAX, |hub| hub.facts.export().size());
         match offset.checked_add(length).is_some_and(|end| end <= size) {
             true => Ok(()),
             false => Err(InvalidRequest::OutOfBounds {
@@ -157,13 +153,18 @@ impl<O: Execute> Pending<O> {
 }
 
 impl<O: Execute> Pending<O> {
+    /// Returns the state of the disk, while the request is not over.
+    fn hub(&self) -> Option<&Arc<Hub>> {
+        self.disk.as_ref().map(Disk::hub)
+    }
+
     /// Adds the request, the server and the export to an error, unless it has them.
     fn named(&self, error: Error) -> Error {
         let error = match error.request() {
             Some(_) => error,
             None => error.of(self.asked),
         };
-        match &self.hub {
+        match self.hub() {
             Some(hub) => error.at(&hub.site),
             None => error,
         }
@@ -179,7 +180,7 @@ impl<O: Execute> Pending<O> {
     }
 
     fn promised(&self, output: O::Output) -> Result<O::Output> {
-        match &self.hub {
+        match self.hub() {
             Some(hub) => hub.promise().map(|()| output),
             None => Ok(output),
         }
@@ -187,7 +188,7 @@ impl<O: Execute> Pending<O> {
 
     /// Gives the request up, because its time is over.
     fn overdue(&mut self, stage: Stage<O>) -> Error {
-        let (Some(limit), Some(hub)) = (self.limit.take(), &self.hub) else {
+        let (Some(limit), Some(hub)) = (self.limit.take(), self.hub()) else {
             return Error::closed();
         };
         let FailedRequest {
@@ -217,12 +218,16 @@ impl<O: Execute> Future for Pending<O> {
         match this.stage.poll(cx) {
             Poll::Ready(result) => {
                 this.stage = Stage::Over;
-                Poll::Ready(this.taken(result))
+                let result = this.taken(result);
+                this.disk = None;
+                Poll::Ready(result)
             }
             Poll::Pending if this.timer.poll_over(cx) => {
                 let stage = std::mem::replace(&mut this.stage, Stage::Over);
                 let error = this.overdue(stage);
-                Poll::Ready(Err(this.named(error)))
+                let error = this.named(error);
+                this.disk = None;
+                Poll::Ready(Err(error))
             }
             Poll::Pending => Poll::Pending,
         }

@@ -35,14 +35,17 @@ impl Reading {
         flags: CommandFlags,
         timeout: Option<Duration>,
     ) -> Self {
+        // The disk does not end before this is over.
+        let disk = disk.clone();
         let hub = disk.hub().clone();
         let timeout = hub.settings.deadline(timeout);
         let (offset, length) = (range.start, range.end - range.start);
         let work = async move {
+            let hub = disk.hub();
             let mut losses = Losses::default();
             loop {
                 if hub.is_scattered(&range) {
-                    flush_early(&hub).await;
+                    flush_early(hub).await;
                 }
                 let link = hub.link(Some(&range)).await?;
                 let chunks = link.connection.read_chunks(offset, length, flags, None);
@@ -52,7 +55,7 @@ impl Reading {
                 };
                 match items.last() {
                     Some(Err(error)) if is_lost(error) => {
-                        losses.add(&hub, &link, error.clone())?;
+                        losses.add(hub, &link, error.clone())?;
                     }
                     _ => return Ok(items),
                 }
@@ -67,7 +70,6 @@ impl Reading {
             offset,
             length,
         };
-        let hub = disk.hub().clone();
         let work = async move {
             let done = timer::until(timer::after(timeout), work).await;
             done.unwrap_or_else(|| Err(hub.overdue(timeout, request)))

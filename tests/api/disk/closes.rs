@@ -10,7 +10,7 @@ use nbd_client::{Changes, Connector, Delivery, Error, Phase};
 use tokio::time::Instant;
 
 use super::*;
-use crate::support::{INFO, assert_matches};
+use crate::support::{INFO, assert_matches, settle};
 
 both_runtimes!(close_waits_for_changes_that_were_not_sent_yet);
 async fn close_waits_for_changes_that_were_not_sent_yet() {
@@ -37,6 +37,32 @@ async fn close_waits_for_changes_that_were_not_sent_yet() {
     watch(server.connected(0)).await;
     assert_matches!(disk.write(0, "x").await, Err(Error::Closed(_)));
     watch(disk.close()).await.unwrap();
+}
+
+both_runtimes!(a_request_that_is_awaited_keeps_the_disk);
+async fn a_request_that_is_awaited_keeps_the_disk() {
+    let (disk, server, _place) = open(builder()).await;
+    server.pause();
+    let first = begun(disk.write(0, "first"));
+    watch(server.held(1)).await;
+    // It waits for the other one.
+    let mut later = disk.write(0, "later").into_future();
+    assert!((&mut later).now_or_never().is_none());
+    let mut chunks = Box::pin(disk.read_structured(4096, 512));
+    assert!(
+        futures::StreamExt::next(&mut chunks)
+            .now_or_never()
+            .is_none()
+    );
+    drop(disk);
+    settle().await;
+    server.resume();
+    watch(first).await.unwrap().unwrap();
+    watch(later).await.unwrap();
+    let chunk = watch(futures::StreamExt::next(&mut chunks)).await;
+    chunk.unwrap().unwrap();
+    drop(chunks);
+    watch(server.connected(0)).await;
 }
 
 both_runtimes!(close_waits_for_changes_that_are_sent_again);
