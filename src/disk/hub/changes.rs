@@ -141,7 +141,7 @@ impl Hub {
         let mut core = self.core();
         core.table
             .acknowledge(range, range, content, generation, is_durable);
-        let is_full = core.table.unflushed().is_full();
+        let is_full = self.can_flush() && core.table.unflushed().is_full();
         drop(core);
         if is_full {
             self.attention.notify_one();
@@ -314,7 +314,7 @@ impl Placed {
         if hub.settings.connections > 1 {
             core.links.release(link.generation, length);
         }
-        let is_full = core.table.unflushed().is_full();
+        let is_full = hub.can_flush() && core.table.unflushed().is_full();
         self.end(core);
         if is_full {
             hub.attention.notify_one();

@@ -6,7 +6,7 @@ use super::content::Content;
 use super::ghosts::Ghosts;
 use crate::spans::{Cut, Join, Spans};
 
-/// How many ranges are remembered before it is time for a flush.
+/// How many ranges are remembered before it is time for a flush. Twice as many, and they are joined.
 const MOST: usize = 1 << 16;
 
 /// What is acknowledged and may not be durable: by which link, and, with a journal, the content.
@@ -83,7 +83,8 @@ impl Unflushed {
             content: None,
         };
         let Some(limit) = self.limit else {
-            return self.changes.join(range.clone(), change);
+            self.changes.join(range.clone(), change);
+            return self.bound();
         };
         self.forget(range);
         if self.memory + content.memory() <= limit {
@@ -93,6 +94,37 @@ impl Unflushed {
         } else {
             self.is_over = true;
             self.changes.join(range.clone(), change);
+        }
+        self.bound();
+    }
+
+    /// Joins neighbours, with what lies between them, if there are too many ranges, and no flush has come
+    /// or succeeded. To take too much for lost is sound.
+    fn bound(&mut self) {
+        if self.changes.len() <= 2 * MOST {
+            return;
+        }
+        let mut kept: Option<(Range<u64>, Change)> = None;
+        for (range, change) in self.changes.take() {
+            kept = match kept.take() {
+                Some((last, old)) if old.content.is_none() && change.content.is_none() => {
+                    let newest =
+                        match (old.epoch, old.generation) > (change.epoch, change.generation) {
+                            true => old,
+                            false => change,
+                        };
+                    self.changes.insert(last.start..range.end, newest);
+                    None
+                }
+                Some((last, old)) => {
+                    self.changes.insert(last, old);
+                    Some((range, change))
+                }
+                None => Some((range, change)),
+            };
+        }
+        if let Some((last, change)) = kept {
+            self.changes.insert(last, change);
         }
     }
 
@@ -336,5 +368,26 @@ mod tests {
         assert_eq!(unflushed.maker(&(2..6)), Some(2));
         assert!(unflushed.has_several_makers(&(2..6)));
         assert_eq!(unflushed.maker(&(8..9)), None);
+    }
+
+    #[test]
+    fn too_many_ranges_are_joined_with_what_lies_between() {
+        const STEP: u64 = 10;
+        for limit in [None, Some(0)] {
+            let mut unflushed = Unflushed::new(limit);
+            let count = 2 * MOST as u64 + 10;
+            for at in 0..count {
+                let range = at * STEP..at * STEP + 1;
+                unflushed.acknowledge(&range, &data("x"), 1, false);
+                assert!(unflushed.len() <= 2 * MOST);
+            }
+            let covered = |at: u64| unflushed.maker(&(at * STEP..at * STEP + 1)) == Some(1);
+            assert!((0..count).all(covered));
+            // What comes after this mark is not flushed.
+            let mark = unflushed.mark();
+            unflushed.acknowledge(&(0..1), &data("y"), 1, false);
+            unflushed.flushed(mark);
+            assert_eq!(unflushed.ranges().collect::<Vec<_>>(), [0..1]);
+        }
     }
 }
