@@ -5,6 +5,9 @@ use std::ops::Range;
 use super::content::Content;
 use crate::spans::{Cut, Spans};
 
+/// How much memory the content of ghosts takes, in bytes, before that of some is forgotten.
+const MEMORY: u64 = 64 << 20;
+
 /// The bytes that ghosts may still change: changes that were sent and not answered when their link
 /// was lost. All ghosts of one byte have the same content for it, because no other change of the
 /// byte is begun before they are fenced.
@@ -19,7 +22,10 @@ pub(crate) struct Ghosts {
 
 #[derive(Clone, Debug)]
 struct Ghost {
+    /// Unknown, too, if it was repeated and forgotten.
     content: Content,
+    /// Whether a change with the same content was acknowledged since.
+    is_repeated: bool,
     /// The number of the newest ghost that may change this byte.
     number: u64,
     /// The generations of the links that left ghosts lie between these, which are among them.
@@ -83,11 +89,37 @@ impl Ghosts {
         self.count += 1;
         let ghost = Ghost {
             content: content.clone(),
+            is_repeated: false,
             number: self.count,
             oldest,
             newest,
         };
         self.held.insert(range.clone(), ghost);
+    }
+
+    /// Records that a change was acknowledged: where there are ghosts, it had their content.
+    pub(crate) fn repeated(&mut self, range: &Range<u64>) {
+        let ghosts: Vec<_> = self.held.within(range).collect();
+        for (part, mut ghost) in ghosts {
+            ghost.is_repeated = true;
+            self.held.insert(part, ghost);
+        }
+    }
+
+    /// Forgets the content of ghosts if it takes much memory: where `is_durable` says that what was
+    /// repeated need not be written once more. No change passes those before a fence.
+    pub(crate) fn forget_repeated(&mut self, is_durable: impl Fn(&Range<u64>) -> bool) {
+        let memory = self.held.iter().map(|(_, ghost)| ghost.content.memory());
+        if memory.sum::<u64>() <= MEMORY {
+            return;
+        }
+        let whole = 0..u64::MAX;
+        let ghosts = self.held.within(&whole);
+        let over = |(range, ghost): &(Range<u64>, Ghost)| ghost.is_repeated && is_durable(range);
+        for (range, mut ghost) in ghosts.filter(over).collect::<Vec<_>>() {
+            ghost.content = Content::Unknown;
+            self.held.insert(range, ghost);
+        }
     }
 
     /// Records that the fence cannot prove that the link of this generation is over: its ghosts stay
@@ -227,6 +259,26 @@ mod tests {
         assert_eq!(ghosts.free_for(&(0..6), &Content::Zeroes), [0..2, 4..6]);
         assert!(ghosts.hold(&(2..4), &Content::Zeroes).is_some());
         assert!(ghosts.fence(mark) && ghosts.ranges().next().is_none());
+    }
+
+    #[test]
+    fn content_that_was_repeated_is_forgotten_if_it_takes_much() {
+        let half = MEMORY / 2;
+        let large = Content::Data(vec![1; usize::try_from(half).unwrap()].into());
+        let ranges = [0..half, half..2 * half, 2 * half..3 * half];
+        let mut ghosts = Ghosts::default();
+        for (at, range) in ranges.iter().enumerate() {
+            ghosts.add(range, &large, 1);
+            ghosts.repeated(range);
+            ghosts.forget_repeated(|range| range.start == 0);
+            let is_held = ghosts.hold(&ranges[0], &large).is_some();
+            assert_eq!(is_held, at == 2, "not before it takes too much");
+        }
+        assert!(ghosts.hold(&ranges[1], &large).is_none(), "not durable");
+        ghosts.add(&ranges[0], &large, 1);
+        ghosts.forget_repeated(|_| true);
+        assert!(ghosts.hold(&ranges[0], &large).is_none(), "not repeated");
+        assert!(ghosts.hold(&ranges[1], &large).is_some());
     }
 
     #[test]

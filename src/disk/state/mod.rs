@@ -83,6 +83,7 @@ impl Table {
         generation: u64,
         is_durable: bool,
     ) {
+        self.ghosts.repeated(range);
         self.unflushed.replaced(asked);
         self.unflushed
             .acknowledge(range, content, generation, is_durable);
@@ -139,6 +140,9 @@ impl Table {
     /// Records that a flush has succeeded that was sent at this mark.
     pub(crate) fn flushed(&mut self, mark: u64) {
         self.unflushed.flushed(mark);
+        let unflushed = &self.unflushed;
+        let is_durable = |range: &Range<u64>| unflushed.maker(range).is_none();
+        self.ghosts.forget_repeated(is_durable);
     }
 
     /// Returns what may be lost although it was acknowledged, and forgets it.
