@@ -49,7 +49,7 @@ impl Hub {
         let mut core = self.core();
         let others = core.carried.take_others(but.map(|placed| placed.place));
         drop(core);
-        others.into_iter().for_each(Carried::hand_over);
+        others.for_each(Carried::hand_over);
     }
 
     /// Returns the link for a change that need not wait for anything, and records that it is about to
