@@ -261,10 +261,10 @@ impl Task {
             contexts = ?export.contexts().collect::<Vec<_>>(),
             "ready"
         );
-        let style = negotiator.style;
+        let (style, is_encrypted) = (negotiator.style, negotiator.is_encrypted());
         let (Transport { read, write, .. }, input) = negotiator.into_transport();
         let transmission = Arc::new(Transmission::new(Arc::new(export), style, bounds, config));
-        let (input, output) = (Input::new(read, input), Output::new(write));
+        let (input, output) = (Input::new(read, input), Output::new(write, is_encrypted));
         let rouse = self.rouse.take();
         let driver = Driver::new(transmission.clone(), input, output, rouse, config);
         inner.release_child_words();

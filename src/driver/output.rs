@@ -19,21 +19,27 @@ pub(super) struct Output {
     written: u64,
     /// Whether the stream may still buffer bytes that were written to it.
     unflushed: bool,
+    /// Whether a write that fails may have sent bytes, as one to TLS may: it sends record by record.
+    is_encrypted: bool,
+    /// The number of bytes that were offered to the stream when a write failed and may have sent some.
+    offered: u64,
 }
 
 impl Output {
-    pub(super) fn new(half: WriteHalf) -> Self {
+    pub(super) fn new(half: WriteHalf, is_encrypted: bool) -> Self {
         Self {
             half,
             outbox: Outbox::default(),
             written: 0,
             unflushed: false,
+            is_encrypted,
+            offered: 0,
         }
     }
 
-    /// Returns the number of bytes written since the handshake.
-    pub(super) const fn written(&self) -> u64 {
-        self.written
+    /// Returns the number of bytes written since the handshake, or perhaps written.
+    pub(super) fn written(&self) -> u64 {
+        self.written.max(self.offered)
     }
 
     /// Returns the bytes that are not written yet.
@@ -64,7 +70,13 @@ impl Output {
             let count = match std::task::ready!(result) {
                 // K28: a signal interrupted the call.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                count => count?,
+                Err(error) => {
+                    if self.is_encrypted {
+                        self.offered = self.written.saturating_add(self.outbox.remaining());
+                    }
+                    return Poll::Ready(Err(error));
+                }
+                Ok(count) => count,
             };
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -97,6 +109,59 @@ impl Drop for Output {
         if !std::thread::panicking() {
             // P-106: with TLS this sends close_notify, also after a failure, if there is room.
             let _ = self.poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::wire::codec::ReplyCodec;
+    use crate::wire::request::RequestHead;
+    use crate::wire::{Command, CommandFlags, ReplyStyle};
+
+    /// Fails each write.
+    struct Broken;
+
+    impl AsyncWrite for Broken {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_write_to_tls_that_fails_may_have_sent_all() {
+        for is_encrypted in [false, true] {
+            let mut output = Output::new(Box::new(Broken), is_encrypted);
+            let head = RequestHead {
+                command: Command::WRITE,
+                flags: CommandFlags::empty(),
+                cookie: 1,
+                offset: 0,
+                length: 4096,
+            };
+            let payload = Bytes::from(vec![0; 4096]);
+            let codec = ReplyCodec::new(ReplyStyle::Simple);
+            let length = output.outbox().push(codec, &head, payload);
+            for _ in 0..2 {
+                let polled = output.poll_write(&mut Context::from_waker(Waker::noop()));
+                assert!(matches!(polled, Poll::Ready(Err(_))));
+                assert_eq!(output.written(), if is_encrypted { length } else { 0 });
+            }
         }
     }
 }

@@ -91,7 +91,7 @@ impl Stepped {
         let (client, server) = tokio::io::duplex(1 << 16);
         let (read, write) = tokio::io::split(client);
         let input = Input::new(Box::new(wrap(read)), BytesMut::new());
-        let output = Output::new(Box::new(write));
+        let output = Output::new(Box::new(write), false);
         let mut driver = Driver::new(transmission.clone(), input, output, None, &config);
         Self {
             transmission,

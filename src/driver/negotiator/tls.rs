@@ -46,6 +46,11 @@ impl Negotiator {
         Ok(())
     }
 
+    /// Returns whether the stream is one with TLS.
+    pub(in crate::driver) const fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Replaces the stream by one with TLS.
     async fn upgrade(&mut self, upgrade: &dyn TlsUpgrade, name: Option<&str>) -> Result<TlsInfo> {
         let codec = OptionCodec::default();

@@ -62,7 +62,7 @@ fn prepare(
     let transmission = Transmission::new(Arc::new(export), ReplyStyle::Simple, bounds, config);
     let transmission = Arc::new(transmission);
     let (read, write) = (Box::new(stream.clone()), Box::new(stream.clone()));
-    let (input, output) = (Input::new(read, BytesMut::new()), Output::new(write));
+    let (input, output) = (Input::new(read, BytesMut::new()), Output::new(write, false));
     let mut driver = Driver::new(transmission.clone(), input, output, None, config);
     let driver = {
         let transmission = transmission.clone();
