@@ -2,12 +2,11 @@
 
 use std::future::pending;
 use std::ops::Range;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Keep;
@@ -17,6 +16,7 @@ use super::hash::Root;
 use super::progress::{CopyPhase, Publisher};
 use super::report::Copied;
 use super::run::Cancelled;
+use super::state::State;
 use super::work::{Done, Task, Worker};
 use crate::disk::{Event, Events};
 use crate::error::{CopyFault, Error, Result, Side};
@@ -32,9 +32,6 @@ const AFTER_LOSS: Duration = Duration::from_millis(250);
 
 /// How long a copy that fails waits for what is in flight, and for a last flush.
 const SETTLE: Duration = Duration::from_secs(10);
-
-type Working = Pin<Box<dyn Future<Output = Result<Done, CopyFault>> + Send>>;
-type Flushing = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
 /// A copy under way.
 pub(super) struct Engine<'a> {
@@ -55,32 +52,6 @@ pub(super) struct Engine<'a> {
     pub(super) state: State,
 }
 
-/// What is under way.
-#[derive(Default)]
-pub(super) struct State {
-    working: FuturesUnordered<Working>,
-    flushing: Option<Flushing>,
-    /// What a flush under way makes durable, and what was completed after it began.
-    covered: Spans<()>,
-    completed: Spans<()>,
-    /// What is being worked on, and the parts of it that may be lost since.
-    at_work: Spans<()>,
-    lost: Spans<()>,
-    /// What could not be read, and became zeroes.
-    salvaged: Spans<()>,
-    completed_bytes: u64,
-    last_flush: Option<Instant>,
-    /// Whether a server has lost what was not flushed.
-    has_lost: bool,
-    /// Whether a flush has failed: the next one may succeed without what that one has lost.
-    has_failed: bool,
-    /// How many units were completed.
-    units: u64,
-    /// Where the last unit ended that was begun, in bytes. What lies between units needs no copying.
-    begun: u64,
-    is_over: bool,
-}
-
 enum Next {
     Task(Result<Option<Task>, CopyFault>),
     Done(Result<Done, CopyFault>),
@@ -97,7 +68,7 @@ impl Engine<'_> {
         self.state.last_flush = Some(Instant::now());
         let result = self.copy().await;
         self.report.hash = self.root.as_mut().map(Root::finish);
-        if result.is_err() && self.keep.is_some() {
+        if result.is_err() {
             // A server that does not answer must not hold up the end.
             let _ = timeout(SETTLE, self.settle()).await;
         }
@@ -109,6 +80,8 @@ impl Engine<'_> {
             while !(self.state.is_over && self.state.working.is_empty()) {
                 let next = self.next().await;
                 self.handle(next)?;
+                // Nothing may have to be waited for, in a hole of any length.
+                consume_budget().await;
             }
             self.progress.enter(CopyPhase::Flushing);
             if !self.flushes {
@@ -172,7 +145,12 @@ impl Engine<'_> {
                 }
             },
             Next::Done(done) => {
-                self.complete(done?);
+                let done = done.inspect_err(|fault| self.has_failed(fault))?;
+                self.complete(done);
+                let is_due = self.keep.is_some() && self.state.completed_bytes >= AT_LEAST_EVERY;
+                if is_due && self.state.flushing.is_none() {
+                    self.begin_flush();
+                }
                 Ok(())
             }
             Next::Flushed(result) => {
@@ -244,10 +222,12 @@ impl Engine<'_> {
             self.repeat(range);
         }
         self.account(&done);
-        let is_due = self.keep.is_some() && self.state.completed_bytes >= AT_LEAST_EVERY;
-        if is_due && self.state.flushing.is_none() {
-            self.begin_flush();
-        }
+    }
+
+    /// Notes a write that a file has failed: the next flush may succeed without what was written before.
+    fn has_failed(&mut self, fault: &CopyFault) {
+        let side = Side::Destination;
+        self.state.has_failed |= matches!(fault, CopyFault::Io { side: of, .. } if *of == side);
     }
 
     /// Adds to the report and tells of it.
@@ -342,17 +322,19 @@ impl Engine<'_> {
         keep(&self.checkpoint).map_err(|error| CopyFault::Checkpoint(Arc::new(error)))
     }
 
-    /// After a failure: waits for what is in flight, and keeps what can be made durable.
+    /// After a failure: waits for what is in flight, since a later copy may write to the same place, and
+    /// keeps what can be made durable.
     async fn settle(&mut self) {
         while let Some(done) = self.state.working.next().await {
-            if let Ok(done) = done {
-                self.complete(done);
+            match done {
+                Ok(done) => self.complete(done),
+                Err(fault) => self.has_failed(&fault),
             }
         }
         if let Some(flushing) = self.state.flushing.take() {
             let _ = self.flushed(flushing.await);
         }
-        if self.state.has_failed {
+        if self.state.has_failed || self.keep.is_none() {
             return;
         }
         self.begin_flush();

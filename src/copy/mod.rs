@@ -16,6 +16,7 @@ mod rate;
 mod report;
 mod run;
 mod side;
+mod state;
 mod survey;
 mod verify;
 mod width;

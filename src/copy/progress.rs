@@ -191,6 +191,7 @@ impl Publisher {
             state.progress.phase = phase;
             state.progress.total = total;
             state.progress.done = 0;
+            state.progress.skipped = 0;
         });
     }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::checkpoint::Checkpoint;
 use super::cut::{Cut, minimum, sparse};
-use super::engine::{Engine, State};
+use super::engine::Engine;
 use super::feed::{Feed, Incoming, Input};
 use super::hash::Root;
 use super::nbd::Nbd;
@@ -23,6 +23,7 @@ use super::progress::{CopyPhase, Publisher};
 use super::rate::Pace;
 use super::report::Copied;
 use super::side::Writer;
+use super::state::State;
 use super::verify;
 use super::work::Worker;
 use super::{Copying, Keep, Settings};
@@ -133,7 +134,8 @@ impl Parts {
         if settings.verifies {
             progress.begin(CopyPhase::Verifying, cut.size);
             let input = cut.scan(worker.reader.as_ref(), &settings, Spans::default())?;
-            let feed = Feed::new(input, Pace::new(None), worker.width.clone());
+            let pace = Pace::new(settings.rate.as_ref());
+            let feed = Feed::new(input, pace, worker.width.clone());
             unless(&cancel, verify::verify(&worker, feed, progress)).await?;
             report.verified = true;
         }

@@ -223,15 +223,19 @@ impl Writer {
     pub(super) async fn flush(&self) -> Result<()> {
         match &self.place {
             Target::Nbd(nbd) if nbd.export()?.can_flush() => nbd.lasting(|| nbd.flush()).await,
+            Target::Nbd(nbd) => nbd.not_lost(),
             Target::File(file) => file.sync().await.map_err(Error::from),
-            Target::Nbd(_) | Target::Nothing => Ok(()),
+            Target::Nothing => Ok(()),
         }
     }
 
     /// Reads what was written.
     pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes, CopyFault> {
         match &self.place {
-            Target::Nbd(nbd) => nbd.read(range, false).await.map_err(of(Side::Destination)),
+            Target::Nbd(nbd) => {
+                let read = nbd.lasting(|| nbd.read(range.clone(), false));
+                read.await.map_err(of(Side::Destination))
+            }
             Target::File(file) => file.read(range).await,
             Target::Nothing => Err(CopyFault::Impossible("nothing was written to read again")),
         }

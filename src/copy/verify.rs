@@ -24,7 +24,7 @@ pub(super) async fn verify(
     progress: &Publisher,
 ) -> Result<(), CopyFault> {
     let mut comparing = FuturesUnordered::new();
-    let mut is_over = false;
+    let (mut is_over, mut compared) = (false, 0);
     while !(is_over && comparing.is_empty()) {
         while !is_over && comparing.len() < feed.width.load().most {
             match feed.next().await? {
@@ -35,9 +35,11 @@ pub(super) async fn verify(
                 None => is_over = true,
             }
         }
-        if let Some(length) = comparing.try_next().await? {
-            progress.update(|progress| progress.done += length);
-        }
+        compared += comparing.try_next().await?.unwrap_or_default();
+        progress.update(|progress| {
+            progress.skipped = feed.skipped;
+            progress.done = compared + feed.skipped;
+        });
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The copy of one unit.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use super::plan::Unit;
 use super::side::{Reader, Writer};
 use super::width::Width;
 use super::zeroes::{Run, runs};
-use crate::error::{CopyFault, Error};
+use crate::error::{CopyFault, Error, raw_os_error};
+use crate::wire::Errno;
 
 /// What is to be done for one part of the disk.
 #[derive(Debug)]
@@ -144,11 +146,21 @@ impl Worker {
     }
 }
 
-/// Whether it is the disk of the source that failed, and not the way to it.
+/// Whether it is the disk of the source that failed, and not the way to it, or a right to it. Servers
+/// answer `EINVAL` to what the system calls otherwise than the protocol.
 fn is_bad_sector(fault: &CopyFault) -> bool {
     match fault {
-        CopyFault::Nbd { cause, .. } => matches!(cause, Error::Request(_)),
-        CopyFault::Io { .. } => true,
+        CopyFault::Nbd { cause, .. } => match cause {
+            Error::Request(refused) => !matches!(
+                refused.errno(),
+                Errno::ESHUTDOWN | Errno::EPERM | Errno::ENOMEM
+            ),
+            _ => false,
+        },
+        // A file that has become shorter is another one.
+        CopyFault::Io { cause, .. } => {
+            raw_os_error(cause).is_some() && cause.kind() != io::ErrorKind::PermissionDenied
+        }
         _ => false,
     }
 }

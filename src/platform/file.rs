@@ -174,13 +174,19 @@ pub(crate) fn file_id(_: &Metadata) -> Option<(u64, u64)> {
     None
 }
 
-/// Makes durable that a file exists.
+/// Makes durable that a file exists, as far as its directory lets us: some may not be opened, and some
+/// file systems have no such thing.
 #[cfg(unix)]
 pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let path = path.canonicalize()?;
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
+    let directory = path
+        .canonicalize()
+        .ok()
+        .and_then(|path| File::open(path.parent()?).ok());
+    match directory.map(|directory| directory.sync_all()) {
+        Some(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            Err(error)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use nbd_client::wire::{Command, Errno};
+use crate::support::settle;
+use nbd_client::wire::{Command, Errno, TransmissionFlags as Flags};
 use nbd_client::{Connector, Retry, Side};
 
 both_runtimes!(a_read_that_fails_ends_the_copy_and_names_the_place);
@@ -68,6 +69,25 @@ async fn what_cannot_be_read_is_salvaged_as_zeroes() {
     assert_eq!(error.side(), Some(Side::Destination));
     let io = std::io::Error::from(Error::from(error.fault().clone()));
     assert_eq!(io.kind(), std::io::ErrorKind::StorageFull);
+}
+
+both_runtimes!(what_a_server_refuses_for_other_reasons_is_not_salvaged);
+
+async fn what_a_server_refuses_for_other_reasons_is_not_salvaged() {
+    let source = sparse(1 << 20);
+    for errno in [Errno::EPERM, Errno::ENOMEM] {
+        let refuses = Server::builder()
+            .export("", source.clone())
+            .fail_with(move |request| {
+                (request.command == Command::READ).then(|| (errno, "not now".into()))
+            });
+        let from = connect_with(&refuses.build(), builder()).await;
+        let copying = copy(from, Destination::nothing())
+            .salvage(true)
+            .sparse(None);
+        let error = failure(copying).await;
+        assert_eq!(error.side(), Some(Side::Source));
+    }
 }
 
 both_runtimes!(a_source_that_cannot_say_where_it_is_zero_is_read);
@@ -169,12 +189,20 @@ fn replaced(place: &Arc<Mutex<Server>>) -> Connector {
 both_runtimes!(what_was_lost_with_a_server_is_copied_again);
 
 async fn what_was_lost_with_a_server_is_copied_again() {
+    what_was_lost_is_copied_again(Flags::SEND_FLUSH).await;
+}
+
+both_runtimes!(what_was_lost_with_a_server_that_cannot_flush_is_copied_again);
+
+async fn what_was_lost_with_a_server_that_cannot_flush_is_copied_again() {
+    what_was_lost_is_copied_again(Flags::empty()).await;
+}
+
+async fn what_was_lost_is_copied_again(flags: Flags) {
     // The first server forgets everything at half of the copy; only flushed writes would be kept.
-    let (source, first, second) = (
-        Export::new(4 << 20),
-        Export::new(4 << 20),
-        Export::new(4 << 20),
-    );
+    let source = Export::new(4 << 20);
+    let destination = || Export::new(4 << 20).flags(Flags::HAS_FLAGS | flags);
+    let (first, second) = (destination(), destination());
     source.fill(0, 4 << 20, 5);
     let old = Server::builder()
         .export("", first)
@@ -253,6 +281,64 @@ async fn what_is_lost_while_it_is_flushed_is_copied_again() {
     same(&source, &kept);
     let copied = copied.unwrap();
     assert!(copied.repeated > HALF, "{copied:?}");
+}
+
+both_runtimes!(a_copy_that_fails_leaves_nothing_on_its_way);
+
+async fn a_copy_that_fails_leaves_nothing_on_its_way() {
+    let source = Export::new(1 << 20);
+    source.fill(0, 1 << 20, 7);
+    let failures = Arc::new(AtomicU64::new(0));
+    let failed = failures.clone();
+    let there = Server::builder()
+        .export("", source)
+        .fail_with(move |request| {
+            let is_third = request.command == Command::READ && request.offset == 131_072;
+            failed.fetch_add(u64::from(is_third), Ordering::SeqCst);
+            is_third.then(|| (Errno::EIO, "bad sector".into()))
+        });
+    let there = there.build();
+    let here = Server::new(Export::new(1 << 20));
+    let from = connect_with(&there, builder()).await;
+    let to = connect_with(&here, builder()).await;
+    here.pause();
+    let copying = spawn(copy(&from, &to).request_size(65536).requests(8));
+    watch(here.held(1)).await;
+    here.release(1);
+    watch(here.held(1)).await;
+    // The third read fails while the second block is being written.
+    watch(async {
+        while failures.load(Ordering::SeqCst) == 0 || from.in_flight() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    settle().await;
+    assert!(!copying.is_finished());
+    here.resume();
+    watch(copying).await.unwrap().unwrap_err();
+    assert_eq!(to.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_hole_is_no_reason_to_hold_others_up() {
+    const HOLE: u64 = 1 << 42;
+    let source = Export::new(HOLE);
+    let from = connect(&source).await;
+    let mut turns = 0;
+    let others = async {
+        loop {
+            turns += 1;
+            tokio::task::yield_now().await;
+        }
+    };
+    let copied = tokio::select! {
+        copied = run(copy(&from, Destination::nothing())) => copied.unwrap(),
+        () = others => unreachable!(),
+    };
+    assert_eq!(copied.zeroes, HOLE);
+    // One unit has 32 MiB at most, and a task does 128 things at a time.
+    assert!(turns > HOLE / (32 << 20) / 256, "{turns}");
 }
 
 both_runtimes!(a_connection_that_is_lost_ends_the_copy);
