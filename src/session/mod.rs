@@ -216,11 +216,11 @@ impl Session {
         self.epoch = self.epoch.wrapping_add(1);
     }
 
-    /// Returns whether the server owes the reply to a request that was queued more than `epochs`
-    /// epochs ago.
+    /// Returns whether a request that was queued more than `epochs` epochs ago is in flight. One that
+    /// was answered early is, until the server has taken the rest of it.
     pub fn is_any_before(&self, epochs: u32) -> bool {
         self.inflight.iter().any(|entry| {
-            matches!(entry.stage, Stage::Waiting) && self.epoch.wrapping_sub(entry.epoch) > epochs
+            !matches!(entry.stage, Stage::Done(_)) && self.epoch.wrapping_sub(entry.epoch) > epochs
         })
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nbd_client::testing::Peer;
-use nbd_client::wire::{Command, ReplyStyle};
+use nbd_client::wire::{Command, Errno, ReplyStyle};
 use nbd_client::{Connection, Delivery, Error, Phase};
 use tokio::time::Instant;
 
@@ -140,6 +140,29 @@ async fn a_request_that_is_never_answered_while_others_are_ends_the_connection()
         assert_matches!(conn.closed().await, Error::Timeout(Phase::Reply, _));
         assert_matches!(flush.await.unwrap(), Err(Error::Timeout(Phase::Reply, _)));
         assert_matches!(read.map(drop), Err(Error::Timeout(Phase::Reply, _)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_refused_and_never_taken_ends_the_connection() {
+    let limit = Duration::from_secs(30);
+    for style in STYLES {
+        let (client, server) = tokio::io::duplex(64);
+        let builder = builder(style).reply_timeout(limit);
+        let (conn, mut peer) = ready_on(builder, style, Peer::new(server), client).await;
+        let start = Instant::now();
+        let write = tokio::spawn(conn.write(0, vec![7; 4096]).into_future());
+        let head = peer.expect_head().await.unwrap();
+        peer.send_error(&head, Errno::EPERM, "no").await.unwrap();
+        settle().await;
+        let flush = tokio::spawn(conn.flush().into_future());
+        let end = tokio::time::timeout(10 * limit, conn.closed()).await;
+        assert_matches!(end.unwrap(), Error::Timeout(Phase::Reply, _));
+        assert!((limit..2 * limit).contains(&start.elapsed()));
+        // What the server said of the write stands.
+        let refused = write.await.unwrap().unwrap_err();
+        assert_matches!(refused, Error::Request(e) if e.errno() == Errno::EPERM);
+        assert_matches!(flush.await.unwrap(), Err(Error::Timeout(..)));
     }
 }
 

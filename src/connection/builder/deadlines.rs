@@ -92,7 +92,8 @@ impl Builder {
     /// request has waited this long for the end of its reply. By default there is no limit.
     ///
     /// The time counts from when the request is queued for sending, and is exceeded by up to one
-    /// sixteenth. A request whose future was dropped counts like every other request: flushes,
+    /// sixteenth. A write that was answered before its data was sent counts until the server has taken
+    /// the data. A request whose future was dropped counts like every other request: flushes,
     /// overlapping changes and [`disconnect`](crate::Connection::disconnect) wait for its reply, and
     /// without this limit they wait for ever if the server has lost one request and answers all
     /// others. Unlike with [`stall_timeout`](Self::stall_timeout), replies to other requests do
