@@ -216,7 +216,7 @@ impl<T> Gate<T> {
     /// first one is not. Returns whether there is such a first request.
     fn has_turn(&mut self) -> bool {
         while let Some(first) = self.line.first_entry() {
-            if !self.blocked.must_wait(&first.get().want) {
+            if !self.blocked.must_stay(*first.key(), &first.get().want) {
                 return true;
             }
             let (ticket, waiter) = first.remove_entry();

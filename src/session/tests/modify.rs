@@ -154,6 +154,56 @@ fn it_waits_for_changes_that_are_in_flight() {
     }
 }
 
+/// Submits a change of the first block that must wait, and returns its ticket.
+fn wait(wire: &mut Wire, change: Submission) -> Option<u64> {
+    let mut ticket = None;
+    assert!(wire.try_submit(change, &mut ticket).is_pending());
+    ticket
+}
+
+#[test]
+fn it_has_its_turn_although_changes_of_the_block_never_end() {
+    for style in STYLES {
+        for ends in 0..3 {
+            let mut wire = Wire::new(style);
+            let whole = || write(style, 0, &[2; BLOCK as usize]);
+            let (_, first) = wire.ask(Command::WRITE);
+            let (_, second) = wire.ask(Command::WRITE);
+            let ticket = wait(&mut wire, modify(style, 0, 0, b"x"));
+            wait(&mut wire, whole());
+            wire.feed(&success(style, &first)).unwrap();
+            assert!(wire.send().is_empty(), "it is overtaken");
+            wait(&mut wire, whole());
+            wait(&mut wire, bare(Command::FLUSH, 0, 0));
+            if ends == 0 {
+                // Given up while it waits.
+                wire.give_up(ticket);
+                assert_eq!(wire.send().len(), 2);
+                continue;
+            }
+            wire.feed(&success(style, &second)).unwrap();
+            let sent = wire.send();
+            assert_eq!(sent.len(), 1);
+            let read = sent[0].head;
+            assert_eq!(read.command, Command::READ);
+            if ends == 1 {
+                // Given up while it is read.
+                wire.give_up(ticket);
+            } else {
+                ones(&mut wire, &read);
+                let head = wire.send().pop().unwrap().head;
+                wire.feed(&success(style, &head)).unwrap();
+            }
+            let sent = wire.send();
+            assert_eq!(sent.len(), 2, "both writes have waited for it");
+            for request in sent {
+                wire.feed(&success(style, &request.head)).unwrap();
+            }
+            assert_eq!(wire.send().pop().unwrap().head.command, Command::FLUSH);
+        }
+    }
+}
+
 #[test]
 fn given_up_while_it_is_read_it_is_not_written_and_nobody_waits_any_more() {
     for style in STYLES {
