@@ -197,7 +197,9 @@ impl Session {
             return Err(unknown);
         };
         let entry = self.inflight.replied(slot)?;
-        if !matches!(entry.stage, Stage::Waiting) {
+        // A server does not know a cookie of which it has no byte: it has guessed.
+        let is_sent = entry.sent.start < self.written;
+        if !is_sent || !matches!(entry.stage, Stage::Waiting) {
             return Err(unknown);
         }
         match head {

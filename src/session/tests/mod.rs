@@ -16,6 +16,7 @@ mod replies;
 mod share;
 mod simple;
 mod status;
+mod unsent;
 
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};

@@ -350,3 +350,23 @@ fn a_failure_ends_it_in_either_half() {
         }
     }
 }
+
+#[test]
+fn a_guessed_answer_to_the_write_kills_the_connection() {
+    for style in STYLES {
+        let mut wire = Wire::new(style);
+        let (_, read) = begin(&mut wire);
+        ones(&mut wire, &read);
+        let next = RequestHead {
+            cookie: read.cookie.wrapping_add(1 << 32),
+            ..read
+        };
+        let mut copy = Wire::new(style);
+        let (_, read) = begin(&mut copy);
+        ones(&mut copy, &read);
+        let real = copy.send().pop().unwrap().head;
+        assert_eq!(real.cookie, next.cookie, "the guess is right");
+        let guessed = wire.feed(&success(style, &next));
+        assert_matches!(guessed, Err(ProtocolError::UnknownCookie(_)));
+    }
+}
