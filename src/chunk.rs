@@ -36,7 +36,8 @@ pub enum Chunk {
         offset: u64,
         /// The error number as the server sent it, known or not.
         errno: Errno,
-        /// The server's message, often empty.
+        /// The server's message, often empty. All messages of one answer together have no more bytes than
+        /// the longest message may have; those that come later are left out.
         message: Text,
     },
 }

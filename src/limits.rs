@@ -11,8 +11,12 @@ pub(crate) const MAX_ERROR_CHUNKS: u16 = 64;
 /// The fewest separate fragments that any read may consist of while gaps between them are not
 /// filled. Pieces that touch each other count as one fragment.
 const FRAGMENTS: u64 = 64;
-/// The fewest pieces of any structured read that may wait to be taken.
+/// How many pieces of any structured read may wait to be taken, as long as all such reads together take
+/// no more memory than may be in flight.
 const QUEUED_CHUNKS: u64 = 4096;
+/// The memory of a waiting piece besides its data, in bytes: its place in the queue, which grows in
+/// doubles, and its allocations.
+const QUEUED_CHUNK: u64 = 160;
 /// A read may have one fragment, and one waiting piece, for each of so many bytes: an honest server
 /// splits at blocks, so memory stays in proportion to the read.
 const FRAGMENT_BYTES: u64 = 512;
@@ -30,7 +34,8 @@ const FRAGMENT_BYTES: u64 = 512;
 /// types"), of which [`max_in_flight_bytes`](crate::Builder::max_in_flight_bytes) decides how many
 /// are kept; 64 error chunks in one reply; 64 separate fragments of a read, and 4096 pieces of a
 /// [structured read](crate::Connection::read_structured) that wait to be taken, or one for each 512
-/// bytes of the read if that is more.
+/// bytes of the read if that is more. If many structured reads are begun at once, of small pieces only
+/// as many may wait as `max_in_flight_bytes` has memory for, but 64 of each read.
 ///
 /// The bounds on what this side does are options of the builder: requests and bytes in flight
 /// ([`max_in_flight`](crate::Builder::max_in_flight),
@@ -129,9 +134,11 @@ pub(crate) fn most_fragments(length: u64) -> u64 {
     FRAGMENTS.max(length / FRAGMENT_BYTES)
 }
 
-/// Returns the most waiting pieces of a structured read of `length` bytes.
-pub(crate) fn most_queued(length: u64) -> u64 {
-    QUEUED_CHUNKS.max(length / FRAGMENT_BYTES)
+/// Returns the most waiting pieces of a structured read of `length` bytes, for which there are `share`
+/// bytes of memory besides its data.
+pub(crate) fn most_queued(length: u64, share: u64) -> u64 {
+    let kept = QUEUED_CHUNKS.min(share / QUEUED_CHUNK);
+    kept.max(most_fragments(length))
 }
 
 #[cfg(test)]
@@ -142,9 +149,11 @@ mod tests {
     fn long_reads_may_have_one_piece_for_each_sector() {
         assert_eq!([0, 64 * 512, 65 * 512].map(most_fragments), [64, 64, 65]);
         assert_eq!(
-            [0, 4096 * 512, 4097 * 512].map(most_queued),
+            [0, 4096 * 512, 4097 * 512].map(|length| most_queued(length, 1 << 20)),
             [4096, 4096, 4097]
         );
+        assert_eq!([0, 65 * 512].map(|length| most_queued(length, 0)), [64, 65]);
+        assert_eq!(most_queued(0, 1000 * QUEUED_CHUNK), 1000);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Requests that their callers give up.
 
+use std::collections::VecDeque;
+
 use super::inflight::Stage;
-use super::{Cookie, Session};
+use super::{Cookie, Session, Sink};
 use crate::wire::Command;
 
 impl Session {
@@ -34,6 +36,9 @@ impl Session {
             return;
         }
         entry.waker = None;
+        if let Sink::Chunks(chunks) = &mut entry.sink {
+            chunks.queue = VecDeque::new();
+        }
         let Some(changes) = entry.changes() else {
             return;
         };

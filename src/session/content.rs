@@ -8,9 +8,9 @@ use super::inflight::Entry;
 use super::receive::Bulk;
 use super::{Answer, Chunk, Error, Sink};
 use crate::error::InvalidRequest;
-use crate::limits::{MAX_ERROR_CHUNKS, most_queued};
+use crate::limits::MAX_ERROR_CHUNKS;
 use crate::wire::reply::{ChunkHead, ErrorChunk, Hole};
-use crate::wire::{ChunkType, Command, ProtocolError, ReplyStyle};
+use crate::wire::{ChunkType, Command, MAX_STRING, ProtocolError, ReplyStyle, Text};
 
 impl Entry {
     /// Checks type and length of a chunk against the request. Nothing is allocated before.
@@ -149,13 +149,8 @@ impl Entry {
 
     /// Queues a piece of a structured read for its caller.
     fn hand_over(&mut self, piece: Chunk) -> Result<(), ProtocolError> {
-        let most = most_queued(self.length);
         match &mut self.sink {
             Sink::Chunks(_) if self.abandoned => Ok(()),
-            // Each piece takes memory in addition to its data, which may be a single byte.
-            Sink::Chunks(chunks) if chunks.queue.len() as u64 >= most => {
-                Err(ProtocolError::TooFragmented)
-            }
             Sink::Chunks(chunks) => {
                 chunks.queue.push_back(piece);
                 Ok(())
@@ -183,20 +178,40 @@ impl Entry {
         // P-165: an offset outside the request is ignored.
         let end = self.offset.saturating_add(self.length);
         let failed_at = chunk.offset.filter(|at| (self.offset..end).contains(at));
-        let wanted = self.is_wanted();
-        if let Sink::Chunks(chunks) = &mut self.sink {
-            if wanted {
-                chunks.queue.push_back(Chunk::Error {
-                    offset: failed_at.unwrap_or(self.offset),
-                    errno: chunk.error,
-                    message: chunk.message.clone(),
-                });
-            }
+        if self.is_wanted() && matches!(self.sink, Sink::Chunks(_)) {
+            let piece = Chunk::Error {
+                offset: failed_at.unwrap_or(self.offset),
+                errno: chunk.error,
+                message: self.kept_message(&chunk.message),
+            };
+            self.hand_over(piece)?;
         }
         let failure = self.failure(chunk.error, chunk.message, failed_at);
         // The first error of a reply counts.
         self.error.get_or_insert_with(|| Box::new(failure));
         Ok(())
+    }
+
+    /// Returns the message of an error as it is queued: all messages of a reply together have as many
+    /// bytes as one may have, and those that come later are dropped.
+    fn kept_message(&mut self, message: &Text) -> Text {
+        let length = u16::try_from(message.as_str().len()).unwrap_or(u16::MAX);
+        let kept = self.texts.saturating_add(length);
+        if self.texts > 0 && usize::from(kept) > MAX_STRING {
+            return Text::default();
+        }
+        self.texts = kept;
+        message.clone()
+    }
+
+    /// Returns how many pieces of a structured read wait to be taken, if this is one more.
+    #[inline]
+    pub fn queued_before(&self, chunk: ChunkType) -> u64 {
+        let is_piece = matches!(chunk, ChunkType::OFFSET_DATA | ChunkType::OFFSET_HOLE);
+        match &self.sink {
+            Sink::Chunks(chunks) if is_piece && self.is_wanted() => chunks.queue.len() as u64,
+            _ => 0,
+        }
     }
 
     /// Returns what the caller gets, after the end of the reply.

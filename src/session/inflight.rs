@@ -47,6 +47,8 @@ pub struct Entry {
     pub error: Option<Box<RequestError>>,
     /// The number of error chunks in the reply.
     pub errors: u16,
+    /// The bytes of the messages of errors that were queued for the caller of a structured read.
+    pub texts: u16,
     /// How far the request has come.
     pub stage: Stage,
     /// Whether the request is abandoned: nobody waits for the answer.
@@ -108,6 +110,7 @@ impl Entry {
             sink,
             error: None,
             errors: 0,
+            texts: 0,
             stage: Stage::Waiting,
             abandoned: false,
             starved: false,
@@ -154,6 +157,11 @@ impl Entry {
         u64::from(self.command == Command::BLOCK_STATUS)
     }
 
+    /// Returns 1 for a structured read, and 0 for other requests.
+    fn structured(&self) -> u64 {
+        u64::from(matches!(self.sink, Sink::Chunks(_)))
+    }
+
     /// Returns the range of the export that the request changes, if any.
     pub fn changes(&self) -> Option<Range<u64>> {
         let end = self.offset.saturating_add(self.length);
@@ -175,6 +183,8 @@ pub struct Inflight {
     start: u64,
     /// The number of entries that are block statuses.
     statuses: u64,
+    /// The number of entries that are structured reads.
+    structured: u64,
 }
 
 impl Inflight {
@@ -185,6 +195,7 @@ impl Inflight {
             generation: 0,
             start,
             statuses: 0,
+            structured: 0,
         }
     }
 
@@ -222,6 +233,7 @@ impl Inflight {
         entry.first_generation = self.generation;
         self.generation = self.generation.wrapping_add(1);
         self.statuses = self.statuses.saturating_add(entry.statuses());
+        self.structured = self.structured.saturating_add(entry.structured());
         self.entries.insert(entry)
     }
 
@@ -274,12 +286,18 @@ impl Inflight {
     pub fn remove(&mut self, slot: usize) -> Option<Entry> {
         let entry = self.entries.try_remove(slot)?;
         self.statuses = self.statuses.saturating_sub(entry.statuses());
+        self.structured = self.structured.saturating_sub(entry.structured());
         Some(entry)
     }
 
     /// Returns the number of block statuses whose answers were not taken yet.
     pub const fn statuses(&self) -> u64 {
         self.statuses
+    }
+
+    /// Returns the number of structured reads whose ends were not taken yet.
+    pub const fn structured(&self) -> u64 {
+        self.structured
     }
 
     /// Returns all entries.

@@ -6,6 +6,7 @@ use bytes::{Buf, BytesMut};
 
 use super::assembly::Loan;
 use super::{Error, Session, Sink, Stage};
+use crate::limits::most_queued;
 use crate::wire::reply::{ChunkHead, ErrorChunk, Hole, ReplyHead, StatusExtents};
 use crate::wire::{ChunkType, Command, Errno, ProtocolError, ReplyStyle, Text};
 
@@ -213,6 +214,10 @@ impl Session {
                     });
                 }
                 entry.check(&head, self.codec.style())?;
+                let (length, queued) = (entry.length, entry.queued_before(head.chunk));
+                if queued > 0 {
+                    self.check_queued(length, queued)?;
+                }
                 if head.length > 0 {
                     return Ok(Some(Awaiting::Body { slot, head }));
                 }
@@ -224,6 +229,17 @@ impl Session {
                 Ok(None)
             }
         }
+    }
+
+    /// Checks that one more piece of a structured read of `length` bytes may wait to be taken, besides
+    /// `queued` others. Each takes memory in addition to its data, which may be a single byte: all
+    /// structured reads whose ends were not taken yet share the bound on bytes for it.
+    fn check_queued(&self, length: u64, queued: u64) -> Result<(), ProtocolError> {
+        let share = self.gate.max_bytes() / self.inflight.structured().max(1);
+        if queued >= most_queued(length, share) {
+            return Err(ProtocolError::TooFragmented);
+        }
+        Ok(())
     }
 
     /// Takes a simple reply. Returns the data that follows, if any.

@@ -13,6 +13,7 @@ mod copies;
 mod disks;
 mod handshake;
 mod meter;
+mod queues;
 mod server;
 mod transmission;
 

@@ -20,20 +20,20 @@ const MORE: ReplyFlags = ReplyFlags::empty();
 
 /// A chunk for whatever request: its cookie, and its offset where there is one, are put in when
 /// it is sent.
-struct Chunks {
+pub(crate) struct Chunks {
     bytes: BytesMut,
     starts: Vec<usize>,
 }
 
 impl Chunks {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             bytes: BytesMut::new(),
             starts: Vec::new(),
         }
     }
 
-    fn add(&mut self, style: ReplyStyle, flags: ReplyFlags, kind: Kind, body: Bytes) {
+    pub(crate) fn add(&mut self, style: ReplyStyle, flags: ReplyFlags, kind: Kind, body: Bytes) {
         let length = body.len() as u64;
         self.head(style, flags, kind, length);
         self.bytes.put_slice(&body);
@@ -53,7 +53,7 @@ impl Chunks {
     }
 
     /// The same in answer to this request.
-    fn answer(&mut self, style: ReplyStyle, request: &RequestHead) -> &[u8] {
+    pub(crate) fn answer(&mut self, style: ReplyStyle, request: &RequestHead) -> &[u8] {
         for &start in &self.starts {
             let cookie = start + 8..start + 16;
             self.bytes[cookie].copy_from_slice(&request.cookie.to_be_bytes());
@@ -113,7 +113,11 @@ fn violation<T: std::fmt::Debug>(result: Result<T>) -> ProtocolError {
 }
 
 /// Data in pieces of `size` bytes at these places.
-fn pieces(style: ReplyStyle, places: impl IntoIterator<Item = u64>, size: usize) -> Chunks {
+pub(crate) fn pieces(
+    style: ReplyStyle,
+    places: impl IntoIterator<Item = u64>,
+    size: usize,
+) -> Chunks {
     let mut chunks = Chunks::new();
     for at in places {
         let body = data_body(at, &vec![7; size]);
