@@ -5,8 +5,9 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::runtime::{Handle, Id};
 use tokio::task::{unconstrained, yield_now};
-use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::driver::runtime;
 use crate::error::InvalidUse;
@@ -37,13 +38,11 @@ const LATE: Duration = Duration::from_millis(10);
 /// Awaits `future` until `end`, and then takes a last look at it.
 pub(crate) async fn until<T>(end: Instant, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
-    if let Ok(output) = timeout_at(end, future.as_mut()).await {
-        return Some(output);
-    }
-    let mut look = LastLook::default();
+    let mut timer = Timer::new();
+    timer.set_until(end);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if look.poll(end, cx) => Poll::Ready(None),
+        Poll::Pending if timer.poll_over(cx) => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
     })
     .await
@@ -71,10 +70,50 @@ impl LastLook {
     }
 }
 
+/// What needs a runtime.
+const TIMEOUT: &str = "a timeout requires a Tokio runtime";
+
+/// A sleep that moves along with the future that it is in. A sleep of Tokio belongs to the runtime
+/// where it began, and panics when it is polled after the end of that.
+#[derive(Debug)]
+struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+    /// The runtime to which the sleep belongs, or one that has no time.
+    home: Option<Id>,
+}
+
+impl Alarm {
+    fn new(sleep: Sleep) -> Self {
+        Self {
+            sleep: Box::pin(sleep),
+            home: here(),
+        }
+    }
+
+    /// Begins the sleep anew if it belongs to another runtime than this one. Where there is none, or
+    /// its time is not enabled, the sleep stays as it is.
+    fn move_here(&mut self) {
+        let here = here();
+        if here.is_none() || here == self.home {
+            return;
+        }
+        self.home = here;
+        let end = self.sleep.deadline();
+        if let Ok(sleep) = runtime::check_time_with(TIMEOUT, || sleep_until(end)) {
+            self.sleep.set(sleep);
+        }
+    }
+}
+
+/// Returns the current runtime, if there is one.
+fn here() -> Option<Id> {
+    Handle::try_current().ok().map(|handle| handle.id())
+}
+
 /// A deadline inside a hand-written future; costs nothing until it is set.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
-    sleep: Option<Pin<Box<Sleep>>>,
+    alarm: Option<Alarm>,
     look: LastLook,
 }
 
@@ -82,7 +121,7 @@ impl Timer {
     /// Creates a deadline that is not set.
     pub(crate) const fn new() -> Self {
         Self {
-            sleep: None,
+            alarm: None,
             look: LastLook(None),
         }
     }
@@ -93,9 +132,8 @@ impl Timer {
     /// If there is no runtime whose time is enabled.
     pub(crate) fn start(&mut self, period: Duration) -> Result<(), InvalidUse> {
         let end = after(period);
-        let why = "a timeout requires a Tokio runtime";
-        let sleep = runtime::check_time_with(why, || sleep_until(end))?;
-        self.sleep = Some(Box::pin(sleep));
+        let sleep = runtime::check_time_with(TIMEOUT, || sleep_until(end))?;
+        self.alarm = Some(Alarm::new(sleep));
         Ok(())
     }
 
@@ -107,39 +145,41 @@ impl Timer {
     /// Sets the deadline to `end`.
     pub(crate) fn set_until(&mut self, end: Instant) {
         self.look = LastLook(None);
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().reset(end),
-            None => self.sleep = Some(Box::pin(sleep_until(end))),
+        match &mut self.alarm {
+            Some(alarm) => alarm.sleep.as_mut().reset(end),
+            None => self.alarm = Some(Alarm::new(sleep_until(end))),
         }
     }
 
     /// Clears the deadline.
     pub(crate) fn clear(&mut self) {
-        self.sleep = None;
+        self.alarm = None;
         self.look = LastLook(None);
     }
 
     /// Returns whether the deadline is set.
     pub(crate) const fn is_set(&self) -> bool {
-        self.sleep.is_some()
+        self.alarm.is_some()
     }
 
     /// Returns the deadline, if it is set.
     pub(crate) fn end(&self) -> Option<Instant> {
-        self.sleep.as_ref().map(|sleep| sleep.deadline())
+        self.alarm.as_ref().map(|alarm| alarm.sleep.deadline())
     }
 
     /// Returns whether the deadline has passed. If not, the task is woken when it has, also if it has
     /// used up its share of the runtime.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> bool {
-        self.sleep
-            .as_mut()
-            .is_some_and(|sleep| pin!(unconstrained(sleep)).poll(cx).is_ready())
+        self.alarm.as_mut().is_some_and(|alarm| {
+            alarm.move_here();
+            pin!(unconstrained(&mut alarm.sleep)).poll(cx).is_ready()
+        })
     }
 
     /// Returns whether the deadline has passed, without registering the task.
     pub(crate) fn is_expired(&self) -> bool {
-        self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed())
+        let alarm = self.alarm.as_ref();
+        alarm.is_some_and(|alarm| alarm.sleep.is_elapsed())
     }
 
     /// Returns whether the deadline has passed and the last look is over. If not, the task is woken

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures::StreamExt;
 use nbd_client::testing::{Export, Server};
 use nbd_client::{Connection, Error, InvalidUse, Phase, State};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -226,6 +227,54 @@ fn k09_a_handle_works_from_another_runtime_and_from_none() {
         block_on(conn.read(0, 512).into_future()).unwrap()[..],
         [5; 512]
     );
+}
+
+/// Polls what is begun with a connection on a runtime that goes away, and awaits it on that of the
+/// connection, whose clock stands still. The server answers only then, if at all.
+fn moved<F: Future<Output = nbd_client::Result<()>>>(
+    answers: bool,
+    begin: impl FnOnce(Connection) -> F,
+) {
+    let mut home = Builder::new_current_thread();
+    let home = home.enable_all().start_paused(true).build().unwrap();
+    let away = Builder::new_current_thread().enable_all().build().unwrap();
+    let server = Server::new(Export::new(1 << 20));
+    let conn = Connection::new();
+    let connecting = async { conn.connect_stream(server.connect()).await };
+    home.block_on(connecting).unwrap();
+    server.pause();
+    let mut future = Box::pin(begin(conn.clone()));
+    assert!(away.block_on(drop_after(2, &mut future)).is_none());
+    drop(away);
+    let result = home.block_on(async {
+        if answers {
+            server.resume();
+        }
+        // Nobody waits for ever.
+        tokio::time::timeout(Duration::from_secs(3600), future).await
+    });
+    match result.expect("it is not woken") {
+        Err(error) if !answers => assert_matches!(error, Error::Timeout(..)),
+        result => assert!(answers && result.is_ok(), "{result:?}"),
+    }
+}
+
+#[test]
+fn a_deadline_survives_the_runtime_of_its_first_poll() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    for answers in [true, false] {
+        moved(answers, async |conn| {
+            conn.read(0, 512).timeout(MINUTE).await.map(drop)
+        });
+        moved(answers, async |conn| {
+            let mut chunks = conn.read_structured(0, 512).timeout(MINUTE);
+            chunks.next().await.unwrap().map(drop)
+        });
+        moved(answers, async |conn| {
+            let _flush = conn.flush().submit();
+            conn.disconnect().timeout(MINUTE).await
+        });
+    }
 }
 
 /// A stream that panics when it has been read to a byte.
