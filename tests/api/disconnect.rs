@@ -187,6 +187,39 @@ async fn k08_disconnecting_from_a_server_that_has_gone_is_an_error() {
     }
 }
 
+// The runtime has not looked at its sockets since then, and DISC would still be taken by the system.
+#[tokio::test]
+async fn k08_a_server_that_went_while_the_program_was_busy_has_gone() {
+    for style in STYLES {
+        let (conn, mut peer, connecting) = Way::Tcp.connect(builder(style));
+        let (connected, greeted) = tokio::join!(connecting, peer.handshake(style, INFO, &[]));
+        greeted.unwrap();
+        connected.unwrap();
+        let (written, ()) = tokio::join!(conn.write(0, vec![1; 512]).into_future(), async {
+            let request = peer.expect_command(Command::WRITE).await.unwrap();
+            peer.acknowledge(&request.head).await.unwrap();
+        });
+        written.unwrap();
+        drop(peer);
+        // Another comes before the runtime has looked.
+        let another = tokio::spawn({
+            let conn = conn.clone();
+            async move {
+                drop_after(4, std::future::pending::<()>()).await;
+                conn.disconnect().await
+            }
+        });
+        for ended in [
+            within(conn.disconnect().into_future()).await,
+            within(another).await.unwrap(),
+        ] {
+            let error = ended.unwrap_err();
+            assert_matches!(&error, Error::Disconnected(..));
+            assert!(error.has_unflushed_writes());
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_disconnect_that_is_dropped_goes_on() {
     let (conn, mut peer) = ready(ReplyStyle::Simple).await;

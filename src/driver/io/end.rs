@@ -1,8 +1,11 @@
 //! The end of the transmission phase: who ends it, and with which error.
 
+use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::task::{Context, Poll};
 
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::Driver;
@@ -27,14 +30,16 @@ impl Driver {
     }
 
     /// Checks whether a handle has ended the connection, or the deadline after `DISC` has passed.
-    pub(super) fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+    /// While this is pending, nothing may be written.
+    pub(super) fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended>> {
         let (output, woken) = (&mut self.output, &mut self.woken);
         let mut takes = false;
         let patience = match self.transmission.begin_poll(cx.waker(), output, woken) {
-            Duty::Serve => return Poll::Pending,
+            Duty::Serve => return Poll::Ready(None),
             Duty::Part => {
+                std::task::ready!(self.poll_look(cx));
                 if let Poll::Ready(ended) = self.poll_gone(cx) {
-                    return Poll::Ready(ended);
+                    return Poll::Ready(Some(ended));
                 }
                 self.shutdown_timeout
             }
@@ -43,7 +48,7 @@ impl Driver {
                 takes = true;
                 patience
             }
-            Duty::Stop(error) => return Poll::Ready(Ended::Failed(error)),
+            Duty::Stop(error) => return Poll::Ready(Some(Ended::Failed(error))),
         };
         if self.stage.is_serving() {
             self.stage = Stage::Parting(Parting::new(patience, takes));
@@ -52,10 +57,22 @@ impl Driver {
             parting.hurry(patience);
             // The server keeps the connection open after DISC, so it is closed from this side.
             if parting.poll_over(cx) {
-                return Poll::Ready(self.parted());
+                return Poll::Ready(Some(self.parted()));
             }
         }
-        Poll::Pending
+        Poll::Ready(None)
+    }
+
+    /// Yields once before `DISC` is written, so that the runtime looks at its sockets: what the
+    /// server has done since it last did is not known otherwise.
+    fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.looked || !self.stage.is_serving() {
+            return Poll::Ready(());
+        }
+        self.looked = true;
+        // A handle that wakes the driver would have it run before the look.
+        self.transmission.mark_scheduled();
+        pin!(yield_now()).poll(cx)
     }
 
     /// Checks, before `DISC` is written, whether the server has gone already: then `DISC` is not

@@ -49,6 +49,8 @@ pub(super) struct Driver {
     woken: Vec<Waker>,
     shutdown_timeout: Duration,
     stage: Stage,
+    /// Whether the runtime was made to look at its sockets before `DISC`.
+    looked: bool,
     busy_poll: BusyPoll,
     /// Whether the last write waits for room in the socket.
     blocked: bool,
@@ -93,6 +95,7 @@ impl Driver {
             woken: Vec::new(),
             shutdown_timeout: config.shutdown_timeout,
             stage: Stage::Serving,
+            looked: false,
             busy_poll: BusyPoll::new(config.busy_poll, rouse),
             blocked: false,
             queued: false,
@@ -121,7 +124,7 @@ impl Driver {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        if let Poll::Ready(ended) = self.poll_ending(cx) {
+        if let Some(ended) = std::task::ready!(self.poll_ending(cx)) {
             return Poll::Ready(ended);
         }
         let written = self.poll_goodbye(cx);
