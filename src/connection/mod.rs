@@ -105,7 +105,7 @@ impl Connection {
     }
 
     /// Returns the transmission phase, or an error that says why the connection is not in it.
-    pub(crate) fn transmission(&self) -> Result<&Transmission> {
+    pub(crate) fn transmission(&self) -> Result<&Arc<Transmission>> {
         let inner = self.inner();
         match inner.transmission() {
             Some(transmission) => Ok(transmission),
@@ -271,7 +271,7 @@ impl Connection {
     /// Returns whether no request is taken any more.
     pub(crate) fn refuses(&self) -> bool {
         let transmission = self.inner().transmission();
-        transmission.is_none_or(|transmission| transmission.refusal().is_some())
+        transmission.is_none_or(|transmission| transmission.refusal(false).is_some())
     }
 
     /// Fails the requests of which nothing has been sent, with [`Error::Closed`].

@@ -171,7 +171,7 @@ impl Task {
         match self.inner.transmission() {
             Some(transmission) if transmission.is_parting() => (
                 State::Closed,
-                transmission.refusal().unwrap_or_else(Error::closed),
+                transmission.refusal(false).unwrap_or_else(Error::closed),
             ),
             _ => (State::Dead, Error::eof(self.phase)),
         }

@@ -167,7 +167,7 @@ impl Reading {
         let strict = self.connection.strict();
         check(transmission, strict, Command::READ, self.flags, self.range)?;
         if is_empty(strict, Command::READ, self.range) {
-            return transmission.refusal().map_or(Ok(None), Err);
+            return transmission.refusal(false).map_or(Ok(None), Err);
         }
         let limit = step(transmission, strict, Command::READ, CommandFlags::empty()).most;
         if length > limit {
@@ -195,7 +195,7 @@ impl Reading {
 
     fn poll_chunk(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Chunk>>> {
         if self.flight.is_none() {
-            self.flight = self.prepare()?.map(Flight::new);
+            self.flight = self.prepare()?.map(|read| Flight::new(read, false));
         }
         let transmission = self.connection.transmission()?;
         match &mut self.flight {

@@ -211,8 +211,11 @@ impl Connection {
     /// It does not flush: call [`flush`](Self::flush) before.
     /// [`has_unflushed_writes`](Self::has_unflushed_writes) says whether a flush is missing.
     ///
-    /// From the first poll on, no further requests are taken. Disconnecting twice is no error. If
-    /// the server has gone before, that is an error, see [`Disconnect`].
+    /// From the first poll on, no further requests are taken. A request that is sent as several
+    /// messages, and has begun, is sent to its end if its future is polled; once nothing else is in
+    /// flight, it has the [`shutdown_timeout`](crate::Builder::shutdown_timeout) for each further
+    /// message. Disconnecting twice is no error. If the server has gone before, that is an error, see
+    /// [`Disconnect`].
     #[doc(alias = "nbd_shutdown")]
     #[doc(alias = "nbd_aio_disconnect")]
     pub fn disconnect(&self) -> Disconnect {

@@ -67,7 +67,8 @@ impl Disconnect {
 
     /// Fails the requests of which nothing has been sent, with [`Error::Closed`] and
     /// [`Delivery::NotSent`](crate::Delivery::NotSent). Requests that were sent, at least in part,
-    /// are waited for.
+    /// are waited for. Of a request that is sent as several messages, those that were not sent are
+    /// given up, and it fails.
     #[doc(alias = "LIBNBD_SHUTDOWN_ABANDON_PENDING")]
     pub const fn abandon(mut self) -> Self {
         self.abandons = true;

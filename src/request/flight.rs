@@ -17,15 +17,18 @@ pub(super) struct Flight {
     ticket: Option<u64>,
     /// The cookie of the message, while it is queued or sent.
     cookie: Option<Cookie>,
+    /// Whether the message is part of a request that has begun.
+    continues: bool,
 }
 
 impl Flight {
     #[inline]
-    pub(super) const fn new(submission: Submission) -> Self {
+    pub(super) const fn new(submission: Submission, continues: bool) -> Self {
         Self {
             submission: Some(submission),
             ticket: None,
             cookie: None,
+            continues,
         }
     }
 
@@ -39,7 +42,8 @@ impl Flight {
         if let Some(cookie) = self.cookie {
             return Poll::Ready(Ok(cookie));
         }
-        let sent = transmission.poll_submit(&mut self.submission, &mut self.ticket, cx.waker());
+        let (submission, ticket) = (&mut self.submission, &mut self.ticket);
+        let sent = transmission.poll_submit(self.continues, submission, ticket, cx.waker());
         Poll::Ready(Ok(*self.cookie.insert(ready!(sent)?)))
     }
 

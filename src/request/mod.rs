@@ -10,6 +10,7 @@ mod execute;
 mod flags;
 mod flight;
 mod health;
+mod hold;
 pub mod op;
 mod pending;
 mod range;

@@ -8,6 +8,7 @@ use super::Request;
 use super::check::{check, is_empty, one_piece, step};
 use super::execute::Execute;
 use super::flight::{Flight, expire};
+use super::hold::Hold;
 use super::op::Operation;
 use super::range::Range;
 use super::split::{Cut, Parts, flushed};
@@ -67,6 +68,8 @@ pub struct Pending<O: Operation> {
     request: Request<O>,
     timer: Timer,
     stage: Stage<O>,
+    /// Of one of several messages, until it was polled: what holds `DISC` back for it.
+    hold: Option<Hold>,
 }
 
 enum Stage<O: Operation> {
@@ -90,24 +93,29 @@ impl<O: Execute> Pending<O> {
             request,
             timer: Timer::new(),
             stage: Stage::New,
+            hold: None,
         }
     }
 
     /// One message of several.
-    pub(super) const fn part(
+    pub(super) fn part(
         connection: Connection,
         operation: O,
         range: Range,
         flags: CommandFlags,
+        hold: Hold,
     ) -> Self {
-        Self::new(Request {
+        let request = Request {
             client: connection,
             operation,
             range,
             flags,
             unaligned: false,
             timeout: None,
-        })
+        };
+        let mut part = Self::new(request);
+        part.hold = Some(hold);
+        part
     }
 
     /// Queues the request, or waits in line, before anybody waits for the answer.
@@ -119,8 +127,10 @@ impl<O: Execute> Pending<O> {
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<O::Output>> {
+        // After this poll the message is queued, waits in line, or was divided.
+        let hold = self.hold.take();
         if matches!(self.stage, Stage::New) {
-            self.stage = self.request.prepare()?;
+            self.stage = self.request.prepare(hold.as_ref())?;
         }
         match &mut self.stage {
             Stage::Empty => {
@@ -164,8 +174,9 @@ impl<O: Execute> Request<O> {
         self.range.of(O::COMMAND)
     }
 
-    /// Checks the request, and decides how it is sent. If a check fails, nothing is sent.
-    fn prepare(&mut self) -> Result<Stage<O>> {
+    /// Checks the request, and decides how it is sent. If a check fails, nothing is sent. `of` is held
+    /// by the request that it is a part of, if it is one.
+    fn prepare(&mut self, of: Option<&Hold>) -> Result<Stage<O>> {
         if self.unaligned {
             if let Some(parts) = self.prepare_unaligned()? {
                 return Ok(Stage::Split(parts));
@@ -181,11 +192,13 @@ impl<O: Execute> Request<O> {
         if O::COMMAND.changes() && self.emulates_fua(transmission) {
             let flags = self.flags - CommandFlags::FUA;
             let change = self.operation.again();
-            return Ok(Stage::Split(flushed(connection, change, self.range, flags)));
+            let hold = Hold::begin(of, transmission);
+            let parts = flushed(connection, change, self.range, flags, hold);
+            return Ok(Stage::Split(parts));
         }
         if let Some(parts) = self
             .operation
-            .or_write(connection, self.range, self.flags)?
+            .or_write(connection, self.range, self.flags, of)?
         {
             return Ok(Stage::Split(parts));
         }
@@ -194,13 +207,15 @@ impl<O: Execute> Request<O> {
         check(transmission, strict, O::COMMAND, self.flags, self.range)?;
         let limits = &connection.inner().config.limits;
         self.operation.check_memory(limits, self.range.length)?;
+        let continues = of.is_some_and(Hold::is_held);
         let step = step(transmission, strict, O::COMMAND, one_piece);
         if self.range.length > step.most {
             // If one of several messages fails, it is unknown which were sent; here, none was.
-            if let Some(error) = transmission.refusal() {
+            if let Some(error) = transmission.refusal(continues) {
                 return Err(error);
             }
-            let cut = Cut::new(connection, self.range, step, self.flags);
+            let hold = Hold::begin(of, transmission);
+            let cut = Cut::new(connection, self.range, step, self.flags, hold);
             if let Some(parts) = self.operation.split(cut)? {
                 return Ok(Stage::Split(parts));
             }
@@ -209,7 +224,7 @@ impl<O: Execute> Request<O> {
         let submission = self
             .operation
             .submission(transmission, self.range, self.flags);
-        Ok(Stage::Single(Flight::new(submission)))
+        Ok(Stage::Single(Flight::new(submission, continues)))
     }
 
     /// Returns the flags with `PAYLOAD_LEN` as it must be.
@@ -235,7 +250,7 @@ impl<O: Execute> Request<O> {
             flags,
             self.range,
         )?;
-        transmission.refusal().map_or(Ok(Stage::Empty), Err)
+        transmission.refusal(false).map_or(Ok(Stage::Empty), Err)
     }
 
     /// Checks and divides a request that may be for any range. Returns `None` if the range is empty
@@ -258,19 +273,23 @@ impl<O: Execute> Request<O> {
         let strict = strict | Strict::BOUNDS;
         check(transmission, strict, command, flags, self.range)?;
         let flags = self.sent_flags(transmission);
-        if let Some(error) = transmission.refusal() {
+        if let Some(error) = transmission.refusal(false) {
             return Err(error);
         }
+        let hold = Hold::begin(None, transmission);
         let request = Unaligned {
             connection: connection.clone(),
             blocks,
             range: self.range,
             flags,
             read_flags: one_piece(connection, transmission, Command::READ),
+            hold: hold.clone(),
         };
         let parts = self.operation.unaligned(&request)?;
         Ok(match parts {
-            Some(parts) if self.emulates_fua(transmission) => Some(parts.then_flush(connection)),
+            Some(parts) if self.emulates_fua(transmission) => {
+                Some(parts.then_flush(connection, hold))
+            }
             parts => parts,
         })
     }

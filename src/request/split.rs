@@ -12,6 +12,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::check::Step;
 use super::execute::Execute;
+use super::hold::Hold;
 use super::op::{Flush, Operation, ReadInto, Write};
 use super::pending::Pending;
 use super::range::{Range, bytes};
@@ -74,13 +75,13 @@ impl<T: 'static> Parts<T> {
     }
 
     /// Sends a flush after the request, in place of `FUA`.
-    pub(super) fn then_flush(self, connection: &Connection) -> Self
+    pub(super) fn then_flush(self, connection: &Connection, hold: Hold) -> Self
     where
         T: Send,
     {
         let (whole, sent) = (self.whole.into_inner(), self.sent);
         let (nowhere, none) = (Range::default(), CommandFlags::empty());
-        let flush = Part::new(connection, &sent, Flush, nowhere, none);
+        let flush = Part::new(connection, &sent, Flush, nowhere, none, hold);
         Self::new(sent, async {
             let result = whole.await?;
             flush.await?;
@@ -130,9 +131,10 @@ impl<O: Execute> Part<O> {
         operation: O,
         range: Range,
         flags: CommandFlags,
+        hold: Hold,
     ) -> Self {
         Self {
-            pending: Pending::part(connection.clone(), operation, range, flags),
+            pending: Pending::part(connection.clone(), operation, range, flags, hold),
             sent: sent.clone(),
         }
     }
@@ -167,6 +169,7 @@ pub(super) struct Cut {
     step: Step,
     flags: CommandFlags,
     sent: Sent,
+    hold: Hold,
 }
 
 impl Cut {
@@ -175,6 +178,7 @@ impl Cut {
         range: Range,
         step: Step,
         flags: CommandFlags,
+        hold: Hold,
     ) -> Self {
         Self {
             connection: connection.clone(),
@@ -182,6 +186,7 @@ impl Cut {
             step,
             flags,
             sent: Sent::default(),
+            hold,
         }
     }
 
@@ -200,7 +205,7 @@ impl Cut {
         usize::try_from(ahead.clamp(LEAST_AHEAD, MOST_AHEAD)).unwrap_or(1)
     }
 
-    /// Returns the messages. `make` makes each when it is its turn.
+    /// Returns the messages. `make` makes each when it is its turn. The last one takes the hold along.
     fn messages<O: Execute>(
         self,
         mut make: impl FnMut(Range) -> O,
@@ -209,14 +214,15 @@ impl Cut {
             mut offset,
             length: mut left,
         } = self.range;
+        let mut hold = Some(self.hold);
+        let (connection, sent, flags) = (self.connection, self.sent, self.flags);
         std::iter::from_fn(move || {
             let length = left.min(self.step.reach(offset));
             let range = Range { offset, length };
             offset = offset.saturating_add(length);
             left -= length;
-            let part =
-                |operation| Part::new(&self.connection, &self.sent, operation, range, self.flags);
-            (length > 0).then(|| part(make(range)))
+            let own = if left == 0 { hold.take() } else { hold.clone() };
+            own.map(|hold| Part::new(&connection, &sent, make(range), range, flags, hold))
         })
     }
 }
@@ -265,8 +271,9 @@ pub(super) fn flushed<O: Execute>(
     change: O,
     range: Range,
     flags: CommandFlags,
+    hold: Hold,
 ) -> Parts<O::Output> {
     let sent = Sent::default();
-    let change = Part::new(connection, &sent, change, range, flags);
-    Parts::new(sent, change).then_flush(connection)
+    let change = Part::new(connection, &sent, change, range, flags, hold.clone());
+    Parts::new(sent, change).then_flush(connection, hold)
 }

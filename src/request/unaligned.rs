@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures::future::try_join3;
 
 use super::execute::Execute;
+use super::hold::Hold;
 use super::op::{Modify, Operation, Read, ReadInto, Write, WriteZeroes};
 use super::range::{Range, bytes};
 use super::split::{Part, Parts, Sent};
@@ -79,11 +80,13 @@ pub(super) struct Unaligned {
     pub(super) flags: CommandFlags,
     /// The flags of reads.
     pub(super) read_flags: CommandFlags,
+    pub(super) hold: Hold,
 }
 
 impl Unaligned {
     fn part<O: Execute>(&self, sent: &Sent, operation: O, range: Range) -> Part<O> {
-        Part::new(&self.connection, sent, operation, range, self.flags)
+        let hold = self.hold.clone();
+        Part::new(&self.connection, sent, operation, range, self.flags, hold)
     }
 
     /// Returns the change of `part`, which lies in one block, or `None` if it is empty.
@@ -99,7 +102,15 @@ impl Unaligned {
         };
         // The other flags are about the whole blocks.
         let flags = self.flags & (CommandFlags::FUA | CommandFlags::PAYLOAD_LEN);
-        Some(Part::new(&self.connection, sent, modify, block, flags))
+        let hold = self.hold.clone();
+        Some(Part::new(
+            &self.connection,
+            sent,
+            modify,
+            block,
+            flags,
+            hold,
+        ))
     }
 }
 

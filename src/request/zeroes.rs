@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::check::{check, step};
+use super::hold::Hold;
 use super::op::{Write, WriteZeroes};
 use super::range::{Range, bytes};
 use super::split::{Cut, Part, Parts, Sent, several};
@@ -28,22 +29,25 @@ impl WriteZeroes {
         connection: &Connection,
         range: Range,
         flags: CommandFlags,
+        of: Option<&Hold>,
     ) -> Result<Option<Parts<()>>> {
         let transmission = connection.transmission()?;
         if self.is_written(transmission.export(), flags) {
-            return written(connection, range, flags).map(Some);
+            let hold = Hold::begin(of, transmission);
+            return written(connection, range, flags, hold).map(Some);
         }
         if !self.or_write || !flags.contains(CommandFlags::FAST_ZERO) {
             return Ok(None);
         }
         let sent = Sent::default();
         let zeroes = Self { or_write: false };
-        let attempt = Part::new(connection, &sent, zeroes, range, flags);
+        let hold = Hold::begin(of, transmission);
+        let attempt = Part::new(connection, &sent, zeroes, range, flags, hold.clone());
         let connection = connection.clone();
         Ok(Some(Parts::new(sent, async move {
             match attempt.await {
                 Err(Error::Request(error)) if error.errno() == Errno::ENOTSUP => {
-                    written(&connection, range, flags)?.finish().await
+                    written(&connection, range, flags, hold)?.finish().await
                 }
                 result => result,
             }
@@ -52,17 +56,22 @@ impl WriteZeroes {
 }
 
 /// Writes zeroes at `range`.
-fn written(connection: &Connection, range: Range, flags: CommandFlags) -> Result<Parts<()>> {
+fn written(
+    connection: &Connection,
+    range: Range,
+    flags: CommandFlags,
+    hold: Hold,
+) -> Result<Parts<()>> {
     let transmission = connection.transmission()?;
     let strict = connection.strict();
     let flags = write_flags(transmission, flags);
     check(transmission, strict, Command::WRITE, flags, range)?;
-    if let Some(error) = transmission.refusal() {
+    if let Some(error) = transmission.refusal(hold.is_held()) {
         return Err(error);
     }
     let step = step(transmission, strict, Command::WRITE, CommandFlags::empty()).at_most(LONGEST);
     let zeroes = Bytes::from(vec![0; bytes(step.most.min(range.length))]);
-    let cut = Cut::new(connection, range, step, flags);
+    let cut = Cut::new(connection, range, step, flags, hold);
     Ok(several(cut, move |range| {
         Write(zeroes.slice(..bytes(range.length).min(zeroes.len())))
     }))

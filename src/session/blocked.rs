@@ -263,12 +263,8 @@ impl<T> Blocked<T> {
         }
     }
 
-    /// Removes all waiting changes.
-    pub fn take_all(&mut self) -> impl Iterator<Item = Waiter<T>> + use<T> {
-        self.ranges = Ranges::new();
-        self.blocks = Ranges::new();
-        self.behind.clear();
-        self.ahead.clear();
-        std::mem::take(&mut self.waiting).into_values()
+    /// Returns all waiting changes, by ticket.
+    pub fn iter(&self) -> impl Iterator<Item = (&u64, &Waiter<T>)> {
+        self.waiting.iter()
     }
 }

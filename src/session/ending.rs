@@ -9,20 +9,59 @@ use crate::wire::request::RequestHead;
 use crate::wire::{Command, CommandFlags};
 
 impl Session {
-    /// Refuses further requests. Requests in flight go on.
+    /// Refuses further requests. Requests in flight go on, and requests of several messages that have
+    /// begun are sent to their end.
     pub fn close(&mut self) {
-        self.refuse(Error::closed());
+        if self.closing.is_none() {
+            self.closing = Some(Error::closed());
+            self.finishing = true;
+        }
+        self.turn_away();
+        // Those that were turned away may have stood before others.
+        self.grant();
     }
 
-    /// Refuses every request that is not in flight, with `why` or an earlier reason.
-    pub(super) fn refuse(&mut self, why: Error) {
+    /// Refuses every message that is not in flight, with `why` or an earlier reason.
+    pub fn refuse(&mut self, why: Error) {
         self.closing.get_or_insert(why);
+        self.finishing = false;
         self.turn_away();
     }
 
-    /// Wakes the callers of all waiting requests, of which none is sent any more.
+    /// Begins a request of several messages, for which `DISC` waits until [`end_several`]. Returns
+    /// false if no request is taken any more.
+    ///
+    /// [`end_several`]: Self::end_several
+    pub const fn begin_several(&mut self) -> bool {
+        let begins = self.takes(false);
+        if begins {
+            self.several = self.several.saturating_add(1);
+        }
+        begins
+    }
+
+    /// Ends a request of several messages: all are queued or given up. Returns whether `DISC` waits
+    /// for none any more.
+    pub const fn end_several(&mut self) -> bool {
+        self.several = self.several.saturating_sub(1);
+        self.finishing && self.several == 0
+    }
+
+    /// Returns whether `DISC` waits for nothing but messages to come of requests that have begun.
+    pub const fn awaits_callers(&self) -> bool {
+        self.ended.is_none() && self.finishing && self.pending == 0
+    }
+
+    /// Has `DISC` wait no longer for messages to come, and refuses them.
+    pub fn give_up_callers(&mut self) {
+        if std::mem::take(&mut self.finishing) {
+            self.turn_away();
+        }
+    }
+
+    /// Wakes the callers of all waiting requests that are not taken any more.
     fn turn_away(&mut self) {
-        for waiter in self.gate.take_all() {
+        for waiter in self.gate.turn_away(!self.takes(true)) {
             self.woken.push(waiter.waker);
             if waiter.want.changes.is_some() {
                 self.end_change(waiter.want.span);
@@ -58,6 +97,7 @@ impl Session {
         self.outbox.truncate(keep.saturating_sub(taken.remaining()));
         taken.truncate(keep);
         self.queued = end;
+        self.give_up_callers();
         // The requests that waited for room are queued behind what is kept.
         self.grant();
     }
@@ -68,6 +108,7 @@ impl Session {
         // P-145: DISC is sent when nothing is in flight.
         if self.closing.is_some()
             && self.pending == 0
+            && (!self.finishing || self.several == 0)
             && !self.disconnecting
             && self.ended.is_none()
         {
@@ -79,6 +120,7 @@ impl Session {
     /// Queues `DISC` regardless of requests in flight.
     pub fn disconnect_now(&mut self) {
         self.closing.get_or_insert_with(Error::closed);
+        self.give_up_callers();
         self.disconnecting = true;
         // P-144: DISC has offset and length zero, and nothing follows it.
         let head = RequestHead {

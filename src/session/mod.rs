@@ -124,6 +124,10 @@ pub struct Session {
     awaiting: Option<receive::Awaiting>,
     /// The reason why no further requests are taken, if so.
     closing: Option<Error>,
+    /// How many requests of several messages have messages to come.
+    several: usize,
+    /// Whether those messages are still taken, and `DISC` waits for them, although `closing`.
+    finishing: bool,
     /// `DISC` is queued: what comes after it is ignored.
     disconnecting: bool,
     /// Whether bytes were queued that no caller has submitted.
@@ -158,6 +162,8 @@ impl Session {
             early: Vec::new(),
             awaiting: None,
             closing: None,
+            several: 0,
+            finishing: false,
             disconnecting: false,
             unprompted: false,
             ended: None,
@@ -170,8 +176,17 @@ impl Session {
         Inflight::random_start()
     }
 
-    /// Returns the reason why no request is taken any more, if so.
-    pub fn refusal(&self) -> Option<Error> {
+    /// Returns whether requests are taken, or messages that continue one that has begun.
+    const fn takes(&self, continues: bool) -> bool {
+        self.ended.is_none() && (self.closing.is_none() || (continues && self.finishing))
+    }
+
+    /// Returns the reason why no request is taken any more, or no message that continues one that has
+    /// begun, if so.
+    pub fn refusal(&self, continues: bool) -> Option<Error> {
+        if self.takes(continues) {
+            return None;
+        }
         if let Some(error) = &self.ended {
             return Some(error.clone().delivered(Delivery::NotSent));
         }

@@ -20,11 +20,23 @@ impl Session {
         ticket: &mut Option<u64>,
         waker: &Waker,
     ) -> Poll<Result<Cookie, Error>> {
+        self.poll_message(false, submission, ticket, waker)
+    }
+
+    /// Queues a message as [`poll_submit`](Self::poll_submit) does. One that `continues` a request of
+    /// several messages is taken even if the session was closed after that had begun.
+    pub fn poll_message(
+        &mut self,
+        continues: bool,
+        submission: &mut Option<Submission>,
+        ticket: &mut Option<u64>,
+        waker: &Waker,
+    ) -> Poll<Result<Cookie, Error>> {
         if let Some(cookie) = ticket.and_then(|ticket| self.granted.remove(&ticket)) {
             *ticket = None;
             return Poll::Ready(Ok(cookie));
         }
-        if let Some(error) = self.refusal() {
+        if let Some(error) = self.refusal(continues) {
             return Poll::Ready(Err(error));
         }
         if let Some(ticket) = *ticket {
@@ -34,7 +46,7 @@ impl Session {
         let Some(item) = submission.take() else {
             return Poll::Pending;
         };
-        let want = self.want(&item);
+        let want = self.want(&item, continues);
         if item.command == Command::FLUSH && !self.barrier.is_past(want.span) {
             let waker = waker.clone();
             *ticket = Some(self.gate.hold(Waiter { want, item, waker }));
@@ -49,7 +61,7 @@ impl Session {
     }
 
     /// Returns what the gate needs to know of a request.
-    fn want(&mut self, submission: &Submission) -> Want {
+    fn want(&mut self, submission: &Submission, continues: bool) -> Want {
         let (command, offset, length) = (submission.command, submission.offset, submission.length);
         let exclusive = matches!(submission.sink, Sink::Modify(_));
         let changes =
@@ -69,6 +81,7 @@ impl Session {
             },
             changes,
             exclusive,
+            continues,
         }
     }
 
@@ -84,7 +97,8 @@ impl Session {
 
     /// Queues the waiting requests that can be admitted now.
     pub(super) fn grant(&mut self) {
-        if self.closing.is_some() || self.ended.is_some() {
+        // What else waited was turned away.
+        if !self.takes(true) {
             return;
         }
         while let Some((ticket, waiter)) = self.gate.grant() {

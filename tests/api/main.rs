@@ -29,6 +29,7 @@ mod errors;
 mod extents;
 mod fairness;
 mod flow;
+mod goes_on;
 mod handshake;
 mod health;
 mod limits;

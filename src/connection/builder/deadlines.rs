@@ -18,6 +18,9 @@ impl Builder {
     /// Sets how long the server may take to close the connection after it was told that nothing
     /// follows, and to exit if this connection runs it; by default 5 seconds. After that,
     /// [`disconnect`](crate::Connection::disconnect) returns, and the process is ended in the background.
+    ///
+    /// Before that, `disconnect` waits as long for a caller who does not poll a request of which further
+    /// messages are to be sent.
     pub const fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.config.shutdown_timeout = timeout;
         self

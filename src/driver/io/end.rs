@@ -12,6 +12,7 @@ use super::Driver;
 use crate::driver::parting::{LEAVE, Parting, Stage};
 use crate::driver::transmission::Duty;
 use crate::error::{Error, Phase};
+use crate::session::Session;
 
 /// The end of the transmission phase.
 #[derive(Debug)]
@@ -35,7 +36,13 @@ impl Driver {
         let (output, woken) = (&mut self.output, &mut self.woken);
         let mut takes = false;
         let patience = match self.transmission.begin_poll(cx.waker(), output, woken) {
-            Duty::Serve => return Poll::Ready(None),
+            Duty::Serve => {
+                if self.callers.is_set() {
+                    self.callers.clear();
+                }
+                return Poll::Ready(None);
+            }
+            Duty::Await => return self.poll_callers(cx),
             Duty::Part => {
                 std::task::ready!(self.poll_look(cx));
                 if let Poll::Ready(ended) = self.poll_gone(cx) {
@@ -61,6 +68,21 @@ impl Driver {
             }
         }
         Poll::Ready(None)
+    }
+
+    /// Waits for the messages to come of requests that have begun. A caller that does not poll its
+    /// request cannot keep the connection open for longer than the server could.
+    fn poll_callers(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended>> {
+        if !self.callers.is_set() {
+            self.callers.set(self.shutdown_timeout);
+        }
+        if !self.callers.poll_over(cx) {
+            return Poll::Ready(None);
+        }
+        self.transmission.change(Session::give_up_callers);
+        // The next poll queues DISC.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Yields once before `DISC` is written, so that the runtime looks at its sockets: what the
@@ -97,7 +119,11 @@ impl Driver {
 
     /// Returns the end after `DISC`, with the reason why it was sent.
     fn parted(&self) -> Ended {
-        Ended::Orderly(self.transmission.refusal().unwrap_or_else(Error::closed))
+        Ended::Orderly(
+            self.transmission
+                .refusal(false)
+                .unwrap_or_else(Error::closed),
+        )
     }
 
     pub(super) fn eof(&self) -> Ended {

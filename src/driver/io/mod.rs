@@ -51,6 +51,8 @@ pub(super) struct Driver {
     stage: Stage,
     /// Whether the runtime was made to look at its sockets before `DISC`.
     looked: bool,
+    /// How long `DISC` waits for callers whose requests have messages to come.
+    callers: Timer,
     busy_poll: BusyPoll,
     /// Whether the last write waits for room in the socket.
     blocked: bool,
@@ -96,6 +98,7 @@ impl Driver {
             shutdown_timeout: config.shutdown_timeout,
             stage: Stage::Serving,
             looked: false,
+            callers: Timer::default(),
             busy_poll: BusyPoll::new(config.busy_poll, rouse),
             blocked: false,
             queued: false,

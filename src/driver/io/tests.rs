@@ -131,7 +131,7 @@ impl Stepped {
             let cookie = poll_fn(|cx| {
                 let waker = cx.waker();
                 self.transmission
-                    .poll_submit(&mut submission, &mut ticket, waker)
+                    .poll_submit(false, &mut submission, &mut ticket, waker)
             });
             cookies.push(cookie.await.unwrap());
         }

@@ -114,7 +114,7 @@ fn write(length: usize) -> Submission {
 async fn submit(transmission: &Transmission, submission: Submission) -> Result<Cookie, Error> {
     let mut submission = Some(submission);
     let mut ticket = None;
-    poll_fn(|cx| transmission.poll_submit(&mut submission, &mut ticket, cx.waker())).await
+    poll_fn(|cx| transmission.poll_submit(false, &mut submission, &mut ticket, cx.waker())).await
 }
 
 async fn call(transmission: &Transmission, submission: Submission) -> Result<Answer, Error> {

@@ -121,9 +121,10 @@ impl Transmission {
         self.clock.map(|clock| clock.elapsed())
     }
 
-    /// Submits a request, see [`Session::poll_submit`].
+    /// Submits a message, see [`Session::poll_message`].
     pub(crate) fn poll_submit(
         &self,
+        continues: bool,
         submission: &mut Option<Submission>,
         ticket: &mut Option<u64>,
         waker: &Waker,
@@ -131,7 +132,8 @@ impl Transmission {
         let now = self.now();
         let mut core = self.core();
         core.session.set_now(now);
-        let result = core.session.poll_submit(submission, ticket, waker);
+        let session = &mut core.session;
+        let result = session.poll_message(continues, submission, ticket, waker);
         if let Poll::Ready(Ok(_)) = result {
             self.publish(&core.session);
             Self::schedule(core);
@@ -161,9 +163,22 @@ impl Transmission {
         result
     }
 
-    /// Returns the reason why no request is taken any more, if so.
-    pub(crate) fn refusal(&self) -> Option<Error> {
-        self.core().session.refusal()
+    /// Begins a request of several messages, see [`Session::begin_several`].
+    pub(crate) fn begin_several(&self) -> bool {
+        self.core().session.begin_several()
+    }
+
+    /// Ends a request of several messages: all are queued or given up.
+    pub(crate) fn end_several(&self) {
+        let mut core = self.core();
+        if core.session.end_several() {
+            Self::schedule(core);
+        }
+    }
+
+    /// Returns the reason why a message is refused, if so, see [`Session::refusal`].
+    pub(crate) fn refusal(&self, continues: bool) -> Option<Error> {
+        self.core().session.refusal(continues)
     }
 
     pub(crate) fn poll_answer(&self, cookie: Cookie, waker: &Waker) -> Poll<Result<Answer, Error>> {
@@ -225,7 +240,7 @@ impl Transmission {
     /// Disconnects without waiting for requests in flight, but still takes their answers, until the
     /// server closes the connection or `patience` is over.
     pub(crate) fn leave(&self, patience: Duration) {
-        self.change(Session::close);
+        self.change(|session| session.refuse(Error::closed()));
         self.core().leaving = Some(patience);
         self.wake_driver();
     }

@@ -13,6 +13,9 @@ use crate::error::Error;
 pub(in crate::driver) enum Duty {
     /// Move bytes.
     Serve,
+    /// Move bytes, and wait for callers whose requests have messages to come: nothing else holds
+    /// `DISC` back.
+    Await,
     /// `DISC` is queued: write it, and wait for the server to close.
     Part,
     /// `DISC` is queued, and requests are in flight: write it, take their answers, and wait so long
@@ -64,6 +67,8 @@ impl Transmission {
             Duty::Drain(patience)
         } else if session.try_disconnect() {
             Duty::Part
+        } else if session.awaits_callers() {
+            Duty::Await
         } else {
             Duty::Serve
         };

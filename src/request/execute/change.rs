@@ -7,6 +7,7 @@ use crate::connection::Connection;
 use crate::driver::Transmission;
 use crate::error::{InvalidRequest, Result};
 use crate::export::Export;
+use crate::request::hold::Hold;
 use crate::request::op::{Trim, Write, WriteZeroes};
 use crate::request::range::Range;
 use crate::request::split::{self, Cut, Parts};
@@ -101,8 +102,9 @@ impl Execute for WriteZeroes {
         connection: &Connection,
         range: Range,
         flags: CommandFlags,
+        of: Option<&Hold>,
     ) -> Result<Option<Parts<()>>> {
-        Self::or_write(self, connection, range, flags)
+        Self::or_write(self, connection, range, flags, of)
     }
 
     fn unaligned(&mut self, request: &Unaligned) -> Result<Option<Parts<()>>, InvalidRequest> {

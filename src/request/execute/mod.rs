@@ -12,6 +12,7 @@ mod status;
 
 use bytes::Bytes;
 
+use super::hold::Hold;
 use super::op::{Cache, Flush, Operation};
 use super::range::Range;
 use super::split::{self, Cut, Parts};
@@ -78,12 +79,14 @@ pub trait Execute: Operation + Sized {
         false
     }
 
-    /// Returns the command as writes, or as an attempt that writes may follow, if it needs either.
+    /// Returns the command as writes, or as an attempt that writes may follow, if it needs either. `of`
+    /// is held by the request that it is a part of, if it is one.
     fn or_write(
         &self,
         _connection: &Connection,
         _range: Range,
         _flags: CommandFlags,
+        _of: Option<&Hold>,
     ) -> Result<Option<Parts<Self::Output>>> {
         Ok(None)
     }

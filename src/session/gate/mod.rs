@@ -20,6 +20,8 @@ pub struct Want {
     /// Of a change its span, see [`Barrier`](super::barrier::Barrier); of a flush the span before
     /// which all changes must be answered.
     pub span: u64,
+    /// Whether it is one of several messages of a request that has begun.
+    pub continues: bool,
 }
 
 /// A bound on requests and bytes in flight, first come, first served.
@@ -205,11 +207,17 @@ impl<T> Gate<T> {
         Some((ticket, waiter))
     }
 
-    /// Removes all waiting requests.
-    pub fn take_all(&mut self) -> impl Iterator<Item = Waiter<T>> + use<T> {
-        let line = std::mem::take(&mut self.line).into_values();
-        let held = std::mem::take(&mut self.held).into_values();
-        line.chain(held).chain(self.blocked.take_all())
+    /// Removes all waiting requests, or all that continue none.
+    pub fn turn_away(&mut self, all: bool) -> Vec<Waiter<T>> {
+        let waiting = self
+            .line
+            .iter()
+            .chain(&self.held)
+            .chain(self.blocked.iter());
+        let away = waiting.filter(|(_, waiter)| all || !waiter.want.continues);
+        let away: Vec<u64> = away.map(|(ticket, _)| *ticket).collect();
+        let removed = away.into_iter().map(|ticket| self.cancel(ticket));
+        removed.flatten().collect()
     }
 
     /// Moves requests that changes block from the line to the blocked ones, until the

@@ -9,6 +9,7 @@ fn want(bytes: u64) -> Want {
         changes: None,
         exclusive: false,
         span: 0,
+        continues: false,
     }
 }
 

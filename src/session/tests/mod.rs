@@ -13,6 +13,7 @@ mod neighbours;
 mod pieces;
 mod random;
 mod replies;
+mod several;
 mod share;
 mod simple;
 mod status;
