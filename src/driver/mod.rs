@@ -43,6 +43,7 @@ use negotiator::Negotiator;
 pub(crate) use options::OptionCall;
 use options::Outcome;
 use output::Output;
+pub(crate) use parting::LEAVE;
 pub(crate) use transmission::Transmission;
 
 use crate::driver::timer::{after, until};

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::timer::Timer;
 
 /// How long a server may take to close a connection, or to agree that a negotiation is over, once
-/// every handle is gone.
-pub(super) const LEAVE: Duration = Duration::from_millis(500);
+/// every handle is gone; and how long a disconnect that has given up waits for the connection's task.
+pub(crate) const LEAVE: Duration = Duration::from_millis(500);
 
 /// The stage of the transmission phase.
 pub(super) enum Stage {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::connection::Connection;
+use crate::driver::LEAVE;
 use crate::driver::runtime::check_time;
 use crate::driver::timer::{after, until};
 use crate::error::{Error, Phase, Result};
@@ -54,6 +55,9 @@ impl Disconnect {
     /// Waits at most `timeout` for requests in flight and for the server, and then ends the
     /// connection with an error. By default, requests in flight have no limit, and after them the
     /// server has the [`shutdown_timeout`](crate::Builder::shutdown_timeout).
+    ///
+    /// This holds even if the runtime that the connection was made on does not run, as a runtime of
+    /// one thread between two calls of `block_on`. The socket is then closed when it runs again.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -121,7 +125,8 @@ impl Disconnect {
         Ok(())
     }
 
-    /// Ends the connection at once. The server process, if any, is ended in the background.
+    /// Ends the connection at once. The server process, if any, is ended in the background, and so is
+    /// the connection if its runtime does not run.
     async fn give_up(&self, timeout: Duration) -> Error {
         let inner = self.connection.inner();
         let mut error = Error::timeout(Phase::Shutdown, timeout).at(&inner.site());
@@ -129,7 +134,7 @@ impl Disconnect {
             error = transmission.fail(error);
         }
         inner.given_up.cancel();
-        self.connection.closed().await;
+        until(after(LEAVE), self.connection.closed()).await;
         error
     }
 }

@@ -12,6 +12,7 @@ use nbd_client::{Connection, Error, InvalidUse, Phase, State};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::shared::watchdog;
 use crate::support::*;
 
 fn runtimes() -> Vec<Runtime> {
@@ -211,6 +212,29 @@ fn k05_a_runtime_that_shuts_down_answers_options() {
         drop(runtime);
         assert_eq!(lost_in(block_on(list)), Phase::Handshake);
     }
+}
+
+#[test]
+fn w12_a_disconnect_gives_up_although_the_runtime_of_the_connection_does_not_run() {
+    watchdog::within(|| {
+        let home = Builder::new_current_thread().enable_all().build().unwrap();
+        let server = Server::new(Export::new(1 << 20));
+        let conn = Connection::new();
+        home.block_on(async { conn.connect_stream(server.connect()).await })
+            .unwrap();
+        // Its clock moves on whenever there is nothing to do but wait.
+        let away = Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let limit = Duration::from_secs(9);
+        let ended = away.block_on(conn.disconnect().timeout(limit).into_future());
+        assert_matches!(ended, Err(Error::Timeout(Phase::Shutdown, _)));
+        // The connection ends as soon as its runtime runs.
+        let cause = home.block_on(conn.closed());
+        assert_matches!(cause, Error::Timeout(Phase::Shutdown, _));
+    });
 }
 
 #[test]
