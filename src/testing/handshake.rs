@@ -93,8 +93,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
             };
             let option = request.option;
             if option == OptionType::EXPORT_NAME {
-                let padding = !flags.contains(ClientFlags::NO_ZEROES);
-                return self.export_name(&request, padding).await;
+                return self.export_name(&request).await;
             }
             // P-016: without fixed newstyle, EXPORT_NAME is the only option.
             if !fixed {
@@ -271,11 +270,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
         Ok((name, found))
     }
 
-    async fn export_name(
-        mut self,
-        request: &OptionRequest,
-        padding: bool,
-    ) -> Result<Option<Agreed>, CodecError> {
+    async fn export_name(mut self, request: &OptionRequest) -> Result<Option<Agreed>, CodecError> {
         let server = self.server;
         let name = std::str::from_utf8(&request.data).unwrap_or("\0");
         let found = server.find(name);
@@ -288,9 +283,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Negotiation<'a, S> {
             return Ok(None);
         };
         let info = export.info(self.style, self.has_contexts(name));
-        // P-017: 124 zeroes follow unless NO_ZEROES was agreed.
-        info.encode(padding, self.framed.write_buffer_mut());
-        SinkExt::<ServerMessage>::flush(&mut self.framed).await?;
+        self.framed.send(ServerMessage::Export(info)).await?;
         Ok(Some(self.agreed(name, export)))
     }
 

@@ -119,6 +119,8 @@ impl Encoder<ClientMessage> for OptionCodec {
 pub struct ServerOptionCodec {
     offered: HandshakeFlags,
     greeted: bool,
+    /// Whether 124 zeroes follow the answer to `EXPORT_NAME`.
+    pads: bool,
 }
 
 impl ServerOptionCodec {
@@ -128,6 +130,7 @@ impl ServerOptionCodec {
         Self {
             offered,
             greeted: false,
+            pads: false,
         }
     }
 }
@@ -149,10 +152,10 @@ impl Decoder for ServerOptionCodec {
             return Err(ProtocolError::ClientFlags(bits).into());
         }
         src.advance(4);
+        let flags = ClientFlags::from_bits_retain(bits);
         self.greeted = true;
-        Ok(Some(ClientMessage::Flags(ClientFlags::from_bits_retain(
-            bits,
-        ))))
+        self.pads = !flags.contains(ClientFlags::NO_ZEROES);
+        Ok(Some(ClientMessage::Flags(flags)))
     }
 }
 
@@ -163,7 +166,7 @@ impl Encoder<ServerMessage> for ServerOptionCodec {
         match message {
             ServerMessage::Greeting(greeting) => greeting.encode(out),
             ServerMessage::Reply(reply) => reply.encode(out),
-            ServerMessage::Export(export) => export.encode(false, out),
+            ServerMessage::Export(export) => export.encode(self.pads, out),
         }
         Ok(())
     }

@@ -33,6 +33,24 @@ fn what_one_side_of_the_handshake_encodes_the_other_decodes() {
     );
 }
 
+// P-017
+#[test]
+fn zeroes_follow_the_answer_to_export_name_unless_the_client_wants_none() {
+    let export = ExportInfo {
+        size: 1 << 20,
+        flags: crate::wire::TransmissionFlags::HAS_FLAGS,
+    };
+    for (flags, length) in [(ClientFlags::all(), 10), (ClientFlags::FIXED_NEWSTYLE, 134)] {
+        let mut server = ServerOptionCodec::new(HandshakeFlags::all());
+        let mut bytes = BytesMut::from(&flags.bits().to_be_bytes()[..]);
+        server.decode(&mut bytes).unwrap().unwrap();
+        server
+            .encode(ServerMessage::Export(export), &mut bytes)
+            .unwrap();
+        assert_eq!(bytes.len(), length);
+    }
+}
+
 // P-013: only the two known flags are sent.
 #[test]
 fn client_flags_that_were_not_offered_are_refused() {

@@ -226,7 +226,7 @@ const fn chunk_name(chunk: ChunkType) -> &'static str {
 /// One reply message as a server sends it: head and body.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reply {
-    /// The head; a chunk's length is set from the body.
+    /// The head. The length of a chunk is that of the body, as [`chunk`](Self::chunk) sets it.
     pub head: ReplyHead,
     /// The body of a chunk, or the data of a simple reply to a read.
     pub body: Bytes,
