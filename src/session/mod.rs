@@ -2,7 +2,7 @@
 //! the queue of bytes to write, and the one terminal error.
 //!
 //! There is no runtime, no I/O and no clock here. The methods are of three kinds: for callers
-//! (`poll_submit`, `poll_answer`, `poll_chunk`, `abandon`), for the driver (`receive`,
+//! (`poll_message`, `poll_answer`, `poll_chunk`, `abandon`), for the driver (`receive`,
 //! `take_outbox`, `set_written`), and for the end (`close`, `fail`). Wakers are collected, never
 //! called: the owner of the lock around a session calls them after releasing the lock.
 #![allow(

@@ -10,10 +10,8 @@ use crate::wire::request::RequestHead;
 use crate::wire::{Command, CommandFlags};
 
 impl Session {
-    /// Queues the request as soon as there is room for it, whether or not the caller polls. From
-    /// then on it is sent, whatever the caller does. `ticket` is its ticket while it waits.
-    ///
-    /// Returns the cookie. If the request had a ticket, its answer may be there already.
+    /// Queues a request of one message, see [`poll_message`](Self::poll_message).
+    #[cfg(any(test, feature = "__internals"))]
     pub fn poll_submit(
         &mut self,
         submission: &mut Option<Submission>,
@@ -23,8 +21,11 @@ impl Session {
         self.poll_message(false, submission, ticket, waker)
     }
 
-    /// Queues a message as [`poll_submit`](Self::poll_submit) does. One that `continues` a request of
-    /// several messages is taken even if the session was closed after that had begun.
+    /// Queues a message as soon as there is room for it, whether or not the caller polls. From then on
+    /// it is sent, whatever the caller does. `ticket` is its ticket while it waits. One that `continues`
+    /// a request of several messages is taken even if the session was closed after that had begun.
+    ///
+    /// Returns the cookie. If the message had a ticket, its answer may be there already.
     pub fn poll_message(
         &mut self,
         continues: bool,

@@ -387,7 +387,7 @@ mod tests {
             let mark = unflushed.mark();
             unflushed.acknowledge(&(0..1), &data("y"), 1, false);
             unflushed.flushed(mark);
-            assert_eq!(unflushed.ranges().collect::<Vec<_>>(), [0..1]);
+            assert!(unflushed.ranges().eq(std::iter::once(0..1)));
         }
     }
 }
