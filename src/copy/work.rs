@@ -150,13 +150,13 @@ impl Worker {
 /// answer `EINVAL` to what the system calls otherwise than the protocol.
 fn is_bad_sector(fault: &CopyFault) -> bool {
     match fault {
-        CopyFault::Nbd { cause, .. } => match cause {
-            Error::Request(refused) => !matches!(
-                refused.errno(),
-                Errno::ESHUTDOWN | Errno::EPERM | Errno::ENOMEM
-            ),
-            _ => false,
-        },
+        CopyFault::Nbd {
+            cause: Error::Request(refused),
+            ..
+        } => !matches!(
+            refused.errno(),
+            Errno::ESHUTDOWN | Errno::EPERM | Errno::ENOMEM
+        ),
         // A file that has become shorter is another one.
         CopyFault::Io { cause, .. } => {
             raw_os_error(cause).is_some() && cause.kind() != io::ErrorKind::PermissionDenied
