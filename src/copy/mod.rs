@@ -336,9 +336,9 @@ impl Copying {
     }
 
     /// Ends the copy when a future ends, such as that of a signal, with
-    /// [`CopyFault::Cancelled`](crate::CopyFault::Cancelled). If [checkpoints](Self::checkpoints) are
-    /// kept, what is in flight is finished and flushed before, and a last one is kept, unless that takes
-    /// longer than 10 s.
+    /// [`CopyFault::Cancelled`](crate::CopyFault::Cancelled). What is in flight is finished before, unless
+    /// that takes longer than 10 s. If [checkpoints](Self::checkpoints) are kept, it is flushed, and a last
+    /// one is kept.
     pub fn cancel_on(mut self, cancel: impl Future<Output = ()> + Send + 'static) -> Self {
         self.cancel = Some(Box::pin(cancel));
         self
