@@ -33,7 +33,7 @@ fn what_one_side_of_the_handshake_encodes_the_other_decodes() {
     );
 }
 
-// P-017
+// P-017: 124 zeroes follow unless NO_ZEROES was agreed.
 #[test]
 fn zeroes_follow_the_answer_to_export_name_unless_the_client_wants_none() {
     let export = ExportInfo {
