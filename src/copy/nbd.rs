@@ -108,21 +108,6 @@ impl Nbd {
         with!(self, client => request::flush(client).await)
     }
 
-    /// Says for a server that cannot flush whether what it has acknowledged may be lost.
-    ///
-    /// # Errors
-    /// If it was lost with it.
-    pub(super) fn not_lost(&self) -> Result<()> {
-        let lost = match self {
-            Self::Connection(_) => Vec::new(),
-            Self::Disk(disk) => disk.status().maybe_lost,
-        };
-        match lost.is_empty() {
-            true => Ok(()),
-            false => Err(Error::maybe_lost(lost)),
-        }
-    }
-
     /// Returns the extents of a range; neighbours are joined as far as that helps who reads.
     pub(super) fn extents(&self, context: &str, range: Range<u64>) -> ExtentStream {
         with!(self, client => Extents::new(client.clone(), context, range).merged_for_reading().boxed())

@@ -178,12 +178,19 @@ pub(crate) fn file_id(_: &Metadata) -> Option<(u64, u64)> {
 /// file systems have no such thing.
 #[cfg(unix)]
 pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let directory = path
-        .canonicalize()
-        .ok()
-        .and_then(|path| File::open(path.parent()?).ok());
-    match directory.map(|directory| directory.sync_all()) {
-        Some(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+    use rustix::io::Errno;
+
+    let path = path.canonicalize();
+    let Some(Ok(directory)) = path.iter().find_map(|path| path.parent()).map(File::open) else {
+        return Ok(());
+    };
+    let has_none = [Errno::INVAL, Errno::NOTSUP, Errno::NOSYS, Errno::BADF];
+    match directory.sync_all() {
+        Err(error)
+            if !has_none
+                .iter()
+                .any(|none| Some(none.raw_os_error()) == error.raw_os_error()) =>
+        {
             Err(error)
         }
         _ => Ok(()),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::support::settle;
-use nbd_client::wire::{Command, Errno, TransmissionFlags as Flags};
+use nbd_client::wire::{Command, Errno};
 use nbd_client::{Connector, Retry, Side};
 
 both_runtimes!(a_read_that_fails_ends_the_copy_and_names_the_place);
@@ -189,20 +189,12 @@ fn replaced(place: &Arc<Mutex<Server>>) -> Connector {
 both_runtimes!(what_was_lost_with_a_server_is_copied_again);
 
 async fn what_was_lost_with_a_server_is_copied_again() {
-    what_was_lost_is_copied_again(Flags::SEND_FLUSH).await;
-}
-
-both_runtimes!(what_was_lost_with_a_server_that_cannot_flush_is_copied_again);
-
-async fn what_was_lost_with_a_server_that_cannot_flush_is_copied_again() {
-    what_was_lost_is_copied_again(Flags::empty()).await;
-}
-
-async fn what_was_lost_is_copied_again(flags: Flags) {
     // The first server forgets everything at half of the copy; only flushed writes would be kept.
-    let source = Export::new(4 << 20);
-    let destination = || Export::new(4 << 20).flags(Flags::HAS_FLAGS | flags);
-    let (first, second) = (destination(), destination());
+    let (source, first, second) = (
+        Export::new(4 << 20),
+        Export::new(4 << 20),
+        Export::new(4 << 20),
+    );
     source.fill(0, 4 << 20, 5);
     let old = Server::builder()
         .export("", first)
