@@ -65,18 +65,17 @@ async fn send<O: Execute>(
     let in_flight = hub.begin_flush();
     let mut answer = flush.submit();
     let (sender, receiver) = oneshot::channel();
-    let link = link.clone();
+    let (its, link) = (hub.clone(), link.clone());
     hub.spawn(async move {
-        let hub = in_flight.hub().clone();
-        let result = hub.unless_stalled(&link, &mut answer).await;
+        let result = its.unless_stalled(&link, &mut answer).await;
         let is_answered = result.is_some();
         if let Some(result) = &result {
-            hub.note_flush(result);
+            its.note_flush(result);
         }
         drop(in_flight);
         let _ = sender.send(result);
         if !is_answered {
-            hub.note_flush(&answer.await);
+            its.note_flush(&answer.await);
         }
     });
     let gone = || Some(Err(Error::closed().delivered(Delivery::MaybeSent)));

@@ -22,12 +22,6 @@ pub(in crate::disk) struct InFlight {
     number: u64,
 }
 
-impl InFlight {
-    pub(in crate::disk) const fn hub(&self) -> &Arc<Hub> {
-        &self.hub
-    }
-}
-
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.hub.core().flushes.in_flight.remove(&self.number);
