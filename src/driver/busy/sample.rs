@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 
 use crate::platform;
 
-/// So many waits at the beginning of a sample are not measured: a server that has slept between the
-/// requests of a client that sleeps needs some to keep pace with one that does not.
-pub(super) const WARM_UP: u32 = 16;
-/// Waits in another way may take more processor time than waits asleep, by one part in so many.
-const ALLOWANCE: u128 = 8;
+/// The clocks are read once in so many waits: reading them takes time, too, and that can decide whether
+/// the server keeps pace with a client that does not sleep. What comes before the first time is not
+/// measured.
+pub(super) const STRIDE: u32 = 16;
+
+/// Waits in another way may take more processor time than waits asleep, by this share.
+const ALLOWANCE: f64 = 0.125;
 
 /// The end of a wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
-    pub(super) thread: ThreadId,
     /// The processor time that the thread has taken.
     pub(super) spent: Duration,
     pub(super) at: Instant,
@@ -26,7 +27,6 @@ impl Moment {
     /// Returns this moment, if the system knows the processor time of a thread.
     pub(super) fn now(others: Option<Instant>) -> Option<Self> {
         Some(Self {
-            thread: thread::current().id(),
             spent: platform::thread_time()?,
             at: Instant::now(),
             others,
@@ -37,15 +37,14 @@ impl Moment {
 /// The processor time of some waits, and the progress between them.
 #[derive(Debug, Default)]
 pub(super) struct Sample {
-    /// The waits of the warm-up and those that were measured.
     pub(super) waits: u32,
-    /// Waits awake that went on asleep, and what could not be measured.
+    /// Waits awake that went on asleep, and waits that could not be measured.
     pub(super) misses: u32,
     /// Whether a wait has begun since the last interruption.
     pub(super) has_begun: bool,
-    /// The thread on which the present wait began, if it is awake.
-    pub(super) began_on: Option<ThreadId>,
-    /// The end of the last wait, and the progress before it.
+    /// The thread on which the last wait ended or, if it is awake, the present one began.
+    pub(super) on: Option<ThreadId>,
+    /// When the clocks were last read, and the progress before that.
     pub(super) last: Option<(Moment, u64)>,
     /// The processor time, and how long it took.
     spent: Duration,
@@ -54,40 +53,48 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Measures what has happened since the end of the last wait, unless the present one belongs to the
-    /// warm-up.
+    /// Counts the end of a wait. Once in [`STRIDE`] waits, measures what has happened since it was last
+    /// measured.
     pub(super) fn add(&mut self, progress: u64, now: impl FnOnce() -> Option<Moment>) {
-        if self.waits < WARM_UP {
-            self.waits += 1;
+        let on = thread::current().id();
+        if self.on.replace(on).is_some_and(|before| before != on) {
+            self.last = None;
+            self.misses = self.misses.saturating_add(1);
+            return;
+        }
+        self.waits += 1;
+        if !self.waits.is_multiple_of(STRIDE) {
             return;
         }
         let Some(now) = now() else { return };
         let Some((last, before)) = self.last.replace((now, progress)) else {
             return;
         };
-        let has_moved =
-            last.thread != now.thread || self.began_on.is_some_and(|on| on != now.thread);
-        if has_moved || now.others.is_some_and(|at| at >= last.at) {
+        if now.others.is_some_and(|at| at >= last.at) {
             self.misses = self.misses.saturating_add(1);
             return;
         }
-        self.waits += 1;
         self.spent += now.spent.saturating_sub(last.spent);
         self.took += now.at.saturating_duration_since(last.at);
         self.progress += progress.saturating_sub(before);
     }
 
     /// Returns whether so much more processor time was spent than by waits `asleep` that another way
-    /// does not pay.
-    pub(super) fn exceeds(&self, asleep: &Self) -> bool {
-        let [done, whole] = [self.progress, asleep.progress].map(u128::from);
-        let [spent, allowed] = [self.spent, asleep.spent].map(|spent| spent.as_nanos());
-        spent * whole * ALLOWANCE > allowed * (done * ALLOWANCE + whole)
+    /// does not pay, if it is measured for `size` times as much progress.
+    pub(super) fn exceeds(&self, asleep: &Self, size: u32) -> bool {
+        let spent = self.spent.as_secs_f64() / asleep.spent.as_secs_f64();
+        let done = self.progress as f64 / asleep.progress as f64;
+        spent > done + ALLOWANCE * f64::from(size)
     }
 
-    /// Returns whether as much was done as by waits `asleep`, for hardly more processor time.
-    pub(super) fn pays(&self, asleep: &Self) -> bool {
-        self.progress > 0 && self.progress >= asleep.progress && !self.exceeds(asleep)
+    /// Returns whether `size` times as much was done as by waits `asleep`.
+    pub(super) fn is_done(&self, asleep: &Self, size: u32) -> bool {
+        self.progress >= asleep.progress.saturating_mul(size.into())
+    }
+
+    /// Returns whether that much was done for hardly more processor time than by waits `asleep`.
+    pub(super) fn pays(&self, asleep: &Self, size: u32) -> bool {
+        self.progress > 0 && self.is_done(asleep, size) && !self.exceeds(asleep, size)
     }
 
     /// Returns what the same progress costs in this way. Processor time counts more: half of it is worth

@@ -2,10 +2,14 @@
 
 use std::thread;
 
-use super::sample::{Moment, Sample, WARM_UP};
+use super::sample::{Moment, STRIDE, Sample};
 
-/// The number of waits asleep that are measured. As much progress is then measured in other ways.
+/// The number of waits asleep that are measured.
 const SAMPLE: u32 = 64;
+/// How many times as much progress is made awake before that is measured, and how many times as much
+/// is then measured. Threads of a server that have been waiting for one another need so long to keep
+/// pace with a client that does not sleep.
+const LONG: u32 = 8;
 /// The number of misses that end the measurement of another way, the warm-up included: of waits that
 /// could not be measured, and of those that began awake and went on asleep. A wait awake that ends on
 /// another thread is one, too: to wake that thread takes processor time that is not measured.
@@ -13,9 +17,11 @@ const MISSES: u32 = 8;
 /// A verdict that differs from the last one holds for so many waits.
 const FIRST: u32 = 512;
 /// A verdict that confirms the last one holds for so many times as many waits.
-const GROWTH: u32 = 4;
+const GROWTH: u32 = 8;
 /// A verdict holds for so many waits at most.
-const MOST: u32 = 8192;
+const MOST: u32 = 32_768;
+/// To settle is given up if it costs so many times as much as the best way so far.
+const HOPELESS: f64 = 2.0;
 /// A way must cost so much less than the last one to take its place.
 const BETTER: f64 = 0.9;
 /// After more than a few requests in flight, so many waits are asleep before the thread is roused again.
@@ -32,8 +38,35 @@ pub(super) enum Way {
     Awake,
 }
 
-impl Way {
-    const ALL: [Self; 3] = [Self::Asleep, Self::Roused, Self::Awake];
+/// Waits that are measured, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Trial {
+    Asleep,
+    Roused,
+    /// Awake, until the server keeps pace.
+    Settling,
+    Awake,
+}
+
+impl Trial {
+    /// Those that count for the verdict.
+    const COUNTED: [Self; 3] = [Self::Asleep, Self::Roused, Self::Awake];
+
+    const fn way(self) -> Way {
+        match self {
+            Self::Asleep => Way::Asleep,
+            Self::Roused => Way::Roused,
+            Self::Settling | Self::Awake => Way::Awake,
+        }
+    }
+
+    /// How many times as much progress is measured as asleep.
+    const fn size(self) -> u32 {
+        match self {
+            Self::Asleep | Self::Roused => 1,
+            Self::Settling | Self::Awake => LONG,
+        }
+    }
 }
 
 /// Measures some waits in each way, then has the connection wait in the way that pays most, and after a
@@ -46,8 +79,8 @@ impl Way {
 pub(super) struct Judge {
     can_rouse: bool,
     stage: Stage,
-    /// The waits that are being measured, in the order of [`Way::ALL`].
-    samples: [Sample; 3],
+    /// The waits that are being measured, one for each [`Trial`].
+    samples: [Sample; 4],
     /// The last verdict.
     way: Way,
     /// So many waits more are asleep instead of roused.
@@ -58,8 +91,8 @@ pub(super) struct Judge {
 
 #[derive(Debug)]
 enum Stage {
-    /// Waits in this way are being measured.
-    Measuring(Way),
+    /// These waits are being measured.
+    Measuring(Trial),
     /// The last verdict holds for so many more waits.
     Judged(u32),
 }
@@ -69,7 +102,7 @@ impl Judge {
     pub(super) fn new(can_rouse: bool) -> Self {
         Self {
             can_rouse,
-            stage: Stage::Measuring(Way::Asleep),
+            stage: Stage::Measuring(Trial::Asleep),
             samples: Default::default(),
             way: Way::Asleep,
             pause: 0,
@@ -85,17 +118,17 @@ impl Judge {
     /// Returns how to wait now.
     pub(super) fn begin(&mut self) -> Way {
         match &mut self.stage {
-            Stage::Measuring(way) => {
-                let sample = &mut self.samples[*way as usize];
+            Stage::Measuring(trial) => {
+                let sample = &mut self.samples[*trial as usize];
                 sample.has_begun = true;
-                if *way == Way::Awake {
-                    sample.began_on = Some(thread::current().id());
+                if trial.way() == Way::Awake {
+                    sample.on = Some(thread::current().id());
                 }
-                *way
+                trial.way()
             }
             Stage::Judged(0) => {
                 self.samples = Default::default();
-                self.stage = Stage::Measuring(Way::Asleep);
+                self.stage = Stage::Measuring(Trial::Asleep);
                 Way::Asleep
             }
             Stage::Judged(left) => {
@@ -112,59 +145,54 @@ impl Judge {
     /// Notes that data came at the end of a wait. `progress` is what had come before, since the
     /// connection began.
     pub(super) fn hit(&mut self, progress: u64, now: impl FnOnce() -> Option<Moment>) {
-        let Stage::Measuring(way) = self.stage else {
+        let Stage::Measuring(trial) = self.stage else {
             return;
         };
-        let [asleep, rest @ ..] = &mut self.samples;
-        let is_over = match way {
-            Way::Asleep => {
-                asleep.add(progress, now);
-                // Where not even waits asleep can be measured, nothing is known of other ways.
-                if asleep.misses >= SAMPLE {
-                    return self.decide();
-                }
-                asleep.waits >= WARM_UP + SAMPLE && asleep.progress > 0
-            }
-            _ => {
-                let sample = &mut rest[way as usize - 1];
-                sample.add(progress, now);
-                sample.misses >= MISSES
-                    || sample.exceeds(asleep)
-                    || sample.progress >= asleep.progress
-            }
-        };
-        if is_over {
-            self.go_on(way);
+        self.samples[trial as usize].add(progress, now);
+        if self.is_over(trial) {
+            self.go_on(trial);
+        }
+    }
+
+    fn is_over(&self, trial: Trial) -> bool {
+        let [asleep, ..] = &self.samples;
+        let sample = &self.samples[trial as usize];
+        let is_long = sample.waits >= STRIDE + SAMPLE;
+        match trial {
+            Trial::Asleep => sample.misses >= SAMPLE || is_long && sample.progress > 0,
+            _ if sample.misses >= MISSES || sample.is_done(asleep, trial.size()) => true,
+            Trial::Settling => is_long && sample.cost() > HOPELESS * self.best().1,
+            Trial::Roused | Trial::Awake => sample.exceeds(asleep, trial.size()),
         }
     }
 
     /// Notes that a wait that began awake goes on asleep.
     pub(super) fn miss(&mut self) {
         match self.stage {
-            Stage::Measuring(way) => self.count_miss(way),
+            Stage::Measuring(trial) => self.count_miss(trial),
             // Enough of them, and it is time to measure again.
             Stage::Judged(left) => self.stage = Stage::Judged(left.saturating_sub(FIRST)),
         }
     }
 
-    fn count_miss(&mut self, way: Way) {
-        let sample = &mut self.samples[way as usize];
+    fn count_miss(&mut self, trial: Trial) {
+        let sample = &mut self.samples[trial as usize];
         sample.misses += 1;
-        if way != Way::Asleep && sample.misses >= MISSES {
-            self.go_on(way);
+        if trial != Trial::Asleep && sample.misses >= MISSES {
+            self.go_on(trial);
         }
     }
 
     /// Leaves what happens until the next wait out of what is measured.
     pub(super) fn interrupt(&mut self) {
-        let Stage::Measuring(way) = self.stage else {
+        let Stage::Measuring(trial) = self.stage else {
             return;
         };
-        let sample = &mut self.samples[way as usize];
+        let sample = &mut self.samples[trial as usize];
         sample.last = None;
         // If this happens often, the measurement would never end.
         if std::mem::take(&mut sample.has_begun) {
-            self.count_miss(way);
+            self.count_miss(trial);
         }
     }
 
@@ -173,28 +201,38 @@ impl Judge {
         self.pause = PAUSE;
     }
 
-    /// Measures the next way, or judges.
-    fn go_on(&mut self, measured: Way) {
-        let next = match measured {
-            Way::Asleep if self.can_rouse => Way::Roused,
-            Way::Asleep | Way::Roused => Way::Awake,
-            Way::Awake => return self.decide(),
+    /// Goes on to the next trial, or judges.
+    fn go_on(&mut self, ended: Trial) {
+        let [asleep, ..] = &self.samples;
+        let next = match ended {
+            // Where not even waits asleep can be measured, nothing is known of other ways.
+            Trial::Asleep if asleep.misses >= SAMPLE => return self.decide(),
+            Trial::Asleep if self.can_rouse => Trial::Roused,
+            Trial::Asleep | Trial::Roused => Trial::Settling,
+            Trial::Settling if self.samples[ended as usize].is_done(asleep, LONG) => Trial::Awake,
+            Trial::Settling | Trial::Awake => return self.decide(),
         };
         self.stage = Stage::Measuring(next);
     }
 
-    fn decide(&mut self) {
+    /// Returns the way that has cost least of those that pay, and what it has cost.
+    fn best(&self) -> (Way, f64) {
         let [asleep, ..] = &self.samples;
-        let measured = Way::ALL.into_iter().zip(&self.samples);
-        let costs = measured
-            .filter(|(_, sample)| sample.pays(asleep))
-            .map(|(way, sample)| {
+        Trial::COUNTED
+            .into_iter()
+            .map(|trial| (trial, &self.samples[trial as usize]))
+            .filter(|(trial, sample)| sample.pays(asleep, trial.size()))
+            .map(|(trial, sample)| {
+                let way = trial.way();
                 let factor = if way == self.way { BETTER } else { 1.0 };
                 (way, sample.cost() * factor)
-            });
-        let way = costs
+            })
             .min_by(|(_, one), (_, other)| one.total_cmp(other))
-            .map_or(Way::Asleep, |(way, _)| way);
+            .unwrap_or((Way::Asleep, asleep.cost()))
+    }
+
+    fn decide(&mut self) {
+        let (way, _) = self.best();
         self.term = if way == self.way {
             (self.term * GROWTH).min(MOST)
         } else {
