@@ -63,7 +63,7 @@ impl Sample {
             return;
         }
         self.waits += 1;
-        if !self.waits.is_multiple_of(STRIDE) {
+        if self.waits % STRIDE != 0 {
             return;
         }
         let Some(now) = now() else { return };

@@ -6,13 +6,13 @@ use super::sample::{Moment, STRIDE, Sample};
 
 /// The number of waits asleep that are measured.
 const SAMPLE: u32 = 64;
-/// How many times as much progress is made awake before that is measured, and how many times as much
-/// is then measured. Threads of a server that have been waiting for one another need so long to keep
+/// How many times as much progress as asleep is made awake before that is measured, and how many times as
+/// much is then measured. Threads of a server that have been waiting for one another need so long to keep
 /// pace with a client that does not sleep.
 const LONG: u32 = 8;
-/// The number of misses that end the measurement of another way, the warm-up included: of waits that
-/// could not be measured, and of those that began awake and went on asleep. A wait awake that ends on
-/// another thread is one, too: to wake that thread takes processor time that is not measured.
+/// The number of misses that end a trial of another way: of waits that could not be measured, and of those
+/// that began awake and went on asleep. A wait awake that ends on another thread is one, too: to wake that
+/// thread takes processor time that is not measured.
 const MISSES: u32 = 8;
 /// A verdict that differs from the last one holds for so many waits.
 const FIRST: u32 = 512;
@@ -20,7 +20,7 @@ const FIRST: u32 = 512;
 const GROWTH: u32 = 8;
 /// A verdict holds for so many waits at most.
 const MOST: u32 = 32_768;
-/// To settle is given up if it costs so many times as much as the best way so far.
+/// Settling is given up if it costs so many times as much as the best way so far.
 const HOPELESS: f64 = 2.0;
 /// A way must cost so much less than the last one to take its place.
 const BETTER: f64 = 0.9;
@@ -83,10 +83,10 @@ pub(super) struct Judge {
     samples: [Sample; 4],
     /// The last verdict.
     way: Way,
-    /// So many waits more are asleep instead of roused.
-    pause: u32,
     /// For how many waits it holds, or held.
     term: u32,
+    /// So many waits more are asleep instead of roused.
+    pause: u32,
 }
 
 #[derive(Debug)]
@@ -105,8 +105,8 @@ impl Judge {
             stage: Stage::Measuring(Trial::Asleep),
             samples: Default::default(),
             way: Way::Asleep,
-            pause: 0,
             term: FIRST / GROWTH,
+            pause: 0,
         }
     }
 
@@ -228,7 +228,7 @@ impl Judge {
                 (way, sample.cost() * factor)
             })
             .min_by(|(_, one), (_, other)| one.total_cmp(other))
-            .unwrap_or((Way::Asleep, asleep.cost()))
+            .unwrap_or((Way::Asleep, f64::INFINITY))
     }
 
     fn decide(&mut self) {
