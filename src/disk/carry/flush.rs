@@ -29,8 +29,8 @@ pub(super) async fn flush<O: Execute>(hub: Arc<Hub>, request: Lasting<O>) -> Res
                 hub.other_flushes().await;
                 return Ok(output);
             }
-            // An earlier one has failed: unless that is forgiven by now, it is said. By then its own task
-            // has recorded it, so a caller who is told of it can forgive it.
+            // An earlier one has failed: unless that is forgiven by now, it is said. Its own task has
+            // recorded it first, unless its link had fallen silent, so the caller can forgive it.
             Err(Error::DurabilityUnknown(_)) => {
                 hub.flushed(mark);
                 hub.other_flushes().await;

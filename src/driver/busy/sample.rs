@@ -37,13 +37,16 @@ impl Moment {
 /// The processor time of some waits, and the progress between them.
 #[derive(Debug, Default)]
 pub(super) struct Sample {
-    pub(super) waits: u32,
+    /// The waits that have ended on the thread on which they began.
+    waits: u32,
+    /// Those that were measured.
+    pub(super) measured: u32,
     /// Waits awake that went on asleep, and waits that could not be measured.
     pub(super) misses: u32,
     /// Whether a wait has begun since the last interruption.
     pub(super) has_begun: bool,
     /// The thread on which the last wait ended or, if it is awake, the present one began.
-    pub(super) on: Option<ThreadId>,
+    on: Option<ThreadId>,
     /// When the clocks were last read, and the progress before that.
     pub(super) last: Option<(Moment, u64)>,
     /// The processor time, and how long it took.
@@ -53,16 +56,27 @@ pub(super) struct Sample {
 }
 
 impl Sample {
+    /// Notes the thread on which a wait begins or ends. Returns whether the last one was the same: each
+    /// has its own clock.
+    pub(super) fn be_on(&mut self, thread: ThreadId) -> bool {
+        let is_same = self
+            .on
+            .replace(thread)
+            .is_none_or(|before| before == thread);
+        if !is_same {
+            self.last = None;
+            self.misses = self.misses.saturating_add(1);
+        }
+        is_same
+    }
+
     /// Counts the end of a wait. Once in [`STRIDE`] waits, measures what has happened since it was last
     /// measured.
     pub(super) fn add(&mut self, progress: u64, now: impl FnOnce() -> Option<Moment>) {
-        let on = thread::current().id();
-        if self.on.replace(on).is_some_and(|before| before != on) {
-            self.last = None;
-            self.misses = self.misses.saturating_add(1);
+        if !self.be_on(thread::current().id()) {
             return;
         }
-        self.waits += 1;
+        self.waits = self.waits.saturating_add(1);
         if self.waits % STRIDE != 0 {
             return;
         }
@@ -74,6 +88,7 @@ impl Sample {
             self.misses = self.misses.saturating_add(1);
             return;
         }
+        self.measured += STRIDE;
         self.spent += now.spent.saturating_sub(last.spent);
         self.took += now.at.saturating_duration_since(last.at);
         self.progress += progress.saturating_sub(before);

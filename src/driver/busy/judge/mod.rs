@@ -2,17 +2,17 @@
 
 use std::thread;
 
-use super::sample::{Moment, STRIDE, Sample};
+use super::sample::{Moment, Sample};
 
 /// The number of waits asleep that are measured.
 const SAMPLE: u32 = 64;
-/// How many times as much progress as asleep is made awake before that is measured, and how many times as
-/// much is then measured. Threads of a server that have been waiting for one another need so long to keep
-/// pace with a client that does not sleep.
+/// How many times as much progress as asleep is made awake before waits awake are measured, and how many
+/// times as much is measured then. Threads of a server that have been waiting for one another need so long
+/// to keep pace with a client that does not sleep.
 const LONG: u32 = 8;
-/// The number of misses that end a trial of another way: of waits that could not be measured, and of those
-/// that began awake and went on asleep. A wait awake that ends on another thread is one, too: to wake that
-/// thread takes processor time that is not measured.
+/// The number of misses that end a trial roused, and so many times more one that is longer: of waits that
+/// could not be measured, and of those that began awake and went on asleep. A wait awake that begins or
+/// ends on another thread is one, too: to wake that thread takes processor time that is not measured.
 const MISSES: u32 = 8;
 /// A verdict that differs from the last one holds for so many waits.
 const FIRST: u32 = 512;
@@ -20,7 +20,7 @@ const FIRST: u32 = 512;
 const GROWTH: u32 = 8;
 /// A verdict holds for so many waits at most.
 const MOST: u32 = 32_768;
-/// Settling is given up if it costs so many times as much as the best way so far.
+/// Settling is given up if its [cost](Sample::cost) is so many times that of the best way so far.
 const HOPELESS: f64 = 2.0;
 /// A way must cost so much less than the last one to take its place.
 const BETTER: f64 = 0.9;
@@ -65,6 +65,15 @@ impl Trial {
         match self {
             Self::Asleep | Self::Roused => 1,
             Self::Settling | Self::Awake => LONG,
+        }
+    }
+
+    /// The number of misses that end it.
+    const fn misses(self) -> u32 {
+        match self {
+            // Where not even waits asleep can be measured, nothing is known of other ways.
+            Self::Asleep => SAMPLE,
+            _ => MISSES * self.size(),
         }
     }
 }
@@ -122,7 +131,7 @@ impl Judge {
                 let sample = &mut self.samples[*trial as usize];
                 sample.has_begun = true;
                 if trial.way() == Way::Awake {
-                    sample.on = Some(thread::current().id());
+                    sample.be_on(thread::current().id());
                 }
                 trial.way()
             }
@@ -157,10 +166,11 @@ impl Judge {
     fn is_over(&self, trial: Trial) -> bool {
         let [asleep, ..] = &self.samples;
         let sample = &self.samples[trial as usize];
-        let is_long = sample.waits >= STRIDE + SAMPLE;
+        let is_long = sample.measured >= SAMPLE;
         match trial {
-            Trial::Asleep => sample.misses >= SAMPLE || is_long && sample.progress > 0,
-            _ if sample.misses >= MISSES || sample.is_done(asleep, trial.size()) => true,
+            _ if sample.misses >= trial.misses() => true,
+            Trial::Asleep => is_long && sample.progress > 0,
+            _ if sample.is_done(asleep, trial.size()) => true,
             Trial::Settling => is_long && sample.cost() > HOPELESS * self.best().1,
             Trial::Roused | Trial::Awake => sample.exceeds(asleep, trial.size()),
         }
@@ -178,7 +188,7 @@ impl Judge {
     fn count_miss(&mut self, trial: Trial) {
         let sample = &mut self.samples[trial as usize];
         sample.misses += 1;
-        if trial != Trial::Asleep && sample.misses >= MISSES {
+        if trial != Trial::Asleep && sample.misses >= trial.misses() {
             self.go_on(trial);
         }
     }
@@ -205,8 +215,7 @@ impl Judge {
     fn go_on(&mut self, ended: Trial) {
         let [asleep, ..] = &self.samples;
         let next = match ended {
-            // Where not even waits asleep can be measured, nothing is known of other ways.
-            Trial::Asleep if asleep.misses >= SAMPLE => return self.decide(),
+            Trial::Asleep if asleep.misses >= ended.misses() => return self.decide(),
             Trial::Asleep if self.can_rouse => Trial::Roused,
             Trial::Asleep | Trial::Roused => Trial::Settling,
             Trial::Settling if self.samples[ended as usize].is_done(asleep, LONG) => Trial::Awake,

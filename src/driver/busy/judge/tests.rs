@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::driver::busy::sample::STRIDE;
 
 fn moment(spent: Duration, at: Instant) -> Moment {
     Moment {
@@ -181,7 +182,7 @@ fn what_costs_much_is_not_tried_for_long() {
 fn misses_end_a_sample_and_shorten_what_follows() {
     let mut bench = Bench::default();
     bench.wait(ONCE, (20, 1), (10, 1));
-    for _ in 0..MISSES {
+    for _ in 0..LONG * MISSES {
         assert_eq!(bench.judge.begin(), Way::Awake);
         bench.judge.miss();
     }
@@ -210,7 +211,7 @@ fn interruptions_are_not_measured_and_end_a_sample_awake() {
     bench.wait(ONCE - 1, (20, 1), (10, 1));
     bench.judge.interrupt();
     bench.spent += Duration::from_secs(3600);
-    bench.wait(2, (20, 1), (24, 1));
+    bench.wait(1 + STRIDE, (20, 1), (24, 1));
     let awake = bench.wait(LONG_ONCE + FIRST, (20, 1), (24, 1));
     assert!(awake < LONG_ONCE, "not measured as an hour");
 
@@ -220,7 +221,7 @@ fn interruptions_are_not_measured_and_end_a_sample_awake() {
         bench.judge.interrupt();
         bench.wait(1, (20, 1), (10, 1)) == 1
     });
-    assert_eq!(rounds.count() as u32, MISSES);
+    assert_eq!(rounds.count() as u32, LONG * MISSES);
 }
 
 #[test]
@@ -249,10 +250,31 @@ fn hit(judge: &mut Judge, progress: u64, moment: Moment, is_elsewhere: bool) {
 fn waits_that_end_on_another_thread_are_misses() {
     let mut bench = Bench::default();
     bench.wait(ONCE, (20, 1), (10, 1));
-    for at in 0..2 * u64::from(MISSES) {
+    for at in 0..u64::from(LONG * MISSES) {
         assert_eq!(bench.judge.begin(), Way::Awake);
         let moment = moment(bench.spent, bench.at);
         hit(&mut bench.judge, bench.progress + at, moment, at % 2 == 1);
+    }
+    // The next one begins elsewhere than the last one has ended.
+    bench.wait(1, (20, 1), (10, 1));
+    assert_eq!(bench.wait(FIRST, (20, 1), (10, 1)), 0, "lost");
+}
+
+#[test]
+fn waits_that_begin_on_another_thread_are_misses() {
+    let mut bench = Bench::default();
+    bench.wait(ONCE, (20, 1), (10, 1));
+    let (judge, moment) = (&mut bench.judge, moment(bench.spent, bench.at));
+    let mut wait = |at| {
+        assert_eq!(judge.begin(), Way::Awake);
+        judge.hit(bench.progress + at, || Some(moment));
+    };
+    for at in 0..u64::from(LONG * MISSES) + 1 {
+        if at % 2 == 1 {
+            thread::scope(|scope| scope.spawn(|| wait(at)).join().unwrap());
+        } else {
+            wait(at);
+        }
     }
     assert_eq!(bench.wait(FIRST, (20, 1), (10, 1)), 0, "lost");
 }
