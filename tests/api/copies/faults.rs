@@ -1,6 +1,6 @@
 //! Servers that fail, and servers that are lost.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -196,25 +196,24 @@ async fn what_was_lost_with_a_server_is_copied_again() {
         Export::new(4 << 20),
     );
     source.fill(0, 4 << 20, 5);
+    let place = Arc::new(Mutex::new(Server::new(second.clone())));
+    let (next, writes) = (place.lock().unwrap().clone(), AtomicU64::new(0));
+    let replacing = place.clone();
     let old = Server::builder()
         .export("", first)
-        .latency(Duration::from_micros(300))
+        .hang_up_on(move |request| {
+            let is_write = request.command == Command::WRITE;
+            let is_over = is_write && writes.fetch_add(1, Ordering::SeqCst) >= 32;
+            if is_over {
+                *replacing.lock().unwrap() = next.clone();
+            }
+            is_over
+        })
         .build();
-    let new = Server::new(second.clone());
-    let place = Arc::new(Mutex::new(old.clone()));
+    *place.lock().unwrap() = old;
     let copying = copy(connect(&source).await, replaced(&place)).retry(quick());
-    let copying = copying.request_size(65536).requests(1);
-    let mut progress = Box::pin(copying.progress().updates(Duration::ZERO));
-    let restart = async move {
-        use futures::StreamExt;
-        while progress.next().await.is_some_and(|now| now.done < 2 << 20) {}
-        *place.lock().unwrap() = new;
-        old.hang_up();
-        while progress.next().await.is_some() {}
-    };
-    // In one task: the copy does not end before the server does.
-    let (copied, ()) = tokio::join!(run(copying), restart);
-    let copied = copied.unwrap();
+    let copying = copying.request_size(65536).requests(1).connections(1);
+    let copied = run(copying).await.unwrap();
     same(&source, &second);
     assert!(copied.repeated >= 2 << 20, "{copied:?}");
     assert_eq!(copied.data + copied.zeroes, copied.size);
@@ -248,12 +247,21 @@ async fn what_is_lost_while_it_is_flushed_is_copied_again() {
             _ => Duration::ZERO,
         })
         .build();
-    let last = Server::new(kept.clone());
+    // The last one has lost what the second was told after its first flush.
+    let (content, is_lost) = (kept.clone(), AtomicBool::new(false));
+    let last = Server::builder()
+        .export("", kept.clone())
+        .fail_with(move |_| {
+            if !is_lost.swap(true, Ordering::SeqCst) {
+                content.fill(0, HALF, 0);
+            }
+            None
+        })
+        .build();
     let place = Arc::new(Mutex::new(old.clone()));
     let copying = copy(connect(&source).await, replaced(&place)).retry(quick());
     let copying = copying.request_size(65536).requests(1).connections(1);
     let mut progress = Box::pin(copying.progress().updates(Duration::ZERO));
-    let content = kept.clone();
     let restarts = async move {
         use futures::StreamExt;
         while progress.next().await.is_some_and(|now| now.done < HALF) {}
@@ -264,11 +272,8 @@ async fn what_is_lost_while_it_is_flushed_is_copied_again() {
         *place.lock().unwrap() = last;
         new.hang_up();
         assert_eq!(flushes.load(Ordering::SeqCst), 2);
-        // It has lost what it was told after its first flush.
-        content.fill(0, HALF, 0);
         while progress.next().await.is_some() {}
     };
-    // In one task: what was written is gone before the copy connects again.
     let (copied, ()) = tokio::join!(run(copying), restarts);
     same(&source, &kept);
     let copied = copied.unwrap();

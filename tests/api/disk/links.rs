@@ -21,7 +21,7 @@ async fn further_links_are_opened_on_demand() {
     load(&disk, 3).await;
     assert_eq!(disk.status().links, 3);
     watch(disk.close()).await.unwrap();
-    assert_eq!(server.connections(), 0);
+    watch(server.connected(0)).await;
 }
 
 both_runtimes!(without_multi_conn_there_is_one_link);

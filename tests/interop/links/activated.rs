@@ -64,14 +64,14 @@ mod nbdkit {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_child_outlives_the_link_that_has_started_it() {
         let slow = Storage::new();
-        let link = Connection::builder().stall_timeout(Duration::from_secs(2));
+        let link = Connection::builder().stall_timeout(Duration::from_secs(6));
         let disk = Disk::builder().link(link).connections(2);
         let disk = disk.drain(Duration::from_millis(1));
         let server = Connector::socket_activation(slow.activated());
         let disk = disk.open(server).await.unwrap();
         let pid = slow.pid();
         // In one task: none is over before all have begun.
-        let reads = (0..32).map(|_| disk.read(0, 512).into_future());
+        let reads = (0..17).map(|_| disk.read(0, 512).into_future());
         futures::future::try_join_all(reads).await.unwrap();
         eventually("there are two links", || disk.status().links == 2).await;
         let mut events = disk.events();

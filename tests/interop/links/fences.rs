@@ -30,7 +30,7 @@ fn builder(fence: Fence) -> DiskBuilder {
 
 /// A disk that gives a link up when a write is held up, and not when the machine is busy.
 fn impatient(fence: Fence, drain: Duration) -> DiskBuilder {
-    let link = Connection::builder().stall_timeout(Duration::from_secs(2));
+    let link = Connection::builder().stall_timeout(Duration::from_secs(6));
     let link = link.child_kill_delay(LONG);
     builder(fence).link(link).drain(drain)
 }
@@ -173,7 +173,7 @@ mod nbdkit {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_child_that_serves_another_link_is_ended() {
         let slow = Storage::new();
-        let link = Connection::builder().stall_timeout(Duration::from_secs(2));
+        let link = Connection::builder().stall_timeout(Duration::from_secs(6));
         let link = link.child_kill_delay(Duration::from_secs(1));
         let disk = builder(Fence::process_gone()).link(link).connections(2);
         let disk = disk.drain(Duration::from_millis(1));
@@ -181,7 +181,7 @@ mod nbdkit {
         let disk = disk.open(connector).await.unwrap();
         let group = slow.pid();
         // More than one link is to have, in one task: none is over before all have begun.
-        let reads = (0..32).map(|_| disk.read(0, 512).into_future());
+        let reads = (0..17).map(|_| disk.read(0, 512).into_future());
         futures::future::try_join_all(reads).await.unwrap();
         eventually("there are two links", || disk.status().links == 2).await;
         let first = begun_over_the_second(&disk, &slow).await;

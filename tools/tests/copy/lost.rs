@@ -1,5 +1,6 @@
 //! Servers that are killed and come back.
 
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -61,9 +62,7 @@ fn serve(socket: &str, file: &str) -> Child {
 
 /// Waits until a server listens. Its socket has a name before that.
 fn listens(socket: &str) {
-    eventually("a server", || {
-        std::os::unix::net::UnixStream::connect(socket).is_ok()
-    });
+    eventually("a server", || UnixStream::connect(socket).is_ok());
 }
 
 #[test]
@@ -167,14 +166,17 @@ fn a_copy_ends_although_its_destination_is_never_up_for_long() {
     let uri = format!("nbd+unix:///?socket={socket}");
     let mut child = start(&["--rate=8M", "--json", &from, &uri]);
     let mut restarts = 0;
-    let mut begun = Instant::now();
+    let mut begun = None;
     eventually("an end", || {
         let is_over = child.try_wait().unwrap().is_some();
-        if !is_over && begun.elapsed() >= Duration::from_millis(1100) {
+        if begun.is_none() && UnixStream::connect(&socket).is_ok() {
+            begun = Some(Instant::now());
+        }
+        if !is_over && begun.is_some_and(|begun| begun.elapsed() >= Duration::from_millis(1100)) {
             server.kill().unwrap();
             server.wait().unwrap();
             server = serve();
-            begun = Instant::now();
+            begun = None;
             restarts += 1;
         }
         is_over
@@ -186,11 +188,11 @@ fn a_copy_ends_although_its_destination_is_never_up_for_long() {
     assert!(restarts > 1);
     same(&from, &to);
     // It is flushed often enough that something is kept of what was written between two restarts:
-    // 0.95 to 1.5 times the size is written again, and 2.3 times or more without these flushes.
+    // about 4.4 MiB are written again after each, and about 9 MiB without these flushes.
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let repeated = report["repeated"].as_u64().unwrap();
     assert!(
-        repeated < 2 * size,
+        repeated < restarts * (7 << 20),
         "{repeated} bytes after {restarts} restarts"
     );
 }
