@@ -266,9 +266,11 @@ impl Hub {
         std::mem::take(&mut self.core().is_wishing)
     }
 
-    /// Records why there are no further links.
+    /// Records why there are no further links, and forgets that one was wished for meanwhile.
     pub(in crate::disk) fn limit(&self, reason: &'static str) {
-        self.core().limited_by.get_or_insert(reason);
+        let mut core = self.core();
+        core.limited_by.get_or_insert(reason);
+        core.is_wishing = false;
     }
 
     /// Forgets why there were no further links, since the next server may allow them.
