@@ -153,17 +153,19 @@ impl InvalidUse {
     /// A URI that cannot be used, as it was written.
     pub(crate) fn uri(text: &str, error: UriError) -> Self {
         const MOST: usize = 100;
-        // All that looks like a user name or a password is left out, wherever it stands.
-        let shown = match text.rsplit_once('@') {
-            Some((before, rest)) => {
-                let scheme = before.find("://").map_or("", |end| &before[..end + 3]);
-                format!("{scheme}***@{rest}")
-            }
+        // The values of parameters that this crate does not know are left out.
+        let without_values = |text: &str| match text.split_once('?') {
+            Some((before, query)) => format!("{before}?{}", without_secrets(query)),
             None => text.to_owned(),
         };
-        // So are the values of parameters that this crate does not know.
-        let shown = match shown.split_once('?') {
-            Some((before, query)) => format!("{before}?{}", without_secrets(query)),
+        let shown = without_values(text);
+        // So is all that looks like a user name or a password, wherever it stands.
+        let shown = match shown.rsplit_once('@') {
+            Some((before, rest)) => {
+                let scheme = before.find("://").map_or("", |end| &before[..end + 3]);
+                // A user name with a question mark was taken for a parameter.
+                without_values(&format!("{scheme}***@{rest}"))
+            }
             None => shown,
         };
         let shown = match shown.char_indices().nth(MOST) {

@@ -376,6 +376,11 @@ fn a_uri_is_shown_without_what_may_be_a_secret() {
             "\"nbds://h/x?tls-username=***&\"",
         ),
         ("nbd+unix:///?socket=/s&q", "\"nbd+unix:///?socket=/s&q\""),
+        (
+            "nbds+unix:///?socket=/a@b&tls-username=al&x-t=pw",
+            "\"nbds+unix://***@b&tls-username=***&x-t=***\"",
+        ),
+        ("nbd://al?ice:pw@h/?x-k=pw", "\"nbd://***@h/?x-k=***\""),
     ] {
         let text = Error::from(InvalidUse::uri(uri, UriError::Password)).to_string();
         let start = format!("invalid NBD URI {shown}: ");

@@ -40,7 +40,7 @@ pub(super) fn key_of(user: &str, path: &Path) -> Result<Vec<u8>> {
             return decode(key).ok_or_else(|| fault("the key of the user is not hexadecimal"));
         }
     }
-    Err(fault(&format!("it has no key for the user {user:?}")))
+    Err(fault("it has no key for the user"))
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
