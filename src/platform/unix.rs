@@ -39,6 +39,9 @@ pub(crate) fn send(socket: impl AsSocket, bufs: &[IoSlice<'_>]) -> io::Result<us
     Ok(sendmsg(socket, bufs, &mut control, FLAGS)?)
 }
 
+/// The error of a socket of a family that this system does not have.
+pub(crate) const NO_SUCH_FAMILY: i32 = Errno::AFNOSUPPORT.raw_os_error();
+
 /// Returns the processor time that this thread has taken, where the system tells.
 pub(crate) fn thread_time() -> Option<Duration> {
     #[cfg(any(target_os = "illumos", target_os = "netbsd", target_os = "solaris"))]

@@ -34,6 +34,9 @@ pub(crate) fn send(socket: impl AsSocket, bufs: &[IoSlice<'_>]) -> io::Result<us
     SockRef::from(&socket).send_vectored(bufs)
 }
 
+/// The error of a socket of a family that this system does not have: `WSAEAFNOSUPPORT`.
+pub(crate) const NO_SUCH_FAMILY: i32 = 10_047;
+
 /// The processor time of a thread is counted in ticks of many milliseconds.
 pub(crate) fn thread_time() -> Option<Duration> {
     None

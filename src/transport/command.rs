@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -54,11 +55,16 @@ fn start(
     stderr: impl Write + Send + 'static,
 ) -> Result<(unix::Stream, Child)> {
     let program = command.get_program().to_owned();
-    launch(command, terms, stderr).map_err(|error| not_run(&program, error))
+    let directory = command.get_current_dir().map(Path::to_owned);
+    launch(command, terms, stderr).map_err(|error| not_run(&program, directory.as_deref(), error))
 }
 
-/// The program could not be run.
-pub(super) fn not_run(program: &OsStr, error: io::Error) -> Error {
+/// The program could not be run, perhaps for its directory.
+pub(super) fn not_run(program: &OsStr, directory: Option<&Path>, error: io::Error) -> Error {
+    if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
+        let what = format!("cannot run {program:?} in the directory {directory:?}");
+        return Error::io(Phase::Connect, trying(what, error));
+    }
     let what = format!("cannot run {program:?}");
     let hint = match program.as_bytes().contains(&b'/') {
         true => "is it installed there?",
@@ -176,6 +182,16 @@ mod tests {
             let text = format!("cannot run {program:?}: {why}{hint}");
             assert_eq!(error.to_string(), text);
         }
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_not_there_is_named() {
+        let mut command = Command::new("true");
+        command.current_dir("/nonexistent");
+        let error = start(command, TERMS, io::sink()).unwrap_err();
+        let text =
+            "cannot run \"true\" in the directory \"/nonexistent\": no such file or directory";
+        assert_eq!(error.to_string(), text);
     }
 
     #[tokio::test]

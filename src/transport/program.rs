@@ -4,10 +4,13 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{InvalidUse, Result};
+
+/// What a shell of this crate calls itself, so that its messages are not taken for those of another.
+pub(super) const SHELL: &str = "nbd-client-sh";
 
 /// A program to run as a server: its arguments, environment, working directory and user. Not on
 /// Windows.
@@ -16,6 +19,9 @@ use crate::error::{InvalidUse, Result};
 /// [`connect_systemd_socket_activation`](crate::Connection::connect_systemd_socket_activation), and
 /// [`Connector`](crate::Connector), which runs it again for each connection. Where nothing but
 /// arguments matters, these take a list as well. No shell is involved.
+///
+/// All programs are started by one thread, which is made with the first of them and keeps its namespaces,
+/// limits and capabilities: what a thread has changed for itself alone does not concern its servers.
 ///
 /// Standard input and output belong to the connection, and standard error is copied to that of this
 /// program. `Debug` shows the names of the variables that are set, but not their values.
@@ -129,6 +135,11 @@ impl Program {
         program.map(OsString::as_os_str).unwrap_or_default()
     }
 
+    /// Returns the working directory, if it is not that of this process.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        self.dir.as_deref()
+    }
+
     /// Returns the command that runs the program.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(self.name());
@@ -140,7 +151,7 @@ impl Program {
     /// Returns the command of a shell whose script becomes the program, which it gets as arguments.
     pub(super) fn command_by_shell(&self, script: &str) -> Command {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", script, "sh"]).args(&self.argv);
+        command.args(["-c", script, SHELL]).args(&self.argv);
         self.set_up(&mut command);
         command
     }

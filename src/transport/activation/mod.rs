@@ -132,7 +132,8 @@ fn start(
         kill_delay,
         leads: true,
     };
-    launch(program, name, terms, listening, stderr).map_err(|error| not_run(program.name(), error))
+    launch(program, name, terms, listening, stderr)
+        .map_err(|error| not_run(program.name(), program.directory(), error))
 }
 
 /// A listening socket, a connection that waits to be accepted, and the way to others.

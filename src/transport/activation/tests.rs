@@ -19,6 +19,10 @@ fn run<const N: usize>(argv: [&str; N], name: Option<&str>) -> (Joined, Child) {
 
 /// How a program ends that does not accept the connection.
 async fn ending<const N: usize>(argv: [&str; N], name: Option<&str>) -> ChildReport {
+    ended(argv, name).await.1
+}
+
+async fn ended<const N: usize>(argv: [&str; N], name: Option<&str>) -> (Child, ChildReport) {
     let (mut stream, mut child) = run(argv, name);
     // Ends before the child is waited for.
     match stream.read(&mut [0]).await {
@@ -26,7 +30,8 @@ async fn ending<const N: usize>(argv: [&str; N], name: Option<&str>) -> ChildRep
         Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
     }
     child.ended().await;
-    child.report().await
+    let report = child.report().await;
+    (child, report)
 }
 
 async fn greets<const N: usize>(argv: [&str; N]) {
@@ -94,6 +99,19 @@ async fn k41_arguments_are_passed_as_they_are() {
     )
     .await;
     assert_eq!(report.stderr().as_str(), "a b|$HOME;'\"|-x||");
+}
+
+#[tokio::test]
+async fn the_words_of_another_shell_are_not_taken_for_those_of_ours() {
+    let (child, report) = ended(["no-such-nbd-server"], None).await;
+    let error = child.run_failure(&report).unwrap().to_string();
+    assert!(
+        error.contains("cannot run \"no-such-nbd-server\""),
+        "{error}"
+    );
+    let (child, report) = ended(["sh", "-c", "exec no-such-nbd-server"], None).await;
+    assert_eq!(report.status().unwrap().code(), Some(127));
+    assert!(child.run_failure(&report).is_none());
 }
 
 #[tokio::test]

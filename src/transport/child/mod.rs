@@ -13,6 +13,7 @@ use super::activation::{Door, Guests};
 use super::command::not_run;
 use super::parent::{Doomed, Parent};
 use super::process::Process;
+use super::program::SHELL;
 use super::stderr::{Stderr, Words};
 use super::termination::Termination;
 use crate::error::{ChildReport, Error};
@@ -110,8 +111,9 @@ impl Child {
             _ => return None,
         };
         // A server that ran may exit with the same number, but does not print this.
-        let is_shell = report.stderr.as_str().starts_with("sh: ");
-        is_shell.then(|| not_run(program, why))
+        let words = report.stderr.as_str().strip_prefix(SHELL);
+        let is_shell = words.is_some_and(|words| words.starts_with(": "));
+        is_shell.then(|| not_run(program, None, why))
     }
 
     /// Returns access to the process and to what it printed.

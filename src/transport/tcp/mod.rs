@@ -222,7 +222,7 @@ fn more_telling(earlier: Option<io::Error>, later: io::Error) -> io::Error {
     let local = matches!(
         later.kind(),
         io::ErrorKind::AddrNotAvailable | io::ErrorKind::NetworkUnreachable
-    );
+    ) || later.raw_os_error() == Some(platform::NO_SUCH_FAMILY);
     match earlier {
         Some(earlier) if local => earlier,
         _ => later,

@@ -4,6 +4,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::error::raw_os_error;
+use crate::platform;
 
 fn listen(address: &str) -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind(address).unwrap();
@@ -216,6 +217,11 @@ fn lack_of_a_family_hides_no_better_reason() {
     let unreachable = io::ErrorKind::NetworkUnreachable;
     assert_eq!(kind(refused, unreachable), refused);
     assert_eq!(kind(unreachable, refused), refused);
+    let no_family = io::Error::from_raw_os_error(platform::NO_SUCH_FAMILY);
+    assert_eq!(
+        more_telling(Some(refused.into()), no_family).kind(),
+        refused
+    );
     assert_eq!(
         kind(refused, io::ErrorKind::TimedOut),
         io::ErrorKind::TimedOut
