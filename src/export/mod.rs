@@ -116,7 +116,7 @@ impl Export {
         self.size
     }
 
-    /// Returns the name that was requested.
+    /// Returns the name that was requested; it is empty with the oldstyle handshake, which has no names.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

@@ -154,7 +154,6 @@ async fn i14_impossible_block_sizes_are_refused() {
         (4096, 512, 1 << 20),
         (1, 256, 1 << 20),
         (512, 4096, 2048),
-        (4096, 4096, 4097),
     ] {
         assert_matches!(
             fatal(vec![export(), sizes(minimum, preferred, maximum), ack()]).await,
