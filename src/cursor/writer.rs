@@ -93,6 +93,10 @@ impl<C: Client> Writer<C> {
         data: &[u8],
         block: u64,
     ) -> Poll<Result<usize>> {
+        if self.waited.is_some() {
+            // It was written through, and given up.
+            ready!(self.poll_answered(cx))?;
+        }
         if self.start + self.buffer.len() as u64 != offset {
             self.hand_over();
         }
@@ -148,8 +152,7 @@ impl<C: Client> Writer<C> {
     /// Records an outcome. A failure behind the caller's back stays: he has gone on as if there had
     /// been none. A write for which he has waited can be repeated.
     fn answered(&mut self, result: Result<()>) -> Result<()> {
-        self.waited = None;
-        if self.behind == 0 {
+        if self.waited.take().is_some() {
             self.writes.clear_error();
         }
         result

@@ -25,8 +25,8 @@ const LEAST_COST: u64 = 4096;
 /// How much is read ahead.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    /// The length of a request in bytes. Servers have a cost for each request, which smaller ones
-    /// show.
+    /// The length of a request in bytes, bounded by the sizes of the export when that is known. Servers
+    /// have a cost for each request, which smaller ones show.
     pub(crate) request: u64,
     /// How many requests of that length are made before their bytes are taken.
     pub(crate) depth: u64,
@@ -157,15 +157,16 @@ impl<C: Client> ReadAhead<C> {
     /// Requests the beginning of a span, if there is room. Returns whether there was.
     fn request(&mut self, span: Span) -> Result<bool> {
         let Span { offset, length, .. } = span;
+        let blocks = match self.blocks {
+            Some(blocks) => blocks,
+            None => *self.blocks.insert(Blocks::of(&self.client)?),
+        };
+        self.settings.request = blocks.request(self.settings.request);
         if span.is_zero {
             let hole = Chunk::Hole { offset, length };
             self.push(offset, self.settings.least_cost(), Some(Ok(hole)));
             return Ok(true);
         }
-        let blocks = match self.blocks {
-            Some(blocks) => blocks,
-            None => *self.blocks.insert(Blocks::of(&self.client)?),
-        };
         let left = length.min(self.until.saturating_sub(offset));
         let step = blocks.cut(offset, self.settings.request, left);
         let cost = step.max(self.settings.least_cost());

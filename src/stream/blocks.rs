@@ -39,10 +39,15 @@ impl Blocks {
         start..end.unwrap_or(u64::MAX).min(self.size).max(start)
     }
 
+    /// Returns how many bytes a request has that is to have `wanted`.
+    pub(super) fn request(self, wanted: u64) -> u64 {
+        wanted.min(self.most).max(self.minimum)
+    }
+
     /// Returns the length of the next request at `offset`, if it is to have `request` bytes and
     /// `left` bytes are left to read.
     pub(super) fn cut(self, offset: u64, request: u64, left: u64) -> u64 {
-        let whole = request.min(self.most).max(self.minimum);
+        let whole = self.request(request);
         let block = match self.preferred {
             preferred if preferred <= whole => preferred,
             _ => self.minimum,

@@ -116,8 +116,8 @@ impl Connection {
     /// ```
     ///
     /// # Errors
-    /// The first failure of a request, which names its offset, is returned by the next call and by every later one. Nothing more is
-    /// sent after it. Closing fails if the server does not offer
+    /// The first failure of a write, which names its offset, is returned by the next call and by every later one. Nothing more is
+    /// sent after it. A flush that fails is tried again by the next [`close`](futures::SinkExt::close). Closing fails if the server does not offer
     /// [`flush`](crate::Export::can_flush) and something was written.
     pub fn write_sink(&self) -> WriteSink {
         WriteSink::new(self.clone())

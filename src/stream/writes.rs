@@ -267,11 +267,24 @@ struct Next {
 }
 
 impl Facts {
+    /// Returns whether a change reaches beyond the export. As one request it is refused as a whole.
+    fn exceeds(self, change: &Change) -> bool {
+        let (offset, length) = match change {
+            Change::Data { offset, data } => (*offset, data.len() as u64),
+            Change::Zeroes { offset, length } => (*offset, *length),
+        };
+        offset
+            .checked_add(length)
+            .is_none_or(|end| end > self.blocks.size)
+    }
+
     /// Returns what the next request of a change is.
     fn next(self, change: &Change) -> Next {
         let (offset, length, sent) = match change {
             Change::Data { offset, data } => (*offset, data.len() as u64, data.len() as u64),
-            Change::Zeroes { offset, length } if self.can_zero => (*offset, *length, 0),
+            Change::Zeroes { offset, length } if self.can_zero || self.exceeds(change) => {
+                (*offset, *length, 0)
+            }
             Change::Zeroes { offset, length } => {
                 let length = ZEROES.min(*length);
                 (*offset, length, length)

@@ -31,6 +31,19 @@ async fn it_holds_for_small_requests_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_holds_for_sizes_that_the_server_bounds() {
+    for (size, depth) in [(512, 4), (usize::MAX, 3)] {
+        let disk = Export::new(1 << 20).block_sizes(4096, 4096, 64 << 10);
+        let (conn, server) = connected(&disk).await;
+        server.pause();
+        let mut stream = conn.read_stream(..).request_size(size).depth(depth);
+        assert!(drop_after(1, stream.next()).await.is_none());
+        settle().await;
+        assert_eq!(disk.counters().reads, depth as u64, "requests of {size}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hole_counts_no_more_than_a_request() {
     let disk = Export::new(1 << 20).allocation(false);
     // A hole, data, and so on.

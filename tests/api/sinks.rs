@@ -218,6 +218,18 @@ async fn what_cannot_be_written_or_flushed_is_an_error() {
         within(sink.flush()).await,
         Err(Error::Invalid(InvalidRequest::OutOfBounds { .. }))
     );
+    // Zeroes that are written are refused as a whole, too.
+    let disk = Export::new(1 << 20).flags(all_flags() - TransmissionFlags::SEND_WRITE_ZEROES);
+    let (conn, _server) = connect(Server::builder(), &disk).await;
+    for length in [(1 << 20) + 1, u64::MAX] {
+        let mut sink = conn.write_sink();
+        within(sink.feed(hole(0, length))).await.unwrap();
+        assert_matches!(
+            within(sink.flush()).await,
+            Err(Error::Invalid(InvalidRequest::OutOfBounds { .. }))
+        );
+    }
+    assert_eq!(disk.counters().writes, 0);
     let flags = all_flags() - TransmissionFlags::SEND_FLUSH;
     let (conn, _server) = connect(Server::builder(), &Export::new(1 << 20).flags(flags)).await;
     let mut sink = conn.write_sink();
