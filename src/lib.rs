@@ -63,7 +63,7 @@
 //! **When a request is sent.** A command creates a [`Request`], which does nothing until it is
 //! awaited or polled. Then it is checked against the export; a request that cannot succeed fails
 //! without any traffic. Then the whole request is queued, and from there it is sent even if its
-//! future is dropped.
+//! future is dropped; one that is too long for a message is queued [part by part](Pending#cancel-safety).
 //!
 //! **Ordering.** The server may carry out and answer the requests of one connection in any order. A
 //! request that must see the effect of another one must be made after the answer to that one. A
@@ -98,8 +98,8 @@
 //!
 //! **Runtime.** Connecting needs a Tokio runtime with I/O and time enabled, and runs one task on it
 //! for each connection. Handles can be used, and requests awaited, on any thread; a
-//! [`timeout`](Request::timeout) needs a Tokio runtime on that thread, too, which must live until the
-//! request is over: the timeout belongs to the runtime in which the request was first polled.
+//! [`timeout`](Request::timeout) needs a Tokio runtime on that thread, too. It moves to the runtime in
+//! which the request is polled; on a thread without one, that of an earlier poll must still live.
 //!
 //! # Logging
 //!

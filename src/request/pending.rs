@@ -28,7 +28,8 @@ use crate::wire::{Command, CommandFlags, ReplyStyle};
 ///
 /// If the future is dropped before it is polled, or while it waits for room among the requests in
 /// flight, nothing is sent. If it is dropped later, the request is sent in full and stays in flight,
-/// and its reply is checked and thrown away. A write, trim or zero may then still be applied; a
+/// and its reply is checked and thrown away. Of a request that takes several messages, those that were
+/// not queued yet are not sent: it may be carried out in part. A write, trim or zero may then still be applied; a
 /// later one on this connection that overlaps it waits until it is answered.
 ///
 /// # Examples

@@ -43,7 +43,8 @@ impl Builder {
     /// export.
     ///
     /// If the name has more than 4096 bytes or contains NUL, connecting fails. A URI replaces the
-    /// name.
+    /// name. A server with the oldstyle handshake has one export and takes no name: compare
+    /// [`Protocol::handshake`](crate::Protocol::handshake) where that matters.
     #[doc(alias = "nbd_set_export_name")]
     pub fn export_name(mut self, name: impl Into<String>) -> Self {
         self.export_options.export_name = name.into();

@@ -32,7 +32,8 @@ impl Connection {
     /// The server leads a process group of its own, and must stay in the foreground. When the
     /// connection ends, in whatever way, the server sees the end of its input. If it does not exit
     /// within half a second, its group gets SIGTERM, and later SIGKILL, see
-    /// [`child_kill_delay`](crate::Builder::child_kill_delay). The server is always reaped. When it
+    /// [`child_kill_delay`](crate::Builder::child_kill_delay). Where the connection was lost, SIGTERM
+    /// comes after a fifth of a second, and after a deadline at once. The server is always reaped. When it
     /// exits, the connection ends, even if a process that it has started still has the socket, and
     /// the rest of its group is ended in the same way. When the runtime ends first, the group gets
     /// SIGTERM at once.
