@@ -159,13 +159,13 @@ impl InvalidUse {
             None => text.to_owned(),
         };
         let shown = without_values(text);
+        let scheme = text.find("://").map_or("", |end| &text[..end + 3]);
+        let ats = |text: &str| text.matches('@').count();
         // So is all that looks like a user name or a password, wherever it stands.
         let shown = match shown.rsplit_once('@') {
-            Some((before, rest)) => {
-                let scheme = before.find("://").map_or("", |end| &before[..end + 3]);
-                // A user name with a question mark was taken for a parameter.
-                without_values(&format!("{scheme}***@{rest}"))
-            }
+            // A user name with a question mark was taken for a parameter.
+            _ if ats(&shown) < ats(text) => format!("{scheme}***"),
+            Some((_, rest)) => without_values(&format!("{scheme}***@{rest}")),
             None => shown,
         };
         let shown = match shown.char_indices().nth(MOST) {

@@ -381,6 +381,7 @@ fn a_uri_is_shown_without_what_may_be_a_secret() {
             "\"nbds+unix://***@b&tls-username=***&x-t=***\"",
         ),
         ("nbd://al?ice:pw@h/?x-k=pw", "\"nbd://***@h/?x-k=***\""),
+        ("nbd://a:p?w=x@host/x", "\"nbd://***\""),
     ] {
         let text = Error::from(InvalidUse::uri(uri, UriError::Password)).to_string();
         let start = format!("invalid NBD URI {shown}: ");
