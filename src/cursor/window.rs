@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::stream::Settings;
+use crate::stream::{Reach, Settings};
 
 /// The length of a request in bytes, unless it is set.
 const REQUEST: u64 = 256 << 10;
@@ -83,7 +83,7 @@ impl Window {
         };
         Settings {
             request: self.request,
-            depth: (bytes / self.request).max(1),
+            reach: Reach::Bytes(bytes),
             timeout,
         }
     }
@@ -98,15 +98,15 @@ mod tests {
         let mut window = Window::new();
         assert!(window.is_closed());
         window.open();
-        let mut depths = Vec::new();
+        let mut reached = Vec::new();
         for _ in 0..200 {
-            let depth = window.settings(None).depth;
-            if depths.last() != Some(&depth) {
-                depths.push(depth);
+            let reach = window.settings(None).reach;
+            if reached.last() != Some(&reach) {
+                reached.push(reach);
             }
             window.take(REQUEST);
         }
-        assert_eq!(depths, [4, 8, 16, 32]);
+        assert_eq!(reached, [1, 2, 4, 8].map(|mib| Reach::Bytes(mib << 20)));
         window.close();
         assert!(window.is_closed());
         window.take(REQUEST);
@@ -119,6 +119,5 @@ mod tests {
         window.most = REQUEST - 1;
         window.open();
         assert!(window.is_closed());
-        assert_eq!(window.settings(None).depth, 1);
     }
 }

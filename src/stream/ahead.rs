@@ -28,18 +28,29 @@ pub(crate) struct Settings {
     /// The length of a request in bytes, bounded by the sizes of the export when that is known. Servers
     /// have a cost for each request, which smaller ones show.
     pub(crate) request: u64,
-    /// How many requests of that length are made before their bytes are taken.
-    pub(crate) depth: u64,
+    /// How much is requested before its bytes are taken.
+    pub(crate) reach: Reach,
     pub(crate) timeout: Option<Duration>,
+}
+
+/// How far requests are ahead of the caller.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Reach {
+    /// So many requests.
+    Requests(u64),
+    Bytes(u64),
 }
 
 impl Settings {
     /// Returns how many bytes are requested or kept at a time.
     const fn window(self) -> u64 {
-        self.request.saturating_mul(self.depth)
+        match self.reach {
+            Reach::Requests(depth) => self.request.saturating_mul(depth),
+            Reach::Bytes(bytes) => bytes,
+        }
     }
 
-    /// Returns what a request or a hole counts at least: `depth` of them always fit.
+    /// Returns what a request or a hole counts at least: as many as were asked for always fit.
     fn least_cost(self) -> u64 {
         LEAST_COST.min(self.request)
     }
@@ -49,7 +60,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             request: 256 << 10,
-            depth: 4,
+            reach: Reach::Requests(4),
             timeout: None,
         }
     }

@@ -9,7 +9,7 @@ mod sink;
 mod source;
 mod writes;
 
-pub(crate) use ahead::{ReadAhead, Settings};
+pub(crate) use ahead::{Reach, ReadAhead, Settings};
 pub use pieces::Pieces;
 pub use read::ReadStream;
 pub use sink::WriteSink;
@@ -33,7 +33,7 @@ macro_rules! settings {
             /// requests are shorter than [`request_size`](Self::request_size), there are more of
             /// them.
             pub fn depth(mut self, requests: usize) -> Self {
-                self.ahead.settings.depth = requests.max(1) as u64;
+                self.ahead.settings.reach = crate::stream::Reach::Requests(requests.max(1) as u64);
                 self
             }
 

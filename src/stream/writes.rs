@@ -194,7 +194,7 @@ impl<C: Client> Writes<C> {
 
     /// Starts the first changes, as far as there is room and they overlap none in flight.
     fn start(&mut self) -> Result<()> {
-        while self.in_flight.is_empty() || self.charged < self.limit {
+        while !self.queue.is_empty() && (self.in_flight.is_empty() || self.charged < self.limit) {
             let facts = self.facts()?;
             let Some(next) = self.queue.front().map(|change| facts.next(change)) else {
                 break;
@@ -267,7 +267,8 @@ struct Next {
 }
 
 impl Facts {
-    /// Returns whether a change reaches beyond the export. As one request it is refused as a whole.
+    /// Returns whether a change reaches beyond the export. As one request it is refused as a whole, unless
+    /// the caller wants no check of bounds.
     fn exceeds(self, change: &Change) -> bool {
         let (offset, length) = match change {
             Change::Data { offset, data } => (*offset, data.len() as u64),

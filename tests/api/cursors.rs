@@ -2,6 +2,7 @@
 
 mod parts;
 mod random;
+mod settings;
 
 use std::io::{self, ErrorKind, SeekFrom};
 use std::time::Duration;
@@ -183,36 +184,6 @@ async fn a_write_waits_for_its_answer_and_says_what_failed() {
     let error = within(cursor.write(&[1; 512])).await.unwrap_err();
     assert_matches!(inner(&error), Error::Invalid(InvalidRequest::ReadOnly(_)));
     within(cursor.shutdown()).await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_failed_behind_stays_when_it_is_written_through() {
-    let server = Server::builder().fail_with(|head| {
-        let is_first = head.command == Command::WRITE && head.length == 1000;
-        is_first.then(|| (Errno::ENOSPC, String::new()))
-    });
-    let (conn, _server) = connect(server, &Export::new(1 << 20)).await;
-    let mut cursor = conn.cursor().write_behind(1 << 20);
-    within(cursor.write_all(&[1; 1000])).await.unwrap();
-    let mut cursor = cursor.write_behind(0);
-    within(cursor.write(&[2; 512])).await.unwrap_err();
-    within(cursor.write(&[2; 512])).await.unwrap_err();
-    within(cursor.shutdown()).await.unwrap_err();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_write_that_was_given_up_comes_before_one_behind() {
-    let disk = Export::new(1 << 20);
-    let server = Server::builder().latency(Duration::from_millis(10));
-    let (conn, _server) = connect(server, &disk).await;
-    let mut cursor = conn.cursor();
-    assert!(drop_after(3, cursor.write(b"aaaa")).await.is_none());
-    let mut cursor = cursor.write_behind(1 << 20);
-    within(cursor.write_all(b"bbbb")).await.unwrap();
-    within(cursor.seek(SeekFrom::Start(0))).await.unwrap();
-    let mut cursor = cursor.write_behind(0);
-    within(cursor.write_all(b"aaaa")).await.unwrap();
-    assert_eq!(disk.contents(0, 4), b"aaaa");
 }
 
 #[tokio::test(start_paused = true)]

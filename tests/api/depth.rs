@@ -18,28 +18,27 @@ async fn connected(disk: &Export) -> (Connection, Server) {
 #[tokio::test(start_paused = true)]
 async fn it_holds_for_small_requests_too() {
     for (size, depth) in [(512, 9), (1024, 4), (2048, 1), (4096, 3), (8192, 2)] {
-        let disk = Export::new(1 << 20);
-        let (conn, server) = connected(&disk).await;
-        server.pause();
-        let mut stream = conn.read_stream(..).request_size(size).depth(depth);
-        assert!(drop_after(1, stream.next()).await.is_none());
-        settle().await;
-        assert_eq!(disk.counters().reads, depth as u64, "requests of {size}");
-        server.resume();
-        within(stream.next()).await.unwrap().unwrap();
+        holds(Export::new(1 << 20), size, depth).await;
     }
+}
+
+/// Checks how many requests a stream makes ahead.
+async fn holds(disk: Export, size: usize, depth: usize) {
+    let (conn, server) = connected(&disk).await;
+    server.pause();
+    let mut stream = conn.read_stream(..).request_size(size).depth(depth);
+    assert!(drop_after(1, stream.next()).await.is_none());
+    settle().await;
+    assert_eq!(disk.counters().reads, depth as u64, "requests of {size}");
+    server.resume();
+    within(stream.next()).await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn it_holds_for_sizes_that_the_server_bounds() {
     for (size, depth) in [(512, 4), (usize::MAX, 3)] {
         let disk = Export::new(1 << 20).block_sizes(4096, 4096, 64 << 10);
-        let (conn, server) = connected(&disk).await;
-        server.pause();
-        let mut stream = conn.read_stream(..).request_size(size).depth(depth);
-        assert!(drop_after(1, stream.next()).await.is_none());
-        settle().await;
-        assert_eq!(disk.counters().reads, depth as u64, "requests of {size}");
+        holds(disk, size, depth).await;
     }
 }
 
